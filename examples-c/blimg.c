@@ -1,0 +1,380 @@
+/*
+ * blimg: a small command line over the public header, to try the library with and to test it as a black box.
+ * Exit status: 0 done, 1 failed (or "no", for has), 2 usage.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "boxlite_images.h"
+#include "layout.h"
+
+static const char usage_text[] =
+  "usage: blimg --store DIR [--json] [--quiet] COMMAND\n"
+  "  put layer|config|manifest DIGEST FILE [--size N]\n"
+  "  extract DIGEST [--tarball FILE] [--diff-id D]\n"
+  "  has layer|config|manifest DIGEST\n"
+  "  verify DIGEST\n"
+  "  cat config|manifest DIGEST\n"
+  "  path layer|config|manifest|extracted DIGEST\n"
+  "  load-layout DIR [TAG]\n";
+
+typedef struct {
+  bl_storage *storage;
+  int json;
+  int quiet;
+} app;
+
+static bl_cancel *on_interrupt;
+
+static void interrupted(int signal)
+{
+  (void)signal;
+  bl_cancel_trigger(on_interrupt);
+}
+
+static int usage(void)
+{
+  fputs(usage_text, stderr);
+  return 2;
+}
+
+/* Takes the error over. */
+static int failed(bl_error *err)
+{
+  fprintf(stderr, "blimg: %s: %s\n", bl_status_name(bl_error_status(err)), bl_error_message(err));
+  bl_error_free(err);
+  return 1;
+}
+
+static void json_string(const char *text)
+{
+  putchar('"');
+  for (; *text; text++) {
+    if (*text == '"' || *text == '\\')
+      printf("\\%c", *text);
+    else if ((unsigned char)*text < 0x20)
+      printf("\\u%04x", (unsigned)*text);
+    else
+      putchar(*text);
+  }
+  putchar('"');
+}
+
+/* The value of an option behind the command's own arguments, or NULL. Unknown options are for check_options(). */
+static const char *option(char **args, const char *name)
+{
+  for (; args[0] && args[1]; args += 2)
+    if (!strcmp(args[0], name)) return args[1];
+  return NULL;
+}
+
+/* Whether `args` is nothing but pairs of these options and their values. */
+static int check_options(char **args, const char *first, const char *second)
+{
+  for (; args[0]; args += 2) {
+    int known = !strcmp(args[0], first) || (second && !strcmp(args[0], second));
+    if (!known || !args[1]) return 0;
+  }
+  return 1;
+}
+
+static void progress(const app *a, const char *digest, uint64_t done, int64_t size)
+{
+  if (a->quiet || a->json || !isatty(2)) return;
+  if (size > 0)
+    fprintf(stderr, "\r%.19s  %3u %%", digest, (unsigned)(done * 100 / (uint64_t)size));
+  else
+    fprintf(stderr, "\r%.19s  %llu MB", digest, (unsigned long long)(done >> 20));
+  fflush(stderr);
+}
+
+static void progress_end(const app *a)
+{
+  if (!a->quiet && !a->json && isatty(2)) fputs("\r\033[K", stderr);
+}
+
+/* Copies a file into a staged download, and commits it. */
+static int fill(const app *a, bl_staged *staged, const char *digest, const char *path, int64_t size)
+{
+  static char buffer[1 << 20];
+  bl_error *err = NULL;
+  size_t n;
+  FILE *f = fopen(path, "rb");
+  if (!f) {
+    fprintf(stderr, "blimg: %s: %s\n", path, strerror(errno));
+    return 1;
+  }
+  setvbuf(f, NULL, _IONBF, 0);
+  while (!bl_cancel_is_triggered(on_interrupt) && (n = fread(buffer, 1, sizeof(buffer), f)) > 0) {
+    if (bl_write(staged, buffer, n, &err)) break;
+    progress(a, digest, bl_staged_bytes_written(staged), size);
+  }
+  progress_end(a);
+  if (!err && ferror(f)) {
+    fprintf(stderr, "blimg: %s: %s\n", path, strerror(errno));
+    fclose(f);
+    return 1;
+  }
+  fclose(f);
+  if (!err && bl_cancel_is_triggered(on_interrupt)) {
+    fputs("blimg: CANCELLED: interrupted\n", stderr);
+    return 1;
+  }
+  if (err || bl_commit(staged, &err)) return failed(err);
+  return 0;
+}
+
+static int put_layer(const app *a, const char *digest, const char *path, int64_t size)
+{
+  bl_staged *staged = NULL;
+  bl_error *err = NULL;
+  int result;
+  if (bl_stage_layer(a->storage, digest, size, &staged, &err)) return failed(err);
+  result = fill(a, staged, digest, path, size);
+  bl_staged_free(staged);
+  return result;
+}
+
+static int put_config(const app *a, const char *digest, const char *path)
+{
+  bl_staged *staged = NULL;
+  bl_error *err = NULL;
+  int result;
+  if (bl_stage_config(a->storage, digest, &staged, &err)) return failed(err);
+  result = fill(a, staged, digest, path, 0);
+  bl_staged_free(staged);
+  return result;
+}
+
+static int put_manifest(const app *a, const char *digest, const char *path)
+{
+  bl_error *err = NULL;
+  size_t len;
+  char *data = read_file(path, (size_t)8 << 20, &len);
+  if (!data) return 1;
+  bl_save_manifest(a->storage, digest, data, len, &err);
+  free(data);
+  return err ? failed(err) : 0;
+}
+
+static int cmd_put(const app *a, char **args)
+{
+  const char *size;
+  if (!args[0] || !args[1] || !args[2] || !check_options(args + 3, "--size", NULL)) return usage();
+  size = option(args + 3, "--size");
+  if (!strcmp(args[0], "layer")) return put_layer(a, args[1], args[2], size ? strtoll(size, NULL, 10) : 0);
+  if (size) return usage();
+  if (!strcmp(args[0], "config")) return put_config(a, args[1], args[2]);
+  if (!strcmp(args[0], "manifest")) return put_manifest(a, args[1], args[2]);
+  return usage();
+}
+
+static void print_extraction(const app *a, const char *digest, const char *path, const bl_extract_result *r)
+{
+  if (a->json) {
+    printf("{\"digest\":");
+    json_string(digest);
+    printf(",\"path\":");
+    json_string(path);
+    printf(",\"cached\":%s,\"entries\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu,\"anomalies\":%llu,\"diff_id\":",
+           r->cached ? "true" : "false", (unsigned long long)r->entries, (unsigned long long)r->bytes_in,
+           (unsigned long long)r->bytes_out, (unsigned long long)r->anomalies);
+    json_string(r->diff_id);
+    printf("}\n");
+  } else if (!a->quiet) {
+    printf("%s\n", path);
+  }
+  fflush(stdout);
+}
+
+static int extract(const app *a, const char *digest, const char *tarball, const char *diff_id)
+{
+  bl_extract_options options = BL_EXTRACT_OPTIONS_INIT;
+  bl_extract_result result = BL_EXTRACT_RESULT_INIT;
+  bl_bytes *path = NULL;
+  bl_error *err = NULL;
+  options.tarball_path = tarball;
+  options.diff_id = diff_id;
+  options.cancel = on_interrupt;
+  if (bl_extract_layer(a->storage, digest, &options, &result, &err)) return failed(err);
+  if (bl_layer_extracted_path(a->storage, digest, &path, &err)) return failed(err);
+  print_extraction(a, digest, bl_bytes_str(path), &result);
+  bl_bytes_free(path);
+  return 0;
+}
+
+static int cmd_extract(const app *a, char **args)
+{
+  if (!args[0] || !check_options(args + 1, "--tarball", "--diff-id")) return usage();
+  return extract(a, args[0], option(args + 1, "--tarball"), option(args + 1, "--diff-id"));
+}
+
+static int cmd_has(const app *a, char **args)
+{
+  bool has = false;
+  bl_error *err = NULL;
+  if (!args[0] || !args[1] || args[2]) return usage();
+  if (!strcmp(args[0], "layer"))
+    bl_has_layer(a->storage, args[1], &has, &err);
+  else if (!strcmp(args[0], "config"))
+    bl_has_config(a->storage, args[1], &has, &err);
+  else if (!strcmp(args[0], "manifest"))
+    bl_has_manifest(a->storage, args[1], &has, &err);
+  else
+    return usage();
+  if (err) return failed(err);
+  if (a->json)
+    printf("{\"has\":%s}\n", has ? "true" : "false");
+  else if (!a->quiet)
+    puts(has ? "yes" : "no");
+  return has ? 0 : 1;
+}
+
+static int cmd_verify(const app *a, char **args)
+{
+  bl_verify_options options = BL_VERIFY_OPTIONS_INIT;
+  bl_error *err = NULL;
+  if (!args[0] || args[1]) return usage();
+  options.cancel = on_interrupt;
+  if (bl_verify_layer(a->storage, args[0], &options, &err)) return failed(err);
+  if (a->json)
+    puts("{\"verified\":true}");
+  else if (!a->quiet)
+    puts("verified");
+  return 0;
+}
+
+static int cmd_cat(const app *a, char **args)
+{
+  bl_bytes *bytes = NULL;
+  bl_error *err = NULL;
+  if (!args[0] || !args[1] || args[2]) return usage();
+  if (!strcmp(args[0], "config"))
+    bl_load_config(a->storage, args[1], &bytes, &err);
+  else if (!strcmp(args[0], "manifest"))
+    bl_load_manifest(a->storage, args[1], &bytes, &err);
+  else
+    return usage();
+  if (err) return failed(err);
+  fwrite(bl_bytes_data(bytes), 1, bl_bytes_len(bytes), stdout);
+  bl_bytes_free(bytes);
+  return 0;
+}
+
+static int cmd_path(const app *a, char **args)
+{
+  bl_bytes *path = NULL;
+  bl_error *err = NULL;
+  if (!args[0] || !args[1] || args[2]) return usage();
+  if (!strcmp(args[0], "layer"))
+    bl_layer_tarball_path(a->storage, args[1], &path, &err);
+  else if (!strcmp(args[0], "config"))
+    bl_config_path(a->storage, args[1], &path, &err);
+  else if (!strcmp(args[0], "manifest"))
+    bl_manifest_path(a->storage, args[1], &path, &err);
+  else if (!strcmp(args[0], "extracted"))
+    bl_layer_extracted_path(a->storage, args[1], &path, &err);
+  else
+    return usage();
+  if (err) return failed(err);
+  if (a->json) {
+    printf("{\"path\":");
+    json_string(bl_bytes_str(path));
+    puts("}");
+  } else {
+    puts(bl_bytes_str(path));
+  }
+  bl_bytes_free(path);
+  return 0;
+}
+
+/* Skips what the store has: a layout is loaded again in no time. */
+static int load_layer(const app *a, const layout *l, const layout_blob *layer)
+{
+  char path[8192];
+  bool has = false;
+  bl_error *err = NULL;
+  if (bl_has_layer(a->storage, layer->digest, &has, &err)) return failed(err);
+  layout_blob_path(l, layer, path, sizeof(path));
+  if (!has && put_layer(a, layer->digest, path, layer->size)) return 1;
+  return extract(a, layer->digest, NULL, layer->diff_id);
+}
+
+static int cmd_load_layout(const app *a, char **args)
+{
+  char path[8192];
+  layout l;
+  size_t i;
+  int result;
+  if (!args[0] || (args[1] && args[2])) return usage();
+  if (layout_open(&l, args[0], args[1])) return 1;
+  layout_blob_path(&l, &l.config, path, sizeof(path));
+  result = put_config(a, l.config.digest, path);
+  for (i = 0; i < l.layer_count && !result; i++) result = load_layer(a, &l, &l.layers[i]);
+  /* Last, so that a manifest in the store means that the rest is there. */
+  layout_blob_path(&l, &l.manifest, path, sizeof(path));
+  if (!result) result = put_manifest(a, l.manifest.digest, path);
+  layout_close(&l);
+  return result;
+}
+
+static const struct {
+  const char *name;
+  int (*run)(const app *, char **);
+} commands[] = {
+  {"put", cmd_put},   {"extract", cmd_extract}, {"has", cmd_has},
+  {"verify", cmd_verify}, {"cat", cmd_cat},     {"path", cmd_path},
+  {"load-layout", cmd_load_layout},
+};
+
+static int run(app *a, const char *store, char **args)
+{
+  struct sigaction action;
+  bl_error *err = NULL;
+  size_t i;
+  int result;
+  for (i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+    if (!strcmp(args[0], commands[i].name)) break;
+  if (i == sizeof(commands) / sizeof(*commands)) return usage();
+  if (bl_cancel_new(&on_interrupt, &err) || bl_storage_open(store, NULL, &a->storage, &err)) return failed(err);
+  memset(&action, 0, sizeof(action));
+  action.sa_handler = interrupted;
+  sigaction(SIGINT, &action, NULL);
+  /* A full disk or a file size limit is to be reported, not to kill. */
+  action.sa_handler = SIG_IGN;
+  sigaction(SIGXFSZ, &action, NULL);
+  result = commands[i].run(a, args + 1);
+  bl_storage_close(a->storage);
+  signal(SIGINT, SIG_DFL);
+  bl_cancel_free(on_interrupt);
+  return result;
+}
+
+int main(int argc, char **argv)
+{
+  app a = {NULL, 0, 0};
+  const char *store = NULL;
+  int i;
+  for (i = 1; i < argc && argv[i][0] == '-'; i++) {
+    if (!strcmp(argv[i], "--store") && i + 1 < argc)
+      store = argv[++i];
+    else if (!strcmp(argv[i], "--json"))
+      a.json = 1;
+    else if (!strcmp(argv[i], "--quiet"))
+      a.quiet = 1;
+    else if (!strcmp(argv[i], "--version"))
+      return printf("blimg %s\n", bl_version_string()), 0;
+    else
+      return usage();
+  }
+  if (!store || i == argc) return usage();
+  i = run(&a, store, argv + i);
+  /* Output that did not arrive is a failure too. */
+  if (fflush(stdout) || ferror(stdout)) return i ? i : 1;
+  return i;
+}

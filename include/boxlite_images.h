@@ -1,0 +1,823 @@
+/*
+ * boxlite-images: an embeddable OCI image store.
+ *
+ * One handle on a directory (bl_storage) takes image bytes, verifies them, keeps them named by their digests, and turns
+ * layers into directory trees. No daemon, no root, no external program.
+ *
+ * WHAT THE LIBRARY GUARANTEES
+ *
+ *  1. Nothing visible in the store is partial: an object appears, whole and verified, when the call that makes it
+ *     succeeds, and survives power loss (unless BL_DURABILITY_NONE). Extracted trees are not synced; they can be made
+ *     again from their layer.
+ *  2. A failing call changes nothing, leaves nothing behind, and sets its outputs to NULL, false or zero.
+ *  3. A fallible function returns a bl_status: BL_OK (0), or a negative BL_E_* whose number never changes meaning. It
+ *     stores a bl_error in *err where err is not NULL, and NULL there on success. There is no "last error".
+ *  4. Any function may be called from any thread. One bl_staged used by two threads at a time gives BL_E_BUSY.
+ *  5. Freeing NULL is a no-op. No call consumes a handle: you free what you were given, once, in any order; what
+ *     depends on a handle that you free keeps what it needs.
+ *  6. Strings and data that you pass are read during the call only. Digests are "sha256:<64 lower-case hex digits>" or
+ *     "sha512:<128>"; anything else is refused before it comes near a path.
+ *  7. No panic, exception, signal or exit leaves the library. It prints nothing, reads no environment variable, and
+ *     does not touch the working directory, the umask or signal handlers. Its file descriptors are close-on-exec, its
+ *     threads are named bl-* and block all signals.
+ *  8. In a child made by fork() without exec(), calls on handles from before answer BL_E_FORKED; freeing them is
+ *     allowed and leaves the parent's work alone.
+ *
+ * WHAT THE CALLER MUST NOT DO
+ *
+ *  1. Pass a pointer that is neither NULL nor valid for the call; use a handle after freeing it, or free it while
+ *     another thread is in a call with it.
+ *  2. Leave struct_size unset. Initialise option and result structs with their BL_*_INIT macro (or *_init() function):
+ *     then fields that a later version adds are zero, which means their default. A non-zero field or flag that the
+ *     loaded library does not know gives BL_E_UNSUPPORTED; it is never ignored.
+ *  3. Pass an err that points at an error still to be freed: it is overwritten, not freed.
+ *  4. Change anything in the store's directory except through this library.
+ *
+ * This file is generated. Copyright the boxlite-images authors; licensed under Apache-2.0.
+ */
+
+#ifndef BOXLITE_IMAGES_H
+#define BOXLITE_IMAGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#define BL_VERSION_MAJOR 0
+#define BL_VERSION_MINOR 1
+#define BL_VERSION_PATCH 0
+#define BL_VERSION_NUMBER 1000
+#define BL_VERSION_STRING "0.1.0"
+
+/* Success, or why not. The numbers never change; a newer library may return new ones. */
+typedef int32_t bl_status;
+
+#define BL_OK 0
+/* An argument is NULL where it may not be, malformed, or out of range. */
+#define BL_E_INVALID_ARGUMENT (-1)
+/* Well formed, but not something this version or this file system can do. */
+#define BL_E_UNSUPPORTED (-2)
+/* The object is not in the store, or the path does not exist. */
+#define BL_E_NOT_FOUND (-3)
+/* Another thread is using this handle right now. */
+#define BL_E_BUSY (-4)
+/* The handle is past the point where this call makes sense, such as a write after commit. */
+#define BL_E_STATE (-5)
+/* The operating system reported an error that has no status of its own; see the errno. */
+#define BL_E_IO (-6)
+/* The disk, the inode table or the quota is full. */
+#define BL_E_NO_SPACE (-7)
+/* The operating system refused access, or the file system or the store is read-only. */
+#define BL_E_PERMISSION (-8)
+/* The bytes do not hash to the digest they were promised to have. */
+#define BL_E_DIGEST_MISMATCH (-9)
+/* There are more or fewer bytes than declared. */
+#define BL_E_SIZE_MISMATCH (-10)
+/* The input violates its format: JSON, tar, gzip, zstd or the OCI specification. */
+#define BL_E_MALFORMED (-11)
+/* A name in the input would leave the directory it belongs to. */
+#define BL_E_UNSAFE_PATH (-12)
+/* A limit would be exceeded; the message names it with both values. */
+#define BL_E_LIMIT (-13)
+/* The registry wants credentials, or does not accept the ones given. */
+#define BL_E_UNAUTHORIZED (-14)
+/* The registry knows the caller and refuses. */
+#define BL_E_DENIED (-15)
+/* The registry could not be reached, or the connection broke. */
+#define BL_E_NETWORK (-16)
+/* The deadline of the call passed. */
+#define BL_E_TIMEOUT (-17)
+/* The registry asks to come back later. */
+#define BL_E_RATE_LIMITED (-18)
+/* The registry answered with an error or against its protocol. */
+#define BL_E_REGISTRY (-19)
+/* The call's cancel token was triggered. */
+#define BL_E_CANCELLED (-20)
+/* A callback of the host answered non-zero. */
+#define BL_E_CALLBACK (-21)
+/* The handle was made before a fork() and is used in the child. */
+#define BL_E_FORKED (-22)
+/* A bug in this library; the process lives on. Please report the message. */
+#define BL_E_INTERNAL (-23)
+
+/* Bits of bl_extract_result.anomalies. */
+/* Bytes other than zeros follow the last gzip member. */
+#define BL_ANOMALY_TRAILING_COMPRESSED 1
+/* Bytes other than zeros follow the end of the tar archive. */
+#define BL_ANOMALY_TRAILING_ARCHIVE 2
+/* An extended attribute was not set: reserved, not permitted, or not supported here. */
+#define BL_ANOMALY_SKIPPED_XATTR 4
+/* AUFS bookkeeping (`.wh..wh.aufs`, `.plnk`, `.orph`) was left out. */
+#define BL_ANOMALY_SKIPPED_AUFS 8
+/* A hard link to itself was left out. */
+#define BL_ANOMALY_SELF_LINK 16
+/* A global PAX header or volume label was ignored. */
+#define BL_ANOMALY_IGNORED_HEADER 32
+/* A device node became an empty file; the metadata record has its numbers. */
+#define BL_ANOMALY_DEVICE_PLACEHOLDER 64
+/* An owner could not be set although the process is root (a user namespace without that id). */
+#define BL_ANOMALY_OWNER_NOT_SET 128
+
+
+/**
+ * Nothing is logged.
+ */
+#define BL_LOG_OFF 0
+
+/**
+ * Something failed that no call could report.
+ */
+#define BL_LOG_ERROR 1
+
+/**
+ * Something is odd, and the library went on.
+ */
+#define BL_LOG_WARN 2
+
+/**
+ * What happened, one line an operation.
+ */
+#define BL_LOG_INFO 3
+
+/**
+ * Details for those who look for a mistake.
+ */
+#define BL_LOG_DEBUG 4
+
+/**
+ * Everything.
+ */
+#define BL_LOG_TRACE 5
+
+/**
+ * bl_storage_options.flags: nothing in the directory is created, changed or removed.
+ */
+#define BL_STORAGE_READ_ONLY 1
+
+/**
+ * bl_storage_options.durability: what was committed survives power loss. The default.
+ */
+#define BL_DURABILITY_FULL 0
+
+/**
+ * bl_storage_options.durability: nothing is flushed; for stores that can be thrown away. What is visible is whole
+ * after any crash of a process, but not after power loss.
+ */
+#define BL_DURABILITY_NONE 1
+
+/**
+ * bl_extract_options.flags: as root, make device nodes. By default a device becomes an empty file, and the metadata
+ * record beside the tree says which device it stands for.
+ */
+#define BL_EXTRACT_DEVICE_NODES 1
+
+/**
+ * bl_extract_options.flags: refuse a layer with any anomaly.
+ */
+#define BL_EXTRACT_STRICT 2
+
+/**
+ * Bytes owned by the caller: a path, a digest, a document. One NUL byte follows them, so that text can be used as a C
+ * string; a document or a path may contain others. Release it with bl_bytes_free().
+ */
+typedef struct bl_bytes bl_bytes;
+
+/**
+ * A token that ends long calls early. Any number of calls may share one; it may be freed while they run.
+ */
+typedef struct bl_cancel bl_cancel;
+
+/**
+ * Why a call failed. Owned by the caller, immutable, free of any handle; release it with bl_error_free().
+ */
+typedef struct bl_error bl_error;
+
+/**
+ * A blob that is being written. Nothing of it is visible before bl_commit().
+ */
+typedef struct bl_staged bl_staged;
+
+/**
+ * An open image store. Any number of threads may use one at a time, and any number of processes the same directory.
+ */
+typedef struct bl_storage bl_storage;
+
+/**
+ * Receives one log line: its level (BL_LOG_ERROR to BL_LOG_TRACE), the text without a newline, valid during the call
+ * only, and the pointer given to bl_set_log_callback(). It may come from any thread, also one of the library's, must
+ * return soon, and must not call bl_set_log_callback().
+ */
+typedef void (*bl_log_callback)(int32_t level,
+                                const char *message,
+                                void *user_data);
+
+/**
+ * How to open a store. All zero is the default; initialise with BL_STORAGE_OPTIONS_INIT.
+ */
+typedef struct bl_storage_options {
+  /**
+   * sizeof(bl_storage_options).
+   */
+  size_t struct_size;
+  /**
+   * BL_STORAGE_*, or 0.
+   */
+  uint64_t flags;
+  /**
+   * Largest layer blob in bytes that bl_stage_layer() takes; 0 is 50 GiB.
+   */
+  uint64_t max_blob_size;
+  /**
+   * BL_DURABILITY_*.
+   */
+  uint32_t durability;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+} bl_storage_options;
+
+/**
+ * How to verify a layer. All zero is the default; initialise with BL_VERIFY_OPTIONS_INIT.
+ */
+typedef struct bl_verify_options {
+  /**
+   * sizeof(bl_verify_options).
+   */
+  size_t struct_size;
+  /**
+   * Ends the call early; may be NULL.
+   */
+  struct bl_cancel *cancel;
+  /**
+   * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+   */
+  uint64_t timeout_ms;
+} bl_verify_options;
+
+/**
+ * How to extract a layer. All zero is the default; initialise with BL_EXTRACT_OPTIONS_INIT.
+ */
+typedef struct bl_extract_options {
+  /**
+   * sizeof(bl_extract_options).
+   */
+  size_t struct_size;
+  /**
+   * BL_EXTRACT_*, or 0.
+   */
+  uint64_t flags;
+  /**
+   * The layer's file, which must hash to the digest; NULL is the stored layer.
+   */
+  const char *tarball_path;
+  /**
+   * What the uncompressed layer must hash to (rootfs.diff_ids in the image's config); NULL is not to check.
+   */
+  const char *diff_id;
+  /**
+   * Ends the call early; may be NULL.
+   */
+  struct bl_cancel *cancel;
+  /**
+   * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+   */
+  uint64_t timeout_ms;
+} bl_extract_options;
+
+/**
+ * What an extraction did. Initialise with BL_EXTRACT_RESULT_INIT.
+ */
+typedef struct bl_extract_result {
+  /**
+   * sizeof(bl_extract_result); set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * Entries in the layer; 0 when cached.
+   */
+  uint64_t entries;
+  /**
+   * Bytes of the layer's file; 0 when cached.
+   */
+  uint64_t bytes_in;
+  /**
+   * Bytes of the uncompressed tar stream; 0 when cached.
+   */
+  uint64_t bytes_out;
+  /**
+   * BL_ANOMALY_* bits: what was odd and yet accepted.
+   */
+  uint64_t anomalies;
+  /**
+   * 1 when the tree was there already.
+   */
+  uint32_t cached;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+  /**
+   * Digest of the uncompressed stream as a string; "" when an older program made the cached tree.
+   */
+  char diff_id[136];
+} bl_extract_result;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of the library that is loaded, "0.1.0"; BL_VERSION_STRING is the one that was compiled against.
+ *
+ * Returns: a static string. Since: 0.1.0
+ */
+const char *bl_version_string(void);
+
+/**
+ * The version of the library that is loaded as a number that grows: major * 1000000 + minor * 1000 + patch, as in
+ * BL_VERSION_NUMBER.
+ *
+ * Since: 0.1.0
+ */
+uint32_t bl_version_number(void);
+
+/**
+ * The name of a status: "OK", "DIGEST_MISMATCH"; "UNKNOWN" for a number that this version does not define.
+ *
+ * Returns: a static string, never NULL. Since: 0.1.0
+ */
+const char *bl_status_name(bl_status status);
+
+/**
+ * The error's status, the same that the failed call returned; BL_OK for NULL.
+ *
+ * Since: 0.1.0
+ */
+bl_status bl_error_status(const struct bl_error *error);
+
+/**
+ * One line that names the object, says what went wrong and gives the whole cause. For people; not to be parsed.
+ *
+ * Returns: a string that lives as long as the error; "" for NULL. Since: 0.1.0
+ */
+const char *bl_error_message(const struct bl_error *error);
+
+/**
+ * The operating system's error number (errno) where one was the cause, else 0.
+ *
+ * Since: 0.1.0
+ */
+int bl_error_os_errno(const struct bl_error *error);
+
+/**
+ * The HTTP status where a registry's answer was the cause, else 0.
+ *
+ * Since: 0.1.0
+ */
+int bl_error_http_status(const struct bl_error *error);
+
+/**
+ * The registry's own error code ("MANIFEST_UNKNOWN") where it gave one, else "".
+ *
+ * Returns: a string that lives as long as the error. Since: 0.1.0
+ */
+const char *bl_error_registry_code(const struct bl_error *error);
+
+/**
+ * The digest that the bytes were to have, for BL_E_DIGEST_MISMATCH, else "".
+ *
+ * Returns: a string that lives as long as the error. Since: 0.1.0
+ */
+const char *bl_error_expected_digest(const struct bl_error *error);
+
+/**
+ * The digest that the bytes have, for BL_E_DIGEST_MISMATCH, else "".
+ *
+ * Returns: a string that lives as long as the error. Since: 0.1.0
+ */
+const char *bl_error_actual_digest(const struct bl_error *error);
+
+/**
+ * Whether the same call may succeed later, without a change to its arguments.
+ *
+ * Since: 0.1.0
+ */
+bool bl_error_retryable(const struct bl_error *error);
+
+/**
+ * Frees an error. NULL is a no-op.
+ *
+ * Since: 0.1.0
+ */
+void bl_error_free(struct bl_error *error);
+
+/**
+ * The bytes. Valid until bl_bytes_free().
+ *
+ * Returns: never NULL; "" for NULL. Since: 0.1.0
+ */
+const uint8_t *bl_bytes_data(const struct bl_bytes *bytes);
+
+/**
+ * The same bytes as a C string, for text and paths.
+ *
+ * Returns: never NULL; "" for NULL. Since: 0.1.0
+ */
+const char *bl_bytes_str(const struct bl_bytes *bytes);
+
+/**
+ * How many bytes there are, without the NUL that follows; 0 for NULL.
+ *
+ * Since: 0.1.0
+ */
+size_t bl_bytes_len(const struct bl_bytes *bytes);
+
+/**
+ * Frees the bytes. NULL is a no-op.
+ *
+ * Since: 0.1.0
+ */
+void bl_bytes_free(struct bl_bytes *bytes);
+
+/**
+ * Makes a token that has not been triggered.
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_cancel_free(). Since: 0.1.0
+ */
+bl_status bl_cancel_new(struct bl_cancel **out,
+                        struct bl_error **err);
+
+/**
+ * Ends every call that has this token, running or to come, with BL_E_CANCELLED within 100 ms. Safe in a signal handler
+ * and from any thread. NULL is a no-op.
+ *
+ * Since: 0.1.0
+ */
+void bl_cancel_trigger(struct bl_cancel *cancel);
+
+/**
+ * Whether the token was triggered; false for NULL.
+ *
+ * Since: 0.1.0
+ */
+bool bl_cancel_is_triggered(const struct bl_cancel *cancel);
+
+/**
+ * Frees a token. Calls that run with it go on. NULL is a no-op.
+ *
+ * Since: 0.1.0
+ */
+void bl_cancel_free(struct bl_cancel *cancel);
+
+/**
+ * Sets where log lines go, for the whole process; without a callback, which is how the library begins, or with
+ * BL_LOG_OFF they go nowhere. Once this returns, the callback set before is not running and will not be called again.
+ *
+ * level: the least important level that is wanted, BL_LOG_ERROR to BL_LOG_TRACE.
+ * user_data: handed to every call of the callback.
+ *
+ * Returns: BL_OK; BL_E_INVALID_ARGUMENT for an unknown level; BL_E_STATE in a Rust program that has set up `tracing`
+ * itself, whose subscriber has the lines then. Since: 0.1.0
+ */
+bl_status bl_set_log_callback(int32_t level,
+                              bl_log_callback callback,
+                              void *user_data,
+                              struct bl_error **err);
+
+/**
+ * Opens the store in a directory, which is created with its folders where they are missing, and removes what processes
+ * that died in the middle of something left there.
+ *
+ * images_dir: any path; it is resolved once, here.
+ * options: NULL for the defaults.
+ *
+ * Returns: BL_OK; BL_E_UNSUPPORTED for a store of a newer format or an unknown option; BL_E_NOT_FOUND for a missing
+ * directory when read-only; BL_E_PERMISSION, BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with bl_storage_close().
+ * Cost: a few directory reads; syncs when it creates something. Since: 0.1.0
+ */
+bl_status bl_storage_open(const char *images_dir,
+                          const struct bl_storage_options *options,
+                          struct bl_storage **out,
+                          struct bl_error **err);
+
+/**
+ * Frees the handle. Staged downloads made with it stay valid. NULL is a no-op.
+ *
+ * Since: 0.1.0
+ */
+void bl_storage_close(struct bl_storage *storage);
+
+/**
+ * The store's directory as an absolute path.
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ */
+bl_status bl_images_dir(struct bl_storage *storage,
+                        struct bl_bytes **out,
+                        struct bl_error **err);
+
+/**
+ * The folder of the layers' blobs as an absolute path.
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ */
+bl_status bl_layers_dir(struct bl_storage *storage,
+                        struct bl_bytes **out,
+                        struct bl_error **err);
+
+/**
+ * Stores a manifest or index exactly as given. Saving one that is there is success.
+ *
+ * data, len: the document, at most 4 MiB.
+ *
+ * Returns: BL_OK; BL_E_DIGEST_MISMATCH when the bytes do not hash to the digest; BL_E_MALFORMED, BL_E_UNSUPPORTED or
+ * BL_E_LIMIT when they are no OCI or Docker (schema 2) manifest or index; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO.
+ * Cost: one small file, synced. Since: 0.1.0
+ */
+bl_status bl_save_manifest(struct bl_storage *storage,
+                           const char *digest,
+                           const void *data,
+                           size_t len,
+                           struct bl_error **err);
+
+/**
+ * The exact bytes of a stored manifest or index.
+ *
+ * Returns: BL_OK; BL_E_NOT_FOUND when it is absent, or its file does not hash to its name; BL_E_PERMISSION, BL_E_IO.
+ * Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
+ */
+bl_status bl_load_manifest(struct bl_storage *storage,
+                           const char *digest,
+                           struct bl_bytes **out,
+                           struct bl_error **err);
+
+/**
+ * Whether bl_load_manifest() would find it.
+ *
+ * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
+ */
+bl_status bl_has_manifest(struct bl_storage *storage,
+                          const char *digest,
+                          bool *out,
+                          struct bl_error **err);
+
+/**
+ * Where a manifest is, or would be.
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ */
+bl_status bl_manifest_path(struct bl_storage *storage,
+                           const char *digest,
+                           struct bl_bytes **out,
+                           struct bl_error **err);
+
+/**
+ * Whether a layer's blob is in the store.
+ *
+ * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: one look at the directory. Since: 0.1.0
+ */
+bl_status bl_has_layer(struct bl_storage *storage,
+                       const char *digest,
+                       bool *out,
+                       struct bl_error **err);
+
+/**
+ * Reads a layer's blob and checks that it hashes to its digest.
+ *
+ * options: NULL for the defaults.
+ *
+ * Returns: BL_OK when it does; BL_E_DIGEST_MISMATCH when it does not; BL_E_NOT_FOUND; BL_E_CANCELLED, BL_E_TIMEOUT;
+ * BL_E_PERMISSION, BL_E_IO. Cost: reads the whole blob; 256 KiB of memory. Since: 0.1.0
+ */
+bl_status bl_verify_layer(struct bl_storage *storage,
+                          const char *digest,
+                          const struct bl_verify_options *options,
+                          struct bl_error **err);
+
+/**
+ * Where a layer's blob is, or would be.
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ */
+bl_status bl_layer_tarball_path(struct bl_storage *storage,
+                                const char *digest,
+                                struct bl_bytes **out,
+                                struct bl_error **err);
+
+/**
+ * Where a layer's extracted tree is, or would be.
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ */
+bl_status bl_layer_extracted_path(struct bl_storage *storage,
+                                  const char *digest,
+                                  struct bl_bytes **out,
+                                  struct bl_error **err);
+
+/**
+ * Starts to store a layer. Write its bytes with bl_write() and make it visible with bl_commit().
+ *
+ * expected_size: the size that the manifest declares; 0 or less is unknown, then bl_storage_options.max_blob_size
+ * holds.
+ *
+ * Returns: BL_OK; BL_E_LIMIT for a declared size over max_blob_size; BL_E_PERMISSION for a read-only store;
+ * BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with bl_staged_free(). Cost: creates a file. Since: 0.1.0
+ */
+bl_status bl_stage_layer(struct bl_storage *storage,
+                         const char *digest,
+                         int64_t expected_size,
+                         struct bl_staged **out,
+                         struct bl_error **err);
+
+/**
+ * Unpacks a layer into the directory that bl_layer_extracted_path() names, unless it is there already. Whiteout markers
+ * (`.wh.*`) stay as files: they say what to remove from lower layers. Gzip, zstd and plain tar are told by their bytes.
+ * Both digests are checked in the same pass, before the tree appears. Threads and processes that extract one layer at
+ * a time wait for the first of them.
+ *
+ * options: NULL for the defaults.
+ * result: may be NULL.
+ *
+ * Returns: BL_OK; BL_E_NOT_FOUND without a file; BL_E_DIGEST_MISMATCH when the file does not hash to the digest or its
+ * content to options.diff_id; BL_E_MALFORMED, BL_E_UNSAFE_PATH, BL_E_UNSUPPORTED, BL_E_LIMIT for what is in it;
+ * BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these nothing is left.
+ * Cost: reads the layer once and writes its files; not synced. A thread of the library's where there are two cores.
+ * Since: 0.1.0
+ */
+bl_status bl_extract_layer(struct bl_storage *storage,
+                           const char *digest,
+                           const struct bl_extract_options *options,
+                           struct bl_extract_result *result,
+                           struct bl_error **err);
+
+/**
+ * Appends bytes. They are hashed and written before this returns and are not kept.
+ *
+ * data, len: the bytes; NULL is allowed for none.
+ *
+ * Returns: BL_OK; BL_E_SIZE_MISMATCH at the first byte over the declared size; BL_E_LIMIT over the store's limit where
+ * no size was declared, or over RLIMIT_FSIZE; BL_E_NO_SPACE, BL_E_IO: each of these ends the download and frees its
+ * disk space. BL_E_STATE after commit, abort or a failure; BL_E_BUSY while another thread is in a call with it.
+ * Cost: hashing and one write. Since: 0.1.0
+ */
+bl_status bl_write(struct bl_staged *staged,
+                   const void *data,
+                   size_t len,
+                   struct bl_error **err);
+
+/**
+ * Verifies size and digest and makes the blob visible, durably unless the store was opened otherwise. That the store
+ * has the blob already is success. Does not free the handle.
+ *
+ * Returns: BL_OK; BL_E_SIZE_MISMATCH, BL_E_DIGEST_MISMATCH; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of
+ * these nothing is left. BL_E_STATE after commit, abort or a failure; BL_E_BUSY. Cost: syncs file and folder.
+ * Since: 0.1.0
+ */
+bl_status bl_commit(struct bl_staged *staged,
+                    struct bl_error **err);
+
+/**
+ * Ends the download and removes what was written. Does not free the handle. After a failure, or twice, it is a no-op.
+ *
+ * Returns: BL_OK; BL_E_STATE after a commit; BL_E_BUSY. Cost: removes a file. Since: 0.1.0
+ */
+bl_status bl_abort(struct bl_staged *staged,
+                   struct bl_error **err);
+
+/**
+ * How many bytes were written so far; 0 for NULL. May be asked from any thread at any time.
+ *
+ * Since: 0.1.0
+ */
+uint64_t bl_staged_bytes_written(const struct bl_staged *staged);
+
+/**
+ * The partial file, which belongs to the library and is gone after commit, abort and failure.
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ */
+bl_status bl_staged_path(struct bl_staged *staged,
+                         struct bl_bytes **out,
+                         struct bl_error **err);
+
+/**
+ * Where the blob is after the commit.
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ */
+bl_status bl_final_path(struct bl_staged *staged,
+                        struct bl_bytes **out,
+                        struct bl_error **err);
+
+/**
+ * Frees the handle, and aborts a download that was not committed. NULL is a no-op.
+ *
+ * Since: 0.1.0
+ */
+void bl_staged_free(struct bl_staged *staged);
+
+/**
+ * Starts to store an image config, of at most 4 MiB. As bl_stage_layer() otherwise.
+ *
+ * Returns: BL_OK; BL_E_PERMISSION for a read-only store; BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with
+ * bl_staged_free(). Cost: creates a file. Since: 0.1.0
+ */
+bl_status bl_stage_config(struct bl_storage *storage,
+                          const char *digest,
+                          struct bl_staged **out,
+                          struct bl_error **err);
+
+/**
+ * The exact bytes of a stored config.
+ *
+ * Returns: BL_OK; BL_E_NOT_FOUND when it is absent, or its file does not hash to its name; BL_E_PERMISSION, BL_E_IO.
+ * Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
+ */
+bl_status bl_load_config(struct bl_storage *storage,
+                         const char *digest,
+                         struct bl_bytes **out,
+                         struct bl_error **err);
+
+/**
+ * Whether bl_load_config() would find it.
+ *
+ * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
+ */
+bl_status bl_has_config(struct bl_storage *storage,
+                        const char *digest,
+                        bool *out,
+                        struct bl_error **err);
+
+/**
+ * Where a config is, or would be.
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ */
+bl_status bl_config_path(struct bl_storage *storage,
+                         const char *digest,
+                         struct bl_bytes **out,
+                         struct bl_error **err);
+
+/**
+ * Whether the blobs of all of these layers are in the store; true for none.
+ *
+ * digests, count: an array of strings.
+ *
+ * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: a look at the directory for each. Since: 0.1.0
+ */
+bl_status bl_verify_blobs_exist(struct bl_storage *storage,
+                                const char *const *digests,
+                                size_t count,
+                                bool *out,
+                                struct bl_error **err);
+
+/**
+ * The cache folder in the store for an OCI bundle that the host uses in place: one for each bundle (by its real path)
+ * and state (by its manifest's digest), so that no bundle can serve for another. The folder is not created.
+ *
+ * bundle_path: an existing file or directory.
+ *
+ * Returns: BL_OK; BL_E_NOT_FOUND when the bundle does not exist; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with
+ * bl_bytes_free(). Cost: resolves the path. Since: 0.1.0
+ */
+bl_status bl_local_bundle_cache_dir(struct bl_storage *storage,
+                                    const char *bundle_path,
+                                    const char *manifest_digest,
+                                    struct bl_bytes **out,
+                                    struct bl_error **err);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* BOXLITE_IMAGES_H */
+
+/* Defaults for option and result structs, as initialisers and, for languages without macros, as functions. */
+#define BL_STORAGE_OPTIONS_INIT { sizeof(bl_storage_options), 0, 0, BL_DURABILITY_FULL, 0 }
+#define BL_VERIFY_OPTIONS_INIT { sizeof(bl_verify_options), NULL, 0 }
+#define BL_EXTRACT_OPTIONS_INIT { sizeof(bl_extract_options), 0, NULL, NULL, NULL, 0 }
+#define BL_EXTRACT_RESULT_INIT { sizeof(bl_extract_result), 0, 0, 0, 0, 0, 0, { 0 } }
+
+static inline bl_storage_options bl_storage_options_init(void)
+{
+  bl_storage_options options = BL_STORAGE_OPTIONS_INIT;
+  return options;
+}
+
+static inline bl_verify_options bl_verify_options_init(void)
+{
+  bl_verify_options options = BL_VERIFY_OPTIONS_INIT;
+  return options;
+}
+
+static inline bl_extract_options bl_extract_options_init(void)
+{
+  bl_extract_options options = BL_EXTRACT_OPTIONS_INIT;
+  return options;
+}
+
+static inline bl_extract_result bl_extract_result_init(void)
+{
+  bl_extract_result result = BL_EXTRACT_RESULT_INIT;
+  return result;
+}

@@ -1,0 +1,77 @@
+//! Image configs.
+
+use std::ffi::c_char;
+
+use super::args::{call, into_handle};
+use super::bytes::bl_bytes;
+use super::error::{bl_error, bl_status};
+use super::shapes::{answer, give_bytes, give_path};
+use super::staged::bl_staged;
+use super::storage::bl_storage;
+use crate::store::Storage;
+
+/// Starts to store an image config, of at most 4 MiB. As bl_stage_layer() otherwise.
+///
+/// Returns: BL_OK; BL_E_PERMISSION for a read-only store; BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with
+/// bl_staged_free(). Cost: creates a file. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_stage_config(
+    storage: *mut bl_storage,
+    digest: *const c_char,
+    out: *mut *mut bl_staged,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let out = c.out(out, "out")?;
+            let storage = c.handle(storage, "storage")?;
+            let staged = storage.0.stage_config(&c.digest(digest, "digest")?)?;
+            out.set(into_handle(bl_staged::new(staged)));
+            Ok(())
+        })
+    }
+}
+
+/// The exact bytes of a stored config.
+///
+/// Returns: BL_OK; BL_E_NOT_FOUND when it is absent, or its file does not hash to its name; BL_E_PERMISSION, BL_E_IO.
+/// Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_load_config(
+    storage: *mut bl_storage,
+    digest: *const c_char,
+    out: *mut *mut bl_bytes,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { give_bytes(storage, digest, out, err, Storage::load_config) }
+}
+
+/// Whether bl_load_config() would find it.
+///
+/// Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_has_config(
+    storage: *mut bl_storage,
+    digest: *const c_char,
+    out: *mut bool,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { answer(storage, digest, out, err, Storage::has_config) }
+}
+
+/// Where a config is, or would be.
+///
+/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_config_path(
+    storage: *mut bl_storage,
+    digest: *const c_char,
+    out: *mut *mut bl_bytes,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { give_path(storage, digest, out, err, Storage::config_path) }
+}

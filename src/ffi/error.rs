@@ -1,0 +1,137 @@
+//! Statuses and errors.
+
+use std::ffi::{CString, c_char, c_int};
+
+use super::args;
+use crate::error::{Error, Status};
+
+/// The type of every status. The values are generated from the table in `status.rs`.
+pub type bl_status = i32;
+
+/// Success.
+pub const BL_OK: bl_status = 0;
+
+/// Why a call failed. Owned by the caller, immutable, free of any handle; release it with bl_error_free().
+pub struct bl_error {
+    status: bl_status,
+    message: CString,
+    os_errno: c_int,
+    http_status: c_int,
+    registry_code: CString,
+    expected_digest: CString,
+    actual_digest: CString,
+    is_retryable: bool,
+}
+
+impl bl_error {
+    pub(super) fn new(error: &Error) -> bl_error {
+        bl_error {
+            status: error.status() as bl_status,
+            message: c_string(error.message()),
+            os_errno: error.os_errno().unwrap_or(0),
+            http_status: 0,
+            registry_code: CString::default(),
+            expected_digest: c_string(error.expected_digest().unwrap_or_default()),
+            actual_digest: c_string(error.actual_digest().unwrap_or_default()),
+            is_retryable: error.is_retryable(),
+        }
+    }
+}
+
+fn c_string(text: &str) -> CString {
+    CString::new(text.replace('\0', "\\0")).unwrap_or_default()
+}
+
+fn text_of(error: *const bl_error, field: impl Fn(&bl_error) -> &CString) -> *const c_char {
+    // SAFETY: the caller passes NULL or a live bl_error.
+    unsafe { args::peek(error) }.map_or(c"".as_ptr(), |error| field(error).as_ptr())
+}
+
+/// The name of a status: "OK", "DIGEST_MISMATCH"; "UNKNOWN" for a number that this version does not define.
+///
+/// Returns: a static string, never NULL. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub extern "C" fn bl_status_name(status: bl_status) -> *const c_char {
+    match Status::from_code(status) {
+        Some(status) => status.c_name().as_ptr(),
+        None if status == BL_OK => c"OK".as_ptr(),
+        None => c"UNKNOWN".as_ptr(),
+    }
+}
+
+/// The error's status, the same that the failed call returned; BL_OK for NULL.
+///
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_error_status(error: *const bl_error) -> bl_status {
+    // SAFETY: the caller passes NULL or a live bl_error.
+    unsafe { args::peek(error) }.map_or(BL_OK, |error| error.status)
+}
+
+/// One line that names the object, says what went wrong and gives the whole cause. For people; not to be parsed.
+///
+/// Returns: a string that lives as long as the error; "" for NULL. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_error_message(error: *const bl_error) -> *const c_char {
+    text_of(error, |error| &error.message)
+}
+
+/// The operating system's error number (errno) where one was the cause, else 0.
+///
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_error_os_errno(error: *const bl_error) -> c_int {
+    // SAFETY: the caller passes NULL or a live bl_error.
+    unsafe { args::peek(error) }.map_or(0, |error| error.os_errno)
+}
+
+/// The HTTP status where a registry's answer was the cause, else 0.
+///
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_error_http_status(error: *const bl_error) -> c_int {
+    // SAFETY: the caller passes NULL or a live bl_error.
+    unsafe { args::peek(error) }.map_or(0, |error| error.http_status)
+}
+
+/// The registry's own error code ("MANIFEST_UNKNOWN") where it gave one, else "".
+///
+/// Returns: a string that lives as long as the error. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_error_registry_code(error: *const bl_error) -> *const c_char {
+    text_of(error, |error| &error.registry_code)
+}
+
+/// The digest that the bytes were to have, for BL_E_DIGEST_MISMATCH, else "".
+///
+/// Returns: a string that lives as long as the error. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_error_expected_digest(error: *const bl_error) -> *const c_char {
+    text_of(error, |error| &error.expected_digest)
+}
+
+/// The digest that the bytes have, for BL_E_DIGEST_MISMATCH, else "".
+///
+/// Returns: a string that lives as long as the error. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_error_actual_digest(error: *const bl_error) -> *const c_char {
+    text_of(error, |error| &error.actual_digest)
+}
+
+/// Whether the same call may succeed later, without a change to its arguments.
+///
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_error_retryable(error: *const bl_error) -> bool {
+    // SAFETY: the caller passes NULL or a live bl_error.
+    unsafe { args::peek(error) }.is_some_and(|error| error.is_retryable)
+}
+
+/// Frees an error. NULL is a no-op.
+///
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_error_free(error: *mut bl_error) {
+    // SAFETY: the caller passes NULL or a bl_error that it has not freed.
+    unsafe { args::free(error) }
+}

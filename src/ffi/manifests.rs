@@ -1,0 +1,78 @@
+//! Manifests.
+
+use std::ffi::{c_char, c_void};
+
+use super::args::call;
+use super::bytes::bl_bytes;
+use super::error::{bl_error, bl_status};
+use super::shapes::{answer, give_bytes, give_path};
+use super::storage::bl_storage;
+use crate::store::Storage;
+
+/// Stores a manifest or index exactly as given. Saving one that is there is success.
+///
+/// data, len: the document, at most 4 MiB.
+///
+/// Returns: BL_OK; BL_E_DIGEST_MISMATCH when the bytes do not hash to the digest; BL_E_MALFORMED, BL_E_UNSUPPORTED or
+/// BL_E_LIMIT when they are no OCI or Docker (schema 2) manifest or index; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO.
+/// Cost: one small file, synced. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_save_manifest(
+    storage: *mut bl_storage,
+    digest: *const c_char,
+    data: *const c_void,
+    len: usize,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let storage = c.handle(storage, "storage")?;
+            let digest = c.digest(digest, "digest")?;
+            storage.0.save_manifest(&digest, c.bytes(data.cast(), len, "data")?)
+        })
+    }
+}
+
+/// The exact bytes of a stored manifest or index.
+///
+/// Returns: BL_OK; BL_E_NOT_FOUND when it is absent, or its file does not hash to its name; BL_E_PERMISSION, BL_E_IO.
+/// Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_load_manifest(
+    storage: *mut bl_storage,
+    digest: *const c_char,
+    out: *mut *mut bl_bytes,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { give_bytes(storage, digest, out, err, Storage::load_manifest) }
+}
+
+/// Whether bl_load_manifest() would find it.
+///
+/// Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_has_manifest(
+    storage: *mut bl_storage,
+    digest: *const c_char,
+    out: *mut bool,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { answer(storage, digest, out, err, Storage::has_manifest) }
+}
+
+/// Where a manifest is, or would be.
+///
+/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_manifest_path(
+    storage: *mut bl_storage,
+    digest: *const c_char,
+    out: *mut *mut bl_bytes,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { give_path(storage, digest, out, err, Storage::manifest_path) }
+}

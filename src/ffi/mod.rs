@@ -1,0 +1,37 @@
+//! The C ABI: `include/boxlite_images.h` is generated from this folder, whose doc comments are its manual pages.
+//!
+//! Each function converts its arguments, makes one call into the safe API, and converts the result. Pointers are read
+//! and written in [`args`] and nowhere else; panics end in [`boundary`]; what a C caller has promised is said once, at
+//! the top of the header, and is what every `unsafe` here relies on.
+
+// The header's contract is the safety section of all of them.
+#![allow(clippy::missing_safety_doc)]
+// The names are C's.
+#![allow(non_camel_case_types)]
+
+mod args;
+mod boundary;
+mod bytes;
+mod cancel;
+mod configs;
+mod error;
+mod layers;
+mod log;
+mod manifests;
+mod staged;
+mod shapes;
+mod storage;
+mod utility;
+mod version;
+
+pub use bytes::*;
+pub use cancel::*;
+pub use configs::*;
+pub use error::*;
+pub use layers::*;
+pub use log::*;
+pub use manifests::*;
+pub use staged::*;
+pub use storage::*;
+pub use utility::*;
+pub use version::*;

@@ -1,0 +1,150 @@
+//! Staged downloads.
+
+use std::ffi::c_void;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
+
+use super::args::{call, free, into_handle, peek};
+use super::bytes::bl_bytes;
+use super::error::{bl_error, bl_status};
+use crate::error::{Error, Result, Status};
+use crate::store::Staged;
+
+/// A blob that is being written. Nothing of it is visible before bl_commit().
+pub struct bl_staged {
+    staged: Mutex<Staged>,
+    // Beside the lock, so that other threads can watch a writer.
+    written: Arc<AtomicU64>,
+    staged_path: PathBuf,
+    final_path: PathBuf,
+}
+
+impl bl_staged {
+    pub(super) fn new(staged: Staged) -> bl_staged {
+        bl_staged {
+            written: staged.progress(),
+            staged_path: staged.staged_path().to_owned(),
+            final_path: staged.final_path().to_owned(),
+            staged: Mutex::new(staged),
+        }
+    }
+
+    /// One thread at a time: bytes of two writers would mix.
+    fn with<T>(&self, work: impl FnOnce(&mut Staged) -> Result<T>) -> Result<T> {
+        match self.staged.try_lock() {
+            Ok(mut staged) => work(&mut staged),
+            Err(TryLockError::WouldBlock) => {
+                let why = format!("staged download {}: in use by another thread", self.staged_path.display());
+                Err(Error::new(Status::Busy, why))
+            }
+            Err(TryLockError::Poisoned(_)) => {
+                Err(Error::new(Status::State, "staged download: an earlier call ended in an internal error"))
+            }
+        }
+    }
+}
+
+/// Appends bytes. They are hashed and written before this returns and are not kept.
+///
+/// data, len: the bytes; NULL is allowed for none.
+///
+/// Returns: BL_OK; BL_E_SIZE_MISMATCH at the first byte over the declared size; BL_E_LIMIT over the store's limit where
+/// no size was declared, or over RLIMIT_FSIZE; BL_E_NO_SPACE, BL_E_IO: each of these ends the download and frees its
+/// disk space. BL_E_STATE after commit, abort or a failure; BL_E_BUSY while another thread is in a call with it.
+/// Cost: hashing and one write. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_write(
+    staged: *mut bl_staged,
+    data: *const c_void,
+    len: usize,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let staged = c.handle(staged, "staged")?;
+            let data = c.bytes(data.cast(), len, "data")?;
+            staged.with(|staged| staged.write(data))
+        })
+    }
+}
+
+/// Verifies size and digest and makes the blob visible, durably unless the store was opened otherwise. That the store
+/// has the blob already is success. Does not free the handle.
+///
+/// Returns: BL_OK; BL_E_SIZE_MISMATCH, BL_E_DIGEST_MISMATCH; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of
+/// these nothing is left. BL_E_STATE after commit, abort or a failure; BL_E_BUSY. Cost: syncs file and folder.
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_commit(staged: *mut bl_staged, err: *mut *mut bl_error) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { call(err, |c| c.handle(staged, "staged")?.with(Staged::commit)) }
+}
+
+/// Ends the download and removes what was written. Does not free the handle. After a failure, or twice, it is a no-op.
+///
+/// Returns: BL_OK; BL_E_STATE after a commit; BL_E_BUSY. Cost: removes a file. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_abort(staged: *mut bl_staged, err: *mut *mut bl_error) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { call(err, |c| c.handle(staged, "staged")?.with(Staged::abort)) }
+}
+
+/// How many bytes were written so far; 0 for NULL. May be asked from any thread at any time.
+///
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_staged_bytes_written(staged: *const bl_staged) -> u64 {
+    // SAFETY: the caller passes NULL or a live bl_staged.
+    unsafe { peek(staged) }.map_or(0, |staged| staged.written.load(Ordering::Relaxed))
+}
+
+/// The partial file, which belongs to the library and is gone after commit, abort and failure.
+///
+/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_staged_path(
+    staged: *mut bl_staged,
+    out: *mut *mut bl_bytes,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let out = c.out(out, "out")?;
+            let path = c.handle(staged, "staged")?.staged_path.clone();
+            out.set(into_handle(bl_bytes::of_path(path)));
+            Ok(())
+        })
+    }
+}
+
+/// Where the blob is after the commit.
+///
+/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_final_path(
+    staged: *mut bl_staged,
+    out: *mut *mut bl_bytes,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let out = c.out(out, "out")?;
+            let path = c.handle(staged, "staged")?.final_path.clone();
+            out.set(into_handle(bl_bytes::of_path(path)));
+            Ok(())
+        })
+    }
+}
+
+/// Frees the handle, and aborts a download that was not committed. NULL is a no-op.
+///
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_staged_free(staged: *mut bl_staged) {
+    // SAFETY: the caller passes NULL or a bl_staged that it has not freed.
+    unsafe { free(staged) }
+}

@@ -1,0 +1,126 @@
+//! Opening and closing a store.
+
+use std::ffi::c_char;
+
+use super::args::{Call, SizedStruct, call, check_flags, free, into_handle, invalid};
+use super::bytes::bl_bytes;
+use super::error::{bl_error, bl_status};
+use crate::store::{Durability, Storage, StorageOptions};
+
+/// An open image store. Any number of threads may use one at a time, and any number of processes the same directory.
+pub struct bl_storage(pub(super) Storage);
+
+/// bl_storage_options.flags: nothing in the directory is created, changed or removed.
+pub const BL_STORAGE_READ_ONLY: u64 = 1;
+
+/// bl_storage_options.durability: what was committed survives power loss. The default.
+pub const BL_DURABILITY_FULL: u32 = 0;
+/// bl_storage_options.durability: nothing is flushed; for stores that can be thrown away. What is visible is whole
+/// after any crash of a process, but not after power loss.
+pub const BL_DURABILITY_NONE: u32 = 1;
+
+/// How to open a store. All zero is the default; initialise with BL_STORAGE_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_storage_options {
+    /// sizeof(bl_storage_options).
+    pub struct_size: usize,
+    /// BL_STORAGE_*, or 0.
+    pub flags: u64,
+    /// Largest layer blob in bytes that bl_stage_layer() takes; 0 is 50 GiB.
+    pub max_blob_size: u64,
+    /// BL_DURABILITY_*.
+    pub durability: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+// SAFETY: integers only.
+unsafe impl SizedStruct for bl_storage_options {
+    const ZERO: Self = Self { struct_size: 0, flags: 0, max_blob_size: 0, durability: 0, reserved: 0 };
+}
+
+/// Opens the store in a directory, which is created with its folders where they are missing, and removes what processes
+/// that died in the middle of something left there.
+///
+/// images_dir: any path; it is resolved once, here.
+/// options: NULL for the defaults.
+///
+/// Returns: BL_OK; BL_E_UNSUPPORTED for a store of a newer format or an unknown option; BL_E_NOT_FOUND for a missing
+/// directory when read-only; BL_E_PERMISSION, BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with bl_storage_close().
+/// Cost: a few directory reads; syncs when it creates something. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_storage_open(
+    images_dir: *const c_char,
+    options: *const bl_storage_options,
+    out: *mut *mut bl_storage,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    let body = |c: &Call<'_>| {
+        let out = c.out(out, "out")?;
+        let images_dir = c.path(images_dir, "images_dir")?;
+        let options = c.options(options, "options")?;
+        check_flags(options.flags, BL_STORAGE_READ_ONLY, "options")?;
+        let durability = match options.durability {
+            BL_DURABILITY_FULL => Durability::Full,
+            BL_DURABILITY_NONE => Durability::None,
+            _ => return Err(invalid("options.durability", "is not one of BL_DURABILITY_*")),
+        };
+        let options = StorageOptions {
+            durability,
+            read_only: options.flags & BL_STORAGE_READ_ONLY != 0,
+            max_blob_size: (options.max_blob_size > 0).then_some(options.max_blob_size),
+        };
+        out.set(into_handle(bl_storage(Storage::open(images_dir, &options)?)));
+        Ok(())
+    };
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { call(err, body) }
+}
+
+/// Frees the handle. Staged downloads made with it stay valid. NULL is a no-op.
+///
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_storage_close(storage: *mut bl_storage) {
+    // SAFETY: the caller passes NULL or a bl_storage that it has not closed.
+    unsafe { free(storage) }
+}
+
+/// The store's directory as an absolute path.
+///
+/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_images_dir(
+    storage: *mut bl_storage,
+    out: *mut *mut bl_bytes,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    let body = |c: &Call<'_>| {
+        let out = c.out(out, "out")?;
+        let path = c.handle(storage, "storage")?.0.images_dir().to_owned();
+        out.set(into_handle(bl_bytes::of_path(path)));
+        Ok(())
+    };
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { call(err, body) }
+}
+
+/// The folder of the layers' blobs as an absolute path.
+///
+/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_layers_dir(
+    storage: *mut bl_storage,
+    out: *mut *mut bl_bytes,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    let body = |c: &Call<'_>| {
+        let out = c.out(out, "out")?;
+        let path = c.handle(storage, "storage")?.0.layers_dir();
+        out.set(into_handle(bl_bytes::of_path(path)));
+        Ok(())
+    };
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { call(err, body) }
+}

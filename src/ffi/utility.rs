@@ -1,0 +1,60 @@
+//! Questions about several blobs, and the cache of local bundles.
+
+use std::ffi::c_char;
+
+use super::args::{call, into_handle};
+use super::bytes::bl_bytes;
+use super::error::{bl_error, bl_status};
+use super::storage::bl_storage;
+
+/// Whether the blobs of all of these layers are in the store; true for none.
+///
+/// digests, count: an array of strings.
+///
+/// Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: a look at the directory for each. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_verify_blobs_exist(
+    storage: *mut bl_storage,
+    digests: *const *const c_char,
+    count: usize,
+    out: *mut bool,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let out = c.out(out, "out")?;
+            let storage = c.handle(storage, "storage")?;
+            out.set(storage.0.verify_blobs_exist(&c.digests(digests, count, "digests")?)?);
+            Ok(())
+        })
+    }
+}
+
+/// The cache folder in the store for an OCI bundle that the host uses in place: one for each bundle (by its real path)
+/// and state (by its manifest's digest), so that no bundle can serve for another. The folder is not created.
+///
+/// bundle_path: an existing file or directory.
+///
+/// Returns: BL_OK; BL_E_NOT_FOUND when the bundle does not exist; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with
+/// bl_bytes_free(). Cost: resolves the path. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_local_bundle_cache_dir(
+    storage: *mut bl_storage,
+    bundle_path: *const c_char,
+    manifest_digest: *const c_char,
+    out: *mut *mut bl_bytes,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let out = c.out(out, "out")?;
+            let storage = c.handle(storage, "storage")?;
+            let bundle_path = c.path(bundle_path, "bundle_path")?;
+            let path = storage.0.local_bundle_cache_dir(bundle_path, &c.digest(manifest_digest, "manifest_digest")?)?;
+            out.set(into_handle(bl_bytes::of_path(path)));
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,30 @@
+//! The library's version.
+
+use std::ffi::c_char;
+
+/// The version of the library that is loaded, "0.1.0"; BL_VERSION_STRING is the one that was compiled against.
+///
+/// Returns: a static string. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub extern "C" fn bl_version_string() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+/// The version of the library that is loaded as a number that grows: major * 1000000 + minor * 1000 + patch, as in
+/// BL_VERSION_NUMBER.
+///
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub extern "C" fn bl_version_number() -> u32 {
+    const fn number(text: &str) -> u32 {
+        let (bytes, mut i, mut n) = (text.as_bytes(), 0, 0);
+        while i < bytes.len() {
+            n = n * 10 + (bytes[i] - b'0') as u32;
+            i += 1;
+        }
+        n
+    }
+    number(env!("CARGO_PKG_VERSION_MAJOR")) * 1_000_000
+        + number(env!("CARGO_PKG_VERSION_MINOR")) * 1_000
+        + number(env!("CARGO_PKG_VERSION_PATCH"))
+}

@@ -1,0 +1,106 @@
+//! What a layer says about one path, after all tar dialects, extensions and whiteout names are resolved.
+
+/// One entry of a layer. The same object is filled again and again, so that reading a layer does not allocate an entry
+/// at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    /// Normalised: components joined by `/`, none of them empty, `.` or `..`; empty for the root of the layer.
+    pub(crate) path: Vec<u8>,
+    pub(crate) kind: Kind,
+    /// Bytes of data that follow; zero for everything but files.
+    pub(crate) size: u64,
+    /// A symlink's target as written, or a hard link's target as a normalised path.
+    pub(crate) link: Vec<u8>,
+    /// Permission, set-id and sticky bits: at most `0o7777`.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime: Timestamp,
+    /// Extended attributes, by their full names (`user.x`), in the order of the archive.
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Kind {
+    #[default]
+    File,
+    Directory,
+    Symlink,
+    Hardlink,
+    Fifo,
+    CharDevice(Device),
+    BlockDevice(Device),
+    /// `.wh.<name>`: the name below, in lower layers, is gone. The path is the marker's own.
+    Whiteout,
+    /// `.wh..wh..opq`: everything in the directory, in lower layers, is gone. The path is the marker's own.
+    Opaque,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+}
+
+/// Seconds since the epoch and the nanoseconds after them, also before the epoch: -0.5 s is `(-1, 500_000_000)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Timestamp {
+    pub(crate) seconds: i64,
+    pub(crate) nanoseconds: u32,
+}
+
+macro_rules! anomaly_table {
+    ($($const:ident = $bit:literal, $name:literal, $doc:literal;)*) => {
+        /// What was odd about a layer and yet accepted, as a set of bits. `strict` turns any of them into an error.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Anomalies(u64);
+
+        impl Anomalies {
+            $(#[doc = $doc] pub const $const: Anomalies = Anomalies(1 << $bit);)*
+
+            /// Name, bit and meaning of each anomaly.
+            pub const TABLE: &'static [(&'static str, Anomalies, &'static str)] = &[
+                $(($name, Anomalies::$const, $doc)),*
+            ];
+        }
+    };
+}
+
+anomaly_table! {
+    TRAILING_COMPRESSED = 0, "TRAILING_COMPRESSED", "Bytes other than zeros follow the last gzip member.";
+    TRAILING_ARCHIVE = 1, "TRAILING_ARCHIVE", "Bytes other than zeros follow the end of the tar archive.";
+    SKIPPED_XATTR = 2, "SKIPPED_XATTR", "An extended attribute was not set: reserved, not permitted, or not supported here.";
+    SKIPPED_AUFS = 3, "SKIPPED_AUFS", "AUFS bookkeeping (`.wh..wh.aufs`, `.plnk`, `.orph`) was left out.";
+    SELF_LINK = 4, "SELF_LINK", "A hard link to itself was left out.";
+    IGNORED_HEADER = 5, "IGNORED_HEADER", "A global PAX header or volume label was ignored.";
+    DEVICE_PLACEHOLDER = 6, "DEVICE_PLACEHOLDER", "A device node became an empty file; the metadata record has its numbers.";
+    OWNER_NOT_SET = 7, "OWNER_NOT_SET", "An owner could not be set although the process is root (a user namespace without that id).";
+}
+
+impl Anomalies {
+    /// The bits, as `bl_extract_result` carries them.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all of `other`'s are among these.
+    pub fn contains(self, other: Anomalies) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub(crate) fn insert(&mut self, other: Anomalies) {
+        self.0 |= other.0;
+    }
+
+    /// The names of those present, with `+` between them.
+    pub fn names(self) -> String {
+        let names: Vec<_> =
+            Anomalies::TABLE.iter().filter(|(_, bit, _)| self.contains(*bit)).map(|(name, ..)| *name).collect();
+        names.join("+")
+    }
+}

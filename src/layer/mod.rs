@@ -1,0 +1,28 @@
+//! A layer's bytes, as a stream of validated entries.
+//!
+//! ```text
+//! blob file ─> Source: hash, inflate ─> 256 KiB segments ─> Stream: hash (diff_id) ─> Reader: tar ─> Entry
+//! ```
+//!
+//! All hardening that does not need a file system lives here: compression, limits, tar and PAX parsing, names, the
+//! meaning of whiteouts. A sink gets entries whose names are normalised and stay inside the root, and never parses a
+//! name or looks for a whiteout prefix again. The rules are numbered in the tests as "families".
+
+#![forbid(unsafe_code)]
+
+mod compression;
+mod entry;
+mod header;
+mod name;
+mod pax;
+mod reader;
+mod source;
+mod stream;
+mod whiteout;
+
+pub use entry::Anomalies;
+pub(crate) use entry::{Device, Entry, Kind, Timestamp};
+pub(crate) use name::split_parent;
+pub(crate) use reader::Reader;
+pub(crate) use source::Source;
+pub(crate) use stream::Stream;

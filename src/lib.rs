@@ -1,0 +1,45 @@
+//! An embeddable OCI image store: takes image bytes, verifies them, keeps them content-addressed on disk, and turns
+//! layers into directory trees. Without a daemon, without root, without calling other programs.
+//!
+//! The same operations exist as a C ABI (`include/boxlite_images.h`), which the [`ffi`] module implements on top of the
+//! safe Rust API here.
+//!
+//! ```
+//! use boxlite_images::{Digest, Storage, StorageOptions};
+//!
+//! # fn main() -> Result<(), boxlite_images::Error> {
+//! # let dir = std::env::temp_dir().join(format!("boxlite-images-doc-{}", std::process::id()));
+//! # let layer = [0u8; 1024]; // an empty tar archive
+//! # let digest = Digest::of(&layer);
+//! let storage = Storage::open(&dir, &StorageOptions::default())?;
+//! let mut staged = storage.stage_layer(&digest, Some(layer.len() as u64))?;
+//! staged.write(&layer)?; // as often as bytes arrive
+//! staged.commit()?; // verified, flushed, visible
+//! storage.extract_layer(&digest, &Default::default())?;
+//! println!("extracted to {}", storage.layer_extracted_path(&digest).display());
+//! # std::fs::remove_dir_all(&dir).ok();
+//! # Ok(())
+//! # }
+//! ```
+
+#![deny(unsafe_code)]
+
+mod digest;
+mod error;
+#[allow(unsafe_code)]
+pub mod ffi;
+mod interrupt;
+mod layer;
+pub mod limits;
+pub mod oci;
+mod status;
+mod store;
+#[allow(unsafe_code)]
+mod sys;
+mod unpack;
+
+pub use digest::{Algorithm, Digest};
+pub use error::{Error, Result, Status};
+pub use interrupt::{Cancel, Interrupt};
+pub use store::{Durability, Staged, Storage, StorageOptions};
+pub use unpack::{Anomalies, ExtractOptions, Extraction};

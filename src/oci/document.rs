@@ -1,0 +1,209 @@
+//! Manifests and indexes (OCI image-spec, manifest.md and image-index.md; Docker manifest v2 schema 2 and list).
+//!
+//! Parsing is where a document becomes one thing or an error. What is refused here was an attack or a confusion
+//! elsewhere: a document that is a manifest to one reader and an index to another (CVE-2021-41190), a key given twice
+//! of which two readers take different ones, nesting that exhausts a stack. Unknown keys are ignored, as the
+//! specification asks; known ones must have their specified type.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::digest::Digest;
+use crate::error::{Error, Result, Status, quoted};
+use crate::limits;
+
+/// What points at a blob: its media type, digest and size (OCI image-spec, descriptor.md).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// The media type as written; empty where the document gives none.
+    pub media_type: String,
+    /// The digest that the blob must have.
+    pub digest: Digest,
+    /// The blob's size in bytes.
+    pub size: u64,
+}
+
+/// The manifest of one image for one platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageManifest {
+    /// The image's configuration.
+    pub config: Descriptor,
+    /// The layers, bottom first.
+    pub layers: Vec<Descriptor>,
+}
+
+/// An image index, or Docker manifest list: manifests of one image for several platforms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageIndex {
+    /// The manifests (or nested indexes), in the order of preference.
+    pub manifests: Vec<Descriptor>,
+}
+
+/// A parsed manifest or index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Document {
+    /// An image manifest.
+    Manifest(ImageManifest),
+    /// An image index.
+    Index(ImageIndex),
+}
+
+impl Document {
+    /// Parses a manifest or index of at most 4 MiB. `MALFORMED` for what is not exactly one of the two, `UNSUPPORTED`
+    /// for schema 1 and for digests of another algorithm, `LIMIT` for size and nesting.
+    pub fn parse(bytes: &[u8]) -> Result<Document> {
+        check_size_and_depth(bytes)?;
+        // The JSON library would also read a struct from an array, field by field.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(malformed("not a JSON object"));
+        }
+        let raw: RawDocument =
+            serde_json::from_slice(bytes).map_err(|cause| malformed(format!("not a manifest or index: {cause}")))?;
+        match raw.schema_version {
+            Some(2) => {}
+            Some(1) => return Err(Error::new(Status::Unsupported, "manifest: schema 1 is not supported")),
+            _ => return Err(malformed("schemaVersion is not 2")),
+        }
+        let media_type = raw.media_type.unwrap_or_default();
+        let is_index_type = matches!(
+            media_type.as_str(),
+            "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json"
+        );
+        let is_manifest_type = matches!(
+            media_type.as_str(),
+            "application/vnd.oci.image.manifest.v1+json" | "application/vnd.docker.distribution.manifest.v2+json"
+        );
+        match (raw.manifests, raw.config, raw.layers) {
+            (Some(manifests), None, None) if !is_manifest_type => {
+                Ok(Document::Index(ImageIndex { manifests: descriptors(manifests)? }))
+            }
+            (None, Some(config), layers) if !is_index_type => Ok(Document::Manifest(ImageManifest {
+                config: config.check()?,
+                layers: descriptors(layers.unwrap_or_default())?,
+            })),
+            (Some(_), _, _) if raw.fs_layers.is_none() && !is_manifest_type => {
+                Err(malformed("a document with both manifests and config or layers"))
+            }
+            (None, None, _) => Err(malformed("neither a config nor manifests")),
+            _ => Err(malformed(format!("mediaType {} contradicts the content", quoted(media_type.as_bytes())))),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct RawDocument {
+    #[serde(rename = "schemaVersion")]
+    schema_version: Option<u64>,
+    #[serde(rename = "mediaType")]
+    media_type: Option<String>,
+    manifests: Option<Vec<RawDescriptor>>,
+    config: Option<RawDescriptor>,
+    layers: Option<Vec<RawDescriptor>>,
+    #[serde(rename = "fsLayers")]
+    fs_layers: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct RawDescriptor {
+    #[serde(rename = "mediaType", default)]
+    media_type: String,
+    digest: String,
+    size: u64,
+}
+
+impl RawDescriptor {
+    fn check(self) -> Result<Descriptor> {
+        let digest = Digest::parse(&self.digest).map_err(|error| match error.status() {
+            Status::Unsupported => error,
+            _ => malformed(error.message()),
+        })?;
+        Ok(Descriptor { media_type: self.media_type, digest, size: self.size })
+    }
+}
+
+fn descriptors(raw: Vec<RawDescriptor>) -> Result<Vec<Descriptor>> {
+    raw.into_iter().map(RawDescriptor::check).collect()
+}
+
+fn malformed(why: impl std::fmt::Display) -> Error {
+    Error::new(Status::Malformed, format!("manifest: {why}"))
+}
+
+/// Runs before the JSON parser so that a bomb costs one pass over its bytes and nothing else.
+fn check_size_and_depth(bytes: &[u8]) -> Result<()> {
+    if bytes.len() as u64 > limits::DOCUMENT_SIZE.default {
+        return Err(Error::limit(limits::DOCUMENT_SIZE.name, limits::DOCUMENT_SIZE.default, bytes.len(), "manifest"));
+    }
+    let (mut depth, mut in_string, mut escaped) = (0u64, false, false);
+    for &byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > limits::JSON_DEPTH.default {
+            return Err(Error::limit(limits::JSON_DEPTH.name, limits::JSON_DEPTH.default, depth, "manifest"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(n: u8) -> String {
+        format!(r#"{{"mediaType":"x","digest":"{}","size":{n}}}"#, Digest::of(&[n]))
+    }
+
+    #[test]
+    fn manifests_and_indexes_are_told_apart() {
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{},"layers":[{},{}],"extra":[{{}}]}}"#, blob(1), blob(2), blob(2));
+        let Document::Manifest(parsed) = Document::parse(manifest.as_bytes()).unwrap() else { panic!("not a manifest") };
+        assert_eq!((parsed.config.size, parsed.layers.len(), parsed.layers[0].digest.clone()), (1, 2, Digest::of(&[2])));
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, blob(3));
+        let Document::Index(parsed) = Document::parse(index.as_bytes()).unwrap() else { panic!("not an index") };
+        assert_eq!(parsed.manifests[0].size, 3);
+    }
+
+    #[test]
+    fn families_122_to_124_confusing_documents_are_refused() {
+        use Status::*;
+        let b = blob(1);
+        let bad_digest = b.replace("sha256:", "sha256:../");
+        let cases = [
+            (format!(r#"{{"schemaVersion":2,"manifests":[],"config":{b},"layers":[]}}"#), Malformed),
+            (format!(r#"{{"schemaVersion":2,"manifests":[],"layers":[{b}]}}"#), Malformed),
+            (format!(r#"{{"schemaVersion":2,"config":{b},"config":{b},"layers":[]}}"#), Malformed),
+            (format!(r#"{{"schemaVersion":2,"config":{b},"layers":[],"layers":[{b}]}}"#), Malformed),
+            (
+                format!(r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","config":{b}}}"#),
+                Malformed,
+            ),
+            (
+                r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","manifests":[]}"#.into(),
+                Malformed,
+            ),
+            (format!(r#"{{"schemaVersion":"2","config":{b}}}"#), Malformed),
+            (format!(r#"{{"config":{b}}}"#), Malformed),
+            (r#"{"schemaVersion":1,"fsLayers":[],"history":[]}"#.into(), Unsupported),
+            (r#"{"schemaVersion":2}"#.into(), Malformed),
+            (format!(r#"{{"schemaVersion":2,"config":{bad_digest}}}"#), Malformed),
+            (format!(r#"{{"schemaVersion":2,"config":{b}}} x"#), Malformed),
+            (format!("\u{feff}{{\"schemaVersion\":2,\"config\":{b}}}"), Malformed),
+            ("[]".into(), Malformed),
+            (format!(r#"[2,null,null,{b},[],null]"#), Malformed),
+            ("".into(), Malformed),
+            (format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)), Limit),
+            (" ".repeat((4 << 20) + 1), Limit),
+        ];
+        for (text, status) in &cases {
+            let error = Document::parse(text.as_bytes()).expect_err(&text[..text.len().min(90)]);
+            assert_eq!(error.status(), *status, "{error}: {}", &text[..text.len().min(90)]);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The OCI documents, as pure parsing: bytes in, valid values out, no file and no network.
+
+#![forbid(unsafe_code)]
+
+mod document;
+
+pub use document::{Descriptor, Document, ImageIndex, ImageManifest};

@@ -1,0 +1,221 @@
+//! The store's directory as a set of held handles. Every object is reached by one name below one of these handles, so a
+//! path is resolved once, at open; the host may change its working directory, and nobody can swap a parent under us.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use super::format;
+use crate::error::{Error, Result, Status};
+use crate::sys;
+
+/// The store's directory itself, and its folders. Their names are the seed's and never change (docs/on-disk.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Area {
+    Root,
+    Manifests,
+    Configs,
+    Layers,
+    Extracted,
+    Locks,
+}
+
+impl Area {
+    pub(super) const FOLDERS: [Area; 5] =
+        [Area::Manifests, Area::Configs, Area::Layers, Area::Extracted, Area::Locks];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Area::Root => "",
+            Area::Manifests => "manifests",
+            Area::Configs => "configs",
+            Area::Layers => "layers",
+            Area::Extracted => "extracted",
+            Area::Locks => "locks",
+        }
+    }
+}
+
+/// How far a commit goes before it returns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// File and directory are on the disk before the object is visible: it survives power loss.
+    #[default]
+    Full,
+    /// Nothing is flushed. Kills and crashes of processes are still harmless; after power loss a visible object may be
+    /// wrong. For stores that are thrown away.
+    None,
+}
+
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    /// By `Area as usize`. `None` only in a read-only store whose folder does not exist.
+    areas: [Option<OwnedFd>; 6],
+    process: Pid,
+    read_only: bool,
+    durability: Durability,
+}
+
+const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl Directory {
+    /// Opens the store at `path`, which is made absolute. Unless `read_only`, it and its folders are created.
+    pub(super) fn open(path: &Path, read_only: bool, durability: Durability) -> Result<Arc<Directory>> {
+        let path = std::path::absolute(path)
+            .map_err(|cause| Error::io(&cause, format_args!("open store {}", path.display())))?;
+        if !read_only {
+            create_root(&path, durability)?;
+        }
+        let root = rustix::fs::open(&path, OPEN_DIR, Mode::empty())
+            .map_err(|errno| Error::os(errno, format_args!("open store {}", path.display())))?;
+        // Before anything is created: a store of a newer format is not touched.
+        let has_version = format::check(root.as_fd(), &path)?;
+        let mut areas = [const { None }; 6];
+        for area in Area::FOLDERS {
+            areas[area as usize] = open_folder(root.as_fd(), &path, area.name(), read_only)?;
+        }
+        if !read_only {
+            open_folder(root.as_fd(), &path, super::bundle::FOLDER, false)?;
+        }
+        areas[Area::Root as usize] = Some(root);
+        let directory =
+            Arc::new(Directory { path, areas, process: rustix::process::getpid(), read_only, durability });
+        if !has_version && !read_only {
+            format::write(&directory)?;
+        }
+        Ok(directory)
+    }
+
+    /// The absolute path that the store was opened by.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where an object is, for messages and for callers who want the path.
+    pub(crate) fn object_path(&self, area: Area, name: &str) -> PathBuf {
+        self.path.join(area.name()).join(name)
+    }
+
+    /// The handle on a folder; `NOT_FOUND` in a read-only store that lacks it.
+    pub(crate) fn area(&self, area: Area) -> Result<BorrowedFd<'_>> {
+        self.areas[area as usize].as_ref().map(AsFd::as_fd).ok_or_else(|| {
+            Error::new(Status::NotFound, format!("{} does not exist", self.path.join(area.name()).display()))
+        })
+    }
+
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durability == Durability::Full
+    }
+
+    /// True in a child that was forked after the store was opened: it holds copies of handles whose objects belong to
+    /// the parent, and must leave them alone.
+    pub(crate) fn is_forked(&self) -> bool {
+        rustix::process::getpid() != self.process
+    }
+
+    /// Every public function begins here (or in [`Directory::check_writable`]).
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        if self.is_forked() {
+            return Err(Error::new(
+                Status::Forked,
+                format!("store {}: opened before fork(); open it again in the child", self.path.display()),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_alive()?;
+        if self.read_only {
+            return Err(Error::new(
+                Status::Permission,
+                format!("store {} was opened read-only", self.path.display()),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The object's status without following a symlink; `None` where there is nothing of that name.
+    pub(crate) fn stat(&self, area: Area, name: &str) -> Result<Option<Stat>> {
+        let Some(folder) = &self.areas[area as usize] else { return Ok(None) };
+        match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => {
+                Err(Error::os(errno, format_args!("look at {}", self.object_path(area, name).display())))
+            }
+        }
+    }
+
+    /// Opens a regular file of the store for reading; `None` where there is none of that name. Whatever else lies under
+    /// the name (a symlink, a fifo, a directory) is nothing of ours and is not opened.
+    pub(crate) fn open_file(&self, area: Area, name: &str) -> Result<Option<OwnedFd>> {
+        let Some(folder) = &self.areas[area as usize] else { return Ok(None) };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fail = |errno| Error::os(errno, format_args!("open {}", self.object_path(area, name).display()));
+        match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+            Ok(file) => {
+                let stat = rustix::fs::fstat(&file).map_err(fail)?;
+                Ok(is_regular(&stat).then_some(file))
+            }
+            Err(Errno::NOENT | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(fail(errno)),
+        }
+    }
+
+    /// Flushes a folder's names where the store is durable.
+    pub(crate) fn sync_area(&self, area: Area) -> Result<()> {
+        if !self.is_durable() {
+            return Ok(());
+        }
+        sys::sync_directory(self.area(area)?)
+            .map_err(|errno| Error::os(errno, format_args!("sync {}", self.path.join(area.name()).display())))
+    }
+}
+
+pub(crate) fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+pub(crate) fn is_directory(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+/// The store's own directory is made private: while a layer is unpacked it holds set-uid files of foreign origin. The
+/// directories above it are made as `mkdir -p` would.
+fn create_root(path: &Path, durability: Durability) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let fail = |cause: std::io::Error| Error::io(&cause, format_args!("create store {}", path.display()));
+    let parent = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(parent).map_err(fail)?;
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(cause) => return Err(fail(cause)),
+    }
+    if durability == Durability::Full {
+        let parent = rustix::fs::open(parent, OPEN_DIR, Mode::empty()).map_err(|errno| fail(errno.into()))?;
+        sys::sync_directory(parent.as_fd()).map_err(|errno| fail(errno.into()))?;
+    }
+    Ok(())
+}
+
+fn open_folder(root: BorrowedFd<'_>, path: &Path, name: &str, read_only: bool) -> Result<Option<OwnedFd>> {
+    let fail = |errno, action: &str| Error::os(errno, format_args!("{action} {}", path.join(name).display()));
+    if !read_only {
+        match rustix::fs::mkdirat(root, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(fail(errno, "create")),
+        }
+    }
+    match rustix::fs::openat(root, name, OPEN_DIR | OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(Errno::NOENT) if read_only => Ok(None),
+        Err(errno) => Err(fail(errno, "open")),
+    }
+}

@@ -1,0 +1,123 @@
+//! Manifests and configs: small JSON documents, kept byte for byte.
+//!
+//! The seed stored manifests pretty-printed, so that its files do not hash to their names. A document that does not is
+//! therefore no damage to report but simply absent: the next save or commit replaces it. That check reads the whole
+//! document, which is what makes `has_*` honest here and costs at most 4 MiB.
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use super::directory::Area;
+use super::partial::Partial;
+use super::{Staged, Storage, blob_name};
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result, Status};
+use crate::{limits, oci};
+
+impl Storage {
+    /// Stores a manifest or index exactly as given. `DIGEST_MISMATCH` unless the bytes hash to `digest`; `MALFORMED`,
+    /// `UNSUPPORTED` or `LIMIT` unless they are one (see [`oci::Document::parse`]). Saving what is there is success.
+    pub fn save_manifest(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        self.directory.check_writable()?;
+        let mut hasher = Hasher::new(digest.algorithm());
+        hasher.update(bytes);
+        let actual = hasher.finish();
+        if actual != *digest {
+            return Err(Error::digest_mismatch("manifest", digest, &actual));
+        }
+        oci::Document::parse(bytes).map_err(|error| error.context(digest))?;
+        let mut partial = Partial::create_file(&self.directory, Area::Manifests, &digest.file_stem())?;
+        partial.write_all(bytes)?;
+        partial.publish(&blob_name(Area::Manifests, digest), |existing| is_intact(existing, digest))
+    }
+
+    /// The manifest's exact bytes. `NOT_FOUND` where it is absent, or not intact.
+    pub fn load_manifest(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.load_document(Area::Manifests, "manifest", digest)
+    }
+
+    /// Whether [`Storage::load_manifest`] would find it.
+    pub fn has_manifest(&self, digest: &Digest) -> Result<bool> {
+        self.has_document(Area::Manifests, digest)
+    }
+
+    /// Where the manifest is, or would be.
+    pub fn manifest_path(&self, digest: &Digest) -> PathBuf {
+        self.directory.object_path(Area::Manifests, &blob_name(Area::Manifests, digest))
+    }
+
+    /// Starts to store a config of unknown size, at most 4 MiB.
+    pub fn stage_config(&self, digest: &Digest) -> Result<Staged> {
+        self.directory.check_writable()?;
+        Staged::create(&self.directory, Area::Configs, digest, None, limits::DOCUMENT_SIZE.default)
+    }
+
+    /// The config's exact bytes. `NOT_FOUND` where it is absent, or not intact.
+    pub fn load_config(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.load_document(Area::Configs, "config", digest)
+    }
+
+    /// Whether [`Storage::load_config`] would find it.
+    pub fn has_config(&self, digest: &Digest) -> Result<bool> {
+        self.has_document(Area::Configs, digest)
+    }
+
+    /// Where the config is, or would be.
+    pub fn config_path(&self, digest: &Digest) -> PathBuf {
+        self.directory.object_path(Area::Configs, &blob_name(Area::Configs, digest))
+    }
+
+    fn has_document(&self, area: Area, digest: &Digest) -> Result<bool> {
+        self.directory.check_alive()?;
+        match self.directory.open_file(area, &blob_name(area, digest))? {
+            Some(file) => is_intact(std::os::fd::AsFd::as_fd(&file), digest),
+            None => Ok(false),
+        }
+    }
+
+    fn load_document(&self, area: Area, what: &str, digest: &Digest) -> Result<Vec<u8>> {
+        self.directory.check_alive()?;
+        let name = blob_name(area, digest);
+        let Some(file) = self.directory.open_file(area, &name)? else {
+            return Err(Error::new(Status::NotFound, format!("{what} {digest} is not in the store")));
+        };
+        let path = self.directory.object_path(area, &name);
+        match read_intact(std::os::fd::AsFd::as_fd(&file), digest)
+            .map_err(|error| error.context(format_args!("read {}", path.display())))?
+        {
+            Some(bytes) => Ok(bytes),
+            None => Err(Error::new(
+                Status::NotFound,
+                format!("{what} {digest}: {} does not hash to its name and counts as absent", path.display()),
+            )),
+        }
+    }
+}
+
+/// Whether a stored document hashes to its name.
+pub(super) fn is_intact(file: BorrowedFd<'_>, digest: &Digest) -> Result<bool> {
+    Ok(read_intact(file, digest)?.is_some())
+}
+
+fn read_intact(file: BorrowedFd<'_>, digest: &Digest) -> Result<Option<Vec<u8>>> {
+    let fail = |errno| Error::os(errno, format_args!("read document {digest}"));
+    let size = rustix::fs::fstat(file).map_err(fail)?.st_size as u64;
+    if size > limits::DOCUMENT_SIZE.default {
+        return Ok(None);
+    }
+    // One byte more than the size shows a file that is still growing.
+    let mut bytes = vec![0; size as usize + 1];
+    let mut len = 0;
+    while len < bytes.len() {
+        match rustix::io::pread(file, &mut bytes[len..], len as u64) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+    }
+    bytes.truncate(len);
+    let mut hasher = Hasher::new(digest.algorithm());
+    hasher.update(&bytes);
+    Ok((hasher.finish() == *digest).then_some(bytes))
+}

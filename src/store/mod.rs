@@ -1,0 +1,82 @@
+//! The store: one directory, many processes, content named by digest.
+//!
+//! Every object is made as a partial that no reader looks for and becomes visible by one rename, in [`partial`]; that
+//! rename is the only way in. What a name means, and what may be read under it, is in one file a kind: [`documents`]
+//! (manifests and configs), [`layers`], and `unpack::extract` for extracted trees.
+
+#![forbid(unsafe_code)]
+
+mod bundle;
+mod directory;
+mod documents;
+mod format;
+mod layers;
+mod lock;
+mod partial;
+mod remove;
+mod staged;
+mod sweep;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::limits;
+
+pub use directory::Durability;
+pub(crate) use directory::{Area, Directory, is_directory, is_regular};
+pub(crate) use lock::Lock;
+pub(crate) use partial::Partial;
+pub(crate) use remove::remove_tree;
+pub use staged::Staged;
+
+/// What follows a tree's name in the name of its metadata record, which lies beside it.
+pub(crate) const RECORD_SUFFIX: &str = ".mtree";
+
+/// How to open a store. The default is a durable one, for reading and writing.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct StorageOptions {
+    /// What a commit guarantees.
+    pub durability: Durability,
+    /// Nothing is created, removed or changed; works on a read-only file system and without write permission.
+    pub read_only: bool,
+    /// Largest layer blob in bytes; `None` is 50 GiB.
+    pub max_blob_size: Option<u64>,
+}
+
+/// An open image store. Clones share it; all methods may be called from any thread.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    pub(crate) directory: Arc<Directory>,
+    max_blob_size: u64,
+}
+
+impl Storage {
+    /// Opens the store in `images_dir`, creating the directory and its folders where they are missing, and sweeps away
+    /// what dead processes left. `UNSUPPORTED` for a store of a newer format.
+    pub fn open(images_dir: impl AsRef<Path>, options: &StorageOptions) -> Result<Storage> {
+        let directory = Directory::open(images_dir.as_ref(), options.read_only, options.durability)?;
+        if !options.read_only {
+            sweep::sweep(&directory);
+        }
+        Ok(Storage { directory, max_blob_size: options.max_blob_size.unwrap_or(limits::BLOB_SIZE.default) })
+    }
+
+    /// The store's directory, absolute.
+    pub fn images_dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The folder of the layers' blobs.
+    pub fn layers_dir(&self) -> std::path::PathBuf {
+        self.directory.path().join(Area::Layers.name())
+    }
+}
+
+/// The file name of a blob: the digest with `-` for `:`, and the seed's suffix.
+fn blob_name(area: Area, digest: &Digest) -> String {
+    let suffix = if area == Area::Layers { ".tar.gz" } else { ".json" };
+    digest.file_stem() + suffix
+}

@@ -1,0 +1,209 @@
+//! The commit protocol, in its one place: how an object comes to be visible.
+//!
+//! A partial file or tree is made in the folder of its final name, under a name that no reader looks for, and is locked
+//! as long as its owner lives. Publishing it is: flush the data, rename without replacing, flush the folder. At every
+//! moment the final name is absent or the whole object; a crash leaves a partial that the next open sweeps away, because
+//! its lock is free (store invariants I1, I2, I4, I5; docs/on-disk.md).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::directory::{Area, Directory};
+use super::lock;
+use super::remove::remove_tree;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::sys;
+
+pub(crate) const FILE_SUFFIX: &str = ".downloading";
+pub(crate) const TREE_SUFFIX: &str = ".extracting";
+
+/// An object that is not visible yet. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Partial {
+    directory: Arc<Directory>,
+    area: Area,
+    name: String,
+    /// Holds the lock that says that the owner lives.
+    handle: OwnedFd,
+    is_tree: bool,
+    /// The name is still ours to remove.
+    is_pending: bool,
+}
+
+impl Partial {
+    /// A new empty file `stem.<random>.downloading`.
+    pub(crate) fn create_file(directory: &Arc<Directory>, area: Area, stem: &str) -> Result<Partial> {
+        Partial::create(directory, area, stem, FILE_SUFFIX, false)
+    }
+
+    /// A new empty directory `stem.<random>.extracting`, accessible to its owner only.
+    pub(crate) fn create_tree(directory: &Arc<Directory>, area: Area, stem: &str) -> Result<Partial> {
+        Partial::create(directory, area, stem, TREE_SUFFIX, true)
+    }
+
+    /// A new empty file with the name of a partial tree, for what is published together with one.
+    pub(crate) fn create_record(directory: &Arc<Directory>, area: Area, stem: &str) -> Result<Partial> {
+        Partial::create(directory, area, stem, TREE_SUFFIX, false)
+    }
+
+    fn create(directory: &Arc<Directory>, area: Area, stem: &str, suffix: &str, is_tree: bool) -> Result<Partial> {
+        let folder = directory.area(area)?;
+        loop {
+            let name = format!("{stem}.{}{suffix}", uuid::Uuid::new_v4().simple());
+            let fail =
+                |errno| Error::os(errno, format_args!("create {}", directory.object_path(area, &name).display()));
+            let handle = if is_tree {
+                rustix::fs::mkdirat(folder, name.as_str(), Mode::RWXU).map_err(fail)?;
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::openat(folder, name.as_str(), flags, Mode::empty())
+            } else {
+                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::openat(folder, name.as_str(), flags, Mode::from_raw_mode(0o644))
+            };
+            // A sweep in another process may have found the name before it was locked: then it holds the lock or has
+            // removed the name, and another name is taken.
+            match handle {
+                Ok(handle) => {
+                    let partial = Partial { directory: directory.clone(), area, name, handle, is_tree, is_pending: true };
+                    if partial.claim()? {
+                        return Ok(partial);
+                    }
+                }
+                Err(Errno::NOENT) if is_tree => {}
+                Err(errno) => {
+                    let _ = remove_tree(folder, name.as_bytes());
+                    return Err(fail(errno));
+                }
+            }
+        }
+    }
+
+    fn claim(&self) -> Result<bool> {
+        let fail = |errno| Error::os(errno, format_args!("lock {}", self.path().display()));
+        Ok(lock::try_lock(self.handle.as_fd()).map_err(fail)? && lock::has_name(self.handle.as_fd()).map_err(fail)?)
+    }
+
+    /// The file, or the directory that is the tree's root.
+    pub(crate) fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.object_path(self.area, &self.name)
+    }
+
+    /// Appends all bytes to the file.
+    pub(crate) fn write_all(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            match rustix::io::write(&self.handle, bytes) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::os(errno, format_args!("write {}", self.path().display()))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the object visible as `name`. Where that name is taken, `is_good` looks at what has it (an open file; a
+    /// directory for trees): a good one is kept, and the caller's identical object is dropped, which is success; a
+    /// damaged one is replaced. An error of a flush is final: the partial is removed.
+    pub(crate) fn publish(mut self, name: &str, is_good: impl Fn(BorrowedFd<'_>) -> Result<bool>) -> Result<()> {
+        let fail = |action: &str, errno| {
+            let path = self.directory.object_path(self.area, name);
+            Error::os(errno, format_args!("{action} {}", path.display()))
+        };
+        if self.directory.is_durable() && !self.is_tree {
+            sys::sync_data(self.handle.as_fd()).map_err(|errno| fail("flush", errno))?;
+        }
+        let folder = self.directory.area(self.area)?;
+        match rename_new(folder, &self.name, name, self.is_tree) {
+            Ok(()) => self.is_pending = false,
+            Err(Errno::EXIST | Errno::NOTEMPTY) => {
+                if !self.keep_existing(folder, name, is_good)? {
+                    remove_obstacle(folder, name, self.is_tree).map_err(|errno| fail("replace", errno))?;
+                    rustix::fs::renameat(folder, self.name.as_str(), folder, name)
+                        .map_err(|errno| fail("publish", errno))?;
+                    self.is_pending = false;
+                }
+            }
+            Err(errno) => return Err(fail("publish", errno)),
+        }
+        self.directory.sync_area(self.area)
+    }
+
+    /// Our success promises durability, whoever made the object that is there.
+    fn keep_existing(
+        &self,
+        folder: BorrowedFd<'_>,
+        name: &str,
+        is_good: impl Fn(BorrowedFd<'_>) -> Result<bool>,
+    ) -> Result<bool> {
+        let kind = if self.is_tree { OFlags::DIRECTORY } else { OFlags::NONBLOCK };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | kind;
+        let Ok(existing) = rustix::fs::openat(folder, name, flags, Mode::empty()) else { return Ok(false) };
+        if !is_good(existing.as_fd())? {
+            return Ok(false);
+        }
+        if self.directory.is_durable() && !self.is_tree {
+            sys::sync_data(existing.as_fd()).map_err(|errno| {
+                Error::os(errno, format_args!("flush {}", self.directory.object_path(self.area, name).display()))
+            })?;
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // In a forked child the object is the parent's.
+        if !self.is_pending || self.directory.is_forked() {
+            return;
+        }
+        let Ok(folder) = self.directory.area(self.area) else { return };
+        if let Err(errno) = remove_tree(folder, self.name.as_bytes()) {
+            tracing::warn!("cannot remove {}: {errno}; the next open tries again", self.path().display());
+        }
+    }
+}
+
+/// Whether `name` is one that [`Partial`], or the seed, gives: only such names are ever swept away.
+pub(super) fn is_partial_name(name: &str, stem_is_ours: impl Fn(&str) -> bool) -> bool {
+    let Some(rest) = name.strip_suffix(FILE_SUFFIX).or_else(|| name.strip_suffix(TREE_SUFFIX)) else { return false };
+    let Some((stem, random)) = rest.rsplit_once('.') else { return false };
+    random.len() == 32 && random.bytes().all(|b| b.is_ascii_hexdigit()) && stem_is_ours(stem)
+}
+
+/// Whether a name's stem is one that digests become: `sha256-<hex>`, and that with the suffix of a metadata record.
+pub(super) fn is_digest_stem(stem: &str) -> bool {
+    let stem = stem.strip_suffix(super::RECORD_SUFFIX).unwrap_or(stem);
+    stem.split_once('-').is_some_and(|(algorithm, hex)| Digest::parse(&format!("{algorithm}:{hex}")).is_ok())
+}
+
+/// Renames without replacing, also where the file system cannot do that in one call.
+fn rename_new(folder: BorrowedFd<'_>, from: &str, to: &str, is_tree: bool) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if is_tree => {
+            // A rename onto a non-empty directory fails, and a published tree that is empty equals any other.
+            rustix::fs::renameat(folder, from, folder, to)
+        }
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            rustix::fs::linkat(folder, from, folder, to, AtFlags::empty())?;
+            rustix::fs::unlinkat(folder, from, AtFlags::empty())
+        }
+        other => other,
+    }
+}
+
+/// Clears the way for a rename that replaces: a file is replaced by it; everything else must go first.
+fn remove_obstacle(folder: BorrowedFd<'_>, name: &str, is_tree: bool) -> Result<(), Errno> {
+    let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    if is_tree || super::directory::is_directory(&stat) { remove_tree(folder, name.as_bytes()) } else { Ok(()) }
+}

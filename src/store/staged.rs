@@ -1,0 +1,205 @@
+//! A staged download: bytes of one blob on their way into the store, hashed while they are written.
+//!
+//! Hashing and writing happen on the caller's thread, piece by piece while the bytes are in the cache: no copy of them,
+//! no queue, no runtime. Any failure ends the download for good and frees its disk space at once, because after a failed
+//! or short write nobody can say which bytes the file holds.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::directory::{Area, Directory};
+use super::partial::Partial;
+use super::{documents, layers};
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result, Status};
+
+/// Hash and write alternate in pieces of this many bytes: small enough for the second to find them in the cache.
+const PIECE: usize = 128 << 10;
+
+/// A blob that is being written. Nothing is visible before [`Staged::commit`]; dropping it without leaves nothing.
+#[derive(Debug)]
+pub struct Staged {
+    directory: Arc<Directory>,
+    area: Area,
+    digest: Digest,
+    /// The declared size, where it is known.
+    expected_size: Option<u64>,
+    /// Without a declared size this many bytes are too many.
+    size_limit: u64,
+    staged_path: PathBuf,
+    final_path: PathBuf,
+    written: Arc<AtomicU64>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Open { partial: Partial, hasher: Box<Hasher> },
+    Committed,
+    Aborted,
+    Failed(String),
+}
+
+impl Staged {
+    pub(super) fn create(
+        directory: &Arc<Directory>,
+        area: Area,
+        digest: &Digest,
+        expected_size: Option<u64>,
+        size_limit: u64,
+    ) -> Result<Staged> {
+        if let Some(size) = expected_size.filter(|&size| size > size_limit) {
+            return Err(Error::limit(crate::limits::BLOB_SIZE.name, size_limit, size, digest));
+        }
+        let partial = Partial::create_file(directory, area, &digest.file_stem())?;
+        Ok(Staged {
+            directory: directory.clone(),
+            area,
+            digest: digest.clone(),
+            expected_size,
+            size_limit,
+            staged_path: partial.path(),
+            final_path: directory.object_path(area, &super::blob_name(area, digest)),
+            written: Arc::default(),
+            state: State::Open { partial, hasher: Box::new(Hasher::new(digest.algorithm())) },
+        })
+    }
+
+    /// Appends bytes. `SIZE_MISMATCH` at the first byte over the declared size, `LIMIT` over the size limit where none
+    /// was declared, `NO_SPACE` and the like from the disk; each of them ends the download. `STATE` after the end.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.directory.check_alive()?;
+        let result = self.try_write(bytes);
+        self.ending_on_failure(result)
+    }
+
+    /// Verifies size and digest and makes the blob visible; when this returns it is as durable as the store promises.
+    /// That the store has the blob already is success. `SIZE_MISMATCH` or `DIGEST_MISMATCH` leave nothing behind.
+    pub fn commit(&mut self) -> Result<()> {
+        self.directory.check_alive()?;
+        let result = self.try_commit();
+        self.ending_on_failure(result)
+    }
+
+    /// Ends the download and removes what was written. Doing so twice, or after a failure, is no error; after a commit
+    /// it is `STATE`.
+    pub fn abort(&mut self) -> Result<()> {
+        self.directory.check_alive()?;
+        if let State::Committed = self.state {
+            return Err(self.wrong_state());
+        }
+        self.state = State::Aborted;
+        Ok(())
+    }
+
+    /// The digest that the bytes must have.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// How many bytes were written so far.
+    pub fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// The running count behind [`Staged::bytes_written`], for a thread that only watches.
+    pub fn progress(&self) -> Arc<AtomicU64> {
+        self.written.clone()
+    }
+
+    /// The partial file, for messages and debugging. It belongs to this object.
+    pub fn staged_path(&self) -> &std::path::Path {
+        &self.staged_path
+    }
+
+    /// Where the blob will be after the commit.
+    pub fn final_path(&self) -> &std::path::Path {
+        &self.final_path
+    }
+
+    fn try_write(&mut self, bytes: &[u8]) -> Result<()> {
+        let State::Open { partial, hasher } = &mut self.state else { return Err(self.wrong_state()) };
+        let written = self.written.load(Ordering::Relaxed);
+        let total = written.saturating_add(bytes.len() as u64);
+        match self.expected_size {
+            Some(size) if total > size => {
+                return Err(Error::new(
+                    Status::SizeMismatch,
+                    format!("{}: declared as {size} bytes, got at least {total}", self.digest),
+                ));
+            }
+            None if total > self.size_limit => {
+                return Err(Error::limit(crate::limits::BLOB_SIZE.name, self.size_limit, total, &self.digest));
+            }
+            _ => {}
+        }
+        for piece in bytes.chunks(PIECE) {
+            hasher.update(piece);
+            partial.write_all(piece)?;
+        }
+        self.written.store(total, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn try_commit(&mut self) -> Result<()> {
+        if !matches!(self.state, State::Open { .. }) {
+            return Err(self.wrong_state());
+        }
+        let State::Open { partial, hasher } = std::mem::replace(&mut self.state, State::Aborted) else {
+            return Err(self.wrong_state());
+        };
+        let written = self.written.load(Ordering::Relaxed);
+        if let Some(size) = self.expected_size.filter(|&size| size != written) {
+            return Err(Error::new(
+                Status::SizeMismatch,
+                format!("{}: declared as {size} bytes, got {written}", self.digest),
+            ));
+        }
+        let actual = hasher.finish();
+        if actual != self.digest {
+            return Err(Error::digest_mismatch(self.final_path.display(), &self.digest, &actual));
+        }
+        let name = super::blob_name(self.area, &self.digest);
+        partial.publish(&name, |existing| match self.area {
+            Area::Layers => layers::has_size(existing, written),
+            _ => documents::is_intact(existing, &self.digest),
+        })?;
+        self.state = State::Committed;
+        tracing::info!("committed {} ({written} bytes) to {}", self.digest, self.final_path.display());
+        Ok(())
+    }
+
+    /// A failure of the download itself ends it; being asked at the wrong time does not.
+    fn ending_on_failure(&mut self, result: Result<()>) -> Result<()> {
+        if let Err(error) = &result
+            && error.status() != Status::State
+        {
+            // Replacing the state drops the partial, and with it the file.
+            self.state = State::Failed(error.message().to_owned());
+        }
+        result
+    }
+
+    fn wrong_state(&self) -> Error {
+        let why = match &self.state {
+            State::Open { .. } => "is open".into(),
+            State::Committed => "was committed".into(),
+            State::Aborted => "was aborted".into(),
+            State::Failed(why) => format!("failed earlier: {why}"),
+        };
+        Error::new(Status::State, format!("staged download of {} {why}", self.digest))
+    }
+}
+
+/// A staged download is a writer, for code that copies from a reader. Errors carry the [`Error`] inside.
+impl std::io::Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Staged::write(self, bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,25 @@
+//! Linux.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+
+/// The file's bytes, and the metadata needed to read them back, are on the disk when this returns.
+pub(crate) fn sync_data(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::fdatasync(file)
+}
+
+/// The names in the directory are on the disk when this returns.
+pub(crate) fn sync_directory(dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::fsync(dir)
+}
+
+/// Sets an extended attribute of `dir`/`name` without following it if it is a symlink. There is no call for that below
+/// a directory handle before Linux 6.13, so the handle's entry in /proc names it; where /proc is not mounted that is
+/// `ENOENT`, never a path looked up anew.
+pub(crate) fn set_link_xattr(dir: BorrowedFd<'_>, name: &[u8], key: &[u8], value: &[u8]) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd as _;
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    rustix::fs::lsetxattr(&path[..], key, value, rustix::fs::XattrFlags::empty())
+}

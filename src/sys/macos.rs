@@ -1,0 +1,23 @@
+//! macOS. Compiles the same interface as `linux.rs`; not yet run there (README.md says what has been).
+
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+
+/// `fsync` alone leaves the bytes in the drive's cache there; `F_FULLFSYNC` does not.
+pub(crate) fn sync_data(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    match rustix::fs::fcntl_fullfsync(file) {
+        Err(Errno::NOTSUP | Errno::INVAL) => rustix::fs::fsync(file),
+        other => other,
+    }
+}
+
+/// The names in the directory are on the disk when this returns.
+pub(crate) fn sync_directory(dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    sync_data(dir)
+}
+
+/// Attributes of symlinks cannot be set below a directory handle here; the metadata record keeps them.
+pub(crate) fn set_link_xattr(_: BorrowedFd<'_>, _: &[u8], _: &[u8], _: &[u8]) -> Result<(), Errno> {
+    Err(Errno::NOTSUP)
+}

@@ -1,0 +1,14 @@
+//! What differs between operating systems, and the few system calls that `rustix` has no safe form for. Together with
+//! `ffi` this is the only code that may be `unsafe`.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+mod thread;
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::*;
+#[cfg(target_os = "macos")]
+pub(crate) use macos::*;
+pub(crate) use thread::spawn;

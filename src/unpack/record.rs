@@ -1,0 +1,180 @@
+//! The metadata record: what a layer says of each path, also where the file system could not be told (owners and
+//! devices without root, attributes of symlinks). It lies beside the tree as `<tree>.mtree`, in mtree(5) form with the
+//! keywords that libarchive writes, plus `xattr.<name>` (base 64), `hardlink` and `whiteout`.
+//!
+//! Lines come in the order of the archive; a later line for a path replaces an earlier one, and one that makes a path
+//! something else than a directory ends everything below it. The head says which bytes the tree is: layer, diff_id.
+
+use std::io::Write as _;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::metadata::DirectoryMetadata;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::layer::{Entry, Kind, Timestamp};
+use crate::store::Partial;
+
+const MAGIC: &str = "#mtree v2.0\n";
+const DIFF_ID: &str = "# diff_id ";
+/// The head's length is fixed because the diff_id is known last: it is written over this many bytes.
+const HEAD_LEN: usize = 512;
+const BUFFER: usize = 64 << 10;
+
+/// Writes the record of a tree while the tree is made.
+pub(super) struct RecordWriter {
+    partial: Partial,
+    buffer: Vec<u8>,
+}
+
+impl RecordWriter {
+    pub(super) fn new(partial: Partial) -> RecordWriter {
+        RecordWriter { partial, buffer: vec![b'\n'; HEAD_LEN] }
+    }
+
+    /// One entry of the layer.
+    pub(super) fn entry(&mut self, entry: &Entry) -> Result<()> {
+        let metadata = (entry.mode, entry.uid, entry.gid, entry.mtime);
+        self.line(&entry.path, entry.kind, metadata, &entry.xattrs, |out| match entry.kind {
+            Kind::File => {
+                let _ = write!(out, " size={}", entry.size);
+            }
+            Kind::Symlink => {
+                out.extend_from_slice(b" link=");
+                escape(&entry.link, out);
+            }
+            Kind::Hardlink => {
+                out.extend_from_slice(b" hardlink=./");
+                escape(&entry.link, out);
+            }
+            Kind::CharDevice(device) | Kind::BlockDevice(device) => {
+                let _ = write!(out, " device=native,{},{}", device.major, device.minor);
+            }
+            Kind::Whiteout => out.extend_from_slice(b" whiteout=file"),
+            Kind::Opaque => out.extend_from_slice(b" whiteout=opaque"),
+            Kind::Directory | Kind::Fifo => {}
+        })
+    }
+
+    /// A directory without an entry of its own.
+    pub(super) fn implied_directory(&mut self, path: &[u8]) -> Result<()> {
+        let DirectoryMetadata { mode, uid, gid, mtime, xattrs } = DirectoryMetadata::implied();
+        let implied = |out: &mut Vec<u8>| out.extend_from_slice(b" implied");
+        self.line(path, Kind::Directory, (mode, uid, gid, mtime), &xattrs, implied)
+    }
+
+    /// Completes the record; it is to be published by the caller.
+    pub(super) fn finish(mut self, layer: &Digest, diff_id: &Digest) -> Result<Partial> {
+        self.flush()?;
+        let mut head = format!("{MAGIC}# layer {layer}\n{DIFF_ID}{diff_id}\n").into_bytes();
+        head.resize(HEAD_LEN, b'\n');
+        let mut done = 0;
+        while done < head.len() {
+            match rustix::io::pwrite(self.partial.handle(), &head[done..], done as u64) {
+                Ok(n) => done += n,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::os(errno, format_args!("write {}", self.partial.path().display()))),
+            }
+        }
+        Ok(self.partial)
+    }
+
+    fn line(
+        &mut self,
+        path: &[u8],
+        kind: Kind,
+        (mode, uid, gid, mtime): (u32, u32, u32, Timestamp),
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+        rest: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<()> {
+        let out = &mut self.buffer;
+        out.push(b'.');
+        if !path.is_empty() {
+            out.push(b'/');
+            escape(path, out);
+        }
+        let name = match kind {
+            Kind::Directory => "dir",
+            Kind::Symlink => "link",
+            Kind::Fifo => "fifo",
+            Kind::CharDevice(_) => "char",
+            Kind::BlockDevice(_) => "block",
+            Kind::File | Kind::Hardlink | Kind::Whiteout | Kind::Opaque => "file",
+        };
+        let Timestamp { seconds, nanoseconds } = mtime;
+        // Writing to a vector cannot fail.
+        let _ = write!(out, " type={name} mode={mode:04o} uid={uid} gid={gid} time={seconds}.{nanoseconds:09}");
+        rest(out);
+        for (key, value) in xattrs {
+            out.extend_from_slice(b" xattr.");
+            escape(key, out);
+            out.push(b'=');
+            base64(value, out);
+        }
+        out.push(b'\n');
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.partial.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// The diff_id in a record's head; `None` where it has none.
+pub(super) fn read_diff_id(record: &OwnedFd) -> Result<Option<Digest>> {
+    let head = read_head(std::os::fd::AsFd::as_fd(record)).map_err(|errno| Error::os(errno, "read a metadata record"))?;
+    let head = String::from_utf8_lossy(&head);
+    if !head.starts_with(MAGIC) {
+        return Ok(None);
+    }
+    Ok(head.lines().find_map(|line| line.strip_prefix(DIFF_ID)).and_then(|text| Digest::parse(text).ok()))
+}
+
+fn read_head(record: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
+    let mut head = vec![0; HEAD_LEN];
+    let n = rustix::io::pread(record, &mut head, 0)?;
+    head.truncate(n);
+    Ok(head)
+}
+
+/// vis(3) with octal escapes, as mtree(5) has it: everything but plain graphic characters.
+fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    for &byte in bytes {
+        if byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'#' | b'=' | b'*' | b'?' | b'[') {
+            out.push(byte);
+        } else {
+            let _ = write!(out, "\\{byte:03o}");
+        }
+    }
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().fold(0u32, |word, &b| (word << 8) | u32::from(b)) << (8 * (3 - chunk.len()));
+        for i in 0..4 {
+            out.push(if i <= chunk.len() { DIGITS[(word >> (18 - 6 * i)) as usize & 63] } else { b'=' });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_survive_as_text() {
+        let mut out = Vec::new();
+        escape(b"a b\n#=\xff\\x", &mut out);
+        assert_eq!(out, br"a\040b\012\043\075\377\134x");
+        for (bytes, text) in [(&b""[..], &b""[..]), (b"f", b"Zg=="), (b"fo", b"Zm8="), (b"foo", b"Zm9v"), (b"foob", b"Zm9vYg==")] {
+            let mut out = Vec::new();
+            base64(bytes, &mut out);
+            assert_eq!(out, text);
+        }
+    }
+}

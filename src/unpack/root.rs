@@ -1,0 +1,345 @@
+//! The confined directory handle: how a path inside a layer becomes an open directory that cannot be outside.
+//!
+//! A path is walked one component at a time from a held handle, each step `openat(O_NOFOLLOW | O_DIRECTORY)`. A symlink
+//! in the way is read and its target is put in place of the component, with `/` and surplus `..` staying at the root,
+//! as in a chroot (families 6 to 19). The kernel never resolves more than one name of ours, so nothing depends on
+//! `openat2`, on `PATH_MAX`, on /proc or on the process's working directory, and a parent that another process swaps
+//! for a symlink is opened as what it was or not at all (families 29 to 31 and 34).
+//!
+//! The walk also creates what is missing and replaces what is in the way, and it knows each directory's real path (the
+//! one without symlinks), by which deferred metadata is kept. Results are cached by the name that was asked for; since
+//! archives list a directory's entries together, nearly every look-up ends at the first comparison. Whatever removes
+//! a directory or a symlink must drop the cache ([`Root::forget`]), or an entry could land in a directory that is no
+//! longer there (family 14).
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result, Status, quoted};
+use crate::layer::split_parent;
+use crate::limits;
+use crate::store::remove_tree;
+
+/// Handles kept open. Hosts have their own use for file descriptors, and the usual limit is 1,024.
+const CACHED: usize = 64;
+
+/// An open directory inside the root.
+#[derive(Debug)]
+pub(super) struct Dir {
+    handle: OwnedFd,
+    /// Without symlinks, relative to the root, which is empty.
+    pub(super) real_path: Vec<u8>,
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl Dir {
+    /// The real path of an entry of this directory.
+    pub(super) fn join(&self, name: &[u8]) -> Vec<u8> {
+        join(&self.real_path, name)
+    }
+}
+
+/// What a walk does about a component that is missing or not a directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    Create,
+    /// `None` as the result.
+    Leave,
+}
+
+/// The root of a tree, and the walk.
+pub(super) struct Root {
+    root: Rc<Dir>,
+    last: Option<(Vec<u8>, Rc<Dir>)>,
+    cache: HashMap<Vec<u8>, Rc<Dir>>,
+    order: VecDeque<Vec<u8>>,
+    symlink_steps: u64,
+    /// Real paths of directories that a walk made, for the caller to give metadata to.
+    pub(super) created: Vec<Vec<u8>>,
+    /// Real paths of things that a walk removed because they were in its way.
+    pub(super) replaced: Vec<Vec<u8>>,
+}
+
+impl Root {
+    pub(super) fn new(handle: OwnedFd) -> Root {
+        Root {
+            root: Rc::new(Dir { handle, real_path: Vec::new() }),
+            last: None,
+            cache: HashMap::new(),
+            order: VecDeque::new(),
+            symlink_steps: 0,
+            created: Vec::new(),
+            replaced: Vec::new(),
+        }
+    }
+
+    /// The directory at a normalised path, symlinks in it resolved inside the root.
+    pub(super) fn dir(&mut self, path: &[u8], missing: Missing) -> Result<Option<Rc<Dir>>> {
+        if let Some((last, dir)) = &self.last
+            && last == path
+        {
+            return Ok(Some(dir.clone()));
+        }
+        let (mut at, mut done) = self.nearest_cached(path);
+        while done < path.len() {
+            let start = if done == 0 { 0 } else { done + 1 };
+            let end = path[start..].iter().position(|&b| b == b'/').map_or(path.len(), |slash| start + slash);
+            let Some(next) = self.step(at, &path[start..end], missing)? else { return Ok(None) };
+            at = next;
+            done = end;
+            self.remember(&path[..end], &at);
+        }
+        self.last = Some((path.to_vec(), at.clone()));
+        Ok(Some(at))
+    }
+
+    /// Drops what is known of directories, because one of them may be gone.
+    pub(super) fn forget(&mut self) {
+        self.last = None;
+        self.cache.clear();
+        self.order.clear();
+    }
+
+    fn nearest_cached(&self, path: &[u8]) -> (Rc<Dir>, usize) {
+        let mut prefix = path;
+        while !prefix.is_empty() {
+            if let Some(dir) = self.cache.get(prefix) {
+                return (dir.clone(), prefix.len());
+            }
+            prefix = split_parent(prefix).0;
+        }
+        (self.root.clone(), 0)
+    }
+
+    fn remember(&mut self, path: &[u8], dir: &Rc<Dir>) {
+        if self.order.len() >= CACHED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.cache.remove(&oldest);
+        }
+        if self.cache.insert(path.to_vec(), dir.clone()).is_none() {
+            self.order.push_back(path.to_vec());
+        }
+    }
+
+    /// From a directory to the one that `name` in it leads to, through however many symlinks.
+    fn step(&mut self, from: Rc<Dir>, name: &[u8], missing: Missing) -> Result<Option<Rc<Dir>>> {
+        let mut at = from;
+        let mut hops = 0;
+        // What is still to be walked, the next component last.
+        let mut todo = vec![name.to_vec()];
+        while let Some(name) = todo.pop() {
+            if name == b".." {
+                at = self.parent_of(&at)?;
+                continue;
+            }
+            match open_directory(at.as_fd(), &name) {
+                Ok(handle) => at = Rc::new(Dir { real_path: at.join(&name), handle }),
+                Err(Errno::NOENT) if missing == Missing::Create => at = self.create(&at, &name)?,
+                Err(Errno::NOENT) => return Ok(None),
+                Err(Errno::NOTDIR | Errno::LOOP) => match read_symlink(&at, &name)? {
+                    Some(target) => {
+                        hops += 1;
+                        self.count_hop(hops, &at, &name)?;
+                        if target.starts_with(b"/") {
+                            at = self.root.clone();
+                        }
+                        let components = target.split(|&b| b == b'/').rev();
+                        todo.extend(components.filter(|c| !matches!(*c, b"" | b".")).map(<[u8]>::to_vec));
+                    }
+                    None if missing == Missing::Create => {
+                        self.remove_obstacle(&at, &name)?;
+                        at = self.create(&at, &name)?;
+                    }
+                    None => return Ok(None),
+                },
+                Err(errno) => return Err(fail(errno, "open directory", &at.join(&name))),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    fn count_hop(&mut self, hops: u64, at: &Dir, name: &[u8]) -> Result<()> {
+        self.symlink_steps += 1;
+        for (limit, found) in [(limits::SYMLINK_HOPS, hops), (limits::SYMLINK_STEPS, self.symlink_steps)] {
+            if found > limit.default {
+                return Err(Error::limit(limit.name, limit.default, found, quoted(&at.join(name))));
+            }
+        }
+        Ok(())
+    }
+
+    /// A real path has no symlinks, so the parent is found by walking its text.
+    fn parent_of(&self, dir: &Dir) -> Result<Rc<Dir>> {
+        let mut at = self.root.clone();
+        let parent = split_parent(&dir.real_path).0;
+        for name in parent.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
+            let handle = open_directory(at.as_fd(), name).map_err(|errno| fail(errno, "open directory", parent))?;
+            at = Rc::new(Dir { real_path: at.join(name), handle });
+        }
+        Ok(at)
+    }
+
+    fn create(&mut self, at: &Dir, name: &[u8]) -> Result<Rc<Dir>> {
+        let real_path = at.join(name);
+        match rustix::fs::mkdirat(at, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(fail(errno, "create directory", &real_path)),
+        }
+        let handle =
+            open_directory(at.as_fd(), name).map_err(|errno| fail(errno, "open directory", &real_path))?;
+        self.created.push(real_path.clone());
+        Ok(Rc::new(Dir { handle, real_path }))
+    }
+
+    /// A file or device where a later entry needs a directory (family 20).
+    fn remove_obstacle(&mut self, at: &Dir, name: &[u8]) -> Result<()> {
+        let real_path = at.join(name);
+        rustix::fs::unlinkat(at, name, AtFlags::empty()).map_err(|errno| fail(errno, "replace", &real_path))?;
+        self.replaced.push(real_path);
+        Ok(())
+    }
+
+    /// Removes whatever `name` in `at` is, so that something else can take its place.
+    pub(super) fn remove(&mut self, at: &Dir, name: &[u8]) -> Result<()> {
+        let real_path = at.join(name);
+        remove_tree(at.as_fd(), name).map_err(|errno| fail(errno, "replace", &real_path))?;
+        self.forget();
+        self.replaced.push(real_path);
+        Ok(())
+    }
+}
+
+/// Opens one component that is a real directory.
+pub(super) fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+/// The target of a symlink; `None` for what is none.
+fn read_symlink(at: &Dir, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    match rustix::fs::readlinkat(at, name, Vec::new()) {
+        Ok(target) => Ok(Some(target.into_bytes())),
+        Err(Errno::INVAL) => Ok(None),
+        Err(errno) => Err(fail(errno, "read symlink", &at.join(name))),
+    }
+}
+
+pub(super) fn fail(errno: Errno, action: &str, path: &[u8]) -> Error {
+    match errno {
+        Errno::LOOP => Error::new(Status::UnsafePath, format!("{action} {}: a loop of symlinks", quoted(path))),
+        _ => Error::os(errno, format_args!("{action} {}", quoted(path))),
+    }
+}
+
+fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn with_root(prepare: impl Fn(&std::path::Path), check: impl Fn(&mut Root, &std::path::Path)) {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("root");
+        std::fs::create_dir_all(&inside).unwrap();
+        std::fs::create_dir(dir.path().join("outside")).unwrap();
+        prepare(&inside);
+        let mut root = Root::new(std::fs::File::open(&inside).unwrap().into());
+        check(&mut root, &inside);
+        assert_eq!(std::fs::read_dir(dir.path().join("outside")).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn families_6_to_19_symlinks_stay_inside() {
+        for (target, real) in [
+            ("/", "x"),
+            ("..", "x"),
+            ("../../../..", "x"),
+            ("../outside", "outside/x"),
+            ("/outside", "outside/x"),
+            ("a", "a/x"),
+            ("./a/../b/", "b/x"),
+            ("/a/../../b", "b/x"),
+            ("not/there/yet", "not/there/yet/x"),
+        ] {
+            with_root(
+                |inside| symlink(target, inside.join("link")).unwrap(),
+                |root, inside| {
+                    let dir = root.dir(b"link/x", Missing::Create).unwrap().unwrap();
+                    assert_eq!(dir.real_path, real.as_bytes(), "{target}");
+                    assert!(inside.join(real).is_dir(), "{target}");
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn family_8_a_chain_that_is_outside_only_by_text() {
+        with_root(
+            |inside| {
+                symlink(".", inside.join("current")).unwrap();
+                symlink("current/..", inside.join("parent")).unwrap();
+            },
+            |root, _| assert_eq!(root.dir(b"parent/x", Missing::Create).unwrap().unwrap().real_path, b"x"),
+        );
+    }
+
+    #[test]
+    fn family_17_loops_end_in_an_error() {
+        with_root(
+            |inside| {
+                symlink("self", inside.join("self")).unwrap();
+                symlink("b", inside.join("a")).unwrap();
+                symlink("a", inside.join("b")).unwrap();
+            },
+            |root, _| {
+                for path in [&b"self/x"[..], b"a/x"] {
+                    assert_eq!(root.dir(path, Missing::Create).unwrap_err().status(), Status::Limit);
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn family_20_a_file_in_the_way_becomes_a_directory() {
+        with_root(
+            |inside| std::fs::write(inside.join("f"), "x").unwrap(),
+            |root, inside| {
+                assert!(root.dir(b"f/d", Missing::Leave).unwrap().is_none());
+                assert_eq!(root.dir(b"f/d", Missing::Create).unwrap().unwrap().real_path, b"f/d");
+                assert!(inside.join("f/d").is_dir());
+                assert_eq!(root.replaced, [b"f"]);
+                assert_eq!(root.created, [&b"f"[..], b"f/d"]);
+            },
+        );
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_right_after_forget() {
+        with_root(
+            |_| {},
+            |root, inside| {
+                for i in 0..300 {
+                    root.dir(format!("d{i}/e").as_bytes(), Missing::Create).unwrap().unwrap();
+                }
+                assert!(root.cache.len() <= CACHED && root.order.len() == root.cache.len());
+                std::fs::remove_dir_all(inside.join("d299")).unwrap();
+                root.forget();
+                assert!(root.dir(b"d299/e", Missing::Leave).unwrap().is_none());
+            },
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! Generated files are what their sources say: the C header, and the tables in the docs. `BLESS=1` writes them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use boxlite_images::{Anomalies, Status, limits};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Compares a generated text with the file, or writes the file.
+fn is_up_to_date(path: &Path, generated: &str) {
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, generated).unwrap();
+        return;
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    if let Some((line, (old, new))) =
+        found.lines().chain([""]).zip(generated.lines().chain([""])).enumerate().find(|(_, (old, new))| old != new)
+    {
+        panic!("{} is stale at line {}:\n- {old}\n+ {new}\nrun BLESS=1 cargo test --test header", path.display(), line + 1);
+    }
+    assert_eq!(found.lines().count(), generated.lines().count(), "{} is stale", path.display());
+}
+
+/// The version, status and anomaly macros.
+fn tables() -> String {
+    let mut out = String::new();
+    let version = env!("CARGO_PKG_VERSION");
+    let [major, minor, patch] = version.split('.').map(|n| n.parse::<u32>().unwrap()).collect::<Vec<_>>()[..] else {
+        panic!("version {version}")
+    };
+    let number = major * 1_000_000 + minor * 1_000 + patch;
+    for (name, value) in [("MAJOR", major), ("MINOR", minor), ("PATCH", patch), ("NUMBER", number)] {
+        writeln!(out, "#define BL_VERSION_{name} {value}").unwrap();
+    }
+    writeln!(out, "#define BL_VERSION_STRING \"{version}\"\n").unwrap();
+    out.push_str("/* Success, or why not. The numbers never change; a newer library may return new ones. */\n");
+    out.push_str("typedef int32_t bl_status;\n\n#define BL_OK 0\n");
+    for status in Status::ALL {
+        let define = format!("#define BL_E_{} ({})", status.name(), *status as i32);
+        writeln!(out, "/* {} */\n{define}", status.description()).unwrap();
+    }
+    out.push_str("\n/* Bits of bl_extract_result.anomalies. */\n");
+    for (name, bit, meaning) in Anomalies::TABLE {
+        writeln!(out, "/* {meaning} */\n#define BL_ANOMALY_{name} {}", bit.bits()).unwrap();
+    }
+    out
+}
+
+#[test]
+fn header_is_up_to_date() {
+    let mut config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
+    config.after_includes = Some(tables());
+    let files = [
+        "version", "error", "bytes", "cancel", "log", "storage", "manifests", "layers", "staged", "configs", "utility",
+    ];
+    let mut builder = cbindgen::Builder::new().with_config(config);
+    for file in files {
+        builder = builder.with_src(root().join(format!("src/ffi/{file}.rs")));
+    }
+    let mut header = Vec::new();
+    builder.generate().expect("cbindgen").write(&mut header);
+    let header = String::from_utf8(header).unwrap();
+    assert!(header.contains("bl_status bl_storage_open(const char *images_dir,"), "an implausible header:\n{header}");
+    is_up_to_date(&root().join("include/boxlite_images.h"), &header);
+}
+
+/// Replaces what is between `<!-- name -->` and `<!-- end -->`.
+fn with_table(text: &str, name: &str, table: &str) -> String {
+    let begin = format!("<!-- {name} -->\n");
+    let start = text.find(&begin).unwrap_or_else(|| panic!("no {begin}")) + begin.len();
+    let end = start + text[start..].find("<!-- end -->").expect("no end");
+    format!("{}{table}{}", &text[..start], &text[end..])
+}
+
+#[test]
+fn error_docs_are_up_to_date() {
+    let path = root().join("docs/errors.md");
+    let mut statuses = String::from("| number | status | meaning |\n|---|---|---|\n| 0 | `BL_OK` | Success. |\n");
+    for status in Status::ALL {
+        writeln!(statuses, "| {} | `BL_E_{}` | {} |", *status as i32, status.name(), status.description()).unwrap();
+    }
+    let mut bounds = String::from("| limit | default | what is counted |\n|---|---|---|\n");
+    for limit in limits::ALL {
+        writeln!(bounds, "| {} | {} | {} |", limit.name, limit.default, limit.meaning).unwrap();
+    }
+    let mut oddities = String::from("| anomaly | meaning |\n|---|---|\n");
+    for (name, _, meaning) in Anomalies::TABLE {
+        writeln!(oddities, "| `BL_ANOMALY_{name}` | {meaning} |").unwrap();
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = with_table(&text, "statuses", &statuses);
+    let text = with_table(&text, "limits", &bounds);
+    let text = with_table(&text, "anomalies", &oddities);
+    is_up_to_date(&path, &text);
+}
