@@ -1,7 +1,5 @@
 //! Generated files are what their sources say: the C header, and the tables in the docs. `BLESS=1` writes them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +19,7 @@ fn is_up_to_date(path: &Path, generated: &str) {
     if let Some((line, (old, new))) =
         found.lines().chain([""]).zip(generated.lines().chain([""])).enumerate().find(|(_, (old, new))| old != new)
     {
-        panic!("{} is stale at line {}:\n- {old}\n+ {new}\nrun BLESS=1 cargo test --test header", path.display(), line + 1);
+        panic!("{} is stale at line {}:\n- {old}\n+ {new}\nrun BLESS=1 cargo test --test suite generated", path.display(), line + 1);
     }
     assert_eq!(found.lines().count(), generated.lines().count(), "{} is stale", path.display());
 }

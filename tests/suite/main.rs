@@ -1,0 +1,21 @@
+//! The tests that need more than one module: the Rust and the C API, the shared library as a C program sees it, layers
+//! as users and attackers make them, and a file system that fails.
+//!
+//! Tests that need a program that is missing say so and pass; with `BL_REQUIRE_TOOLS=1` they fail. `BLESS=1` writes the
+//! generated and golden files.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+mod abi;
+mod archive;
+mod blimg;
+mod both;
+mod c_programs;
+mod disk_faults;
+mod generated;
+mod layers;
+mod null_arguments;
+mod real_image;
+mod seed_store;
+mod support;
+mod tree;

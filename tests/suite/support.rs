@@ -1,0 +1,149 @@
+//! The vocabulary of the suite.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use boxlite_images::{Digest, Durability, Staged, Storage, StorageOptions};
+
+/// A directory that is gone at the end of the test, for every user.
+pub fn temp_dir() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    dir
+}
+
+pub fn digest_of(bytes: &[u8]) -> Digest {
+    Digest::of(bytes)
+}
+
+/// A store that does not flush, for speed.
+pub fn quick_store(dir: &Path) -> Storage {
+    let mut options = StorageOptions::default();
+    options.durability = Durability::None;
+    Storage::open(dir, &options).unwrap()
+}
+
+pub fn put_layer(storage: &Storage, blob: &[u8]) -> Digest {
+    let digest = digest_of(blob);
+    let mut staged: Staged = storage.stage_layer(&digest, Some(blob.len() as u64)).unwrap();
+    staged.write(blob).unwrap();
+    staged.commit().unwrap();
+    digest
+}
+
+/// Names in a directory, sorted; none where it does not exist.
+pub fn names_in(dir: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Partial objects and locks anywhere in a store.
+pub fn leftovers(store: &Path) -> Vec<String> {
+    ["", "manifests", "configs", "layers", "extracted", "locks"]
+        .iter()
+        .flat_map(|folder| names_in(&store.join(folder)).into_iter().map(move |name| format!("{folder}/{name}")))
+        .filter(|name| name.ends_with(".downloading") || name.ends_with(".extracting") || name.starts_with("locks/"))
+        .collect()
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Whether a program can be had. Says so where not, and fails with `BL_REQUIRE_TOOLS=1`.
+pub fn has_tool(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|dir| dir.join(name).is_file()) {
+        return true;
+    }
+    skip(&format!("{name} is not installed"));
+    false
+}
+
+/// Says why a test does nothing here.
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("BL_REQUIRE_TOOLS").is_none(), "{why}, and BL_REQUIRE_TOOLS is set");
+    eprintln!("skipped: {why}");
+}
+
+/// Runs a test's body here, and where we are root also as an ordinary user.
+pub fn as_each_user(test: &str, body: impl FnOnce()) {
+    if !is_child() && is_root() {
+        in_child(test, Some(65534));
+    }
+    body();
+}
+
+/// Runs a test's body in a process of its own, where it may change limits.
+pub fn in_own_process(test: &str, body: impl FnOnce()) {
+    if is_child() {
+        body();
+    } else {
+        in_child(test, None);
+    }
+}
+
+fn is_child() -> bool {
+    std::env::var_os("BL_TEST_CHILD").is_some()
+}
+
+/// Runs one test of this binary in a child. The binary is copied to where every user can reach it.
+fn in_child(test: &str, uid: Option<u32>) {
+    let dir = temp_dir();
+    let copy = dir.path().join("suite");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let mut command = Command::new(copy);
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("BL_TEST_CHILD", "1").current_dir("/");
+    if let Some(uid) = uid {
+        command.uid(uid).gid(uid).env("TMPDIR", "/tmp");
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let all = format!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{test} as {uid:?}: {all}");
+    assert!(text.contains("1 passed"), "{test} did not run as {uid:?}: {all}");
+}
+
+/// Runs a program that must succeed.
+pub fn run(program: impl AsRef<OsStr>, args: &[&OsStr]) -> Output {
+    let output = Command::new(program.as_ref()).args(args).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{:?} {args:?}: {}{}",
+        program.as_ref(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The shared library that was built for this run, under its soname in a directory to link and load from.
+pub fn library_dir() -> tempfile::TempDir {
+    let built = std::env::current_exe().unwrap().parent().unwrap().join("libboxlite_images.so");
+    let dir = temp_dir();
+    std::os::unix::fs::symlink(&built, dir.path().join("libboxlite_images.so.0")).unwrap();
+    assert!(built.exists(), "{} was not built", built.display());
+    dir
+}
+
+/// Compiles C or C++ sources against the header and the library; gives the program.
+pub fn compile(compiler: &str, flags: &[&str], sources: &[PathBuf], library: &Path, out: &Path) -> PathBuf {
+    let include = format!("-I{}", repository().join("include").display());
+    let rpath = format!("-Wl,-rpath,{}", library.display());
+    let library = library.join("libboxlite_images.so.0");
+    let mut args: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
+    args.extend(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", &include].map(OsStr::new));
+    args.extend(sources.iter().map(|source| source.as_os_str()));
+    args.extend([library.as_os_str(), OsStr::new(&rpath), OsStr::new("-pthread"), OsStr::new("-o"), out.as_os_str()]);
+    run(compiler, &args);
+    out.to_owned()
+}
