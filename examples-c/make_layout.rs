@@ -3,7 +3,7 @@
 //! Four layers that between them use what images use: gzip and zstd, a hard link, a symlink, sub-second times, an
 //! extended attribute, a whiteout and an opaque directory. Tagged `demo`.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,12 @@ use sha2::{Digest as _, Sha256};
 
 fn main() {
     let dir = PathBuf::from(std::env::args_os().nth(1).expect("usage: make-layout DIR"));
+    make(&dir);
+    println!("{}: tag demo", dir.display());
+}
+
+/// Writes the layout.
+pub fn make(dir: &Path) {
     std::fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
     let layers = [base_layer(), app_layer(), whiteout_layer(), opaque_layer()];
     let packed = [gzip(&layers[0]), zstd::encode_all(&layers[1][..], 3).unwrap(), gzip(&layers[2]), layers[3].clone()];
@@ -23,20 +29,19 @@ fn main() {
         "config": { "Cmd": ["/bin/hello"], "Env": ["PATH=/bin"] },
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
-    let config = descriptor(&dir, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+    let config = descriptor(dir, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
     let layers: Vec<Value> = packed
         .iter()
         .zip(media)
-        .map(|(blob, kind)| descriptor(&dir, &format!("application/vnd.oci.image.layer.v1.{kind}"), blob))
+        .map(|(blob, kind)| descriptor(dir, &format!("application/vnd.oci.image.layer.v1.{kind}"), blob))
         .collect();
     let manifest_type = "application/vnd.oci.image.manifest.v1+json";
     let manifest = json!({ "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": layers });
-    let mut manifest = descriptor(&dir, manifest_type, manifest.to_string().as_bytes());
+    let mut manifest = descriptor(dir, manifest_type, manifest.to_string().as_bytes());
     manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": "demo" });
     let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
     std::fs::write(dir.join("index.json"), index.to_string()).unwrap();
     std::fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-    println!("{}: tag demo, {} layers", dir.display(), packed.len());
 }
 
 fn base_layer() -> Vec<u8> {

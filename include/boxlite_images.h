@@ -247,7 +247,7 @@ typedef struct bl_verify_options {
   /**
    * Ends the call early; may be NULL.
    */
-  struct bl_cancel *cancel;
+  bl_cancel *cancel;
   /**
    * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
    */
@@ -277,7 +277,7 @@ typedef struct bl_extract_options {
   /**
    * Ends the call early; may be NULL.
    */
-  struct bl_cancel *cancel;
+  bl_cancel *cancel;
   /**
    * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
    */
@@ -353,99 +353,99 @@ const char *bl_status_name(bl_status status);
  *
  * Since: 0.1.0
  */
-bl_status bl_error_status(const struct bl_error *error);
+bl_status bl_error_status(const bl_error *error);
 
 /**
  * One line that names the object, says what went wrong and gives the whole cause. For people; not to be parsed.
  *
  * Returns: a string that lives as long as the error; "" for NULL. Since: 0.1.0
  */
-const char *bl_error_message(const struct bl_error *error);
+const char *bl_error_message(const bl_error *error);
 
 /**
  * The operating system's error number (errno) where one was the cause, else 0.
  *
  * Since: 0.1.0
  */
-int bl_error_os_errno(const struct bl_error *error);
+int bl_error_os_errno(const bl_error *error);
 
 /**
  * The HTTP status where a registry's answer was the cause, else 0.
  *
  * Since: 0.1.0
  */
-int bl_error_http_status(const struct bl_error *error);
+int bl_error_http_status(const bl_error *error);
 
 /**
  * The registry's own error code ("MANIFEST_UNKNOWN") where it gave one, else "".
  *
  * Returns: a string that lives as long as the error. Since: 0.1.0
  */
-const char *bl_error_registry_code(const struct bl_error *error);
+const char *bl_error_registry_code(const bl_error *error);
 
 /**
  * The digest that the bytes were to have, for BL_E_DIGEST_MISMATCH, else "".
  *
  * Returns: a string that lives as long as the error. Since: 0.1.0
  */
-const char *bl_error_expected_digest(const struct bl_error *error);
+const char *bl_error_expected_digest(const bl_error *error);
 
 /**
  * The digest that the bytes have, for BL_E_DIGEST_MISMATCH, else "".
  *
  * Returns: a string that lives as long as the error. Since: 0.1.0
  */
-const char *bl_error_actual_digest(const struct bl_error *error);
+const char *bl_error_actual_digest(const bl_error *error);
 
 /**
  * Whether the same call may succeed later, without a change to its arguments.
  *
  * Since: 0.1.0
  */
-bool bl_error_retryable(const struct bl_error *error);
+bool bl_error_retryable(const bl_error *error);
 
 /**
  * Frees an error. NULL is a no-op.
  *
  * Since: 0.1.0
  */
-void bl_error_free(struct bl_error *error);
+void bl_error_free(bl_error *error);
 
 /**
  * The bytes. Valid until bl_bytes_free().
  *
  * Returns: never NULL; "" for NULL. Since: 0.1.0
  */
-const uint8_t *bl_bytes_data(const struct bl_bytes *bytes);
+const uint8_t *bl_bytes_data(const bl_bytes *bytes);
 
 /**
  * The same bytes as a C string, for text and paths.
  *
  * Returns: never NULL; "" for NULL. Since: 0.1.0
  */
-const char *bl_bytes_str(const struct bl_bytes *bytes);
+const char *bl_bytes_str(const bl_bytes *bytes);
 
 /**
  * How many bytes there are, without the NUL that follows; 0 for NULL.
  *
  * Since: 0.1.0
  */
-size_t bl_bytes_len(const struct bl_bytes *bytes);
+size_t bl_bytes_len(const bl_bytes *bytes);
 
 /**
  * Frees the bytes. NULL is a no-op.
  *
  * Since: 0.1.0
  */
-void bl_bytes_free(struct bl_bytes *bytes);
+void bl_bytes_free(bl_bytes *bytes);
 
 /**
  * Makes a token that has not been triggered.
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_cancel_free(). Since: 0.1.0
  */
-bl_status bl_cancel_new(struct bl_cancel **out,
-                        struct bl_error **err);
+bl_status bl_cancel_new(bl_cancel **out,
+                        bl_error **err);
 
 /**
  * Ends every call that has this token, running or to come, with BL_E_CANCELLED within 100 ms. Safe in a signal handler
@@ -453,21 +453,21 @@ bl_status bl_cancel_new(struct bl_cancel **out,
  *
  * Since: 0.1.0
  */
-void bl_cancel_trigger(struct bl_cancel *cancel);
+void bl_cancel_trigger(bl_cancel *cancel);
 
 /**
  * Whether the token was triggered; false for NULL.
  *
  * Since: 0.1.0
  */
-bool bl_cancel_is_triggered(const struct bl_cancel *cancel);
+bool bl_cancel_is_triggered(const bl_cancel *cancel);
 
 /**
  * Frees a token. Calls that run with it go on. NULL is a no-op.
  *
  * Since: 0.1.0
  */
-void bl_cancel_free(struct bl_cancel *cancel);
+void bl_cancel_free(bl_cancel *cancel);
 
 /**
  * Sets where log lines go, for the whole process; without a callback, which is how the library begins, or with
@@ -482,7 +482,7 @@ void bl_cancel_free(struct bl_cancel *cancel);
 bl_status bl_set_log_callback(int32_t level,
                               bl_log_callback callback,
                               void *user_data,
-                              struct bl_error **err);
+                              bl_error **err);
 
 /**
  * Opens the store in a directory, which is created with its folders where they are missing, and removes what processes
@@ -496,34 +496,34 @@ bl_status bl_set_log_callback(int32_t level,
  * Cost: a few directory reads; syncs when it creates something. Since: 0.1.0
  */
 bl_status bl_storage_open(const char *images_dir,
-                          const struct bl_storage_options *options,
-                          struct bl_storage **out,
-                          struct bl_error **err);
+                          const bl_storage_options *options,
+                          bl_storage **out,
+                          bl_error **err);
 
 /**
  * Frees the handle. Staged downloads made with it stay valid. NULL is a no-op.
  *
  * Since: 0.1.0
  */
-void bl_storage_close(struct bl_storage *storage);
+void bl_storage_close(bl_storage *storage);
 
 /**
  * The store's directory as an absolute path.
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_images_dir(struct bl_storage *storage,
-                        struct bl_bytes **out,
-                        struct bl_error **err);
+bl_status bl_images_dir(bl_storage *storage,
+                        bl_bytes **out,
+                        bl_error **err);
 
 /**
  * The folder of the layers' blobs as an absolute path.
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_layers_dir(struct bl_storage *storage,
-                        struct bl_bytes **out,
-                        struct bl_error **err);
+bl_status bl_layers_dir(bl_storage *storage,
+                        bl_bytes **out,
+                        bl_error **err);
 
 /**
  * Stores a manifest or index exactly as given. Saving one that is there is success.
@@ -534,11 +534,11 @@ bl_status bl_layers_dir(struct bl_storage *storage,
  * BL_E_LIMIT when they are no OCI or Docker (schema 2) manifest or index; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO.
  * Cost: one small file, synced. Since: 0.1.0
  */
-bl_status bl_save_manifest(struct bl_storage *storage,
+bl_status bl_save_manifest(bl_storage *storage,
                            const char *digest,
                            const void *data,
                            size_t len,
-                           struct bl_error **err);
+                           bl_error **err);
 
 /**
  * The exact bytes of a stored manifest or index.
@@ -546,40 +546,40 @@ bl_status bl_save_manifest(struct bl_storage *storage,
  * Returns: BL_OK; BL_E_NOT_FOUND when it is absent, or its file does not hash to its name; BL_E_PERMISSION, BL_E_IO.
  * Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
  */
-bl_status bl_load_manifest(struct bl_storage *storage,
+bl_status bl_load_manifest(bl_storage *storage,
                            const char *digest,
-                           struct bl_bytes **out,
-                           struct bl_error **err);
+                           bl_bytes **out,
+                           bl_error **err);
 
 /**
  * Whether bl_load_manifest() would find it.
  *
  * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
  */
-bl_status bl_has_manifest(struct bl_storage *storage,
+bl_status bl_has_manifest(bl_storage *storage,
                           const char *digest,
                           bool *out,
-                          struct bl_error **err);
+                          bl_error **err);
 
 /**
  * Where a manifest is, or would be.
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_manifest_path(struct bl_storage *storage,
+bl_status bl_manifest_path(bl_storage *storage,
                            const char *digest,
-                           struct bl_bytes **out,
-                           struct bl_error **err);
+                           bl_bytes **out,
+                           bl_error **err);
 
 /**
  * Whether a layer's blob is in the store.
  *
  * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: one look at the directory. Since: 0.1.0
  */
-bl_status bl_has_layer(struct bl_storage *storage,
+bl_status bl_has_layer(bl_storage *storage,
                        const char *digest,
                        bool *out,
-                       struct bl_error **err);
+                       bl_error **err);
 
 /**
  * Reads a layer's blob and checks that it hashes to its digest.
@@ -589,30 +589,30 @@ bl_status bl_has_layer(struct bl_storage *storage,
  * Returns: BL_OK when it does; BL_E_DIGEST_MISMATCH when it does not; BL_E_NOT_FOUND; BL_E_CANCELLED, BL_E_TIMEOUT;
  * BL_E_PERMISSION, BL_E_IO. Cost: reads the whole blob; 256 KiB of memory. Since: 0.1.0
  */
-bl_status bl_verify_layer(struct bl_storage *storage,
+bl_status bl_verify_layer(bl_storage *storage,
                           const char *digest,
-                          const struct bl_verify_options *options,
-                          struct bl_error **err);
+                          const bl_verify_options *options,
+                          bl_error **err);
 
 /**
  * Where a layer's blob is, or would be.
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_layer_tarball_path(struct bl_storage *storage,
+bl_status bl_layer_tarball_path(bl_storage *storage,
                                 const char *digest,
-                                struct bl_bytes **out,
-                                struct bl_error **err);
+                                bl_bytes **out,
+                                bl_error **err);
 
 /**
  * Where a layer's extracted tree is, or would be.
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_layer_extracted_path(struct bl_storage *storage,
+bl_status bl_layer_extracted_path(bl_storage *storage,
                                   const char *digest,
-                                  struct bl_bytes **out,
-                                  struct bl_error **err);
+                                  bl_bytes **out,
+                                  bl_error **err);
 
 /**
  * Starts to store a layer. Write its bytes with bl_write() and make it visible with bl_commit().
@@ -623,11 +623,11 @@ bl_status bl_layer_extracted_path(struct bl_storage *storage,
  * Returns: BL_OK; BL_E_LIMIT for a declared size over max_blob_size; BL_E_PERMISSION for a read-only store;
  * BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with bl_staged_free(). Cost: creates a file. Since: 0.1.0
  */
-bl_status bl_stage_layer(struct bl_storage *storage,
+bl_status bl_stage_layer(bl_storage *storage,
                          const char *digest,
                          int64_t expected_size,
-                         struct bl_staged **out,
-                         struct bl_error **err);
+                         bl_staged **out,
+                         bl_error **err);
 
 /**
  * Unpacks a layer into the directory that bl_layer_extracted_path() names, unless it is there already. Whiteout markers
@@ -644,11 +644,11 @@ bl_status bl_stage_layer(struct bl_storage *storage,
  * Cost: reads the layer once and writes its files; not synced. A thread of the library's where there are two cores.
  * Since: 0.1.0
  */
-bl_status bl_extract_layer(struct bl_storage *storage,
+bl_status bl_extract_layer(bl_storage *storage,
                            const char *digest,
-                           const struct bl_extract_options *options,
-                           struct bl_extract_result *result,
-                           struct bl_error **err);
+                           const bl_extract_options *options,
+                           bl_extract_result *result,
+                           bl_error **err);
 
 /**
  * Appends bytes. They are hashed and written before this returns and are not kept.
@@ -660,10 +660,10 @@ bl_status bl_extract_layer(struct bl_storage *storage,
  * disk space. BL_E_STATE after commit, abort or a failure; BL_E_BUSY while another thread is in a call with it.
  * Cost: hashing and one write. Since: 0.1.0
  */
-bl_status bl_write(struct bl_staged *staged,
+bl_status bl_write(bl_staged *staged,
                    const void *data,
                    size_t len,
-                   struct bl_error **err);
+                   bl_error **err);
 
 /**
  * Verifies size and digest and makes the blob visible, durably unless the store was opened otherwise. That the store
@@ -673,48 +673,48 @@ bl_status bl_write(struct bl_staged *staged,
  * these nothing is left. BL_E_STATE after commit, abort or a failure; BL_E_BUSY. Cost: syncs file and folder.
  * Since: 0.1.0
  */
-bl_status bl_commit(struct bl_staged *staged,
-                    struct bl_error **err);
+bl_status bl_commit(bl_staged *staged,
+                    bl_error **err);
 
 /**
  * Ends the download and removes what was written. Does not free the handle. After a failure, or twice, it is a no-op.
  *
  * Returns: BL_OK; BL_E_STATE after a commit; BL_E_BUSY. Cost: removes a file. Since: 0.1.0
  */
-bl_status bl_abort(struct bl_staged *staged,
-                   struct bl_error **err);
+bl_status bl_abort(bl_staged *staged,
+                   bl_error **err);
 
 /**
  * How many bytes were written so far; 0 for NULL. May be asked from any thread at any time.
  *
  * Since: 0.1.0
  */
-uint64_t bl_staged_bytes_written(const struct bl_staged *staged);
+uint64_t bl_staged_bytes_written(const bl_staged *staged);
 
 /**
  * The partial file, which belongs to the library and is gone after commit, abort and failure.
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_staged_path(struct bl_staged *staged,
-                         struct bl_bytes **out,
-                         struct bl_error **err);
+bl_status bl_staged_path(bl_staged *staged,
+                         bl_bytes **out,
+                         bl_error **err);
 
 /**
  * Where the blob is after the commit.
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_final_path(struct bl_staged *staged,
-                        struct bl_bytes **out,
-                        struct bl_error **err);
+bl_status bl_final_path(bl_staged *staged,
+                        bl_bytes **out,
+                        bl_error **err);
 
 /**
  * Frees the handle, and aborts a download that was not committed. NULL is a no-op.
  *
  * Since: 0.1.0
  */
-void bl_staged_free(struct bl_staged *staged);
+void bl_staged_free(bl_staged *staged);
 
 /**
  * Starts to store an image config, of at most 4 MiB. As bl_stage_layer() otherwise.
@@ -722,10 +722,10 @@ void bl_staged_free(struct bl_staged *staged);
  * Returns: BL_OK; BL_E_PERMISSION for a read-only store; BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with
  * bl_staged_free(). Cost: creates a file. Since: 0.1.0
  */
-bl_status bl_stage_config(struct bl_storage *storage,
+bl_status bl_stage_config(bl_storage *storage,
                           const char *digest,
-                          struct bl_staged **out,
-                          struct bl_error **err);
+                          bl_staged **out,
+                          bl_error **err);
 
 /**
  * The exact bytes of a stored config.
@@ -733,30 +733,30 @@ bl_status bl_stage_config(struct bl_storage *storage,
  * Returns: BL_OK; BL_E_NOT_FOUND when it is absent, or its file does not hash to its name; BL_E_PERMISSION, BL_E_IO.
  * Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
  */
-bl_status bl_load_config(struct bl_storage *storage,
+bl_status bl_load_config(bl_storage *storage,
                          const char *digest,
-                         struct bl_bytes **out,
-                         struct bl_error **err);
+                         bl_bytes **out,
+                         bl_error **err);
 
 /**
  * Whether bl_load_config() would find it.
  *
  * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
  */
-bl_status bl_has_config(struct bl_storage *storage,
+bl_status bl_has_config(bl_storage *storage,
                         const char *digest,
                         bool *out,
-                        struct bl_error **err);
+                        bl_error **err);
 
 /**
  * Where a config is, or would be.
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_config_path(struct bl_storage *storage,
+bl_status bl_config_path(bl_storage *storage,
                          const char *digest,
-                         struct bl_bytes **out,
-                         struct bl_error **err);
+                         bl_bytes **out,
+                         bl_error **err);
 
 /**
  * Whether the blobs of all of these layers are in the store; true for none.
@@ -765,11 +765,11 @@ bl_status bl_config_path(struct bl_storage *storage,
  *
  * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: a look at the directory for each. Since: 0.1.0
  */
-bl_status bl_verify_blobs_exist(struct bl_storage *storage,
+bl_status bl_verify_blobs_exist(bl_storage *storage,
                                 const char *const *digests,
                                 size_t count,
                                 bool *out,
-                                struct bl_error **err);
+                                bl_error **err);
 
 /**
  * The cache folder in the store for an OCI bundle that the host uses in place: one for each bundle (by its real path)
@@ -780,11 +780,11 @@ bl_status bl_verify_blobs_exist(struct bl_storage *storage,
  * Returns: BL_OK; BL_E_NOT_FOUND when the bundle does not exist; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with
  * bl_bytes_free(). Cost: resolves the path. Since: 0.1.0
  */
-bl_status bl_local_bundle_cache_dir(struct bl_storage *storage,
+bl_status bl_local_bundle_cache_dir(bl_storage *storage,
                                     const char *bundle_path,
                                     const char *manifest_digest,
-                                    struct bl_bytes **out,
-                                    struct bl_error **err);
+                                    bl_bytes **out,
+                                    bl_error **err);
 
 #ifdef __cplusplus
 }  // extern "C"

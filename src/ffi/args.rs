@@ -243,7 +243,7 @@ pub(super) fn invalid(name: &str, why: &str) -> Error {
 pub(super) fn check_flags(flags: u64, known: u64, name: &str) -> Result<()> {
     match flags & !known {
         0 => Ok(()),
-        unknown => Err(Error::new(Status::Unsupported, format!("{name}.flags has unknown bits {unknown:#x}"))),
+        unknown => Err(Error::new(Status::Unsupported, format!("{name} has unknown bits {unknown:#x}"))),
     }
 }
 

@@ -253,7 +253,7 @@ pub unsafe extern "C" fn bl_extract_layer(
 }
 
 fn extract_options(c: &Call<'_>, options: bl_extract_options) -> Result<ExtractOptions> {
-    check_flags(options.flags, BL_EXTRACT_DEVICE_NODES | BL_EXTRACT_STRICT, "options")?;
+    check_flags(options.flags, BL_EXTRACT_DEVICE_NODES | BL_EXTRACT_STRICT, "options.flags")?;
     let given = |text: *const c_char| (!text.is_null()).then_some(text);
     Ok(ExtractOptions {
         tarball_path: given(options.tarball_path)

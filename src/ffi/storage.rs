@@ -60,7 +60,8 @@ pub unsafe extern "C" fn bl_storage_open(
         let out = c.out(out, "out")?;
         let images_dir = c.path(images_dir, "images_dir")?;
         let options = c.options(options, "options")?;
-        check_flags(options.flags, BL_STORAGE_READ_ONLY, "options")?;
+        check_flags(options.flags, BL_STORAGE_READ_ONLY, "options.flags")?;
+        check_flags(options.reserved.into(), 0, "options.reserved")?;
         let durability = match options.durability {
             BL_DURABILITY_FULL => Durability::Full,
             BL_DURABILITY_NONE => Durability::None,

@@ -6,7 +6,8 @@
 //! away. On one core the same source is asked directly. Segments are a multiple of the tar block, so that a header
 //! never spans two.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use super::header::BLOCK;
@@ -157,55 +158,113 @@ impl Feed {
 
 /// A source at work on a thread of ours. Dropping it ends the thread.
 struct Threaded {
-    /// The channels, gone once the thread is to end.
-    channels: Option<(Receiver<Result<Delivery>>, SyncSender<Vec<u8>>)>,
+    ring: Arc<Ring>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Threaded {
     fn start(mut source: Source) -> Result<Threaded> {
-        let (deliver, delivered) = sync_channel(SEGMENTS);
-        let (recycle, recycled) = sync_channel(SEGMENTS);
-        for _ in 0..SEGMENTS {
-            // There is room for them all and the other end is in this function.
-            let _ = recycle.try_send(Vec::new());
-        }
+        let ring = Arc::new(Ring::default());
+        ring.lock().free.resize(SEGMENTS, Vec::new());
+        let producer = Producer(ring.clone());
         let body = move || {
-            while let Ok(segment) = recycled.recv() {
-                let delivery = match fill(&mut source, segment) {
-                    Ok(Some(segment)) => Ok(Delivery::Segment(segment)),
-                    Ok(None) => {
-                        let _ = deliver.send(Ok(Delivery::End(source.finish())));
-                        return;
-                    }
-                    Err(error) => Err(error),
-                };
-                let is_over = delivery.is_err();
-                if deliver.send(delivery).is_err() || is_over {
-                    return;
+            while let Some(segment) = producer.free_segment() {
+                match fill(&mut source, segment) {
+                    Ok(Some(segment)) => producer.deliver(Ok(Delivery::Segment(segment))),
+                    Ok(None) => return producer.deliver(Ok(Delivery::End(source.finish()))),
+                    Err(error) => return producer.deliver(Err(error)),
                 }
             }
         };
         let thread = sys::spawn("bl-inflate", body).map_err(|cause| Error::io(&cause, "start a thread"))?;
-        Ok(Threaded { channels: Some((delivered, recycle)), thread: Some(thread) })
+        Ok(Threaded { ring, thread: Some(thread) })
     }
 
     fn next(&mut self, used: Vec<u8>) -> Result<Delivery> {
-        let died = || Error::new(Status::Internal, "the inflating thread died");
-        let (delivered, recycle) = self.channels.as_ref().ok_or_else(died)?;
+        let mut state = self.ring.lock();
         if used.capacity() > 0 {
-            // Fails only when the thread has ended, which the next line tells.
-            let _ = recycle.try_send(used);
+            state.free.push(used);
+            self.ring.changed.notify_one();
         }
-        delivered.recv().map_err(|_| died())?
+        loop {
+            if let Some(delivery) = state.filled.pop_front() {
+                return delivery;
+            }
+            if state.is_over {
+                return Err(Error::new(Status::Internal, "the inflating thread died"));
+            }
+            state = self.ring.wait(state);
+        }
     }
 }
 
 impl Drop for Threaded {
     fn drop(&mut self) {
-        self.channels = None;
+        self.ring.end();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// The segments that go round. A mutex and not a channel of the standard library: those leave thread-local memory on
+/// the host's thread, which a leak checker reports at exit.
+#[derive(Default)]
+struct Ring {
+    state: Mutex<RingState>,
+    /// Only one side can be waiting: there are segments, so they are free, filled, or in the other side's hands.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct RingState {
+    filled: VecDeque<Result<Delivery>>,
+    free: Vec<Vec<u8>>,
+    /// One of the two sides is gone.
+    is_over: bool,
+}
+
+impl Ring {
+    fn lock(&self) -> MutexGuard<'_, RingState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, RingState>) -> MutexGuard<'a, RingState> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        self.lock().is_over = true;
+        self.changed.notify_one();
+    }
+}
+
+/// The thread's end of the ring; that it is gone is seen however the thread ends.
+struct Producer(Arc<Ring>);
+
+impl Producer {
+    /// An empty segment; `None` when nobody wants more.
+    fn free_segment(&self) -> Option<Vec<u8>> {
+        let mut state = self.0.lock();
+        loop {
+            if state.is_over {
+                return None;
+            }
+            if let Some(segment) = state.free.pop() {
+                return Some(segment);
+            }
+            state = self.0.wait(state);
+        }
+    }
+
+    fn deliver(&self, delivery: Result<Delivery>) {
+        self.0.lock().filled.push_back(delivery);
+        self.0.changed.notify_one();
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }

@@ -1,1 +1,70 @@
+//! What must not change once released: exported names, struct layouts, status numbers. Golden files under
+//! `tests/golden`; `BLESS=1` writes them.
 
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+
+use super::null_arguments::functions;
+use super::support::{compile, has_tool, library_dir, repository, run, temp_dir};
+
+fn golden(name: &str, found: &str) {
+    super::generated::is_up_to_date(&repository().join("tests/golden").join(name), found);
+}
+
+#[test]
+fn exports() {
+    if !has_tool("nm") {
+        return;
+    }
+    let library = library_dir();
+    let output = run("nm", &[OsStr::new("-D"), OsStr::new("--defined-only"), library.path().join("libboxlite_images.so.0").as_os_str()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut names: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    names.sort();
+    for name in &names {
+        assert!(name.starts_with("bl_"), "{name} is exported");
+    }
+    for name in ["bl_storage_open", "bl_stage_layer", "bl_write", "bl_commit", "bl_extract_layer"] {
+        assert!(names.contains(&name), "{name} is not exported");
+    }
+    let mut declared: Vec<String> = functions().into_iter().map(|function| function.name).collect();
+    declared.sort();
+    assert_eq!(names, declared, "exported and declared names differ");
+    golden("exports.txt", &(names.join("\n") + "\n"));
+}
+
+/// Size of each struct and offset of each field, by a C compiler.
+#[test]
+fn layouts_and_numbers() {
+    if !has_tool("gcc") || !cfg!(all(target_os = "linux", target_pointer_width = "64")) {
+        return;
+    }
+    let header = std::fs::read_to_string(repository().join("include/boxlite_images.h")).unwrap();
+    let mut program = String::from("#include <stdio.h>\n#include \"boxlite_images.h\"\nint main(void) {\n");
+    let mut current = None;
+    for line in header.lines() {
+        let line = line.trim();
+        if let Some(name) = line.strip_prefix("typedef struct ").and_then(|rest| rest.strip_suffix(" {")) {
+            current = Some(name.to_owned());
+            writeln!(program, "printf(\"{name} %zu\\n\", sizeof({name}));").unwrap();
+        } else if line.starts_with('}') {
+            current = None;
+        } else if let (Some(name), Some(field)) = (&current, line.strip_suffix(';')) {
+            let field = field.rsplit([' ', '*']).next().unwrap().split('[').next().unwrap();
+            writeln!(program, "printf(\"{name}.{field} %zu\\n\", offsetof({name}, {field}));").unwrap();
+        } else if let Some((define, value)) = line.strip_prefix("#define BL_").and_then(|rest| rest.split_once(' '))
+            && !value.starts_with(['{', '"'])
+            && !define.starts_with("VERSION")
+        {
+            writeln!(program, "printf(\"BL_{define} %lld\\n\", (long long)BL_{define});").unwrap();
+        }
+    }
+    program.push_str("return 0; }\n");
+    let dir = temp_dir();
+    let source = dir.path().join("layout.c");
+    std::fs::write(&source, program).unwrap();
+    let program = compile("gcc", &["-std=c11"], &[source], library_dir().path(), &dir.path().join("layout"));
+    let output = String::from_utf8(run(program, &[]).stdout).unwrap();
+    assert!(output.contains("bl_extract_options.diff_id 24\n"), "{output}");
+    golden("layout-linux-64.txt", &output);
+}

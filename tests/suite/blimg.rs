@@ -1,1 +1,248 @@
+//! The examples as a black box: what they print, where, and with which exit status; and, through `strace`, what a
+//! failing system call comes to.
 
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use boxlite_images::Digest;
+use serde_json::Value;
+
+use super::archive::{Archive, gzip};
+use super::support::{compile, has_tool, leftovers, library_dir, names_in, repository, temp_dir};
+
+/// The compiled examples and a place to work in.
+struct Tool {
+    dir: tempfile::TempDir,
+    _library: tempfile::TempDir,
+}
+
+impl Tool {
+    fn new() -> Option<Tool> {
+        let compiler = if has_tool("gcc") { "gcc" } else { return None };
+        let (dir, library) = (temp_dir(), library_dir());
+        for name in ["blimg", "quickstart"] {
+            let sources = [format!("{name}.c"), "layout.c".into()].map(|file| repository().join("examples-c").join(file));
+            let flags = ["-std=c11", "-Wstrict-prototypes", "-D_POSIX_C_SOURCE=200809L"];
+            compile(compiler, &flags, &sources, library.path(), &dir.path().join(name));
+        }
+        Some(Tool { dir, _library: library })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    fn blimg(&self, args: &[&str]) -> Output {
+        Command::new(self.path("blimg")).arg("--store").arg(self.store()).args(args).output().unwrap()
+    }
+
+    /// Its standard output, where it must succeed.
+    fn says(&self, args: &[&str]) -> String {
+        let output = self.blimg(args);
+        assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The status name that it fails with.
+    fn fails(&self, args: &[&str]) -> String {
+        let output = self.blimg(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        assert!(output.stdout.is_empty());
+        status_in(&output)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> (String, String) {
+        std::fs::write(self.path(name), bytes).unwrap();
+        (self.path(name).to_str().unwrap().to_owned(), Digest::of(bytes).to_string())
+    }
+}
+
+fn status_in(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text.strip_prefix("blimg: ").and_then(|rest| rest.split(':').next()).unwrap_or_else(|| panic!("{text}")).to_owned()
+}
+
+#[test]
+fn commands_do_what_they_say() {
+    let Some(tool) = Tool::new() else { return };
+    let (layer, digest) = tool.file("layer", &gzip(&Archive::new().file(b"etc/motd", b"hi").finish()));
+    let size = std::fs::metadata(&layer).unwrap().len().to_string();
+    let has = tool.blimg(&["has", "layer", &digest]);
+    assert_eq!((has.status.code(), has.stdout), (Some(1), b"no\n".to_vec()));
+    assert_eq!(tool.fails(&["extract", &digest]), "NOT_FOUND");
+    assert_eq!(tool.fails(&["put", "layer", &digest, &layer, "--size", "5"]), "SIZE_MISMATCH");
+    assert_eq!(tool.says(&["put", "layer", &digest, &layer, "--size", &size]), "");
+    assert_eq!(tool.says(&["has", "layer", &digest]), "yes\n");
+    assert_eq!(tool.says(&["verify", &digest]), "verified\n");
+    let tree = tool.says(&["path", "extracted", &digest]);
+    assert_eq!(tool.says(&["extract", &digest]), tree);
+    assert_eq!(std::fs::read(Path::new(tree.trim()).join("etc/motd")).unwrap(), b"hi");
+    let json: Value = serde_json::from_str(&tool.says(&["--json", "extract", &digest])).unwrap();
+    assert_eq!((json["cached"].as_bool(), json["path"].as_str()), (Some(true), Some(tree.trim())));
+    let other = Digest::of(b"other").to_string();
+    assert_eq!(tool.fails(&["extract", &digest, "--diff-id", &other]), "DIGEST_MISMATCH");
+    assert_eq!(tool.fails(&["extract", &other, "--tarball", &layer]), "DIGEST_MISMATCH");
+
+    let (config, config_digest) = tool.file("config", b"{\"os\":\"linux\"}");
+    assert_eq!(tool.says(&["put", "config", &config_digest, &config]), "");
+    assert_eq!(tool.says(&["cat", "config", &config_digest]), "{\"os\":\"linux\"}");
+    assert_eq!(tool.fails(&["put", "config", &digest, &config]), "DIGEST_MISMATCH");
+    assert_eq!(tool.fails(&["put", "manifest", &config_digest, &config]), "MALFORMED");
+    assert_eq!(tool.fails(&["cat", "manifest", &config_digest]), "NOT_FOUND");
+    assert_eq!(tool.fails(&["has", "layer", "sha256:../../x"]), "INVALID_ARGUMENT");
+    assert_eq!(leftovers(&tool.store()), [""; 0]);
+}
+
+#[test]
+fn wrong_usage_is_two() {
+    let Some(tool) = Tool::new() else { return };
+    for args in [
+        &[][..],
+        &["frobnicate"],
+        &["put"],
+        &["put", "layer", "sha256:x"],
+        &["put", "thing", "d", "f"],
+        &["put", "layer", "d", "f", "--size"],
+        &["extract"],
+        &["extract", "d", "--what", "x"],
+        &["has", "layer"],
+        &["cat", "layer", "d"],
+        &["--nonsense"],
+    ] {
+        let output = tool.blimg(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+        assert!(output.stderr.starts_with(b"usage: blimg"), "{args:?}");
+    }
+}
+
+#[test]
+fn load_layout_takes_a_whole_image() {
+    let Some(tool) = Tool::new() else { return };
+    let layout = tool.path("layout");
+    super::make_layout::make(&layout);
+    let layout = layout.to_str().unwrap();
+    let lines = tool.says(&["load-layout", layout, "demo"]);
+    let trees: Vec<&Path> = lines.lines().map(Path::new).collect();
+    assert_eq!(trees.len(), 4);
+    assert!(trees[0].join("bin/hello2").exists() && trees[2].join("etc/.wh.motd").exists());
+    assert!(trees[3].join("usr/share/doc/.wh..wh..opq").exists());
+    assert_eq!(names_in(&tool.store().join("manifests")).len(), 1);
+    assert_eq!(tool.says(&["load-layout", layout]), lines, "loading again finds everything");
+    assert_eq!(tool.blimg(&["load-layout", layout, "none"]).status.code(), Some(1));
+
+    let quick = Command::new(tool.path("quickstart")).arg(tool.path("other")).arg(layout).output().unwrap();
+    assert!(quick.status.success(), "{quick:?}");
+    assert_eq!(String::from_utf8(quick.stdout).unwrap().lines().count(), 4);
+
+    // A layout that lies: another blob under the layer's name.
+    let digest = Digest::parse(&format!("sha256:{}", &trees[0].to_str().unwrap().rsplit('-').next().unwrap())).unwrap();
+    let blob = Path::new(layout).join("blobs/sha256").join(digest.hex());
+    let mut bytes = std::fs::read(&blob).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&blob, bytes).unwrap();
+    std::fs::remove_dir_all(tool.store()).unwrap();
+    let output = tool.blimg(&["load-layout", layout]);
+    assert_eq!((output.status.code(), status_in(&output).as_str()), (Some(1), "DIGEST_MISMATCH"));
+    assert_eq!(names_in(&tool.store().join("layers")), [""; 0]);
+    assert_eq!(names_in(&tool.store().join("manifests")), [""; 0]);
+}
+
+/// Each of these system calls fails once in the middle of storing and extracting: a status that fits, nothing left
+/// behind, and the same command works afterwards.
+#[test]
+fn failing_system_calls_have_statuses_and_leave_nothing() {
+    let Some(tool) = Tool::new() else { return };
+    if !has_tool("strace") {
+        return;
+    }
+    let (layer, digest) = tool.file("layer", &gzip(&Archive::new().file(b"d/f", &[b'x'; 100_000]).finish()));
+    let layer_dir = tool.store().join("layers");
+    for (call, error, status) in [
+        ("fdatasync", "EIO", "IO"),
+        ("fdatasync", "ENOSPC", "NO_SPACE"),
+        ("fsync", "EIO", "IO"),
+        ("renameat2", "EACCES", "PERMISSION"),
+        ("renameat2", "EDQUOT", "NO_SPACE"),
+        ("flock", "ENOLCK", "IO"),
+    ] {
+        std::fs::remove_dir_all(tool.store()).ok();
+        tool.blimg(&["has", "layer", &digest]);
+        let inject = format!("inject={call}:error={error}:when=1");
+        let output = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", &inject])
+            .arg(tool.path("blimg"))
+            .arg("--store")
+            .arg(tool.store())
+            .args(["put", "layer", &digest, &layer])
+            .output()
+            .unwrap();
+        assert_eq!((output.status.code(), status_in(&output).as_str()), (Some(1), status), "{call} {error}: {output:?}");
+        assert_eq!(leftovers(&tool.store()), [""; 0], "{call} {error}");
+        // A folder that could not be synced keeps the name: the blob in it was verified.
+        assert!(names_in(&layer_dir).is_empty() || call == "fsync", "{call} {error}");
+        tool.says(&["put", "layer", &digest, &layer]);
+        tool.says(&["verify", &digest]);
+    }
+    for (call, error, status) in [
+        ("mkdirat", "ENOSPC", "NO_SPACE"),
+        ("fchmod", "EPERM", "PERMISSION"),
+        ("utimensat", "EIO", "IO"),
+        ("symlinkat,linkat,openat", "EMFILE", "IO"),
+    ] {
+        for when in 1..60 {
+            let trees = tool.store().join("extracted");
+            std::fs::remove_dir_all(&trees).ok();
+            let inject = format!("inject={call}:error={error}:when={when}");
+            let output = Command::new("strace")
+                .args(["-f", "-qq", "-o", "/dev/null", "-e", &inject])
+                .arg(tool.path("blimg"))
+                .arg("--store")
+                .arg(tool.store())
+                .args(["extract", &digest])
+                .output()
+                .unwrap();
+            if output.status.success() {
+                continue;
+            }
+            // Before main, the loader's own calls fail in its own way.
+            if output.status.code() == Some(1) {
+                assert_eq!(status_in(&output), status, "{call} {when}: {output:?}");
+            }
+            assert!(output.status.signal().is_none(), "{call} {when}: {output:?}");
+            assert_eq!(leftovers(&tool.store()), [""; 0], "{call} {when}");
+        }
+        tool.says(&["extract", &digest]);
+    }
+}
+
+#[test]
+fn an_interrupt_cancels() {
+    let Some(tool) = Tool::new() else { return };
+    // From a fifo that nobody fills, so that the signal finds it waiting; then one that ends.
+    let fifo = tool.path("fifo");
+    super::support::run("mkfifo", &[fifo.as_os_str()]);
+    let digest = Digest::of(b"x").to_string();
+    let child = Command::new(tool.path("blimg"))
+        .arg("--store")
+        .arg(tool.store())
+        .args(["put", "layer", &digest])
+        .arg(&fifo)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut writer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    std::io::Write::write_all(&mut writer, b"x").ok();
+    drop(writer);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), status_in(&output).as_str()), (Some(1), "CANCELLED"), "{output:?}");
+    assert_eq!(leftovers(&tool.store()), [""; 0]);
+}

@@ -14,6 +14,8 @@ mod c_programs;
 mod disk_faults;
 mod generated;
 mod layers;
+#[path = "../../examples-c/make_layout.rs"]
+mod make_layout;
 mod null_arguments;
 mod real_image;
 mod seed_store;

@@ -1,1 +1,137 @@
+//! NULL for every pointer of every function, by a C program that is generated from the header: a new function is
+//! covered, or the test says that it does not know its arguments.
 
+use std::fmt::Write as _;
+
+use super::support::{compile, has_tool, library_dir, repository, run, temp_dir};
+
+pub struct Function {
+    pub name: String,
+    /// Type and name.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// The header's functions.
+pub fn functions() -> Vec<Function> {
+    let header = std::fs::read_to_string(repository().join("include/boxlite_images.h")).unwrap();
+    let mut found = Vec::new();
+    let (mut comment, mut declaration) = (false, String::new());
+    for line in header.lines() {
+        comment |= line.trim_start().starts_with("/*");
+        if !comment && !line.starts_with('#') {
+            declaration.push_str(line.trim());
+            declaration.push(' ');
+        }
+        comment &= !line.contains("*/");
+        if declaration.trim_end().ends_with(['{', '}', ';']) {
+            found.extend(parse(declaration.trim()));
+            declaration.clear();
+        }
+    }
+    assert!(found.len() > 40, "only {} functions found", found.len());
+    found
+}
+
+fn parse(declaration: &str) -> Option<Function> {
+    let (head, rest) = declaration.strip_suffix(");")?.split_once('(')?;
+    let name = head[head.rfind([' ', '*'])? + 1..].to_owned();
+    if !name.starts_with("bl_") || head.starts_with("typedef") {
+        return None;
+    }
+    let parameters = rest.split(',').map(str::trim).filter(|text| *text != "void");
+    let parameters = parameters.map(|text| {
+        let at = text.rfind([' ', '*']).unwrap() + 1;
+        (text[..at].trim().to_owned(), text[at..].to_owned())
+    });
+    Some(Function { name, parameters: parameters.collect() })
+}
+
+/// A valid argument; `None` for a pointer that may be NULL and is.
+fn valid(kind: &str, name: &str) -> Option<&'static str> {
+    Some(match (kind, name) {
+        ("bl_storage *", _) => "storage",
+        ("bl_staged *" | "const bl_staged *", _) => "staged",
+        ("const char *", "images_dir" | "bundle_path") => "argv[1]",
+        ("const char *", "digest" | "manifest_digest") => "ABC",
+        ("const char *const *", "digests") => "digests",
+        ("const void *", "data") => "\"abc\"",
+        ("size_t", "len") => "3",
+        ("size_t", "count") => "1",
+        ("int64_t", _) => "3",
+        ("int32_t", "level") => "BL_LOG_OFF",
+        ("bl_storage **", "out") => "&out_storage",
+        ("bl_staged **", "out") => "&out_staged",
+        ("bl_bytes **", "out") => "&out_bytes",
+        ("bl_cancel **", "out") => "&out_cancel",
+        ("bool *", "out") => "&out_bool",
+        ("bl_error **", "err") => "&err",
+        ("const bl_storage_options *" | "const bl_verify_options *" | "const bl_extract_options *", "options") => return None,
+        ("bl_extract_result *", "result") | ("bl_log_callback", _) | ("void *", "user_data") => return None,
+        _ => panic!("do not know an argument for {kind} {name}; teach me"),
+    })
+}
+
+#[test]
+fn every_pointer_of_every_function() {
+    if !has_tool("gcc") {
+        return;
+    }
+    let mut program = String::from(
+        "#include \"check.h\"\n\
+         int main(int argc, char **argv) {\n\
+         bl_storage *storage = open_store(argc, argv), *out_storage; bl_staged *staged = NULL, *out_staged;\n\
+         bl_bytes *out_bytes; bl_cancel *out_cancel; bool out_bool; bl_error *err = NULL;\n\
+         (void)&out_cancel;\n\
+         const char *digests[] = {ABC}, *null_digest[] = {NULL};\n\
+         CHECK_OK(err, bl_stage_layer(storage, ABC, 3, &staged, &err));\n\
+         CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_verify_blobs_exist(storage, null_digest, 1, &out_bool, &err));\n\
+         CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_write(NULL, NULL, 0, &err));\n\
+         CHECK_OK(err, bl_write(staged, NULL, 0, &err));\n",
+    );
+    let mut cases = 0;
+    for function in functions() {
+        if function.parameters.last().is_none_or(|(_, name)| name != "err") {
+            let nulls: Vec<_> = function.parameters.iter().map(|(kind, _)| if kind == "bl_status" { "0" } else { "NULL" }).collect();
+            writeln!(program, "(void){}({});", function.name, nulls.join(", ")).unwrap();
+            continue;
+        }
+        for (null, (kind, name)) in function.parameters.iter().enumerate() {
+            if !kind.ends_with('*') || name == "err" || valid(kind, name).is_none() {
+                continue;
+            }
+            let arguments: Vec<_> = function
+                .parameters
+                .iter()
+                .enumerate()
+                .map(|(i, (kind, name))| if i == null { "NULL" } else { valid(kind, name).unwrap_or("NULL") })
+                .collect();
+            // The error names the argument, and whatever output there is was reset.
+            writeln!(
+                program,
+                "out_storage = (void *)1; out_staged = (void *)1; out_bytes = (void *)1; out_cancel = (void *)1; out_bool = true;\n\
+                 CHECK({call} == BL_E_INVALID_ARGUMENT);\n\
+                 CHECK(!strcmp(bl_error_message(err), \"{name} is NULL\")); bl_error_free(err); err = NULL;",
+                call = format_args!("{}({})", function.name, arguments.join(", ")),
+            )
+            .unwrap();
+            for out in arguments.iter().filter_map(|argument| argument.strip_prefix("&out_")) {
+                writeln!(program, "CHECK(!out_{out});").unwrap();
+            }
+            let without_err: Vec<_> = arguments.iter().map(|a| if *a == "&err" { "NULL" } else { a }).collect();
+            let call = format!("{}({})", function.name, without_err.join(", "));
+            writeln!(program, "CHECK({call} == BL_E_INVALID_ARGUMENT);").unwrap();
+            cases += 1;
+        }
+    }
+    program.push_str("bl_staged_free(staged); bl_storage_close(storage); return 0; }\n");
+    assert!(cases >= 50, "only {cases} pointers found");
+    let dir = temp_dir();
+    let source = dir.path().join("null.c");
+    std::fs::write(&source, program).unwrap();
+    let include = format!("-I{}", repository().join("tests/c").display());
+    let library = library_dir();
+    // GCC sees some of the NULLs; that is the point.
+    let flags = ["-std=c11", &include, "-Wno-nonnull"];
+    let program = compile("gcc", &flags, &[source], library.path(), &dir.path().join("null"));
+    run(program, &[dir.path().join("store").as_os_str()]);
+}
