@@ -51,9 +51,7 @@ impl Digest {
     /// Parses the canonical form; anything else is `INVALID_ARGUMENT`, or `UNSUPPORTED` for another algorithm in a
     /// well-formed digest.
     pub fn parse(text: &str) -> Result<Digest> {
-        let refuse = |status, why: &str| {
-            Err(Error::new(status, format!("digest {}: {why}", quoted(text.as_bytes()))))
-        };
+        let refuse = |status, why: &str| Err(Error::new(status, format!("digest {}: {why}", quoted(text.as_bytes()))));
         let Some((name, hex)) = text.split_once(':') else {
             return refuse(Status::InvalidArgument, "expected algorithm:hex");
         };
@@ -215,10 +213,7 @@ mod tests {
 
     #[test]
     fn known_vectors() {
-        assert_eq!(
-            Digest::of(b"").as_str(),
-            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(Digest::of(b"").as_str(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         let mut sha512 = Hasher::new(Algorithm::Sha512);
         sha512.update(b"a");
         sha512.update(b"bc");

@@ -36,7 +36,13 @@ impl Error {
     /// An error with this status and message. The message names the object and is one line.
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Error {
         Error {
-            details: Box::new(Details { status, message: message.into(), os_errno: None, expected: None, actual: None }),
+            details: Box::new(Details {
+                status,
+                message: message.into(),
+                os_errno: None,
+                expected: None,
+                actual: None,
+            }),
         }
     }
 

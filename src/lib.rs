@@ -43,3 +43,8 @@ pub use error::{Error, Result, Status};
 pub use interrupt::{Cancel, Interrupt};
 pub use store::{Durability, Staged, Storage, StorageOptions};
 pub use unpack::{Anomalies, ExtractOptions, Extraction};
+
+/// Compiles the README's Rust.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -117,9 +117,7 @@ impl Zstd {
     fn new() -> Result<Zstd> {
         let fail = |cause: std::io::Error| Error::new(Status::Internal, format!("zstd: {cause}"));
         let mut decoder = ZstdDecoder::new().map_err(fail)?;
-        decoder
-            .set_parameter(DParameter::WindowLogMax(limits::ZSTD_WINDOW_LOG.default as u32))
-            .map_err(fail)?;
+        decoder.set_parameter(DParameter::WindowLogMax(limits::ZSTD_WINDOW_LOG.default as u32)).map_err(fail)?;
         Ok(Zstd { decoder, in_frame: true })
     }
 
@@ -137,7 +135,12 @@ impl Zstd {
         })?;
         // Zero remaining bytes: a frame is complete and its output flushed.
         self.in_frame = status.remaining != 0;
-        if self.in_frame && is_last && status.bytes_written == 0 && status.bytes_read == input.len() && !output.is_empty() {
+        if self.in_frame
+            && is_last
+            && status.bytes_written == 0
+            && status.bytes_read == input.len()
+            && !output.is_empty()
+        {
             return Err(malformed("zstd: ends in the middle"));
         }
         Ok(Step { read: status.bytes_read, written: status.bytes_written, done: false })

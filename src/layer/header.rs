@@ -162,7 +162,8 @@ mod tests {
         header.set_cksum();
         let mut block = *header.as_bytes();
         assert!(Header::parse(&block).is_ok());
-        let signed: i32 = block.iter().enumerate().map(|(i, &b)| if (148..156).contains(&i) { 32 } else { i32::from(b as i8) }).sum();
+        let signed: i32 =
+            block.iter().enumerate().map(|(i, &b)| if (148..156).contains(&i) { 32 } else { i32::from(b as i8) }).sum();
         block[148..156].copy_from_slice(format!("{signed:06o}\0 ").as_bytes());
         assert!(Header::parse(&block).is_ok());
         block[0] ^= 1;

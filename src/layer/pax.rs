@@ -80,7 +80,8 @@ impl Extended {
 /// Calls `each` with key and value of every record `"<length> <key>=<value>\n"`, the length counting itself.
 fn for_each_record(mut data: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
     while !data.is_empty() {
-        let space = data.iter().take(20).position(|&b| b == b' ').ok_or_else(|| malformed("record without a length"))?;
+        let space =
+            data.iter().take(20).position(|&b| b == b' ').ok_or_else(|| malformed("record without a length"))?;
         let length = decimal(b"record length", &data[..space])?;
         let length = usize::try_from(length).ok().filter(|&n| n > space + 1 && n <= data.len());
         let Some(length) = length else { return Err(malformed("record length does not fit the header")) };
@@ -109,9 +110,11 @@ fn text(key: &[u8], value: &[u8]) -> Result<Vec<u8>> {
 /// Digits only: no sign, no space, no other base, no overflow.
 fn decimal(key: &[u8], value: &[u8]) -> Result<u64> {
     let digits_only = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value).ok().filter(|_| digits_only).and_then(|text| text.parse().ok()).ok_or_else(|| {
-        malformed(format!("{} is {}, not a number", String::from_utf8_lossy(key), quoted(value)))
-    })
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|_| digits_only)
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| malformed(format!("{} is {}, not a number", String::from_utf8_lossy(key), quoted(value))))
 }
 
 /// `[-]<seconds>[.<fraction>]`; times beyond what fits are clamped, digits beyond nanoseconds are cut (family 81).

@@ -139,7 +139,8 @@ impl Reader {
     /// Fills `entry` from its header and extensions. False for what is skipped.
     fn read_entry(&mut self, header: &Header<'_>, pending: Pending, entry: &mut Entry) -> Result<bool> {
         let pax = pending.pax.unwrap_or_default();
-        if (pax.path.is_some() && pending.gnu_name.is_some()) || (pax.linkpath.is_some() && pending.gnu_link.is_some()) {
+        if (pax.path.is_some() && pending.gnu_name.is_some()) || (pax.linkpath.is_some() && pending.gnu_link.is_some())
+        {
             return Err(malformed("a name given in both PAX and GNU form"));
         }
         let name = match pax.path.or(pending.gnu_name) {

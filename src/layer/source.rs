@@ -92,7 +92,12 @@ impl Source {
     fn check_limits(&self) -> Result<()> {
         if self.bytes_out > limits::LAYER_SIZE.default {
             let limit = limits::LAYER_SIZE;
-            return Err(Error::limit(limit.name, limit.default, format_args!("more than {}", self.bytes_out - 1), "layer"));
+            return Err(Error::limit(
+                limit.name,
+                limit.default,
+                format_args!("more than {}", self.bytes_out - 1),
+                "layer",
+            ));
         }
         let ratio = limits::RATIO.default;
         if self.bytes_out > RATIO_FREE_BYTES && self.bytes_out / ratio > self.input.total {

@@ -42,7 +42,8 @@ impl Stream {
     /// A stream over `source` whose uncompressed bytes are hashed with `algorithm`.
     pub(crate) fn new(source: Source, algorithm: Algorithm) -> Result<Stream> {
         let parallel = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
-        let feed = if parallel { Feed::Threaded(Threaded::start(source)?) } else { Feed::Inline(Some(source)) };
+        let feed =
+            if parallel { Feed::Threaded(Threaded::start(source)?) } else { Feed::Inline(Some(Box::new(source))) };
         let hasher = Hasher::new(algorithm);
         Ok(Stream { feed, segment: Vec::new(), position: 0, hasher, bytes_out: 0, summary: None })
     }
@@ -136,7 +137,7 @@ fn fill(source: &mut Source, mut segment: Vec<u8>) -> Result<Option<Vec<u8>>> {
 }
 
 enum Feed {
-    Inline(Option<Source>),
+    Inline(Option<Box<Source>>),
     Threaded(Threaded),
 }
 

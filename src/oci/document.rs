@@ -162,9 +162,15 @@ mod tests {
 
     #[test]
     fn manifests_and_indexes_are_told_apart() {
-        let manifest = format!(r#"{{"schemaVersion":2,"config":{},"layers":[{},{}],"extra":[{{}}]}}"#, blob(1), blob(2), blob(2));
-        let Document::Manifest(parsed) = Document::parse(manifest.as_bytes()).unwrap() else { panic!("not a manifest") };
-        assert_eq!((parsed.config.size, parsed.layers.len(), parsed.layers[0].digest.clone()), (1, 2, Digest::of(&[2])));
+        let manifest =
+            format!(r#"{{"schemaVersion":2,"config":{},"layers":[{},{}],"extra":[{{}}]}}"#, blob(1), blob(2), blob(2));
+        let Document::Manifest(parsed) = Document::parse(manifest.as_bytes()).unwrap() else {
+            panic!("not a manifest")
+        };
+        assert_eq!(
+            (parsed.config.size, parsed.layers.len(), parsed.layers[0].digest.clone()),
+            (1, 2, Digest::of(&[2]))
+        );
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, blob(3));
         let Document::Index(parsed) = Document::parse(index.as_bytes()).unwrap() else { panic!("not an index") };
         assert_eq!(parsed.manifests[0].size, 3);

@@ -25,8 +25,7 @@ pub(crate) enum Area {
 }
 
 impl Area {
-    pub(super) const FOLDERS: [Area; 5] =
-        [Area::Manifests, Area::Configs, Area::Layers, Area::Extracted, Area::Locks];
+    pub(super) const FOLDERS: [Area; 5] = [Area::Manifests, Area::Configs, Area::Layers, Area::Extracted, Area::Locks];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -83,8 +82,7 @@ impl Directory {
             open_folder(root.as_fd(), &path, super::bundle::FOLDER, false)?;
         }
         areas[Area::Root as usize] = Some(root);
-        let directory =
-            Arc::new(Directory { path, areas, process: rustix::process::getpid(), read_only, durability });
+        let directory = Arc::new(Directory { path, areas, process: rustix::process::getpid(), read_only, durability });
         if !has_version && !read_only {
             format::write(&directory)?;
         }
@@ -132,10 +130,7 @@ impl Directory {
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_alive()?;
         if self.read_only {
-            return Err(Error::new(
-                Status::Permission,
-                format!("store {} was opened read-only", self.path.display()),
-            ));
+            return Err(Error::new(Status::Permission, format!("store {} was opened read-only", self.path.display())));
         }
         Ok(())
     }
@@ -146,9 +141,7 @@ impl Directory {
         match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => {
-                Err(Error::os(errno, format_args!("look at {}", self.object_path(area, name).display())))
-            }
+            Err(errno) => Err(Error::os(errno, format_args!("look at {}", self.object_path(area, name).display()))),
         }
     }
 

@@ -69,7 +69,8 @@ impl Partial {
             // removed the name, and another name is taken.
             match handle {
                 Ok(handle) => {
-                    let partial = Partial { directory: directory.clone(), area, name, handle, is_tree, is_pending: true };
+                    let partial =
+                        Partial { directory: directory.clone(), area, name, handle, is_tree, is_pending: true };
                     if partial.claim()? {
                         return Ok(partial);
                     }

@@ -110,7 +110,7 @@ mod tests {
         symlink(&outside, tree.join("a/b/c/link")).unwrap();
         symlink("..", tree.join("up")).unwrap();
         for locked in ["a/b/c/d", "a/b", "a"] {
-            std::fs::set_permissions(tree.join(locked), PermissionsExt::from_mode(0)).unwrap();
+            std::fs::set_permissions(tree.join(locked), PermissionsExt::from_mode(0o0)).unwrap();
         }
         let parent = std::fs::File::open(dir.path()).unwrap();
         remove_tree(parent.as_fd(), b"tree").unwrap();

@@ -39,7 +39,9 @@ fn leftovers(folder: BorrowedFd<'_>, area: Area) -> Result<Vec<String>, Errno> {
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         if let Ok(name) = entry.file_name().to_str()
-            && is_partial_name(name, |stem| if area == Area::Root { stem == super::format::NAME } else { is_digest_stem(stem) })
+            && is_partial_name(name, |stem| {
+                if area == Area::Root { stem == super::format::NAME } else { is_digest_stem(stem) }
+            })
         {
             names.push(name.to_owned());
         }

@@ -120,14 +120,7 @@ impl Privilege {
     }
 
     /// Root of a user namespace cannot set owners that the namespace does not map; the record has them.
-    fn set_owner(
-        self,
-        file: BorrowedFd<'_>,
-        uid: u32,
-        gid: u32,
-        path: &[u8],
-        anomalies: &mut Anomalies,
-    ) -> Result<()> {
+    fn set_owner(self, file: BorrowedFd<'_>, uid: u32, gid: u32, path: &[u8], anomalies: &mut Anomalies) -> Result<()> {
         let Some((uid, gid)) = self.wants_owner(uid, gid) else { return Ok(()) };
         match rustix::fs::fchown(file, uid, gid) {
             Err(Errno::PERM | Errno::INVAL) => {

@@ -125,7 +125,8 @@ impl RecordWriter {
 
 /// The diff_id in a record's head; `None` where it has none.
 pub(super) fn read_diff_id(record: &OwnedFd) -> Result<Option<Digest>> {
-    let head = read_head(std::os::fd::AsFd::as_fd(record)).map_err(|errno| Error::os(errno, "read a metadata record"))?;
+    let head =
+        read_head(std::os::fd::AsFd::as_fd(record)).map_err(|errno| Error::os(errno, "read a metadata record"))?;
     let head = String::from_utf8_lossy(&head);
     if !head.starts_with(MAGIC) {
         return Ok(None);
@@ -171,7 +172,9 @@ mod tests {
         let mut out = Vec::new();
         escape(b"a b\n#=\xff\\x", &mut out);
         assert_eq!(out, br"a\040b\012\043\075\377\134x");
-        for (bytes, text) in [(&b""[..], &b""[..]), (b"f", b"Zg=="), (b"fo", b"Zm8="), (b"foo", b"Zm9v"), (b"foob", b"Zm9vYg==")] {
+        for (bytes, text) in
+            [(&b""[..], &b""[..]), (b"f", b"Zg=="), (b"fo", b"Zm8="), (b"foo", b"Zm9v"), (b"foob", b"Zm9vYg==")]
+        {
             let mut out = Vec::new();
             base64(bytes, &mut out);
             assert_eq!(out, text);

@@ -195,8 +195,7 @@ impl Root {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(fail(errno, "create directory", &real_path)),
         }
-        let handle =
-            open_directory(at.as_fd(), name).map_err(|errno| fail(errno, "open directory", &real_path))?;
+        let handle = open_directory(at.as_fd(), name).map_err(|errno| fail(errno, "open directory", &real_path))?;
         self.created.push(real_path.clone());
         Ok(Rc::new(Dir { handle, real_path }))
     }

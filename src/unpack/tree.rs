@@ -36,7 +36,12 @@ pub(super) struct TreeWriter<'a> {
 }
 
 impl<'a> TreeWriter<'a> {
-    pub(super) fn new(root: OwnedFd, record: RecordWriter, device_nodes: bool, interrupt: &'a Interrupt) -> TreeWriter<'a> {
+    pub(super) fn new(
+        root: OwnedFd,
+        record: RecordWriter,
+        device_nodes: bool,
+        interrupt: &'a Interrupt,
+    ) -> TreeWriter<'a> {
         let directories = BTreeMap::from([(Vec::new(), DirectoryMetadata::implied())]);
         TreeWriter {
             root: Root::new(root),
@@ -89,14 +94,14 @@ impl<'a> TreeWriter<'a> {
             Kind::File => self.file(&parent, name, entry, reader),
             Kind::Whiteout | Kind::Opaque => self.empty_file(&parent, name, entry),
             Kind::Directory => self.directory(&parent, name, entry, real_path),
-            Kind::Symlink => {
-                self.make(&parent, name, entry, |dir| rustix::fs::symlinkat(&entry.link[..], dir, name))
-            }
+            Kind::Symlink => self.make(&parent, name, entry, |dir| rustix::fs::symlinkat(&entry.link[..], dir, name)),
             Kind::Hardlink => self.hardlink(&parent, name, &entry.link, real_path),
             Kind::Fifo => {
                 self.make(&parent, name, entry, |dir| rustix::fs::mkfifoat(dir, name, Mode::RUSR | Mode::WUSR))
             }
-            Kind::CharDevice(device) => self.device(&parent, name, entry, rustix::fs::FileType::CharacterDevice, device),
+            Kind::CharDevice(device) => {
+                self.device(&parent, name, entry, rustix::fs::FileType::CharacterDevice, device)
+            }
             Kind::BlockDevice(device) => self.device(&parent, name, entry, rustix::fs::FileType::BlockDevice, device),
         }
     }
@@ -240,7 +245,8 @@ impl<'a> TreeWriter<'a> {
             match left.first_key_value() {
                 None => return Ok(()),
                 Some((link, target)) if left.len() == before => {
-                    let why = format!("hard link {} to {}, which the layer does not have", quoted(link), quoted(target));
+                    let why =
+                        format!("hard link {} to {}, which the layer does not have", quoted(link), quoted(target));
                     return Err(Error::new(Status::Malformed, why));
                 }
                 Some(_) => pending = left,

@@ -17,7 +17,10 @@ fn exports() {
         return;
     }
     let library = library_dir();
-    let output = run("nm", &[OsStr::new("-D"), OsStr::new("--defined-only"), library.path().join("libboxlite_images.so.0").as_os_str()]);
+    let output = run(
+        "nm",
+        &[OsStr::new("-D"), OsStr::new("--defined-only"), library.path().join("libboxlite_images.so.0").as_os_str()],
+    );
     let text = String::from_utf8(output.stdout).unwrap();
     let mut names: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().last()).collect();
     names.sort();

@@ -18,8 +18,14 @@ impl Header {
     pub fn new(typeflag: u8, name: &[u8]) -> Header {
         let header = Header { block: [0; 512], keep_checksum: false };
         let header = header.raw(0, &name[..name.len().min(100)]).raw(156, &[typeflag]).raw(257, b"ustar\x0000");
-        header.number(100, 8, 0o644).number(108, 8, 0).number(116, 8, 0).number(136, 12, 1_700_000_000)
-            .number(124, 12, 0).number(329, 8, 0).number(337, 8, 0)
+        header
+            .number(100, 8, 0o644)
+            .number(108, 8, 0)
+            .number(116, 8, 0)
+            .number(136, 12, 1_700_000_000)
+            .number(124, 12, 0)
+            .number(329, 8, 0)
+            .number(337, 8, 0)
     }
 
     /// An octal field of this width at this offset.

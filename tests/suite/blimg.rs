@@ -22,7 +22,8 @@ impl Tool {
         let compiler = if has_tool("gcc") { "gcc" } else { return None };
         let (dir, library) = (temp_dir(), library_dir());
         for name in ["blimg", "quickstart"] {
-            let sources = [format!("{name}.c"), "layout.c".into()].map(|file| repository().join("examples-c").join(file));
+            let sources =
+                [format!("{name}.c"), "layout.c".into()].map(|file| repository().join("examples-c").join(file));
             let flags = ["-std=c11", "-Wstrict-prototypes", "-D_POSIX_C_SOURCE=200809L"];
             compile(compiler, &flags, &sources, library.path(), &dir.path().join(name));
         }
@@ -182,7 +183,11 @@ fn failing_system_calls_have_statuses_and_leave_nothing() {
             .args(["put", "layer", &digest, &layer])
             .output()
             .unwrap();
-        assert_eq!((output.status.code(), status_in(&output).as_str()), (Some(1), status), "{call} {error}: {output:?}");
+        assert_eq!(
+            (output.status.code(), status_in(&output).as_str()),
+            (Some(1), status),
+            "{call} {error}: {output:?}"
+        );
         assert_eq!(leftovers(&tool.store()), [""; 0], "{call} {error}");
         // A folder that could not be synced keeps the name: the blob in it was verified.
         assert!(names_in(&layer_dir).is_empty() || call == "fsync", "{call} {error}");

@@ -231,9 +231,7 @@ impl Api for C {
     }
     fn save_manifest(&self, digest: &str, bytes: &[u8]) -> Answer<()> {
         let digest = c(digest);
-        checked(|err| unsafe {
-            bl_save_manifest(self.0, digest.as_ptr(), bytes.as_ptr().cast(), bytes.len(), err)
-        })
+        checked(|err| unsafe { bl_save_manifest(self.0, digest.as_ptr(), bytes.as_ptr().cast(), bytes.len(), err) })
     }
     fn load_manifest(&self, digest: &str) -> Answer<Vec<u8>> {
         let digest = c(digest);
@@ -304,9 +302,7 @@ impl Api for C {
     }
     fn local_bundle_cache_dir(&self, bundle: &Path, digest: &str) -> Answer<PathBuf> {
         let (bundle, digest) = (c_path(bundle), c(digest));
-        path_from(|out, err| unsafe {
-            bl_local_bundle_cache_dir(self.0, bundle.as_ptr(), digest.as_ptr(), out, err)
-        })
+        path_from(|out, err| unsafe { bl_local_bundle_cache_dir(self.0, bundle.as_ptr(), digest.as_ptr(), out, err) })
     }
     fn paths(&self, digest: &str) -> Answer<[PathBuf; 4]> {
         let digest = c(digest);

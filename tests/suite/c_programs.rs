@@ -26,7 +26,8 @@ fn header_compiles_in_every_dialect() {
         }
         for standard in standards {
             let standard = format!("-std={standard}");
-            let mut flags = vec!["-x", language, &standard, "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+            let mut flags =
+                vec!["-x", language, &standard, "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Werror"];
             if language == "c" {
                 flags.push("-Wstrict-prototypes");
             }
@@ -54,7 +55,8 @@ fn runs(name: &str) {
     if has_tool("valgrind") && has_tool("gcc") {
         let program = dir.path().join(format!("{name}-gcc"));
         let store = dir.path().join("store-valgrind");
-        let flags = ["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"];
+        let flags =
+            ["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"];
         let mut args: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
         args.extend([OsStr::new("--track-fds=no"), program.as_os_str(), store.as_os_str()]);
         run("valgrind", &args);

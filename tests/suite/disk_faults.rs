@@ -65,7 +65,9 @@ fn a_full_disk_ends_a_download_and_its_space_comes_back() {
 #[test]
 fn a_full_disk_ends_an_extraction_anywhere() {
     let layer = gzip(
-        &(0..40).fold(Archive::new(), |archive, i| archive.file(format!("d{i}/f").as_bytes(), &[b'x'; 20_000])).finish(),
+        &(0..40)
+            .fold(Archive::new(), |archive, i| archive.file(format!("d{i}/f").as_bytes(), &[b'x'; 20_000]))
+            .finish(),
     );
     for kib in (64..=1400).step_by(64) {
         let Some(disk) = SmallDisk::new(&format!("size={kib}k")) else { return };
@@ -136,12 +138,14 @@ fn running_out_of_descriptors_is_survived_everywhere() {
     in_own_process("disk_faults::running_out_of_descriptors_is_survived_everywhere", || {
         let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         let dir = temp_dir();
-        let layer = (0..30).fold(Archive::new(), |archive, i| archive.file(format!("a{i}/b/c/f").as_bytes(), b"x")).finish();
+        let layer =
+            (0..30).fold(Archive::new(), |archive, i| archive.file(format!("a{i}/b/c/f").as_bytes(), b"x")).finish();
         put_layer(&quick_store(dir.path()), &layer);
         let (digest, before, used) = (Digest::of(&layer), getrlimit(Resource::Nofile), open());
         let (mut failures, mut done) = (0, false);
         for extra in 0..200 {
-            setrlimit(Resource::Nofile, Rlimit { current: Some((used + extra) as u64), maximum: before.maximum }).unwrap();
+            setrlimit(Resource::Nofile, Rlimit { current: Some((used + extra) as u64), maximum: before.maximum })
+                .unwrap();
             let result = boxlite_images::Storage::open(dir.path(), &Default::default()).and_then(|storage| {
                 storage.verify_layer(&digest, &Interrupt::default())?;
                 storage.extract_layer(&digest, &ExtractOptions::default())
@@ -173,7 +177,7 @@ fn what_cannot_be_read_is_a_matter_of_permission() {
         let storage = quick_store(dir.path());
         let digest = put_layer(&storage, b"x");
         let path = storage.layer_tarball_path(&digest);
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o0)).unwrap();
         if is_root() {
             return storage.verify_layer(&digest, &Interrupt::default()).unwrap();
         }

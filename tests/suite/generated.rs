@@ -19,7 +19,11 @@ pub fn is_up_to_date(path: &Path, generated: &str) {
     if let Some((line, (old, new))) =
         found.lines().chain([""]).zip(generated.lines().chain([""])).enumerate().find(|(_, (old, new))| old != new)
     {
-        panic!("{} is stale at line {}:\n- {old}\n+ {new}\nrun BLESS=1 cargo test --test suite generated", path.display(), line + 1);
+        panic!(
+            "{} is stale at line {}:\n- {old}\n+ {new}\nrun BLESS=1 cargo test --test suite generated",
+            path.display(),
+            line + 1
+        );
     }
     assert_eq!(found.lines().count(), generated.lines().count(), "{} is stale", path.display());
 }
@@ -54,7 +58,17 @@ fn header_is_up_to_date() {
     let mut config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
     config.after_includes = Some(tables());
     let files = [
-        "version", "error", "bytes", "cancel", "log", "storage", "manifests", "layers", "staged", "configs", "utility",
+        "version",
+        "error",
+        "bytes",
+        "cancel",
+        "log",
+        "storage",
+        "manifests",
+        "layers",
+        "staged",
+        "configs",
+        "utility",
     ];
     let mut builder = cbindgen::Builder::new().with_config(config);
     for file in files {

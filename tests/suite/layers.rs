@@ -90,42 +90,122 @@ fn families_1_to_28_names_and_paths() {
         let deep = b"d/".repeat(3000);
         let long_target = vec![b't'; 5000];
         check(vec![
-            ("1 absolute", a().file(b"/etc/x", b"1").file(b"//tmp/moo", b"2").finish(), Tree(&["etc/", "etc/x=1", "tmp/", "tmp/moo=2"])),
+            (
+                "1 absolute",
+                a().file(b"/etc/x", b"1").file(b"//tmp/moo", b"2").finish(),
+                Tree(&["etc/", "etc/x=1", "tmp/", "tmp/moo=2"]),
+            ),
             ("2 parent", a().file(b"../x", b"").finish(), Fails(Status::UnsafePath)),
             ("2 nested parent", a().file(b"a/../../x", b"").finish(), Fails(Status::UnsafePath)),
             ("2 bare parent", a().dir(b"..").finish(), Fails(Status::UnsafePath)),
-            ("3 normalised", a().file(b"a/../b", b"1").file(b"./c//d/./e", b"2").finish(), Tree(&["b=1", "c/", "c/d/", "c/d/e=2"])),
+            (
+                "3 normalised",
+                a().file(b"a/../b", b"1").file(b"./c//d/./e", b"2").finish(),
+                Tree(&["b=1", "c/", "c/d/", "c/d/e=2"]),
+            ),
             ("4 root", a().dir(b"./").dir(b"/").dir(b".").finish(), Tree(&[])),
             ("4 root as a file", a().file(b"./", b"").finish(), Fails(Status::Malformed)),
             ("4 root as a symlink", a().symlink(b".", b"/etc").finish(), Fails(Status::Malformed)),
             ("5 empty name", a().file(b"", b"").finish(), Fails(Status::Malformed)),
             ("6 symlink to /", a().symlink(b"l", b"/").file(b"l/x", b"1").finish(), Tree(&["l->/", "x=1"])),
             ("6 symlink to ..", a().symlink(b"l", b"..").file(b"l/flag", b"1").finish(), Tree(&["flag=1", "l->.."])),
-            ("6 far up", a().symlink(b"l", b"../../../../..").file(b"l/etc/passwd", b"1").finish(), Tree(&["etc/", "etc/passwd=1", "l->../../../../.."])),
-            ("7 directories through a link", a().symlink(b"l", b"..").dir(b"l/a/b").finish(), Tree(&["a/", "a/b/", "l->.."])),
-            ("8 chain", a().symlink(b"current", b".").symlink(b"parent", b"current/..").file(b"parent/flag", b"1").finish(), Tree(&["current->.", "flag=1", "parent->current/.."])),
+            (
+                "6 far up",
+                a().symlink(b"l", b"../../../../..").file(b"l/etc/passwd", b"1").finish(),
+                Tree(&["etc/", "etc/passwd=1", "l->../../../../.."]),
+            ),
+            (
+                "7 directories through a link",
+                a().symlink(b"l", b"..").dir(b"l/a/b").finish(),
+                Tree(&["a/", "a/b/", "l->.."]),
+            ),
+            (
+                "8 chain",
+                a().symlink(b"current", b".").symlink(b"parent", b"current/..").file(b"parent/flag", b"1").finish(),
+                Tree(&["current->.", "flag=1", "parent->current/.."]),
+            ),
             ("11 trailing slash", a().symlink(b"x/", b"..").file(b"x/flag", b"1").finish(), Tree(&["flag=1", "x->.."])),
-            ("12 link becomes directory", a().symlink(b"x", b"../flag").entry(Header::new(b'5', b"x").mode(0o700), b"").finish(), Tree(&["x/"])),
-            ("13 directory becomes link again", a().dir(b"x").file(b"x/f", b"").symlink(b"x", b"..").finish(), Tree(&["x->.."])),
-            ("14 parent replaced under a cache", a().dir(b"foo").file(b"foo/tmp/x", b"1").symlink(b"foo", b"/").file(b"foo/tmp/x", b"2").dir(b"foo").file(b"foo/tmp/x", b"3").finish(), Tree(&["foo/", "foo/tmp/", "foo/tmp/x=3", "tmp/", "tmp/x=2"])),
-            ("15 prefix sibling", a().symlink(b"l", b"../target-evil").file(b"l/x", b"1").finish(), Tree(&["l->../target-evil", "target-evil/", "target-evil/x=1"])),
-            ("16 relative then absolute", a().symlink(b"e", b"..").symlink(b"e/abs", b"/target").file(b"e/abs/f", b"1").finish(), Tree(&["abs->/target", "e->..", "target/", "target/f=1"])),
-            ("17 loop as parent", a().symlink(b"a", b"b").symlink(b"b", b"a").file(b"a/x", b"").finish(), Fails(Status::Limit)),
+            (
+                "12 link becomes directory",
+                a().symlink(b"x", b"../flag").entry(Header::new(b'5', b"x").mode(0o700), b"").finish(),
+                Tree(&["x/"]),
+            ),
+            (
+                "13 directory becomes link again",
+                a().dir(b"x").file(b"x/f", b"").symlink(b"x", b"..").finish(),
+                Tree(&["x->.."]),
+            ),
+            (
+                "14 parent replaced under a cache",
+                a().dir(b"foo")
+                    .file(b"foo/tmp/x", b"1")
+                    .symlink(b"foo", b"/")
+                    .file(b"foo/tmp/x", b"2")
+                    .dir(b"foo")
+                    .file(b"foo/tmp/x", b"3")
+                    .finish(),
+                Tree(&["foo/", "foo/tmp/", "foo/tmp/x=3", "tmp/", "tmp/x=2"]),
+            ),
+            (
+                "15 prefix sibling",
+                a().symlink(b"l", b"../target-evil").file(b"l/x", b"1").finish(),
+                Tree(&["l->../target-evil", "target-evil/", "target-evil/x=1"]),
+            ),
+            (
+                "16 relative then absolute",
+                a().symlink(b"e", b"..").symlink(b"e/abs", b"/target").file(b"e/abs/f", b"1").finish(),
+                Tree(&["abs->/target", "e->..", "target/", "target/f=1"]),
+            ),
+            (
+                "17 loop as parent",
+                a().symlink(b"a", b"b").symlink(b"b", b"a").file(b"a/x", b"").finish(),
+                Fails(Status::Limit),
+            ),
             ("17 loop as leaf", a().symlink(b"dash", b"dash").file(b"dash", b"1").finish(), Tree(&["dash=1"])),
-            ("18 dangling parent", a().symlink(b"localetc", b"/dne").file(b"localetc/f", b"1").finish(), Tree(&["dne/", "dne/f=1", "localetc->/dne"])),
+            (
+                "18 dangling parent",
+                a().symlink(b"localetc", b"/dne").file(b"localetc/f", b"1").finish(),
+                Tree(&["dne/", "dne/f=1", "localetc->/dne"]),
+            ),
             ("20 file as parent", a().file(b"p", b"1").file(b"p/c", b"2").finish(), Tree(&["p/", "p/c=2"])),
-            ("20 fifo as parent", a().entry(Header::new(b'6', b"p"), b"").file(b"p/c", b"2").finish(), Tree(&["p/", "p/c=2"])),
-            ("21 targets byte for byte", a().symlink(b"l", b"../../../../../../../../../../x").finish(), Tree(&["l->../../../../../../../../../../x"])),
+            (
+                "20 fifo as parent",
+                a().entry(Header::new(b'6', b"p"), b"").file(b"p/c", b"2").finish(),
+                Tree(&["p/", "p/c=2"]),
+            ),
+            (
+                "21 targets byte for byte",
+                a().symlink(b"l", b"../../../../../../../../../../x").finish(),
+                Tree(&["l->../../../../../../../../../../x"]),
+            ),
             ("21 empty target", a().symlink(b"l", b"").finish(), Fails(Status::Malformed)),
-            ("21 long target", a().pax(&[("linkpath", &long_target)]).symlink(b"l", b"").finish(), Fails(Status::Limit)),
+            (
+                "21 long target",
+                a().pax(&[("linkpath", &long_target)]).symlink(b"l", b"").finish(),
+                Fails(Status::Limit),
+            ),
             ("22 long component", a().pax(&[("path", &[b'x'; 256])]).file(b"x", b"").finish(), Fails(Status::Limit)),
             ("22 too deep", a().pax(&[("path", &b"d/".repeat(5000))]).dir(b"x").finish(), Fails(Status::Limit)),
             ("23 NUL in a PAX path", a().pax(&[("path", b"a\0b")]).file(b"x", b"").finish(), Fails(Status::Malformed)),
-            ("23 NUL in a GNU name", a().entry(Header::new(b'L', b"l").gnu(), b"name\0junk").entry(Header::new(b'0', b"x").gnu(), b"1").finish(), Tree(&["name=1"])),
+            (
+                "23 NUL in a GNU name",
+                a().entry(Header::new(b'L', b"l").gnu(), b"name\0junk")
+                    .entry(Header::new(b'0', b"x").gnu(), b"1")
+                    .finish(),
+                Tree(&["name=1"]),
+            ),
             ("24 odd bytes", a().file(b"a\nb\\c:d", b"1").finish(), Tree(&["a\nb\\c:d=1"])),
             ("25 numeric name", a().pax(&[("path", b"12345")]).file(b"x", b"1").finish(), Tree(&["12345=1"])),
-            ("26 unicode twins", a().file("\u{e9}".as_bytes(), b"1").file("e\u{301}".as_bytes(), b"2").finish(), Tree(&["e\u{301}=2", "\u{e9}=1"])),
-            ("27 case twins", a().file(b"PAM.gz", b"1").symlink(b"pam.gz", b"PAM.gz").finish(), Tree(&["PAM.gz=1", "pam.gz->PAM.gz"])),
+            (
+                "26 unicode twins",
+                a().file("\u{e9}".as_bytes(), b"1").file("e\u{301}".as_bytes(), b"2").finish(),
+                Tree(&["e\u{301}=2", "\u{e9}=1"]),
+            ),
+            (
+                "27 case twins",
+                a().file(b"PAM.gz", b"1").symlink(b"pam.gz", b"PAM.gz").finish(),
+                Tree(&["PAM.gz=1", "pam.gz->PAM.gz"]),
+            ),
             ("28 windows names", a().file(b"C:..\\x", b"1").finish(), Tree(&["C:..\\x=1"])),
         ]);
         let bench = Bench::new();
@@ -139,22 +219,54 @@ fn families_32_to_44_hard_links() {
     as_each_user("layers::families_32_to_44_hard_links", || {
         let a = Archive::new;
         check(vec![
-            ("32 absolute target", a().file(b"etc/f", b"1").hardlink(b"l", b"/etc/f").finish(), Tree(&["etc/", "etc/f=1", "l=1"])),
+            (
+                "32 absolute target",
+                a().file(b"etc/f", b"1").hardlink(b"l", b"/etc/f").finish(),
+                Tree(&["etc/", "etc/f=1", "l=1"]),
+            ),
             ("32 outside", a().hardlink(b"l", b"../../etc/passwd").finish(), Fails(Status::Malformed)),
             ("32 outside, absolute", a().hardlink(b"l", b"/etc/passwd").finish(), Fails(Status::Malformed)),
-            ("33 through a symlink", a().symlink(b"e", b"..").hardlink(b"l", b"e/flag").finish(), Fails(Status::Malformed)),
-            ("35 to a symlink", a().symlink(b"s", b"/flag").hardlink(b"l", b"s").finish(), Tree(&["l->/flag", "s->/flag"])),
-            ("36 then a file of its name", a().file(b"a", b"old").hardlink(b"b", b"a").file(b"b", b"new").finish(), Tree(&["a=old", "b=new"])),
-            ("38 forward", a().hardlink(b"l", b"d/f").hardlink(b"k", b"l").file(b"d/f", b"1").finish(), Tree(&["d/", "d/f=1", "k=1", "l=1"])),
-            ("38 forward, replaced", a().hardlink(b"l", b"f").file(b"l", b"2").file(b"f", b"1").finish(), Tree(&["f=1", "l=2"])),
+            (
+                "33 through a symlink",
+                a().symlink(b"e", b"..").hardlink(b"l", b"e/flag").finish(),
+                Fails(Status::Malformed),
+            ),
+            (
+                "35 to a symlink",
+                a().symlink(b"s", b"/flag").hardlink(b"l", b"s").finish(),
+                Tree(&["l->/flag", "s->/flag"]),
+            ),
+            (
+                "36 then a file of its name",
+                a().file(b"a", b"old").hardlink(b"b", b"a").file(b"b", b"new").finish(),
+                Tree(&["a=old", "b=new"]),
+            ),
+            (
+                "38 forward",
+                a().hardlink(b"l", b"d/f").hardlink(b"k", b"l").file(b"d/f", b"1").finish(),
+                Tree(&["d/", "d/f=1", "k=1", "l=1"]),
+            ),
+            (
+                "38 forward, replaced",
+                a().hardlink(b"l", b"f").file(b"l", b"2").file(b"f", b"1").finish(),
+                Tree(&["f=1", "l=2"]),
+            ),
             ("38 never", a().hardlink(b"l", b"none").finish(), Fails(Status::Malformed)),
-            ("39 target replaced later", a().file(b"f", b"1").hardlink(b"l", b"f").file(b"f", b"2").finish(), Tree(&["f=2", "l=1"])),
+            (
+                "39 target replaced later",
+                a().file(b"f", b"1").hardlink(b"l", b"f").file(b"f", b"2").finish(),
+                Tree(&["f=2", "l=1"]),
+            ),
             ("40 to itself", a().file(b"f", b"1").hardlink(b"f", b"f").finish(), Tree(&["f=1"])),
             ("40 cycle", a().hardlink(b"a", b"b").hardlink(b"b", b"a").finish(), Fails(Status::Malformed)),
             ("40 to a directory", a().dir(b"d").hardlink(b"l", b"d").finish(), Fails(Status::Malformed)),
             ("40 to the root", a().hardlink(b"l", b"/").finish(), Fails(Status::Malformed)),
             ("41 a whiteout", a().file(b"f", b"1").hardlink(b".wh.g", b"f").finish(), Tree(&[".wh.g", "f=1"])),
-            ("42 with data", a().file(b"f", b"1").entry(Header::new(b'1', b"l").link(b"f"), &[b'x'; 700]).file(b"g", b"2").finish(), Tree(&["f=1", "g=2", "l=1"])),
+            (
+                "42 with data",
+                a().file(b"f", b"1").entry(Header::new(b'1', b"l").link(b"f"), &[b'x'; 700]).file(b"g", b"2").finish(),
+                Tree(&["f=1", "g=2", "l=1"]),
+            ),
         ]);
         let bench = Bench::new();
         let layer = a().file(b"f", b"1").entry(Header::new(b'1', b"l").link(b"f").mode(0o777), b"").finish();
@@ -175,12 +287,40 @@ fn families_47_to_65_whiteouts_are_kept_as_markers() {
             ("48 of the parent", a().file(b"d/.wh...", b"").finish(), Fails(Status::Malformed)),
             ("49 as a directory", a().file(b".wh.x/file", b"").finish(), Fails(Status::Malformed)),
             ("50 of a whiteout", a().file(b".wh..wh.foo", b"").finish(), Fails(Status::Malformed)),
-            ("50 AUFS", a().file(b".wh..wh.aufs", b"").dir(b".wh..wh.plnk").file(b".wh..wh.plnk/1.2", b"x").file(b"f", b"1").finish(), Tree(&["f=1"])),
-            ("51 any type", a().dir(b".wh.a").symlink(b".wh.b", b"/").entry(Header::new(b'3', b".wh.c").device(0, 0), b"").file(b".wh.d", b"body").finish(), Tree(&[".wh.a", ".wh.b", ".wh.c", ".wh.d"])),
+            (
+                "50 AUFS",
+                a().file(b".wh..wh.aufs", b"")
+                    .dir(b".wh..wh.plnk")
+                    .file(b".wh..wh.plnk/1.2", b"x")
+                    .file(b"f", b"1")
+                    .finish(),
+                Tree(&["f=1"]),
+            ),
+            (
+                "51 any type",
+                a().dir(b".wh.a")
+                    .symlink(b".wh.b", b"/")
+                    .entry(Header::new(b'3', b".wh.c").device(0, 0), b"")
+                    .file(b".wh.d", b"body")
+                    .finish(),
+                Tree(&[".wh.a", ".wh.b", ".wh.c", ".wh.d"]),
+            ),
             ("52 in a missing directory", a().file(b"d/.wh.x", b"").finish(), Tree(&["d/", "d/.wh.x"])),
-            ("53 through a symlink", a().symlink(b"l", b"/etc").file(b"l/.wh.passwd", b"").finish(), Tree(&["etc/", "etc/.wh.passwd", "l->/etc"])),
-            ("56 beside its name", a().file(b"f", b"1").file(b".wh.f", b"").file(b".wh.g", b"").file(b"g", b"2").finish(), Tree(&[".wh.f", ".wh.g", "f=1", "g=2"])),
-            ("58 opaque", a().file(b"d/a", b"1").file(b"d/.wh..wh..opq", b"").file(b"d/b", b"2").finish(), Tree(&["d/", "d/.wh..wh..opq", "d/a=1", "d/b=2"])),
+            (
+                "53 through a symlink",
+                a().symlink(b"l", b"/etc").file(b"l/.wh.passwd", b"").finish(),
+                Tree(&["etc/", "etc/.wh.passwd", "l->/etc"]),
+            ),
+            (
+                "56 beside its name",
+                a().file(b"f", b"1").file(b".wh.f", b"").file(b".wh.g", b"").file(b"g", b"2").finish(),
+                Tree(&[".wh.f", ".wh.g", "f=1", "g=2"]),
+            ),
+            (
+                "58 opaque",
+                a().file(b"d/a", b"1").file(b"d/.wh..wh..opq", b"").file(b"d/b", b"2").finish(),
+                Tree(&["d/", "d/.wh..wh..opq", "d/a=1", "d/b=2"]),
+            ),
         ]);
     });
 }
@@ -232,7 +372,11 @@ fn families_66_to_83_metadata() {
             .entry(user(b"setuid").mode(0o4755), b"x")
             .entry(Header::new(b'0', b"garbage").mode(0o170_755), b"x")
             .entry(Header::new(b'0', b"none").mode(0), b"x")
-            .pax(&[("mtime", b"1700000001.123456789"), ("SCHILY.xattr.user.a", b"b\nc"), ("SCHILY.xattr.trusted.x", b"1")])
+            .pax(&[
+                ("mtime", b"1700000001.123456789"),
+                ("SCHILY.xattr.user.a", b"b\nc"),
+                ("SCHILY.xattr.trusted.x", b"1"),
+            ])
             .file(b"fine", b"x")
             .pax(&[("mtime", b"-1.5")])
             .file(b"before", b"x")
@@ -294,7 +438,11 @@ fn families_67_and_74_numbers_out_of_range() {
         ("67 minor", a().entry(Header::new(b'4', b"d").device(0, 1 << 20), b"").finish(), Fails(Status::Malformed)),
         ("74 -1 to chown", a().pax(&[("uid", b"4294967295")]).file(b"f", b"").finish(), Fails(Status::Malformed)),
         ("74 too large", a().pax(&[("gid", b"4294967296")]).file(b"f", b"").finish(), Fails(Status::Malformed)),
-        ("74 negative", a().entry(Header::new(b'0', b"f").raw(108, b"\xff\xff\xff\xff\xff\xff\xff\xff"), b"").finish(), Fails(Status::Malformed)),
+        (
+            "74 negative",
+            a().entry(Header::new(b'0', b"f").raw(108, b"\xff\xff\xff\xff\xff\xff\xff\xff"), b"").finish(),
+            Fails(Status::Malformed),
+        ),
     ]);
 }
 
@@ -304,40 +452,110 @@ fn families_84_to_105_framing() {
     let sized = |size: u64| Header::new(b'0', b"f").number(124, 12, size);
     let many = |n: usize| (0..n).fold(a(), |archive, _| archive.pax(&[("comment", b"x")]));
     check(vec![
-        ("84 PAX size wins", a().pax(&[("size", b"3")]).raw_entry(sized(0), b"abc").file(b"g", b"1").finish(), Tree(&["f=abc", "g=1"])),
-        ("84 PAX size smaller", a().pax(&[("size", b"3")]).raw_entry(sized(2000), b"abc").file(b"g", b"1").finish(), Tree(&["f=abc", "g=1"])),
-        ("85 not for the name header", a().pax(&[("size", b"3")]).entry(Header::new(b'L', b"l").gnu(), b"name\0").raw_entry(sized(0), b"abc").finish(), Tree(&["name=abc"])),
-        ("87 malformed", a().entry(Header::new(b'x', b"p"), b"9 path=x\n5").file(b"f", b"").finish(), Fails(Status::Malformed)),
+        (
+            "84 PAX size wins",
+            a().pax(&[("size", b"3")]).raw_entry(sized(0), b"abc").file(b"g", b"1").finish(),
+            Tree(&["f=abc", "g=1"]),
+        ),
+        (
+            "84 PAX size smaller",
+            a().pax(&[("size", b"3")]).raw_entry(sized(2000), b"abc").file(b"g", b"1").finish(),
+            Tree(&["f=abc", "g=1"]),
+        ),
+        (
+            "85 not for the name header",
+            a().pax(&[("size", b"3")])
+                .entry(Header::new(b'L', b"l").gnu(), b"name\0")
+                .raw_entry(sized(0), b"abc")
+                .finish(),
+            Tree(&["name=abc"]),
+        ),
+        (
+            "87 malformed",
+            a().entry(Header::new(b'x', b"p"), b"9 path=x\n5").file(b"f", b"").finish(),
+            Fails(Status::Malformed),
+        ),
         ("88 last wins", a().pax(&[("path", b"a"), ("path", b"b")]).file(b"x", b"1").finish(), Tree(&["b=1"])),
-        ("88 two forms", a().pax(&[("path", b"a")]).entry(Header::new(b'L', b"l").gnu(), b"b\0").file(b"x", b"").finish(), Fails(Status::Malformed)),
+        (
+            "88 two forms",
+            a().pax(&[("path", b"a")]).entry(Header::new(b'L', b"l").gnu(), b"b\0").file(b"x", b"").finish(),
+            Fails(Status::Malformed),
+        ),
         ("90 dangling", a().file(b"f", b"").pax(&[("path", b"a")]).finish(), Fails(Status::Malformed)),
         ("90 dangling at the end", a().pax(&[("path", b"a")]).unfinished(), Fails(Status::Malformed)),
-        ("91 wrong dialect", a().entry(Header::new(b'x', b"p").gnu(), &pax_record("path", b"a")).file(b"f", b"").finish(), Fails(Status::Malformed)),
-        ("91 bad magic", a().entry(Header::new(b'0', b"f").raw(257, b"ustor\x0000"), b"").finish(), Fails(Status::Malformed)),
+        (
+            "91 wrong dialect",
+            a().entry(Header::new(b'x', b"p").gnu(), &pax_record("path", b"a")).file(b"f", b"").finish(),
+            Fails(Status::Malformed),
+        ),
+        (
+            "91 bad magic",
+            a().entry(Header::new(b'0', b"f").raw(257, b"ustor\x0000"), b"").finish(),
+            Fails(Status::Malformed),
+        ),
         ("91 v7 directory", a().entry(Header::new(0, b"d/").raw(257, &[0; 8]), b"").finish(), Tree(&["d/"])),
         ("92 sparse", a().entry(Header::new(b'S', b"f").gnu(), b"").finish(), Fails(Status::Unsupported)),
-        ("94 huge name", a().raw_entry(Header::new(b'L', b"l").gnu().number(124, 12, 0o77_777_777_777), b"").finish(), Fails(Status::Limit)),
+        (
+            "94 huge name",
+            a().raw_entry(Header::new(b'L', b"l").gnu().number(124, 12, 0o77_777_777_777), b"").finish(),
+            Fails(Status::Limit),
+        ),
         ("95 stacked", many(17).file(b"f", b"").finish(), Fails(Status::Limit)),
         ("95 just enough", many(16).file(b"f", b"1").finish(), Tree(&["f=1"])),
-        ("96 global path", a().entry(Header::new(b'g', b"g"), &pax_record("path", b"a")).file(b"f", b"").finish(), Fails(Status::Malformed)),
-        ("96 global comment", a().entry(Header::new(b'g', b"g"), &pax_record("comment", b"a")).file(b"f", b"1").finish(), Tree(&["f=1"])),
-        ("97 negative size", a().raw_entry(Header::new(b'0', b"f").raw(124, &[0xff; 12]), b"").finish(), Fails(Status::Malformed)),
-        ("98 checksum", a().file(b"g", b"").entry(Header::new(b'0', b"f").raw(148, b"000000\0 "), b"").finish(), Fails(Status::Malformed)),
+        (
+            "96 global path",
+            a().entry(Header::new(b'g', b"g"), &pax_record("path", b"a")).file(b"f", b"").finish(),
+            Fails(Status::Malformed),
+        ),
+        (
+            "96 global comment",
+            a().entry(Header::new(b'g', b"g"), &pax_record("comment", b"a")).file(b"f", b"1").finish(),
+            Tree(&["f=1"]),
+        ),
+        (
+            "97 negative size",
+            a().raw_entry(Header::new(b'0', b"f").raw(124, &[0xff; 12]), b"").finish(),
+            Fails(Status::Malformed),
+        ),
+        (
+            "98 checksum",
+            a().file(b"g", b"").entry(Header::new(b'0', b"f").raw(148, b"000000\0 "), b"").finish(),
+            Fails(Status::Malformed),
+        ),
         ("99 no end", a().file(b"f", b"1").unfinished(), Tree(&["f=1"])),
         ("99 one block at the end", a().file(b"f", b"1").bytes(&[0; 512]).unfinished(), Tree(&["f=1"])),
-        ("99 one block in the middle", a().file(b"f", b"").bytes(&[0; 512]).file(b"g", b"").finish(), Fails(Status::Malformed)),
+        (
+            "99 one block in the middle",
+            a().file(b"f", b"").bytes(&[0; 512]).file(b"g", b"").finish(),
+            Fails(Status::Malformed),
+        ),
         ("99 more zeros", a().file(b"f", b"1").bytes(&[0; 20480]).unfinished(), Tree(&["f=1"])),
         ("99 two archives", a().file(b"f", b"1").bytes(&[0; 1024]).file(b"g", b"2").finish(), Tree(&["f=1"])),
         ("100 cut in a header", a().file(b"f", b"1").unfinished()[..700].to_vec(), Fails(Status::Malformed)),
         ("100 cut in a body", a().file(b"f", &[b'x'; 2000]).unfinished()[..1024].to_vec(), Fails(Status::Malformed)),
         ("100 cut in the padding", a().file(b"f", b"1").unfinished()[..1000].to_vec(), Fails(Status::Malformed)),
         ("101 directory with a body", a().entry(Header::new(b'5', b"d"), b"x").finish(), Fails(Status::Malformed)),
-        ("102 duplicates", (0..500).fold(a(), |archive, i| if i % 2 == 0 { archive.file(b"x", b"1") } else { archive.symlink(b"x", b"y") }).file(b"x", b"last").finish(), Tree(&["x=last"])),
+        (
+            "102 duplicates",
+            (0..500)
+                .fold(a(), |archive, i| if i % 2 == 0 { archive.file(b"x", b"1") } else { archive.symlink(b"x", b"y") })
+                .file(b"x", b"last")
+                .finish(),
+            Tree(&["x=last"]),
+        ),
         ("68 vendor types", a().entry(Header::new(b'D', b"f").gnu(), b"").finish(), Fails(Status::Malformed)),
         ("68 contiguous", a().entry(Header::new(b'7', b"f"), b"1").finish(), Tree(&["f=1"])),
         ("104 zeros only", vec![0; 1024], Tree(&[])),
-        ("130 exabyte", a().pax(&[("size", b"1152921504606846976")]).raw_entry(sized(0), b"").finish(), Fails(Status::Limit)),
-        ("130 overflow", a().pax(&[("size", b"18446744073709551615")]).raw_entry(sized(0), b"").finish(), Fails(Status::Limit)),
+        (
+            "130 exabyte",
+            a().pax(&[("size", b"1152921504606846976")]).raw_entry(sized(0), b"").finish(),
+            Fails(Status::Limit),
+        ),
+        (
+            "130 overflow",
+            a().pax(&[("size", b"18446744073709551615")]).raw_entry(sized(0), b"").finish(),
+            Fails(Status::Limit),
+        ),
     ]);
 }
 

@@ -5,6 +5,8 @@
 //! generated and golden files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+// The tests are the C caller: what makes each call sound is the header's contract, which they keep.
+#![allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
 mod abi;
 mod archive;
@@ -17,6 +19,7 @@ mod layers;
 #[path = "../../examples-c/make_layout.rs"]
 mod make_layout;
 mod null_arguments;
+mod readme;
 mod real_image;
 mod seed_store;
 mod support;

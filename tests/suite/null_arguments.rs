@@ -65,7 +65,9 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("bl_cancel **", "out") => "&out_cancel",
         ("bool *", "out") => "&out_bool",
         ("bl_error **", "err") => "&err",
-        ("const bl_storage_options *" | "const bl_verify_options *" | "const bl_extract_options *", "options") => return None,
+        ("const bl_storage_options *" | "const bl_verify_options *" | "const bl_extract_options *", "options") => {
+            return None;
+        }
         ("bl_extract_result *", "result") | ("bl_log_callback", _) | ("void *", "user_data") => return None,
         _ => panic!("do not know an argument for {kind} {name}; teach me"),
     })
@@ -91,7 +93,8 @@ fn every_pointer_of_every_function() {
     let mut cases = 0;
     for function in functions() {
         if function.parameters.last().is_none_or(|(_, name)| name != "err") {
-            let nulls: Vec<_> = function.parameters.iter().map(|(kind, _)| if kind == "bl_status" { "0" } else { "NULL" }).collect();
+            let nulls: Vec<_> =
+                function.parameters.iter().map(|(kind, _)| if kind == "bl_status" { "0" } else { "NULL" }).collect();
             writeln!(program, "(void){}({});", function.name, nulls.join(", ")).unwrap();
             continue;
         }

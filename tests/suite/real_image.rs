@@ -39,10 +39,17 @@ fn layers_match_what_bsdtar_extracts() {
         let ours = snapshot(&storage.layer_extracted_path(&layer.digest));
         let mut theirs = snapshot(&theirs);
         // bsdtar leaves the times of the directory that it is sent to; we give the root what its entry says (D2).
+        // Directories without an entry are of now for bsdtar, and of the epoch for us (family 83).
+        let record =
+            std::fs::read_to_string(storage.layer_extracted_path(&layer.digest).with_extension("mtree")).unwrap();
+        let implied = record.lines().filter(|line| line.ends_with(" implied"));
+        for path in implied.map(|line| line.split(' ').next().unwrap()) {
+            assert_eq!(ours[path].mtime, 0, "{path}");
+            theirs.get_mut(path).unwrap().mtime = 0;
+        }
         theirs.get_mut(".").unwrap().mtime = ours["."].mtime;
         let found = differences(&ours, &theirs);
         assert!(found.is_empty(), "layer {i}: {found:#?}");
-        assert!(ours.len() as u64 <= done.entries + 1, "{} paths of {} entries", ours.len(), done.entries);
         eprintln!("layer {i}: {} entries, {} paths, no difference", done.entries, ours.len());
     }
     assert!(!manifest.layers.is_empty());
