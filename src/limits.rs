@@ -40,6 +40,7 @@ limit_table! {
     SYMLINK_TARGET = "symlink target", 4095, "Bytes of a symlink's target.";
     SYMLINK_HOPS = "symlink hops", 40, "Symlinks followed while one parent directory is looked up.";
     SYMLINK_STEPS = "symlink steps", 1_000_000, "Symlinks followed in one layer.";
+    DIRECTORY_STEPS = "directory steps", 20_000_000, "Directories opened on the way to the entries of one layer.";
     XATTR_VALUE = "xattr value", 64 << 10, "Bytes of one extended attribute.";
     XATTRS_SIZE = "xattrs", MIB, "Bytes of all extended attributes of an entry.";
     ZSTD_WINDOW_LOG = "zstd window log", 27, "Binary logarithm of the largest zstd window.";

@@ -12,7 +12,7 @@
 //! a directory or a symlink must drop the cache ([`Root::forget`]), or an entry could land in a directory that is no
 //! longer there (family 14).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -60,8 +60,9 @@ pub(super) enum Missing {
 pub(super) struct Root {
     root: Rc<Dir>,
     last: Option<(Vec<u8>, Rc<Dir>)>,
-    cache: HashMap<Vec<u8>, Rc<Dir>>,
-    order: VecDeque<Vec<u8>>,
+    /// By the name asked for, the oldest first. Few enough to be searched from end to end.
+    cache: VecDeque<(Vec<u8>, Rc<Dir>)>,
+    steps: u64,
     symlink_steps: u64,
     /// Real paths of directories that a walk made, for the caller to give metadata to.
     pub(super) created: Vec<Vec<u8>>,
@@ -74,8 +75,8 @@ impl Root {
         Root {
             root: Rc::new(Dir { handle, real_path: Vec::new() }),
             last: None,
-            cache: HashMap::new(),
-            order: VecDeque::new(),
+            cache: VecDeque::new(),
+            steps: 0,
             symlink_steps: 0,
             created: Vec::new(),
             replaced: Vec::new(),
@@ -90,13 +91,18 @@ impl Root {
             return Ok(Some(dir.clone()));
         }
         let (mut at, mut done) = self.nearest_cached(path);
+        let mut left = path[done..].split(|&b| b == b'/').count();
         while done < path.len() {
             let start = if done == 0 { 0 } else { done + 1 };
             let end = path[start..].iter().position(|&b| b == b'/').map_or(path.len(), |slash| start + slash);
             let Some(next) = self.step(at, &path[start..end], missing)? else { return Ok(None) };
             at = next;
             done = end;
-            self.remember(&path[..end], &at);
+            left -= 1;
+            // What would be driven out before this walk ends is not worth its place.
+            if left < CACHED {
+                self.remember(&path[..end], &at);
+            }
         }
         self.last = Some((path.to_vec(), at.clone()));
         Ok(Some(at))
@@ -106,35 +112,30 @@ impl Root {
     pub(super) fn forget(&mut self) {
         self.last = None;
         self.cache.clear();
-        self.order.clear();
     }
 
     fn nearest_cached(&self, path: &[u8]) -> (Rc<Dir>, usize) {
-        let mut prefix = path;
-        while !prefix.is_empty() {
-            if let Some(dir) = self.cache.get(prefix) {
-                return (dir.clone(), prefix.len());
-            }
-            prefix = split_parent(prefix).0;
-        }
-        (self.root.clone(), 0)
+        let leads_to = |prefix: &[u8]| path.starts_with(prefix) && matches!(path.get(prefix.len()), None | Some(b'/'));
+        let nearest = self.cache.iter().filter(|(prefix, _)| leads_to(prefix)).max_by_key(|(prefix, _)| prefix.len());
+        nearest.map_or_else(|| (self.root.clone(), 0), |(prefix, dir)| (dir.clone(), prefix.len()))
     }
 
     fn remember(&mut self, path: &[u8], dir: &Rc<Dir>) {
-        if self.order.len() >= CACHED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.cache.remove(&oldest);
+        if self.cache.len() >= CACHED {
+            self.cache.pop_front();
         }
-        if self.cache.insert(path.to_vec(), dir.clone()).is_none() {
-            self.order.push_back(path.to_vec());
-        }
+        self.cache.push_back((path.to_vec(), dir.clone()));
     }
 
     /// From a directory to the one that `name` in it leads to, through however many symlinks.
     fn step(&mut self, from: Rc<Dir>, name: &[u8], missing: Missing) -> Result<Option<Rc<Dir>>> {
         let mut at = from;
         let mut hops = 0;
+        self.steps += 1;
+        if self.steps > limits::DIRECTORY_STEPS.default {
+            let limit = limits::DIRECTORY_STEPS;
+            return Err(Error::limit(limit.name, limit.default, self.steps, quoted(name)));
+        }
         // What is still to be walked, the next component last.
         let mut todo = vec![name.to_vec()];
         while let Some(name) = todo.pop() {
@@ -334,7 +335,7 @@ mod tests {
                 for i in 0..300 {
                     root.dir(format!("d{i}/e").as_bytes(), Missing::Create).unwrap().unwrap();
                 }
-                assert!(root.cache.len() <= CACHED && root.order.len() == root.cache.len());
+                assert!(root.cache.len() <= CACHED);
                 std::fs::remove_dir_all(inside.join("d299")).unwrap();
                 root.forget();
                 assert!(root.dir(b"d299/e", Missing::Leave).unwrap().is_none());

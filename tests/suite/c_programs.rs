@@ -2,7 +2,7 @@
 //! valgrind.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::support::{compile, has_tool, library_dir, repository, run, temp_dir};
 
@@ -48,7 +48,7 @@ fn runs(name: &str) {
     for compiler in ["gcc", "clang"] {
         if has_tool(compiler) {
             let program = dir.path().join(format!("{name}-{compiler}"));
-            compile(compiler, &C_FLAGS, &[source.clone()], library.path(), &program);
+            compile(compiler, &C_FLAGS, std::slice::from_ref(&source), library.path(), &program);
             run_silently(&program, &dir.path().join(format!("store-{compiler}")));
         }
     }
@@ -64,7 +64,7 @@ fn runs(name: &str) {
 }
 
 /// The library prints nothing, and neither do these.
-fn run_silently(program: &Path, store: &PathBuf) {
+fn run_silently(program: &Path, store: &Path) {
     let output = run(program, &[store.as_os_str()]);
     assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
 }
