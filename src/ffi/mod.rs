@@ -1,7 +1,7 @@
 //! The C ABI: `include/boxlite_images.h` is generated from this folder, whose doc comments are its manual pages.
 //!
 //! Each function converts its arguments, makes one call into the safe API, and converts the result. Pointers are read
-//! and written in [`args`] and nowhere else; panics end in [`boundary`]; what a C caller has promised is said once, at
+//! and written in `args.rs` and nowhere else; panics end in `boundary.rs`; what a C caller has promised is said once, at
 //! the top of the header, and is what every `unsafe` here relies on.
 
 // The header's contract is the safety section of all of them.
