@@ -7,8 +7,8 @@
  * WHAT THE LIBRARY GUARANTEES
  *
  *  1. Nothing visible in the store is partial: an object appears, whole and verified, when the call that makes it
- *     succeeds, and survives power loss (unless BL_DURABILITY_NONE). Extracted trees are not synced; they can be made
- *     again from their layer.
+ *     succeeds, and survives power loss (unless BL_DURABILITY_NONE). Extracted trees are not synced; after
+ *     a reboot they count as absent, and are made again from their layer.
  *  2. A failing call changes nothing, leaves nothing behind, and sets its outputs to NULL, false or zero.
  *  3. A fallible function returns a bl_status: BL_OK (0), or a negative BL_E_* whose number never changes meaning. It
  *     stores a bl_error in *err where err is not NULL, and NULL there on success. There is no "last error".
@@ -20,8 +20,8 @@
  *  7. No panic, exception, signal or exit leaves the library. It prints nothing, reads no environment variable, and
  *     does not touch the working directory, the umask or signal handlers. Its file descriptors are close-on-exec, its
  *     threads are named bl-* and block all signals.
- *  8. In a child made by fork() without exec(), calls on handles from before answer BL_E_FORKED; freeing them is
- *     allowed and leaves the parent's work alone.
+ *  8. In a child made by fork() without exec(), calls that would use the store through handles from before answer
+ *     BL_E_FORKED; freeing them is allowed and leaves the parent's work alone.
  *
  * WHAT THE CALLER MUST NOT DO
  *
@@ -182,7 +182,8 @@ typedef int32_t bl_status;
 typedef struct bl_bytes bl_bytes;
 
 /**
- * A token that ends long calls early. Any number of calls may share one; it may be freed while they run.
+ * A token that ends long calls early. Any number of calls may share one; free it when they have returned. It cannot be
+ * reset: take a new one.
  */
 typedef struct bl_cancel bl_cancel;
 
@@ -211,7 +212,7 @@ typedef void (*bl_log_callback)(int32_t level,
                                 void *user_data);
 
 /**
- * How to open a store. All zero is the default; initialise with BL_STORAGE_OPTIONS_INIT.
+ * How to open a store. Zero in a field is its default; initialise with BL_STORAGE_OPTIONS_INIT.
  */
 typedef struct bl_storage_options {
   /**
@@ -237,7 +238,7 @@ typedef struct bl_storage_options {
 } bl_storage_options;
 
 /**
- * How to verify a layer. All zero is the default; initialise with BL_VERIFY_OPTIONS_INIT.
+ * How to verify a layer. Zero in a field is its default; initialise with BL_VERIFY_OPTIONS_INIT.
  */
 typedef struct bl_verify_options {
   /**
@@ -255,7 +256,7 @@ typedef struct bl_verify_options {
 } bl_verify_options;
 
 /**
- * How to extract a layer. All zero is the default; initialise with BL_EXTRACT_OPTIONS_INIT.
+ * How to extract a layer. Zero in a field is its default; initialise with BL_EXTRACT_OPTIONS_INIT.
  */
 typedef struct bl_extract_options {
   /**
@@ -463,7 +464,7 @@ void bl_cancel_trigger(bl_cancel *cancel);
 bool bl_cancel_is_triggered(const bl_cancel *cancel);
 
 /**
- * Frees a token. Calls that run with it go on. NULL is a no-op.
+ * Frees a token. NULL is a no-op.
  *
  * Since: 0.1.0
  */
@@ -633,7 +634,8 @@ bl_status bl_stage_layer(bl_storage *storage,
  * Unpacks a layer into the directory that bl_layer_extracted_path() names, unless it is there already. Whiteout markers
  * (`.wh.*`) stay as files: they say what to remove from lower layers. Gzip, zstd and plain tar are told by their bytes.
  * Both digests are checked in the same pass, before the tree appears. Threads and processes that extract one layer at
- * a time wait for the first of them.
+ * a time wait for the first of them. A tree that is there is given as it was made; BL_EXTRACT_DEVICE_NODES does not
+ * change it.
  *
  * options: NULL for the defaults.
  * result: may be NULL.
@@ -670,7 +672,8 @@ bl_status bl_write(bl_staged *staged,
  * has the blob already is success. Does not free the handle.
  *
  * Returns: BL_OK; BL_E_SIZE_MISMATCH, BL_E_DIGEST_MISMATCH; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of
- * these nothing is left. BL_E_STATE after commit, abort or a failure; BL_E_BUSY. Cost: syncs file and folder.
+ * these nothing is left, except that the verified blob may be visible where only the last sync, of the folder, failed.
+ * BL_E_STATE after commit, abort or a failure; BL_E_BUSY. Cost: syncs file and folder.
  * Since: 0.1.0
  */
 bl_status bl_commit(bl_staged *staged,
@@ -792,6 +795,7 @@ bl_status bl_local_bundle_cache_dir(bl_storage *storage,
 
 #endif  /* BOXLITE_IMAGES_H */
 
+#ifndef BL_STORAGE_OPTIONS_INIT
 /* Defaults for option and result structs, as initialisers and, for languages without macros, as functions. */
 #define BL_STORAGE_OPTIONS_INIT { sizeof(bl_storage_options), 0, 0, BL_DURABILITY_FULL, 0 }
 #define BL_VERIFY_OPTIONS_INIT { sizeof(bl_verify_options), NULL, 0 }
@@ -821,3 +825,4 @@ static inline bl_extract_result bl_extract_result_init(void)
   bl_extract_result result = BL_EXTRACT_RESULT_INIT;
   return result;
 }
+#endif /* BL_STORAGE_OPTIONS_INIT */

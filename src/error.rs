@@ -113,7 +113,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         use Status::*;
         match self.details.status {
-            Busy | NoSpace | Network | Timeout | RateLimited | Cancelled => true,
+            Busy | NoSpace | Network | Timeout | RateLimited => true,
             Io => matches!(
                 self.details.os_errno.map(Errno::from_raw_os_error),
                 Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN)

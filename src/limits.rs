@@ -35,14 +35,18 @@ limit_table! {
     ENTRIES = "entries", 2_000_000, "Entries in a layer.";
     COMPONENT = "name component", 255, "Bytes between two slashes of an entry's name.";
     DEPTH = "path depth", 4096, "Components of an entry's name.";
+    PATH_LENGTH = "path length", 64 << 10, "Bytes of an entry's name or of a hard link's target.";
     HEADER_METADATA = "header metadata", MIB, "Bytes of PAX and GNU long-name data before one entry.";
     STACKED_HEADERS = "stacked headers", 16, "PAX and GNU headers before one entry.";
     SYMLINK_TARGET = "symlink target", 4095, "Bytes of a symlink's target.";
     SYMLINK_HOPS = "symlink hops", 40, "Symlinks followed while one parent directory is looked up.";
     SYMLINK_STEPS = "symlink steps", 1_000_000, "Symlinks followed in one layer.";
-    DIRECTORY_STEPS = "directory steps", 20_000_000, "Directories opened on the way to the entries of one layer.";
+    DIRECTORY_STEPS = "directory steps", 2_000_000, "Directories opened on the way to the entries of one layer, above 16 for each entry.";
     XATTR_VALUE = "xattr value", 64 << 10, "Bytes of one extended attribute.";
-    XATTRS_SIZE = "xattrs", MIB, "Bytes of all extended attributes of an entry.";
+    XATTRS = "xattrs", 1024, "Extended attributes of an entry.";
+    XATTRS_SIZE = "xattrs size", MIB, "Bytes of all extended attributes of an entry.";
+    KEPT_METADATA = "kept metadata", 64 * MIB, "Bytes of directories' names and attributes and of open hard links kept to the end of a layer, above 128 for each entry.";
+    RECORD_SIZE = "record size", GIB, "Bytes of a layer's metadata record.";
     ZSTD_WINDOW_LOG = "zstd window log", 27, "Binary logarithm of the largest zstd window.";
 }
 

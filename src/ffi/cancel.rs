@@ -4,7 +4,8 @@ use super::args::{call, free, into_handle, peek};
 use super::error::{bl_error, bl_status};
 use crate::interrupt::Cancel;
 
-/// A token that ends long calls early. Any number of calls may share one; it may be freed while they run.
+/// A token that ends long calls early. Any number of calls may share one; free it when they have returned. It cannot be
+/// reset: take a new one.
 pub struct bl_cancel(pub(super) Cancel);
 
 /// Makes a token that has not been triggered.
@@ -41,7 +42,7 @@ pub unsafe extern "C" fn bl_cancel_is_triggered(cancel: *const bl_cancel) -> boo
     unsafe { peek(cancel) }.is_some_and(|cancel| cancel.0.is_triggered())
 }
 
-/// Frees a token. Calls that run with it go on. NULL is a no-op.
+/// Frees a token. NULL is a no-op.
 ///
 /// Since: 0.1.0
 #[unsafe(no_mangle)]

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::store::Storage;
 use crate::unpack::{ExtractOptions, Extraction};
 
-/// How to verify a layer. All zero is the default; initialise with BL_VERIFY_OPTIONS_INIT.
+/// How to verify a layer. Zero in a field is its default; initialise with BL_VERIFY_OPTIONS_INIT.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct bl_verify_options {
@@ -36,7 +36,7 @@ pub const BL_EXTRACT_DEVICE_NODES: u64 = 1;
 /// bl_extract_options.flags: refuse a layer with any anomaly.
 pub const BL_EXTRACT_STRICT: u64 = 2;
 
-/// How to extract a layer. All zero is the default; initialise with BL_EXTRACT_OPTIONS_INIT.
+/// How to extract a layer. Zero in a field is its default; initialise with BL_EXTRACT_OPTIONS_INIT.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct bl_extract_options {
@@ -218,7 +218,8 @@ pub unsafe extern "C" fn bl_stage_layer(
 /// Unpacks a layer into the directory that bl_layer_extracted_path() names, unless it is there already. Whiteout markers
 /// (`.wh.*`) stay as files: they say what to remove from lower layers. Gzip, zstd and plain tar are told by their bytes.
 /// Both digests are checked in the same pass, before the tree appears. Threads and processes that extract one layer at
-/// a time wait for the first of them.
+/// a time wait for the first of them. A tree that is there is given as it was made; BL_EXTRACT_DEVICE_NODES does not
+/// change it.
 ///
 /// options: NULL for the defaults.
 /// result: may be NULL.

@@ -9,7 +9,7 @@ use super::args::{call, free, into_handle, peek};
 use super::bytes::bl_bytes;
 use super::error::{bl_error, bl_status};
 use crate::error::{Error, Result, Status};
-use crate::store::Staged;
+use crate::store::{Directory, Staged};
 
 /// A blob that is being written. Nothing of it is visible before bl_commit().
 pub struct bl_staged {
@@ -18,6 +18,7 @@ pub struct bl_staged {
     written: Arc<AtomicU64>,
     staged_path: PathBuf,
     final_path: PathBuf,
+    directory: Arc<Directory>,
 }
 
 impl bl_staged {
@@ -26,12 +27,15 @@ impl bl_staged {
             written: staged.progress(),
             staged_path: staged.staged_path().to_owned(),
             final_path: staged.final_path().to_owned(),
+            directory: staged.directory().clone(),
             staged: Mutex::new(staged),
         }
     }
 
     /// One thread at a time: bytes of two writers would mix.
     fn with<T>(&self, work: impl FnOnce(&mut Staged) -> Result<T>) -> Result<T> {
+        // Before the lock, which another thread may have held at the fork.
+        self.directory.check_alive()?;
         match self.staged.try_lock() {
             Ok(mut staged) => work(&mut staged),
             Err(TryLockError::WouldBlock) => {
@@ -74,7 +78,8 @@ pub unsafe extern "C" fn bl_write(
 /// has the blob already is success. Does not free the handle.
 ///
 /// Returns: BL_OK; BL_E_SIZE_MISMATCH, BL_E_DIGEST_MISMATCH; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of
-/// these nothing is left. BL_E_STATE after commit, abort or a failure; BL_E_BUSY. Cost: syncs file and folder.
+/// these nothing is left, except that the verified blob may be visible where only the last sync, of the folder, failed.
+/// BL_E_STATE after commit, abort or a failure; BL_E_BUSY. Cost: syncs file and folder.
 /// Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_commit(staged: *mut bl_staged, err: *mut *mut bl_error) -> bl_status {

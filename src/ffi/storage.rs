@@ -19,7 +19,7 @@ pub const BL_DURABILITY_FULL: u32 = 0;
 /// after any crash of a process, but not after power loss.
 pub const BL_DURABILITY_NONE: u32 = 1;
 
-/// How to open a store. All zero is the default; initialise with BL_STORAGE_OPTIONS_INIT.
+/// How to open a store. Zero in a field is its default; initialise with BL_STORAGE_OPTIONS_INIT.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct bl_storage_options {

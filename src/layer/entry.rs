@@ -93,6 +93,11 @@ impl Anomalies {
         self.0 & other.0 == other.0
     }
 
+    /// The set with these bits; those that this version does not know are kept.
+    pub(crate) fn from_bits(bits: u64) -> Anomalies {
+        Anomalies(bits)
+    }
+
     pub(crate) fn insert(&mut self, other: Anomalies) {
         self.0 |= other.0;
     }

@@ -26,3 +26,4 @@ pub(crate) use name::split_parent;
 pub(crate) use reader::Reader;
 pub(crate) use source::Source;
 pub(crate) use stream::Stream;
+pub(crate) use whiteout::PREFIX as WHITEOUT_PREFIX;

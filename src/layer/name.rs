@@ -25,6 +25,9 @@ pub(super) fn normalize(name: &[u8], underflow: Underflow, out: &mut Vec<u8>) ->
     if name.contains(&0) {
         return Err(Error::new(Status::Malformed, format!("name {} contains a NUL byte", quoted(name))));
     }
+    if name.len() as u64 > limits::PATH_LENGTH.default {
+        return Err(Error::limit(limits::PATH_LENGTH.name, limits::PATH_LENGTH.default, name.len(), quoted(name)));
+    }
     let mut depth = 0u64;
     for component in name.split(|&b| b == b'/') {
         match component {

@@ -17,6 +17,7 @@ pub(super) struct Extended {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<Timestamp>,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs_size: u64,
     /// The entry is a GNU sparse file in one of the PAX forms.
     pub(super) is_sparse: bool,
 }
@@ -69,9 +70,14 @@ impl Extended {
             Some((_, other)) => *other = value.to_vec(),
             None => self.xattrs.push((name.to_vec(), value.to_vec())),
         }
-        let total: usize = self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if total as u64 > limits::XATTRS_SIZE.default {
-            return Err(Error::limit(limits::XATTRS_SIZE.name, limits::XATTRS_SIZE.default, total, quoted(name)));
+        if self.xattrs.len() as u64 > limits::XATTRS.default {
+            return Err(Error::limit(limits::XATTRS.name, limits::XATTRS.default, self.xattrs.len(), quoted(name)));
+        }
+        // One that is given again counts again.
+        self.xattrs_size += (name.len() + value.len()) as u64;
+        if self.xattrs_size > limits::XATTRS_SIZE.default {
+            let limit = limits::XATTRS_SIZE;
+            return Err(Error::limit(limit.name, limit.default, self.xattrs_size, quoted(name)));
         }
         Ok(())
     }

@@ -156,9 +156,10 @@ impl Reader {
         if size > limits::LAYER_SIZE.default {
             return Err(Error::limit(limits::LAYER_SIZE.name, limits::LAYER_SIZE.default, size, quoted(&name)));
         }
-        let kind = kind_of(header, &name).map_err(describe)?;
         let mark = whiteout::classify(&entry.path)?;
-        let carries_data = matches!(kind, Kind::File | Kind::Hardlink) || mark != Mark::None;
+        // A whiteout's type is not looked at (D5).
+        let kind = if mark == Mark::None { kind_of(header, &name).map_err(describe)? } else { Kind::File };
+        let carries_data = matches!(kind, Kind::File | Kind::Hardlink);
         if size > 0 && !carries_data {
             return Err(describe(malformed("data behind a header whose type has none")));
         }

@@ -8,6 +8,7 @@ use super::compression::{Decoder, MAGIC_LEN};
 use super::entry::Anomalies;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::{limits, limits::RATIO_FREE_BYTES};
 
 const INPUT_SIZE: usize = 128 << 10;
@@ -19,6 +20,7 @@ pub(crate) struct Source {
     bytes_out: u64,
     is_over: bool,
     anomalies: Anomalies,
+    interrupt: Interrupt,
 }
 
 /// What is known of a source once it was read to its end.
@@ -31,8 +33,8 @@ pub(crate) struct SourceSummary {
 }
 
 impl Source {
-    /// Begins to read a file whose bytes are to be hashed with `algorithm`.
-    pub(crate) fn open(file: OwnedFd, algorithm: Algorithm) -> Result<Source> {
+    /// Begins to read a file whose bytes are to be hashed with `algorithm`. Every step asks `interrupt`.
+    pub(crate) fn open(file: OwnedFd, algorithm: Algorithm, interrupt: Interrupt) -> Result<Source> {
         // A hint; where it is not taken nothing is lost.
         #[cfg(target_os = "linux")]
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
@@ -47,13 +49,14 @@ impl Source {
         };
         input.fill_to(MAGIC_LEN)?;
         let decoder = Decoder::detect(input.bytes())?;
-        Ok(Source { input, decoder, bytes_out: 0, is_over: false, anomalies: Anomalies::default() })
+        Ok(Source { input, decoder, bytes_out: 0, is_over: false, anomalies: Anomalies::default(), interrupt })
     }
 
     /// Fills `out` with uncompressed bytes; fewer than its length only at the end of the stream.
     pub(crate) fn fill(&mut self, out: &mut [u8]) -> Result<usize> {
         let mut filled = 0;
         while filled < out.len() && !self.is_over {
+            self.interrupt.check()?;
             let step = self.decoder.step(self.input.bytes(), &mut out[filled..], self.input.at_eof)?;
             self.input.start += step.read;
             filled += step.written;
@@ -78,6 +81,7 @@ impl Source {
     /// What follows the compressed stream is hashed, since the blob's digest covers it, and is nothing else (D10).
     fn drain_input(&mut self) -> Result<()> {
         loop {
+            self.interrupt.check()?;
             if self.input.bytes().iter().any(|&b| b != 0) {
                 self.anomalies.insert(Anomalies::TRAILING_COMPRESSED);
             }

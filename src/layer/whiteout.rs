@@ -7,7 +7,7 @@
 use super::entry::Kind;
 use crate::error::{Error, Result, Status, quoted};
 
-const PREFIX: &[u8] = b".wh.";
+pub(crate) const PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// AUFS keeps its own books in layers made from its branches. They mean nothing to anybody else.
 const AUFS: [&[u8]; 3] = [b".wh..wh.aufs", b".wh..wh.plnk", b".wh..wh.orph"];

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use rustix::process::Pid;
 
 use super::format;
 use crate::error::{Error, Result, Status};
@@ -37,6 +36,11 @@ impl Area {
             Area::Locks => "locks",
         }
     }
+
+    /// Trees hold set-uid files of foreign origin, which nobody but the owner is to reach.
+    const fn mode(self) -> u32 {
+        if matches!(self, Area::Extracted) { 0o700 } else { 0o755 }
+    }
 }
 
 /// How far a commit goes before it returns.
@@ -55,9 +59,11 @@ pub(crate) struct Directory {
     path: PathBuf,
     /// By `Area as usize`. `None` only in a read-only store whose folder does not exist.
     areas: [Option<OwnedFd>; 6],
-    process: Pid,
+    /// The count of forks when the store was opened.
+    forks: u64,
     read_only: bool,
     durability: Durability,
+    boot_id: Option<String>,
 }
 
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -76,13 +82,20 @@ impl Directory {
         let has_version = format::check(root.as_fd(), &path)?;
         let mut areas = [const { None }; 6];
         for area in Area::FOLDERS {
-            areas[area as usize] = open_folder(root.as_fd(), &path, area.name(), read_only)?;
+            areas[area as usize] = open_folder(root.as_fd(), &path, area.name(), area.mode(), read_only)?;
         }
         if !read_only {
-            open_folder(root.as_fd(), &path, super::bundle::FOLDER, false)?;
+            open_folder(root.as_fd(), &path, super::bundle::FOLDER, 0o755, false)?;
         }
         areas[Area::Root as usize] = Some(root);
-        let directory = Arc::new(Directory { path, areas, process: rustix::process::getpid(), read_only, durability });
+        let directory = Arc::new(Directory {
+            path,
+            areas,
+            forks: sys::fork_count(),
+            boot_id: sys::boot_id(),
+            read_only,
+            durability,
+        });
         if !has_version && !read_only {
             format::write(&directory)?;
         }
@@ -106,6 +119,11 @@ impl Directory {
         })
     }
 
+    /// What is different after every start of the machine, where the system tells.
+    pub(crate) fn boot_id(&self) -> Option<&str> {
+        self.boot_id.as_deref()
+    }
+
     pub(crate) fn is_durable(&self) -> bool {
         self.durability == Durability::Full
     }
@@ -113,7 +131,7 @@ impl Directory {
     /// True in a child that was forked after the store was opened: it holds copies of handles whose objects belong to
     /// the parent, and must leave them alone.
     pub(crate) fn is_forked(&self) -> bool {
-        rustix::process::getpid() != self.process
+        sys::fork_count() != self.forks
     }
 
     /// Every public function begins here (or in [`Directory::check_writable`]).
@@ -182,27 +200,37 @@ pub(crate) fn is_directory(stat: &Stat) -> bool {
 /// The store's own directory is made private: while a layer is unpacked it holds set-uid files of foreign origin. The
 /// directories above it are made as `mkdir -p` would.
 fn create_root(path: &Path, durability: Durability) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     let fail = |cause: std::io::Error| Error::io(&cause, format_args!("create store {}", path.display()));
     let parent = path.parent().unwrap_or(path);
+    let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     std::fs::create_dir_all(parent).map_err(fail)?;
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => {}
+        // Once more, for a umask that keeps even the owner out.
+        Ok(()) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(fail)?,
         Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
         Err(cause) => return Err(fail(cause)),
     }
     if durability == Durability::Full {
-        let parent = rustix::fs::open(parent, OPEN_DIR, Mode::empty()).map_err(|errno| fail(errno.into()))?;
-        sys::sync_directory(parent.as_fd()).map_err(|errno| fail(errno.into()))?;
+        for parent in missing.iter().filter_map(|created| created.parent()) {
+            let parent = rustix::fs::open(parent, OPEN_DIR, Mode::empty()).map_err(|errno| fail(errno.into()))?;
+            sys::sync_directory(parent.as_fd()).map_err(|errno| fail(errno.into()))?;
+        }
     }
     Ok(())
 }
 
-fn open_folder(root: BorrowedFd<'_>, path: &Path, name: &str, read_only: bool) -> Result<Option<OwnedFd>> {
+fn open_folder(root: BorrowedFd<'_>, path: &Path, name: &str, mode: u32, read_only: bool) -> Result<Option<OwnedFd>> {
     let fail = |errno, action: &str| Error::os(errno, format_args!("{action} {}", path.join(name).display()));
     if !read_only {
-        match rustix::fs::mkdirat(root, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        match rustix::fs::mkdirat(root, name, Mode::from_raw_mode(mode)) {
+            Ok(()) => {
+                // The umask decides for others, not for us.
+                let stat = rustix::fs::statat(root, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| fail(e, "create"))?;
+                let mode = Mode::from_raw_mode(stat.st_mode) | Mode::RWXU;
+                rustix::fs::chmodat(root, name, mode, AtFlags::empty()).map_err(|e| fail(e, "create"))?;
+            }
+            Err(Errno::EXIST) => {}
             Err(errno) => return Err(fail(errno, "create")),
         }
     }

@@ -7,7 +7,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use super::directory::Area;
+use super::directory::{Area, is_regular};
 use super::partial::Partial;
 use super::{Staged, Storage, blob_name};
 use crate::digest::{Digest, Hasher};
@@ -101,8 +101,9 @@ pub(super) fn is_intact(file: BorrowedFd<'_>, digest: &Digest) -> Result<bool> {
 
 fn read_intact(file: BorrowedFd<'_>, digest: &Digest) -> Result<Option<Vec<u8>>> {
     let fail = |errno| Error::os(errno, format_args!("read document {digest}"));
-    let size = rustix::fs::fstat(file).map_err(fail)?.st_size as u64;
-    if size > limits::DOCUMENT_SIZE.default {
+    let stat = rustix::fs::fstat(file).map_err(fail)?;
+    let size = stat.st_size as u64;
+    if !is_regular(&stat) || size > limits::DOCUMENT_SIZE.default {
         return Ok(None);
     }
     // One byte more than the size shows a file that is still growing.

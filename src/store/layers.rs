@@ -3,7 +3,7 @@
 //! Their presence is a matter of their name alone, since a name appears only through a verified commit; reading them
 //! all to say whether they exist would cost what a download costs. [`Storage::verify_layer`] reads.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -79,10 +79,4 @@ impl Storage {
             .open_file(Area::Layers, &blob_name(Area::Layers, digest))?
             .ok_or_else(|| Error::new(Status::NotFound, format!("layer {digest} is not in the store")))
     }
-}
-
-/// A stored layer of the wrong size is damaged (a verified one is about to be published beside it).
-pub(super) fn has_size(file: BorrowedFd<'_>, size: u64) -> Result<bool> {
-    let stat = rustix::fs::fstat(file.as_fd()).map_err(|errno| Error::os(errno, "look at a stored layer"))?;
-    Ok(is_regular(&stat) && stat.st_size as u64 == size)
 }

@@ -16,6 +16,8 @@ use super::directory::{Area, Directory};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 
+const OPEN: OFlags = OFlags::RDWR.union(OFlags::CREATE).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
 /// Takes the lock on an open file if nobody has it.
 pub(super) fn try_lock(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     loop {
@@ -47,8 +49,7 @@ impl Lock {
         let path = directory.object_path(Area::Locks, &name);
         let fail = |errno| Error::os(errno, format_args!("lock {}", path.display()));
         loop {
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(folder, name.as_str(), flags, Mode::from_raw_mode(0o644)).map_err(fail)?;
+            let file = rustix::fs::openat(folder, name.as_str(), OPEN, Mode::from_raw_mode(0o644)).map_err(fail)?;
             // There is no flock with a time limit. The owner is at work for milliseconds to minutes, so waiting
             // between two looks grows to 20 ms, well within the promised 100 ms for a cancelled call.
             let mut pause = Duration::from_millis(1);
@@ -61,6 +62,16 @@ impl Lock {
                 return Ok(Lock { directory: directory.clone(), name, _file: file });
             }
         }
+    }
+}
+
+impl Lock {
+    /// Takes the lock if it is free at this moment.
+    pub(super) fn try_acquire(directory: &Arc<Directory>, name: String) -> Result<Option<Lock>, Errno> {
+        let Ok(folder) = directory.area(Area::Locks) else { return Ok(None) };
+        let file = rustix::fs::openat(folder, name.as_str(), OPEN, Mode::from_raw_mode(0o644))?;
+        let is_ours = try_lock(file.as_fd())? && has_name(file.as_fd())?;
+        Ok(is_ours.then(|| Lock { directory: directory.clone(), name, _file: file }))
     }
 }
 

@@ -34,6 +34,9 @@ pub use staged::Staged;
 /// What follows a tree's name in the name of its metadata record, which lies beside it.
 pub(crate) const RECORD_SUFFIX: &str = ".mtree";
 
+/// What precedes the layer in the name of the lock on its extraction.
+pub(crate) const EXTRACTION_LOCK: &str = "extract-";
+
 /// How to open a store. The default is a durable one, for reading and writing.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::directory::{Area, Directory};
+use super::directory::{Area, Directory, is_directory};
 use super::lock;
 use super::remove::remove_tree;
 use crate::digest::Digest;
@@ -58,9 +58,7 @@ impl Partial {
             let fail =
                 |errno| Error::os(errno, format_args!("create {}", directory.object_path(area, &name).display()));
             let handle = if is_tree {
-                rustix::fs::mkdirat(folder, name.as_str(), Mode::RWXU).map_err(fail)?;
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                rustix::fs::openat(folder, name.as_str(), flags, Mode::empty())
+                create_plain_directory(folder, &name)
             } else {
                 let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 rustix::fs::openat(folder, name.as_str(), flags, Mode::from_raw_mode(0o644))
@@ -87,6 +85,28 @@ impl Partial {
     fn claim(&self) -> Result<bool> {
         let fail = |errno| Error::os(errno, format_args!("lock {}", self.path().display()));
         Ok(lock::try_lock(self.handle.as_fd()).map_err(fail)? && lock::has_name(self.handle.as_fd()).map_err(fail)?)
+    }
+
+    /// Removes a visible object: it loses its name in one step, and is deleted under the name of a leftover. Nothing of
+    /// that name is no error.
+    pub(crate) fn take_away(directory: &Directory, area: Area, name: &str) -> Result<()> {
+        let folder = directory.area(area)?;
+        let fail = |errno| Error::os(errno, format_args!("remove {}", directory.object_path(area, name).display()));
+        let stem = name.split('.').next().unwrap_or(name);
+        let trash = format!("{stem}.{}{TREE_SUFFIX}", uuid::Uuid::new_v4().simple());
+        match rustix::fs::renameat(folder, name, folder, trash.as_str()) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(fail(errno)),
+        }
+        directory.sync_area(area)?;
+        if let Err(errno) = remove_tree(folder, trash.as_bytes()) {
+            tracing::warn!(
+                "cannot remove {}: {errno}; the next open tries again",
+                directory.object_path(area, &trash).display()
+            );
+        }
+        Ok(())
     }
 
     /// The file, or the directory that is the tree's root.
@@ -126,7 +146,10 @@ impl Partial {
             Ok(()) => self.is_pending = false,
             Err(Errno::EXIST | Errno::NOTEMPTY) => {
                 if !self.keep_existing(folder, name, is_good)? {
-                    remove_obstacle(folder, name, self.is_tree).map_err(|errno| fail("replace", errno))?;
+                    // A file is replaced by the rename itself; everything else must go first.
+                    if self.is_tree || self.directory.stat(self.area, name)?.is_some_and(|stat| is_directory(&stat)) {
+                        Partial::take_away(&self.directory, self.area, name)?;
+                    }
                     rustix::fs::renameat(folder, self.name.as_str(), folder, name)
                         .map_err(|errno| fail("publish", errno))?;
                     self.is_pending = false;
@@ -146,7 +169,15 @@ impl Partial {
     ) -> Result<bool> {
         let kind = if self.is_tree { OFlags::DIRECTORY } else { OFlags::NONBLOCK };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | kind;
-        let Ok(existing) = rustix::fs::openat(folder, name, flags, Mode::empty()) else { return Ok(false) };
+        let existing = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+            Ok(existing) => existing,
+            // Of another kind than it should be, or gone: not something to keep. Anything else says nothing of it.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+            Err(errno) => {
+                let path = self.directory.object_path(self.area, name);
+                return Err(Error::os(errno, format_args!("open {}", path.display())));
+            }
+        };
         if !is_good(existing.as_fd())? {
             return Ok(false);
         }
@@ -170,6 +201,26 @@ impl Drop for Partial {
             tracing::warn!("cannot remove {}: {errno}; the next open tries again", self.path().display());
         }
     }
+}
+
+/// A directory of our own user and group, of mode 0700 and without ACLs, whatever the umask or the folder that it is in
+/// would hand down to it: what is made in it inherits from it.
+fn create_plain_directory(folder: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+    rustix::fs::mkdirat(folder, name, Mode::RWXU)?;
+    rustix::fs::chmodat(folder, name, Mode::RWXU, AtFlags::empty())?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    let group = rustix::process::getegid();
+    if rustix::fs::fstat(&directory)?.st_gid != group.as_raw() {
+        rustix::fs::fchown(&directory, None, Some(group))?;
+    }
+    for acl in ["system.posix_acl_default", "system.posix_acl_access"] {
+        match rustix::fs::fremovexattr(&directory, acl) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM | Errno::INVAL) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(directory)
 }
 
 /// Whether `name` is one that [`Partial`], or the seed, gives: only such names are ever swept away.
@@ -198,13 +249,4 @@ fn rename_new(folder: BorrowedFd<'_>, from: &str, to: &str, is_tree: bool) -> Re
         }
         other => other,
     }
-}
-
-/// Clears the way for a rename that replaces: a file is replaced by it; everything else must go first.
-fn remove_obstacle(folder: BorrowedFd<'_>, name: &str, is_tree: bool) -> Result<(), Errno> {
-    let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => return Ok(()),
-        other => other?,
-    };
-    if is_tree || super::directory::is_directory(&stat) { remove_tree(folder, name.as_bytes()) } else { Ok(()) }
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::directory::{Area, Directory};
+use super::documents;
 use super::partial::Partial;
-use super::{documents, layers};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status};
+use crate::limits;
 
 /// Hash and write alternate in pieces of this many bytes: small enough for the second to find them in the cache.
 const PIECE: usize = 128 << 10;
@@ -50,7 +51,7 @@ impl Staged {
         size_limit: u64,
     ) -> Result<Staged> {
         if let Some(size) = expected_size.filter(|&size| size > size_limit) {
-            return Err(Error::limit(crate::limits::BLOB_SIZE.name, size_limit, size, digest));
+            return Err(Error::limit(limit_of(area).name, size_limit, size, digest));
         }
         let partial = Partial::create_file(directory, area, &digest.file_stem())?;
         Ok(Staged {
@@ -75,7 +76,7 @@ impl Staged {
     }
 
     /// Verifies size and digest and makes the blob visible; when this returns it is as durable as the store promises.
-    /// That the store has the blob already is success. `SIZE_MISMATCH` or `DIGEST_MISMATCH` leave nothing behind.
+    /// That the store has the blob already is success: a layer takes its place, so that damage does not stay. `SIZE_MISMATCH` or `DIGEST_MISMATCH` leave nothing behind.
     pub fn commit(&mut self) -> Result<()> {
         self.directory.check_alive()?;
         let result = self.try_commit();
@@ -101,6 +102,11 @@ impl Staged {
     /// How many bytes were written so far.
     pub fn bytes_written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// Whether the store may be used in this process; see [`Directory::check_alive`].
+    pub(crate) fn directory(&self) -> &Arc<Directory> {
+        &self.directory
     }
 
     /// The running count behind [`Staged::bytes_written`], for a thread that only watches.
@@ -130,7 +136,7 @@ impl Staged {
                 ));
             }
             None if total > self.size_limit => {
-                return Err(Error::limit(crate::limits::BLOB_SIZE.name, self.size_limit, total, &self.digest));
+                return Err(Error::limit(limit_of(self.area).name, self.size_limit, total, &self.digest));
             }
             _ => {}
         }
@@ -162,7 +168,8 @@ impl Staged {
         }
         let name = super::blob_name(self.area, &self.digest);
         partial.publish(&name, |existing| match self.area {
-            Area::Layers => layers::has_size(existing, written),
+            // Whatever is there was not hashed today; what we have was.
+            Area::Layers => Ok(false),
             _ => documents::is_intact(existing, &self.digest),
         })?;
         self.state = State::Committed;
@@ -190,6 +197,10 @@ impl Staged {
         };
         Error::new(Status::State, format!("staged download of {} {why}", self.digest))
     }
+}
+
+fn limit_of(area: Area) -> limits::Limit {
+    if area == Area::Layers { limits::BLOB_SIZE } else { limits::DOCUMENT_SIZE }
 }
 
 /// A staged download is a writer, for code that copies from a reader. Errors carry the [`Error`] inside.

@@ -1,4 +1,4 @@
-//! Reclaims what dead owners left: partial objects whose lock nobody holds. Runs when a store is opened
+//! Reclaims what dead owners left: partial objects and lock files whose lock nobody holds. Runs when a store is opened
 //! and never makes that fail; what cannot be removed now waits for the next time.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -7,14 +7,15 @@ use std::sync::Arc;
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::EXTRACTION_LOCK;
 use super::directory::{Area, Directory};
-use super::lock;
+use super::lock::{self, Lock};
 use super::partial::{is_digest_stem, is_partial_name};
 use super::remove::remove_tree;
 
 /// Removes the leftovers. Names that this library does not give are not its to touch.
 pub(super) fn sweep(directory: &Arc<Directory>) {
-    for area in [Area::Root, Area::Manifests, Area::Configs, Area::Layers, Area::Extracted] {
+    for area in [Area::Root, Area::Manifests, Area::Configs, Area::Layers, Area::Extracted, Area::Locks] {
         let Ok(folder) = directory.area(area) else { continue };
         let leftovers = match leftovers(folder, area) {
             Ok(names) => names,
@@ -25,7 +26,7 @@ pub(super) fn sweep(directory: &Arc<Directory>) {
         };
         for name in leftovers {
             let path = directory.object_path(area, &name);
-            match reclaim(folder, &name) {
+            match reclaim(directory, area, &name) {
                 Ok(true) => tracing::debug!("removed leftover {}", path.display()),
                 Ok(false) => {}
                 Err(errno) => tracing::warn!("cannot remove leftover {}: {errno}", path.display()),
@@ -39,9 +40,7 @@ fn leftovers(folder: BorrowedFd<'_>, area: Area) -> Result<Vec<String>, Errno> {
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         if let Ok(name) = entry.file_name().to_str()
-            && is_partial_name(name, |stem| {
-                if area == Area::Root { stem == super::format::NAME } else { is_digest_stem(stem) }
-            })
+            && is_ours(name, area)
         {
             names.push(name.to_owned());
         }
@@ -49,12 +48,31 @@ fn leftovers(folder: BorrowedFd<'_>, area: Area) -> Result<Vec<String>, Errno> {
     Ok(names)
 }
 
+/// Whether the name is one that this library, or the seed, gives to something that does not last.
+fn is_ours(name: &str, area: Area) -> bool {
+    match area {
+        Area::Root => is_partial_name(name, |stem| stem == super::format::NAME),
+        Area::Locks => name.strip_prefix(EXTRACTION_LOCK).is_some_and(is_digest_stem),
+        _ => is_partial_name(name, is_digest_stem),
+    }
+}
+
 /// Removes a partial object unless its owner lives. The lock is held meanwhile, so that an owner who has just made the
 /// name and not locked it yet sees that it lost it.
-fn reclaim(folder: BorrowedFd<'_>, name: &str) -> Result<bool, Errno> {
+fn reclaim(directory: &Arc<Directory>, area: Area, name: &str) -> Result<bool, Errno> {
+    let Ok(folder) = directory.area(area) else { return Ok(false) };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let handle = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(false),
+        // A tree whose root has its final mode already. Whoever makes a tree also holds the lock on its extraction.
+        Err(Errno::ACCESS) if area == Area::Extracted => {
+            let digest = name.split('.').next().unwrap_or(name);
+            let Some(_lock) = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{digest}"))? else {
+                return Ok(false);
+            };
+            remove_tree(folder, name.as_bytes())?;
+            return Ok(true);
+        }
         other => other?,
     };
     if !lock::try_lock(handle.as_fd())? || !lock::has_name(handle.as_fd())? {

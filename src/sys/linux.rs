@@ -23,3 +23,10 @@ pub(crate) fn set_link_xattr(dir: BorrowedFd<'_>, name: &[u8], key: &[u8], value
     path.extend_from_slice(name);
     rustix::fs::lsetxattr(&path[..], key, value, rustix::fs::XattrFlags::empty())
 }
+
+/// The kernel's name for this boot.
+pub(crate) fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let id = text.trim();
+    (id.len() == 36 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')).then(|| id.to_owned())
+}

@@ -21,3 +21,8 @@ pub(crate) fn sync_directory(dir: BorrowedFd<'_>) -> Result<(), Errno> {
 pub(crate) fn set_link_xattr(_: BorrowedFd<'_>, _: &[u8], _: &[u8], _: &[u8]) -> Result<(), Errno> {
     Err(Errno::NOTSUP)
 }
+
+/// Not asked for yet: trees of an earlier boot are taken as they are.
+pub(crate) fn boot_id() -> Option<String> {
+    None
+}

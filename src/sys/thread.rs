@@ -3,6 +3,8 @@
 use std::mem::MaybeUninit;
 use std::thread::{Builder, JoinHandle};
 
+const STACK: usize = 512 << 10;
+
 /// Starts a thread with every signal blocked, so that the host's handlers run on the host's threads only. A new thread
 /// inherits the mask of its creator; blocking before the start and not inside leaves no moment in between.
 pub(crate) fn spawn<T: Send + 'static>(
@@ -10,7 +12,8 @@ pub(crate) fn spawn<T: Send + 'static>(
     body: impl FnOnce() -> T + Send + 'static,
 ) -> std::io::Result<JoinHandle<T>> {
     let before = block_all_signals();
-    let thread = Builder::new().name(name.to_owned()).spawn(body);
+    // A size of our own, also because the default is read from the environment.
+    let thread = Builder::new().name(name.to_owned()).stack_size(STACK).spawn(body);
     restore_signals(&before);
     thread
 }

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::record::{RecordWriter, read_diff_id};
+use super::record::{Head, RecordWriter, read_head};
 use super::tree::TreeWriter;
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Entry, Reader, Source, Stream};
-use crate::store::{Area, Lock, Partial, RECORD_SUFFIX, Storage, is_directory, is_regular};
+use crate::store::{Area, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, is_directory, is_regular};
 
 /// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +37,7 @@ pub struct ExtractOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Extraction {
-    /// The tree was there already; then the counts are zero.
+    /// The tree was there already, as an earlier call made it; then the counts are zero.
     pub cached: bool,
     /// Entries in the layer.
     pub entries: u64,
@@ -64,7 +64,7 @@ impl Storage {
         }
         self.directory.check_writable()?;
         let stem = digest.file_stem();
-        let _lock = Lock::acquire(&self.directory, format!("extract-{stem}"), &options.interrupt)?;
+        let _lock = Lock::acquire(&self.directory, format!("{EXTRACTION_LOCK}{stem}"), &options.interrupt)?;
         // Whoever had the lock before may have done the work.
         if let Some(cached) = self.cached_tree(digest, options)? {
             return Ok(cached);
@@ -75,6 +75,8 @@ impl Storage {
     fn extract_new(&self, digest: &Digest, options: &ExtractOptions) -> Result<Extraction> {
         let mut reader = self.open_reader(digest, options)?;
         let stem = digest.file_stem();
+        // One of an earlier boot. It goes before the new record says that it is of this one.
+        Partial::take_away(&self.directory, Area::Extracted, &stem)?;
         let tree = Partial::create_tree(&self.directory, Area::Extracted, &stem)?;
         let record = Partial::create_record(&self.directory, Area::Extracted, &format!("{stem}{RECORD_SUFFIX}"))?;
         let root = tree.handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a new tree"))?;
@@ -85,11 +87,9 @@ impl Storage {
         check(digest, options.diff_id.as_ref(), &summary.source.digest, &summary.diff_id)?;
         let (record, odd) = writer.finish()?;
         anomalies.insert(odd);
-        if options.strict && !anomalies.is_empty() {
-            return Err(Error::new(Status::Malformed, format!("strict: {}", anomalies.names())));
-        }
+        check_strict(options, anomalies)?;
         // The record first: a record without its tree is not looked at and is replaced by the next extraction.
-        let record = record.finish(digest, &summary.diff_id)?;
+        let record = record.finish(digest, &summary.diff_id, anomalies, self.directory.boot_id())?;
         record.publish(&format!("{stem}{RECORD_SUFFIX}"), |_| Ok(false))?;
         tree.publish(&stem, |_| Ok(true))?;
         tracing::info!("extracted {digest} ({entries} entries) to {}", self.layer_extracted_path(digest).display());
@@ -103,43 +103,44 @@ impl Storage {
         })
     }
 
-    /// The tree that is there, if there is one, and its diff_id holds.
+    /// The tree that is there, if there is one of this boot, and what was asked of it holds.
     fn cached_tree(&self, digest: &Digest, options: &ExtractOptions) -> Result<Option<Extraction>> {
         let stem = digest.file_stem();
         if !self.directory.stat(Area::Extracted, &stem)?.is_some_and(|stat| is_directory(&stat)) {
             return Ok(None);
         }
         let record = self.directory.open_file(Area::Extracted, &format!("{stem}{RECORD_SUFFIX}"))?;
-        let recorded = record.as_ref().map(read_diff_id).transpose()?.flatten();
-        let diff_id = match (&options.diff_id, recorded) {
-            (Some(expected), Some(actual)) if expected.algorithm() == actual.algorithm() => {
-                check(digest, Some(expected), digest, &actual)?;
-                Some(actual)
+        let head = record.map_or_else(|| Ok(Head::default()), |record| read_head(record.as_fd()))?;
+        if !head.is_of_this_boot(self.directory.boot_id()) {
+            return Ok(None);
+        }
+        let expected = options.diff_id.as_ref();
+        let (diff_id, anomalies) = match (head.diff_id, head.anomalies) {
+            (Some(actual), Some(anomalies)) if expected.is_none_or(|e| e.algorithm() == actual.algorithm()) => {
+                check(digest, expected, digest, &actual)?;
+                (Some(actual), anomalies)
             }
             // A tree of the seed's, or a digest of the other kind: the layer's file tells.
-            (Some(_), _) => Some(self.measure(digest, options)?),
-            (None, recorded) => recorded,
+            _ if expected.is_some() || options.strict => {
+                let (diff_id, anomalies) = self.measure(digest, options)?;
+                (Some(diff_id), anomalies)
+            }
+            (diff_id, anomalies) => (diff_id, anomalies.unwrap_or_default()),
         };
-        Ok(Some(Extraction {
-            cached: true,
-            entries: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            anomalies: Anomalies::default(),
-            diff_id,
-        }))
+        check_strict(options, anomalies)?;
+        Ok(Some(Extraction { cached: true, entries: 0, bytes_in: 0, bytes_out: 0, anomalies, diff_id }))
     }
 
     /// Reads the whole layer without unpacking it, and checks both digests.
-    fn measure(&self, digest: &Digest, options: &ExtractOptions) -> Result<Digest> {
+    fn measure(&self, digest: &Digest, options: &ExtractOptions) -> Result<(Digest, Anomalies)> {
         let mut reader = self.open_reader(digest, options)?;
         let mut entry = Entry::default();
         while reader.next(&mut entry)? {
             options.interrupt.check()?;
         }
-        let (summary, _) = reader.finish()?;
+        let (summary, anomalies) = reader.finish()?;
         check(digest, options.diff_id.as_ref(), &summary.source.digest, &summary.diff_id)?;
-        Ok(summary.diff_id)
+        Ok((summary.diff_id, anomalies))
     }
 
     fn open_reader(&self, digest: &Digest, options: &ExtractOptions) -> Result<Reader> {
@@ -147,7 +148,7 @@ impl Storage {
             Some(path) => open_tarball(path)?,
             None => self.open_layer(digest)?,
         };
-        let source = Source::open(file, digest.algorithm())?;
+        let source = Source::open(file, digest.algorithm(), options.interrupt.clone())?;
         let algorithm = options.diff_id.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         Ok(Reader::new(Stream::new(source, algorithm)?))
     }
@@ -163,6 +164,13 @@ fn check(digest: &Digest, diff_id: Option<&Digest>, actual: &Digest, actual_diff
         }
         None => Ok(()),
     }
+}
+
+fn check_strict(options: &ExtractOptions, anomalies: Anomalies) -> Result<()> {
+    if options.strict && !anomalies.is_empty() {
+        return Err(Error::new(Status::Malformed, format!("strict: {}", anomalies.names())));
+    }
+    Ok(())
 }
 
 /// A file that the host names; its path may have symlinks, but it must be a regular file.

@@ -144,8 +144,19 @@ impl Privilege {
         }
         match set() {
             // Not on this kind of file, not here, not for us (family 79, and user.* on symlinks and fifos). /proc that
-            // is not mounted is ENOENT for a symlink.
-            Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NOSYS | Errno::NOENT | Errno::INVAL) => {
+            // is not mounted is ENOENT for a symlink. ext4 says ENOSPC where an inode's attributes do not fit its one
+            // block; a disk that is really full fails the next file. The record has them all.
+            Err(
+                Errno::PERM
+                | Errno::ACCESS
+                | Errno::NOTSUP
+                | Errno::NOSYS
+                | Errno::NOENT
+                | Errno::INVAL
+                | Errno::NOSPC
+                | Errno::TOOBIG
+                | Errno::RANGE,
+            ) => {
                 anomalies.insert(Anomalies::SKIPPED_XATTR);
                 Ok(())
             }

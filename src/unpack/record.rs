@@ -3,21 +3,26 @@
 //! keywords that libarchive writes, plus `xattr.<name>` (base 64), `hardlink` and `whiteout`.
 //!
 //! Lines come in the order of the archive; a later line for a path replaces an earlier one, and one that makes a path
-//! something else than a directory ends everything below it. The head says which bytes the tree is: layer, diff_id.
+//! something else than a directory ends everything below it. The head says which bytes the tree is (layer, diff_id),
+//! what was odd about them, and in which boot it was made: a tree is not synced, so that after another start of the
+//! machine it may lack what was never written, and counts as absent.
 
 use std::io::Write as _;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
 use super::metadata::DirectoryMetadata;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::layer::{Entry, Kind, Timestamp};
+use crate::layer::{Anomalies, Entry, Kind, Timestamp};
+use crate::limits;
 use crate::store::Partial;
 
 const MAGIC: &str = "#mtree v2.0\n";
 const DIFF_ID: &str = "# diff_id ";
+const BOOT: &str = "# boot ";
+const ANOMALIES: &str = "# anomalies ";
 /// The head's length is fixed because the diff_id is known last: it is written over this many bytes.
 const HEAD_LEN: usize = 512;
 const BUFFER: usize = 64 << 10;
@@ -26,17 +31,36 @@ const BUFFER: usize = 64 << 10;
 pub(super) struct RecordWriter {
     partial: Partial,
     buffer: Vec<u8>,
+    flushed: u64,
+}
+
+/// What a record's head says.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    pub(super) diff_id: Option<Digest>,
+    pub(super) anomalies: Option<Anomalies>,
+    boot_id: Option<String>,
+}
+
+impl Head {
+    /// Whether the tree was made since the machine started, as far as can be told.
+    pub(super) fn is_of_this_boot(&self, boot_id: Option<&str>) -> bool {
+        match (&self.boot_id, boot_id) {
+            (Some(then), Some(now)) => then == now,
+            _ => true,
+        }
+    }
 }
 
 impl RecordWriter {
     pub(super) fn new(partial: Partial) -> RecordWriter {
-        RecordWriter { partial, buffer: vec![b'\n'; HEAD_LEN] }
+        RecordWriter { partial, buffer: vec![b'\n'; HEAD_LEN], flushed: 0 }
     }
 
-    /// One entry of the layer.
-    pub(super) fn entry(&mut self, entry: &Entry) -> Result<()> {
+    /// One entry of the layer, which is not a hard link, by the real path that it came to be at.
+    pub(super) fn entry(&mut self, real_path: &[u8], entry: &Entry) -> Result<()> {
         let metadata = (entry.mode, entry.uid, entry.gid, entry.mtime);
-        self.line(&entry.path, entry.kind, metadata, &entry.xattrs, |out| match entry.kind {
+        self.line(real_path, entry.kind, metadata, &entry.xattrs, |out| match entry.kind {
             Kind::File => {
                 let _ = write!(out, " size={}", entry.size);
             }
@@ -44,17 +68,24 @@ impl RecordWriter {
                 out.extend_from_slice(b" link=");
                 escape(&entry.link, out);
             }
-            Kind::Hardlink => {
-                out.extend_from_slice(b" hardlink=./");
-                escape(&entry.link, out);
-            }
             Kind::CharDevice(device) | Kind::BlockDevice(device) => {
                 let _ = write!(out, " device=native,{},{}", device.major, device.minor);
             }
             Kind::Whiteout => out.extend_from_slice(b" whiteout=file"),
             Kind::Opaque => out.extend_from_slice(b" whiteout=opaque"),
-            Kind::Directory | Kind::Fifo => {}
+            Kind::Directory | Kind::Fifo | Kind::Hardlink => {}
         })
+    }
+
+    /// A hard link that was made, both by their real paths. Its metadata are its target's.
+    pub(super) fn hardlink(&mut self, real_path: &[u8], real_target: &[u8]) -> Result<()> {
+        let out = &mut self.buffer;
+        out.extend_from_slice(b"./");
+        escape(real_path, out);
+        out.extend_from_slice(b" type=file hardlink=./");
+        escape(real_target, out);
+        out.push(b'\n');
+        self.flush_if_full()
     }
 
     /// A directory without an entry of its own.
@@ -65,9 +96,19 @@ impl RecordWriter {
     }
 
     /// Completes the record; it is to be published by the caller.
-    pub(super) fn finish(mut self, layer: &Digest, diff_id: &Digest) -> Result<Partial> {
+    pub(super) fn finish(
+        mut self,
+        layer: &Digest,
+        diff_id: &Digest,
+        anomalies: Anomalies,
+        boot_id: Option<&str>,
+    ) -> Result<Partial> {
         self.flush()?;
-        let mut head = format!("{MAGIC}# layer {layer}\n{DIFF_ID}{diff_id}\n").into_bytes();
+        let mut head = format!("{MAGIC}# layer {layer}\n{DIFF_ID}{diff_id}\n{ANOMALIES}{}\n", anomalies.bits());
+        if let Some(boot_id) = boot_id {
+            head.push_str(&format!("{BOOT}{boot_id}\n"));
+        }
+        let mut head = head.into_bytes();
         head.resize(HEAD_LEN, b'\n');
         let mut done = 0;
         while done < head.len() {
@@ -113,32 +154,39 @@ impl RecordWriter {
             base64(value, out);
         }
         out.push(b'\n');
+        self.flush_if_full()
+    }
+
+    fn flush_if_full(&mut self) -> Result<()> {
         if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
+        self.flushed += self.buffer.len() as u64;
+        if self.flushed > limits::RECORD_SIZE.default {
+            let limit = limits::RECORD_SIZE;
+            return Err(Error::limit(limit.name, limit.default, self.flushed, self.partial.path().display()));
+        }
         self.partial.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())
     }
 }
 
-/// The diff_id in a record's head; `None` where it has none.
-pub(super) fn read_diff_id(record: &OwnedFd) -> Result<Option<Digest>> {
-    let head =
-        read_head(std::os::fd::AsFd::as_fd(record)).map_err(|errno| Error::os(errno, "read a metadata record"))?;
-    let head = String::from_utf8_lossy(&head);
+/// The head of a record; all unknown for a file that is none.
+pub(super) fn read_head(record: BorrowedFd<'_>) -> Result<Head> {
+    let mut head = [0; HEAD_LEN];
+    let n = rustix::io::pread(record, &mut head, 0).map_err(|errno| Error::os(errno, "read a metadata record"))?;
+    let head = String::from_utf8_lossy(&head[..n]);
     if !head.starts_with(MAGIC) {
-        return Ok(None);
+        return Ok(Head::default());
     }
-    Ok(head.lines().find_map(|line| line.strip_prefix(DIFF_ID)).and_then(|text| Digest::parse(text).ok()))
-}
-
-fn read_head(record: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
-    let mut head = vec![0; HEAD_LEN];
-    let n = rustix::io::pread(record, &mut head, 0)?;
-    head.truncate(n);
-    Ok(head)
+    let value = |key: &str| head.lines().find_map(|line| line.strip_prefix(key));
+    Ok(Head {
+        diff_id: value(DIFF_ID).and_then(|text| Digest::parse(text).ok()),
+        anomalies: value(ANOMALIES).and_then(|text| text.parse().ok()).map(Anomalies::from_bits),
+        boot_id: value(BOOT).map(str::to_owned),
+    })
 }
 
 /// vis(3) with octal escapes, as mtree(5) has it: everything but plain graphic characters.

@@ -20,7 +20,8 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Status, quoted};
-use crate::layer::split_parent;
+use crate::interrupt::Interrupt;
+use crate::layer::{WHITEOUT_PREFIX, split_parent};
 use crate::limits;
 use crate::store::remove_tree;
 
@@ -64,6 +65,7 @@ pub(super) struct Root {
     cache: VecDeque<(Vec<u8>, Rc<Dir>)>,
     steps: u64,
     symlink_steps: u64,
+    interrupt: Interrupt,
     /// Real paths of directories that a walk made, for the caller to give metadata to.
     pub(super) created: Vec<Vec<u8>>,
     /// Real paths of things that a walk removed because they were in its way.
@@ -71,13 +73,14 @@ pub(super) struct Root {
 }
 
 impl Root {
-    pub(super) fn new(handle: OwnedFd) -> Root {
+    pub(super) fn new(handle: OwnedFd, interrupt: Interrupt) -> Root {
         Root {
             root: Rc::new(Dir { handle, real_path: Vec::new() }),
             last: None,
             cache: VecDeque::new(),
             steps: 0,
             symlink_steps: 0,
+            interrupt,
             created: Vec::new(),
             replaced: Vec::new(),
         }
@@ -131,14 +134,15 @@ impl Root {
     fn step(&mut self, from: Rc<Dir>, name: &[u8], missing: Missing) -> Result<Option<Rc<Dir>>> {
         let mut at = from;
         let mut hops = 0;
-        self.steps += 1;
-        if self.steps > limits::DIRECTORY_STEPS.default {
-            let limit = limits::DIRECTORY_STEPS;
-            return Err(Error::limit(limit.name, limit.default, self.steps, quoted(name)));
-        }
         // What is still to be walked, the next component last.
         let mut todo = vec![name.to_vec()];
         while let Some(name) = todo.pop() {
+            self.count_step()?;
+            // Nothing is below a whiteout marker, and none comes to be by way of a symlink's target (families 47 to 49).
+            if name.starts_with(WHITEOUT_PREFIX) {
+                let why = format!("{}: a whiteout marker is not a directory", quoted(&at.join(&name)));
+                return Err(Error::new(Status::Malformed, why));
+            }
             if name == b".." {
                 at = self.parent_of(&at)?;
                 continue;
@@ -169,6 +173,21 @@ impl Root {
         Ok(Some(at))
     }
 
+    /// Every entry may make us walk a little; the limit is for what goes beyond that.
+    pub(super) fn grant_steps(&mut self) {
+        self.steps = self.steps.saturating_sub(16);
+    }
+
+    /// What a layer may make us walk. A walk can be long, so this is also where it can be ended.
+    fn count_step(&mut self) -> Result<()> {
+        self.steps += 1;
+        if self.steps > limits::DIRECTORY_STEPS.default {
+            let limit = limits::DIRECTORY_STEPS;
+            return Err(Error::limit(limit.name, limit.default, self.steps, "layer"));
+        }
+        if self.steps.is_multiple_of(256) { self.interrupt.check() } else { Ok(()) }
+    }
+
     fn count_hop(&mut self, hops: u64, at: &Dir, name: &[u8]) -> Result<()> {
         self.symlink_steps += 1;
         for (limit, found) in [(limits::SYMLINK_HOPS, hops), (limits::SYMLINK_STEPS, self.symlink_steps)] {
@@ -180,10 +199,11 @@ impl Root {
     }
 
     /// A real path has no symlinks, so the parent is found by walking its text.
-    fn parent_of(&self, dir: &Dir) -> Result<Rc<Dir>> {
+    fn parent_of(&mut self, dir: &Dir) -> Result<Rc<Dir>> {
         let mut at = self.root.clone();
         let parent = split_parent(&dir.real_path).0;
         for name in parent.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
+            self.count_step()?;
             let handle = open_directory(at.as_fd(), name).map_err(|errno| fail(errno, "open directory", parent))?;
             at = Rc::new(Dir { real_path: at.join(name), handle });
         }
@@ -192,7 +212,7 @@ impl Root {
 
     fn create(&mut self, at: &Dir, name: &[u8]) -> Result<Rc<Dir>> {
         let real_path = at.join(name);
-        match rustix::fs::mkdirat(at, name, Mode::RWXU) {
+        match make_directory(at.as_fd(), name) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(fail(errno, "create directory", &real_path)),
         }
@@ -219,8 +239,14 @@ impl Root {
     }
 }
 
+/// Makes a directory that we can enter whatever the umask says.
+pub(super) fn make_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
+    rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())
+}
+
 /// Opens one component that is a real directory.
-pub(super) fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
+fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
 }
@@ -256,7 +282,7 @@ mod tests {
         std::fs::create_dir_all(&inside).unwrap();
         std::fs::create_dir(dir.path().join("outside")).unwrap();
         prepare(&inside);
-        let mut root = Root::new(std::fs::File::open(&inside).unwrap().into());
+        let mut root = Root::new(std::fs::File::open(&inside).unwrap().into(), Interrupt::default());
         check(&mut root, &inside);
         assert_eq!(std::fs::read_dir(dir.path().join("outside")).unwrap().count(), 0);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);

@@ -7,7 +7,7 @@
 //! (family 13).
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -15,10 +15,11 @@ use rustix::io::Errno;
 
 use super::metadata::{DirectoryMetadata, Privilege};
 use super::record::RecordWriter;
-use super::root::{Dir, Missing, Root, fail};
+use super::root::{Dir, Missing, Root, fail, make_directory};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Device, Entry, Kind, Reader, split_parent};
+use crate::limits;
 use crate::store::is_directory;
 
 /// A tree in the making.
@@ -32,6 +33,9 @@ pub(super) struct TreeWriter<'a> {
     directories: BTreeMap<Vec<u8>, DirectoryMetadata>,
     /// Hard links whose target has not come yet: real path of the link to the target as named.
     pending_links: BTreeMap<Vec<u8>, Vec<u8>>,
+    entries: u64,
+    /// Bytes that went into the two maps.
+    kept: u64,
     anomalies: Anomalies,
 }
 
@@ -44,13 +48,15 @@ impl<'a> TreeWriter<'a> {
     ) -> TreeWriter<'a> {
         let directories = BTreeMap::from([(Vec::new(), DirectoryMetadata::implied())]);
         TreeWriter {
-            root: Root::new(root),
+            root: Root::new(root, interrupt.clone()),
             record,
             privilege: Privilege::current(),
             device_nodes,
             interrupt,
             directories,
             pending_links: BTreeMap::new(),
+            entries: 0,
+            kept: 0,
             anomalies: Anomalies::default(),
         }
     }
@@ -60,8 +66,9 @@ impl<'a> TreeWriter<'a> {
         let mut entry = Entry::default();
         while reader.next(&mut entry)? {
             self.interrupt.check()?;
+            self.entries += 1;
+            self.root.grant_steps();
             self.entry(&entry, reader)?;
-            self.record.entry(&entry)?;
         }
         Ok(())
     }
@@ -73,8 +80,9 @@ impl<'a> TreeWriter<'a> {
         // Reverse order of paths puts every directory after what is in it.
         for (path, metadata) in directories.iter().rev() {
             self.interrupt.check()?;
+            self.root.grant_steps();
             if let Some(dir) = self.root.dir(path, Missing::Leave)? {
-                let dir = std::os::fd::AsFd::as_fd(&*dir);
+                let dir = dir.as_fd();
                 self.privilege.apply_to_directory(dir, metadata, path, &mut self.anomalies)?;
             }
         }
@@ -83,19 +91,23 @@ impl<'a> TreeWriter<'a> {
 
     fn entry(&mut self, entry: &Entry, reader: &mut Reader) -> Result<()> {
         if entry.path.is_empty() {
-            self.directories.insert(Vec::new(), DirectoryMetadata::of(entry));
-            return Ok(());
+            self.keep_directory(Vec::new(), DirectoryMetadata::of(entry))?;
+            return self.record.entry(b"", entry);
         }
         let (parent, name) = split_parent(&entry.path);
         let parent = self.parent(parent)?;
         let real_path = parent.join(name);
+        if entry.kind == Kind::Hardlink {
+            return self.hardlink(&parent, name, &entry.link, real_path);
+        }
         self.pending_links.remove(&real_path);
+        self.record.entry(&real_path, entry)?;
         match entry.kind {
             Kind::File => self.file(&parent, name, entry, reader),
-            Kind::Whiteout | Kind::Opaque => self.empty_file(&parent, name, entry),
+            // Hard links were dealt with above.
+            Kind::Whiteout | Kind::Opaque | Kind::Hardlink => self.empty_file(&parent, name, entry),
             Kind::Directory => self.directory(&parent, name, entry, real_path),
             Kind::Symlink => self.make(&parent, name, entry, |dir| rustix::fs::symlinkat(&entry.link[..], dir, name)),
-            Kind::Hardlink => self.hardlink(&parent, name, &entry.link, real_path),
             Kind::Fifo => {
                 self.make(&parent, name, entry, |dir| rustix::fs::mkfifoat(dir, name, Mode::RUSR | Mode::WUSR))
             }
@@ -112,7 +124,8 @@ impl<'a> TreeWriter<'a> {
         self.drop_replaced();
         for path in std::mem::take(&mut self.root.created) {
             self.record.implied_directory(&path)?;
-            self.directories.insert(path, DirectoryMetadata::implied());
+            self.pending_links.remove(&path);
+            self.keep_directory(path, DirectoryMetadata::implied())?;
         }
         dir.ok_or_else(|| Error::new(Status::Internal, format!("directory {} not made", quoted(path))))
     }
@@ -133,13 +146,13 @@ impl<'a> TreeWriter<'a> {
             }
             self.interrupt.check()?;
         }
-        let file = std::os::fd::AsFd::as_fd(&file);
+        let file = file.as_fd();
         self.privilege.apply_to_file(file, entry, &mut self.anomalies)
     }
 
     fn empty_file(&mut self, parent: &Dir, name: &[u8], entry: &Entry) -> Result<()> {
         let file = self.create_file(parent, name, entry)?;
-        self.privilege.apply_to_file(std::os::fd::AsFd::as_fd(&file), entry, &mut self.anomalies)
+        self.privilege.apply_to_file(file.as_fd(), entry, &mut self.anomalies)
     }
 
     fn create_file(&mut self, parent: &Dir, name: &[u8], entry: &Entry) -> Result<OwnedFd> {
@@ -150,20 +163,19 @@ impl<'a> TreeWriter<'a> {
     }
 
     fn directory(&mut self, parent: &Dir, name: &[u8], entry: &Entry, real_path: Vec<u8>) -> Result<()> {
-        match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+        match make_directory(parent.as_fd(), name) {
             Err(Errno::EXIST) => {
                 let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
                     .map_err(|errno| fail(errno, "look at", &entry.path))?;
                 if !is_directory(&stat) {
                     self.replacing(parent, name, "create directory", &entry.path, |dir| {
-                        rustix::fs::mkdirat(dir, name, Mode::RWXU)
+                        make_directory(dir.as_fd(), name)
                     })?;
                 }
             }
             other => other.map_err(|errno| fail(errno, "create directory", &entry.path))?,
         }
-        self.directories.insert(real_path, DirectoryMetadata::of(entry));
-        Ok(())
+        self.keep_directory(real_path, DirectoryMetadata::of(entry))
     }
 
     /// Symlinks, fifos and devices: made by name, never opened.
@@ -198,60 +210,102 @@ impl<'a> TreeWriter<'a> {
 
     /// Metadata in a hard link's own header is not the inode's business (family 43), and its data was drained (D3).
     fn hardlink(&mut self, parent: &Dir, name: &[u8], target: &[u8], real_path: Vec<u8>) -> Result<()> {
-        if !self.try_link(parent, name, target, &real_path)? {
-            self.pending_links.insert(real_path, target.to_vec());
+        match self.try_link(parent, name, target, &real_path)? {
+            Linked::Made => {
+                self.pending_links.remove(&real_path);
+            }
+            // A link to itself changes nothing, if there is anything to change (family 40).
+            Linked::ToItself if self.pending_links.contains_key(&real_path) || exists(parent, name)? => {
+                self.anomalies.insert(Anomalies::SELF_LINK);
+            }
+            Linked::ToItself => return Err(missing_target(&real_path, target)),
+            Linked::NotYet => {
+                // What has the name is replaced now, as by any other entry.
+                if exists(parent, name)? {
+                    self.root.remove(parent, name)?;
+                    self.drop_replaced();
+                }
+                self.keep((real_path.len() + target.len()) as u64)?;
+                self.pending_links.insert(real_path, target.to_vec());
+            }
         }
         Ok(())
     }
 
-    /// False where the target is not there (yet).
-    fn try_link(&mut self, parent: &Dir, name: &[u8], target: &[u8], real_path: &[u8]) -> Result<bool> {
+    fn try_link(&mut self, parent: &Dir, name: &[u8], target: &[u8], real_path: &[u8]) -> Result<Linked> {
         let (target_parent, target_name) = split_parent(target);
-        let Some(target_parent) = self.root.dir(target_parent, Missing::Leave)? else { return Ok(false) };
+        let Some(target_parent) = self.root.dir(target_parent, Missing::Leave)? else { return Ok(Linked::NotYet) };
         let real_target = target_parent.join(target_name);
         if real_target == real_path {
-            self.anomalies.insert(Anomalies::SELF_LINK);
-            return Ok(true);
+            return Ok(Linked::ToItself);
         }
+        let refuse = |why: &str| {
+            let (link, target) = (quoted(real_path), quoted(target));
+            Err(Error::new(Status::Malformed, format!("hard link {link} to {target}: {why}")))
+        };
         match rustix::fs::statat(&*target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(false),
+            Err(Errno::NOENT) => return Ok(Linked::NotYet),
             Err(errno) => return Err(fail(errno, "look at", &real_target)),
-            Ok(stat) if is_directory(&stat) => {
-                let link = quoted(real_path);
-                let why = format!("hard link {link} to {}, which is a directory", quoted(target));
-                return Err(Error::new(Status::Malformed, why));
+            Ok(stat) if is_directory(&stat) => return refuse("a directory cannot have two names"),
+            Ok(_) if real_target.starts_with(&[real_path, b"/"].concat()) => {
+                return refuse("the link would replace the directory that its target is in");
             }
             Ok(_) => {}
         }
         self.replacing(parent, name, "link", real_path, |dir| {
             rustix::fs::linkat(&*target_parent, target_name, dir, name, AtFlags::empty())
         })?;
-        Ok(true)
+        self.record.hardlink(real_path, &real_target)?;
+        Ok(Linked::Made)
     }
 
-    /// Links whose target came later in the archive; links to links are resolved as their targets appear (family 38).
+    /// Links whose target came later in the archive (family 38). A link that is made is at once tried as the target of
+    /// others; only chains through symlinks need another round.
     fn link_pending(&mut self) -> Result<()> {
+        const ROUNDS: usize = 8;
         let mut pending = std::mem::take(&mut self.pending_links);
-        loop {
+        let mut waiting: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+        for (link, target) in &pending {
+            waiting.entry(target.clone()).or_default().push(link.clone());
+        }
+        for _ in 0..ROUNDS {
             let before = pending.len();
-            let mut left = BTreeMap::new();
-            for (real_path, target) in pending {
-                let (parent, name) = split_parent(&real_path);
+            let mut queue: Vec<Vec<u8>> = pending.keys().cloned().collect();
+            while let Some(link) = queue.pop() {
+                self.interrupt.check()?;
+                let Some(target) = pending.get(&link) else { continue };
+                let (parent, name) = split_parent(&link);
                 let parent = self.parent(parent)?;
-                if !self.try_link(&parent, name, &target, &real_path)? {
-                    left.insert(real_path, target);
+                if self.try_link(&parent, name, target, &link)? == Linked::Made {
+                    pending.remove(&link);
+                    queue.extend(waiting.remove(&link).unwrap_or_default());
                 }
             }
-            match left.first_key_value() {
-                None => return Ok(()),
-                Some((link, target)) if left.len() == before => {
-                    let why =
-                        format!("hard link {} to {}, which the layer does not have", quoted(link), quoted(target));
-                    return Err(Error::new(Status::Malformed, why));
-                }
-                Some(_) => pending = left,
+            if pending.len() == before {
+                break;
             }
         }
+        match pending.first_key_value() {
+            None => Ok(()),
+            Some((link, target)) => Err(missing_target(link, target)),
+        }
+    }
+
+    fn keep_directory(&mut self, real_path: Vec<u8>, metadata: DirectoryMetadata) -> Result<()> {
+        let xattrs: usize = metadata.xattrs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        self.keep((real_path.len() + xattrs) as u64)?;
+        self.directories.insert(real_path, metadata);
+        Ok(())
+    }
+
+    /// Memory is bounded by the number of entries, not by what they are called.
+    fn keep(&mut self, bytes: u64) -> Result<()> {
+        self.kept += bytes;
+        let limit = limits::KEPT_METADATA;
+        if self.kept > limit.default + 128 * self.entries {
+            return Err(Error::limit(limit.name, limit.default, self.kept, "layer"));
+        }
+        Ok(())
     }
 
     /// Creates a name, after removing whatever has it.
@@ -279,6 +333,28 @@ impl<'a> TreeWriter<'a> {
             remove_below(&mut self.directories, &gone);
             remove_below(&mut self.pending_links, &gone);
         }
+    }
+}
+
+/// What came of a hard link.
+#[derive(PartialEq, Eq)]
+enum Linked {
+    Made,
+    ToItself,
+    /// The target is not there.
+    NotYet,
+}
+
+fn missing_target(link: &[u8], target: &[u8]) -> Error {
+    let why = format!("hard link {} to {}, which the layer does not have", quoted(link), quoted(target));
+    Error::new(Status::Malformed, why)
+}
+
+fn exists(parent: &Dir, name: &[u8]) -> Result<bool> {
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(fail(errno, "look at", &parent.join(name))),
     }
 }
 

@@ -566,11 +566,18 @@ both! {
             .collect();
         assert!(pair.iter_mut().all(|staged| staged.commit().is_ok()));
         assert_eq!(names_in(&dir.path().join("layers")).len(), 1);
-        // A stored layer of another size is damaged, and the verified one takes its place.
+        // Whatever became of a stored layer, the verified one takes its place.
         let path = api.paths(Digest::of(b"same").as_str()).unwrap()[2].clone();
-        std::fs::write(&path, b"sam").unwrap();
+        for damaged in [&b"sam"[..], b"shame", b"samE"] {
+            std::fs::write(&path, damaged).unwrap();
+            store_layer(&api, b"same");
+            assert_eq!(std::fs::read(&path).unwrap(), b"same");
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir_all(path.join("in/the/way")).unwrap();
         store_layer(&api, b"same");
         assert_eq!(std::fs::read(&path).unwrap(), b"same");
+        assert_eq!(leftovers(dir.path()), [""; 0]);
     }
 
     fn a_staged_download_outlives_its_storage<A>() {

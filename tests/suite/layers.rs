@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use boxlite_images::{Anomalies, Cancel, Digest, Error, ExtractOptions, Extraction, Interrupt, Status, Storage};
 
 use super::archive::{Archive, Header, gzip, pax_record, zstd};
-use super::support::{as_each_user, is_root, leftovers, names_in, put_layer, quick_store};
+use super::support::{as_each_user, in_own_process, is_root, leftovers, names_in, put_layer, quick_store};
 use super::tree::{Canary, snapshot};
 
 /// A store inside a canary, and one layer extracted in it.
@@ -251,6 +251,27 @@ fn families_32_to_44_hard_links() {
                 a().hardlink(b"l", b"f").file(b"l", b"2").file(b"f", b"1").finish(),
                 Tree(&["f=1", "l=2"]),
             ),
+            (
+                "38 forward, in the way of a directory",
+                a().hardlink(b"x", b"y").file(b"x/z", b"1").file(b"y", b"2").finish(),
+                Tree(&["x/", "x/z=1", "y=2"]),
+            ),
+            (
+                "38 forward, over something",
+                a().file(b"l", b"old").hardlink(b"l", b"f").hardlink(b"m", b"l").file(b"f", b"new").finish(),
+                Tree(&["f=new", "l=new", "m=new"]),
+            ),
+            (
+                "38 forward, then to itself",
+                a().hardlink(b"l", b"f").hardlink(b"l", b"l").file(b"f", b"1").finish(),
+                Tree(&["f=1", "l=1"]),
+            ),
+            ("40 to itself, of nothing", a().hardlink(b"f", b"f").finish(), Fails(Status::Malformed)),
+            (
+                "40 into what it replaces",
+                a().dir(b"d").file(b"d/f", b"1").hardlink(b"d", b"d/f").finish(),
+                Fails(Status::Malformed),
+            ),
             ("38 never", a().hardlink(b"l", b"none").finish(), Fails(Status::Malformed)),
             (
                 "39 target replaced later",
@@ -286,6 +307,21 @@ fn families_47_to_65_whiteouts_are_kept_as_markers() {
             ("48 of the directory", a().file(b"d/.wh..", b"").finish(), Fails(Status::Malformed)),
             ("48 of the parent", a().file(b"d/.wh...", b"").finish(), Fails(Status::Malformed)),
             ("49 as a directory", a().file(b".wh.x/file", b"").finish(), Fails(Status::Malformed)),
+            (
+                "48 through a symlink's target",
+                a().symlink(b"s", b".wh...").file(b"s/x", b"").finish(),
+                Fails(Status::Malformed),
+            ),
+            (
+                "49 through a symlink's target",
+                a().file(b".wh.etc", b"").symlink(b"s", b"a/../.wh.etc").file(b"s/x", b"").finish(),
+                Fails(Status::Malformed),
+            ),
+            (
+                "51 a device that does not exist",
+                a().entry(Header::new(b'3', b".wh.x").device(0o7777777, 0), b"").finish(),
+                Tree(&[".wh.x"]),
+            ),
             ("50 of a whiteout", a().file(b".wh..wh.foo", b"").finish(), Fails(Status::Malformed)),
             (
                 "50 AUFS",
@@ -618,6 +654,161 @@ fn strict_refuses_anomalies() {
     assert_eq!(error.status(), Status::Malformed);
     assert!(error.message().ends_with("strict: TRAILING_COMPRESSED"), "{error}");
     bench.extract(&gzip(&Archive::new().file(b"f", b"1").finish()), &options).0.unwrap();
+}
+
+#[test]
+fn strict_holds_for_a_cached_tree_too() {
+    let bench = Bench::new();
+    let odd = [&gzip(&Archive::new().file(b"f", b"1").finish())[..], b"garbage"].concat();
+    bench.extract(&odd, &ExtractOptions::default()).0.unwrap();
+    let mut options = ExtractOptions::default();
+    options.strict = true;
+    let strict = bench.storage.extract_layer(&Digest::of(&odd), &options);
+    assert_eq!(strict.unwrap_err().status(), Status::Malformed);
+    let cached = bench.storage.extract_layer(&Digest::of(&odd), &ExtractOptions::default()).unwrap();
+    assert!(cached.cached && cached.anomalies.contains(Anomalies::TRAILING_COMPRESSED));
+}
+
+/// Trees are not synced: what an earlier boot left may lack what was never written.
+#[test]
+fn a_tree_of_another_boot_is_made_again() {
+    let bench = Bench::new();
+    let layer = Archive::new().file(b"d/f", b"content").finish();
+    let (result, tree) = bench.extract(&layer, &ExtractOptions::default());
+    result.unwrap();
+    let record = tree.with_extension("mtree");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let boot = text.lines().find(|line| line.starts_with("# boot ")).expect("the record names the boot").to_owned();
+    std::fs::write(&record, text.replace(&boot, "# boot 00000000-0000-0000-0000-000000000000")).unwrap();
+    std::fs::write(tree.join("d/f"), "").unwrap();
+    let again = bench.storage.extract_layer(&Digest::of(&layer), &ExtractOptions::default()).unwrap();
+    assert!(!again.cached);
+    assert_eq!(std::fs::read(tree.join("d/f")).unwrap(), b"content");
+    assert!(std::fs::read_to_string(&record).unwrap().contains(&boot));
+    assert_eq!(leftovers(bench.storage.images_dir()), [""; 0]);
+}
+
+/// The record speaks of the paths that the tree has, whatever the archive called them.
+#[test]
+fn the_record_has_real_paths() {
+    let bench = Bench::new();
+    let layer = Archive::new()
+        .symlink(b"lib", b"usr/lib")
+        .file(b"lib/foo", b"1")
+        .hardlink(b"bar", b"lib/foo")
+        .hardlink(b"bar", b"bar")
+        .hardlink(b"early", b"late")
+        .file(b"late", b"2")
+        .finish();
+    let (result, tree) = bench.extract(&layer, &ExtractOptions::default());
+    assert!(result.unwrap().anomalies.contains(Anomalies::SELF_LINK));
+    let record = std::fs::read_to_string(tree.with_extension("mtree")).unwrap();
+    let paths: Vec<&str> = record.lines().filter_map(|line| line.strip_prefix("./")?.split(' ').next()).collect();
+    assert_eq!(paths, ["lib", "usr", "usr/lib", "usr/lib/foo", "bar", "late", "early"]);
+    assert!(record.contains("\n./bar type=file hardlink=./usr/lib/foo\n"), "{record}");
+    assert!(record.contains("\n./early type=file hardlink=./late\n"), "{record}");
+}
+
+#[test]
+fn memory_is_bounded_by_entries_and_not_by_names() {
+    let long = [b'n'; 250];
+    let path = std::iter::repeat_n(&long[..], 250).collect::<Vec<_>>().join(&b'/');
+    let too_long = std::iter::repeat_n(&long[..], 300).collect::<Vec<_>>().join(&b'/');
+    let mut many = Archive::new();
+    for i in 0..12 {
+        many = many.pax(&[("path", &[format!("{i}/").as_bytes(), &path].concat())]).file(b"x", b"");
+    }
+    check(vec![
+        (
+            "22 a very long path",
+            Archive::new().pax(&[("path", &too_long)]).file(b"x", b"").finish(),
+            Fails(Status::Limit),
+        ),
+        ("22 many long paths", many.finish(), Fails(Status::Limit)),
+    ]);
+}
+
+/// A few symlinks whose targets go up and down a deep tree.
+#[test]
+fn family_132_walks_are_counted_and_can_be_ended() {
+    let deep = b"a/".repeat(3900);
+    let mut bomb = Archive::new().pax(&[("path", &deep)]).dir(b"x");
+    for i in 0..40 {
+        let name = [&deep[..], format!("s{i}").as_bytes()].concat();
+        let target = ["b/../".repeat(700).as_bytes(), format!("s{}", i + 1).as_bytes()].concat();
+        bomb = bomb.pax(&[("path", &[&deep[..], b"b"].concat())]).dir(b"x");
+        bomb = bomb.pax(&[("path", &name), ("linkpath", &target)]).symlink(b"x", b"x");
+    }
+    let bomb = bomb.pax(&[("path", &[&deep[..], b"s0/f"].concat())]).file(b"x", b"").finish();
+    let bench = Bench::new();
+    let digest = put_layer(&bench.storage, &bomb);
+    let mut options = ExtractOptions::default();
+    options.interrupt = Interrupt::new(None, Some(Duration::from_secs(1)));
+    let started = Instant::now();
+    let error = bench.storage.extract_layer(&digest, &options).unwrap_err();
+    assert!(matches!(error.status(), Status::Limit | Status::Timeout), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+}
+
+#[test]
+fn family_79_attributes_are_bounded() {
+    let value = vec![0; 60_000];
+    let many = (0..2000).map(|i| (format!("SCHILY.xattr.user.{i}"), &b""[..])).collect::<Vec<_>>();
+    let many: Vec<(&str, &[u8])> = many.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+    let mut kept = Archive::new();
+    for i in 0..100 {
+        let keys: Vec<String> = (0..15).map(|k| format!("SCHILY.xattr.trusted.{k}")).collect();
+        let records: Vec<(&str, &[u8])> = keys.iter().map(|key| (key.as_str(), &value[..])).collect();
+        kept = kept.pax(&records).dir(format!("d{i}").as_bytes());
+    }
+    check(vec![
+        ("79 many", Archive::new().pax(&many).file(b"f", b"").finish(), Fails(Status::Limit)),
+        ("79 kept for directories", kept.finish(), Fails(Status::Limit)),
+    ]);
+}
+
+/// What the folder or the process would hand down has no say (families 73 and 74).
+#[test]
+fn family_73_umask_and_inherited_groups_do_not_matter() {
+    as_each_user("layers::family_73_umask_and_inherited_groups_do_not_matter", || {
+        in_own_process("layers::family_73_umask_and_inherited_groups_do_not_matter", || {
+            let bench = Bench::new();
+            let extracted = bench.storage.images_dir().join("extracted");
+            if is_root() {
+                std::os::unix::fs::chown(&extracted, None, Some(1000)).unwrap();
+                std::fs::set_permissions(&extracted, std::os::unix::fs::PermissionsExt::from_mode(0o2755)).unwrap();
+            }
+            // SAFETY: the child runs one test.
+            unsafe { libc::umask(0o177) };
+            let layer =
+                Archive::new().dir(b"d").dir(b"d/e").entry(Header::new(b'0', b"d/e/f").mode(0o666), b"1").finish();
+            let fresh = quick_store(&bench.canary.target().join("other"));
+            let digest = put_layer(&fresh, &layer);
+            fresh.extract_layer(&digest, &ExtractOptions::default()).unwrap();
+            let (result, tree) = bench.extract(&layer, &ExtractOptions::default());
+            result.unwrap();
+            let nodes = snapshot(&tree);
+            assert_eq!((nodes["./d"].mode, nodes["./d/e/f"].mode), (0o755, 0o666));
+            if is_root() {
+                assert_eq!((nodes["./d"].gid, nodes["./d/e/f"].gid), (0, 0));
+            }
+        });
+    });
+}
+
+/// Each link waits for the one after it; the last one for a file at the end.
+#[test]
+fn family_132_a_chain_of_forward_links_is_no_square() {
+    let count = 5000;
+    let mut chain = Archive::new();
+    for i in 0..count {
+        chain = chain.hardlink(format!("l{i:05}").as_bytes(), format!("l{:05}", i + 1).as_bytes());
+    }
+    let bench = Bench::new();
+    let (result, tree) =
+        bench.extract(&chain.file(format!("l{count:05}").as_bytes(), b"1").finish(), &ExtractOptions::default());
+    result.unwrap();
+    assert_eq!(std::fs::metadata(tree.join("l00000")).unwrap().nlink(), count + 1);
 }
 
 #[test]

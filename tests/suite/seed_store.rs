@@ -6,7 +6,7 @@ use std::process::Command;
 use boxlite_images::{Digest, ExtractOptions, Status};
 
 use super::archive::{Archive, gzip};
-use super::support::{names_in, put_layer, quick_store, temp_dir};
+use super::support::{as_each_user, names_in, put_layer, quick_store, temp_dir};
 
 /// Its blobs are served, its pretty-printed manifests are absent, its trees are used as they are.
 #[test]
@@ -53,6 +53,7 @@ fn leftovers_of_the_dead_go_and_everything_else_stays() {
         format!("manifests/{stem}.{random}.downloading"),
         format!("extracted/{stem}.mtree.{random}.extracting"),
         format!("format-version.{random}.downloading"),
+        format!("locks/extract-{stem}"),
     ];
     for name in &dead {
         std::fs::write(at(name), "x").unwrap();
@@ -84,6 +85,21 @@ fn leftovers_of_the_dead_go_and_everything_else_stays() {
         assert!(at(name).exists(), "{name} was removed");
     }
     assert!(at(&link).is_symlink() && outside.path().join("keep").exists());
+}
+
+/// A tree whose root had its final mode when its owner died: its own user cannot open it.
+#[test]
+fn a_locked_leftover_goes_too() {
+    as_each_user("seed_store::a_locked_leftover_goes_too", || {
+        let dir = temp_dir();
+        drop(quick_store(dir.path()));
+        let name = format!("sha256-{}.{}.extracting", "d".repeat(64), "0".repeat(32));
+        let tree = dir.path().join("extracted").join(name);
+        std::fs::create_dir_all(tree.join("a")).unwrap();
+        std::fs::set_permissions(&tree, std::os::unix::fs::PermissionsExt::from_mode(0o0)).unwrap();
+        drop(quick_store(dir.path()));
+        assert!(!tree.exists());
+    });
 }
 
 #[test]
