@@ -4,7 +4,7 @@
  *   write store DIR MIB     bl_write() and bl_commit() in pieces of 64 KiB, without syncs
  *   write plain DIR MIB     OpenSSL's SHA-256 and write(2) in the same pieces
  *
- * Prints the seconds that it took. benches/write.py runs both in turn.
+ * Prints the seconds that it took. benches/measure.py runs both in turn.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /*
- * The main job in sixty lines: put an image's layers into a store and extract them.
+ * The main job: put an image's layers into a store and extract them.
  *
  *   quickstart STORE LAYOUT     (LAYOUT is an OCI image layout folder)
  */
@@ -25,6 +25,7 @@ static int copy(bl_staged *staged, const char *path, bl_error **err)
   if (!f) return perror(path), BL_E_IO;
   while (status == BL_OK && (n = fread(buffer, 1, sizeof(buffer), f)) > 0)
     status = bl_write(staged, buffer, n, err);
+  if (status == BL_OK && ferror(f)) perror(path), status = BL_E_IO;
   fclose(f);
   return status;
 }
@@ -49,7 +50,10 @@ static int store_and_extract(bl_storage *storage, const layout *image, const lay
   options.diff_id = layer->diff_id;
   if (bl_extract_layer(storage, layer->digest, &options, &result, &err)) return failed("extract", err);
   if (bl_layer_extracted_path(storage, layer->digest, &where, &err)) return failed("path", err);
-  printf("%s: %llu entries\n", bl_bytes_str(where), (unsigned long long)result.entries);
+  if (result.cached)
+    printf("%s: extracted before\n", bl_bytes_str(where));
+  else
+    printf("%s: %llu entries\n", bl_bytes_str(where), (unsigned long long)result.entries);
   bl_bytes_free(where);
   return 0;
 }

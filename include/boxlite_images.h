@@ -11,7 +11,9 @@
  *     a reboot they count as absent, and are made again from their layer.
  *  2. A failing call changes nothing, leaves nothing behind, and sets its outputs to NULL, false or zero.
  *  3. A fallible function returns a bl_status: BL_OK (0), or a negative BL_E_* whose number never changes meaning. It
- *     stores a bl_error in *err where err is not NULL, and NULL there on success. There is no "last error".
+ *     stores a bl_error in *err where err is not NULL, and NULL there on success. There is no "last error". Besides
+ *     the statuses that its comment names, any function may return BL_E_INVALID_ARGUMENT, naming the argument,
+ *     BL_E_FORKED and BL_E_INTERNAL.
  *  4. Any function may be called from any thread. One bl_staged used by two threads at a time gives BL_E_BUSY.
  *  5. Freeing NULL is a no-op. No call consumes a handle: you free what you were given, once, in any order; what
  *     depends on a handle that you free keeps what it needs.
@@ -28,9 +30,10 @@
  *  1. Pass a pointer that is neither NULL nor valid for the call; use a handle after freeing it, or free it while
  *     another thread is in a call with it.
  *  2. Leave struct_size unset. Initialise option and result structs with their BL_*_INIT macro (or *_init() function):
- *     then fields that a later version adds are zero, which means their default. A non-zero field or flag that the
- *     loaded library does not know gives BL_E_UNSUPPORTED; it is never ignored.
- *  3. Pass an err that points at an error still to be freed: it is overwritten, not freed.
+ *     then fields that a later version adds are zero, which means their default. A size that cannot be gives
+ *     BL_E_INVALID_ARGUMENT; a value or flag that the loaded library does not know gives BL_E_UNSUPPORTED, and is never
+ *     ignored.
+ *  3. Pass an err or out that points at something still to be freed: it is overwritten, not freed.
  *  4. Change anything in the store's directory except through this library.
  *
  * This file is generated. Copyright the boxlite-images authors; licensed under Apache-2.0.
@@ -134,7 +137,7 @@ typedef int32_t bl_status;
 #define BL_LOG_WARN 2
 
 /**
- * What happened, one line an operation.
+ * A blob was committed, or a layer extracted.
  */
 #define BL_LOG_INFO 3
 
@@ -655,7 +658,7 @@ bl_status bl_extract_layer(bl_storage *storage,
 /**
  * Appends bytes. They are hashed and written before this returns and are not kept.
  *
- * data, len: the bytes; NULL is allowed for none.
+ * data, len: the bytes; NULL is allowed for none. To stop early, call bl_abort() or bl_staged_free().
  *
  * Returns: BL_OK; BL_E_SIZE_MISMATCH at the first byte over the declared size; BL_E_LIMIT over the store's limit where
  * no size was declared, or over RLIMIT_FSIZE; BL_E_NO_SPACE, BL_E_IO: each of these ends the download and frees its

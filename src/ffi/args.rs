@@ -73,7 +73,7 @@ impl<'a> Call<'a> {
 
     /// A digest in text form.
     pub(super) fn digest(&self, text: *const c_char, name: &str) -> Result<Digest> {
-        Digest::parse(self.text(text, name)?)
+        Digest::parse(self.text(text, name)?).map_err(|error| error.context(name))
     }
 
     /// A path: any bytes but none.
@@ -129,7 +129,7 @@ impl<'a> Call<'a> {
         if options.is_null() {
             return Ok(known);
         }
-        let size = self.struct_size(options.cast(), name)?;
+        let size = self.struct_size::<T>(options.cast(), name)?;
         let shared = size.min(size_of::<T>());
         // SAFETY: the caller's struct has `size` bytes, ours has `size_of::<T>()`, and any bytes make a valid `T`.
         unsafe { std::ptr::copy_nonoverlapping(options.cast::<u8>(), (&raw mut known).cast::<u8>(), shared) };
@@ -147,7 +147,7 @@ impl<'a> Call<'a> {
         if result.is_null() {
             return Ok(None);
         }
-        let size = self.struct_size(result.cast(), name)?;
+        let size = self.struct_size::<T>(result.cast(), name)?;
         let head = size_of::<usize>();
         // SAFETY: the caller's struct has `size` bytes, at least those of its first field.
         unsafe { std::ptr::write_bytes(result.cast::<u8>().wrapping_add(head), 0, size - head) };
@@ -169,13 +169,14 @@ impl<'a> Call<'a> {
         Ok(unsafe { CStr::from_ptr(text) })
     }
 
-    /// The first field of every option and result struct.
-    fn struct_size(&self, of: *const usize, name: &str) -> Result<usize> {
+    /// The first field of every option and result struct. No compiler gives a struct a size that is no multiple of its
+    /// alignment; one that is could end in the middle of a pointer.
+    fn struct_size<T>(&self, of: *const usize, name: &str) -> Result<usize> {
         // As the kernel does it: more than a page is garbage and not a struct of the future.
         const MOST: usize = 4096;
         // SAFETY: whoever made this `Call` vouches for its pointers; the field is there by the struct's definition.
         let size = unsafe { of.read() };
-        if size < size_of::<usize>() || size > MOST {
+        if size < size_of::<usize>() || size > MOST || !size.is_multiple_of(align_of::<T>()) {
             return Err(invalid(name, &format!("has struct_size {size}; initialise it with its _INIT macro")));
         }
         Ok(size)
@@ -205,6 +206,7 @@ pub(super) struct ResultOut<'a, T> {
 impl<T: SizedStruct> ResultOut<'_, T> {
     /// Writes the fields that the caller's struct has, but for its size, which is the caller's.
     pub(super) fn set(self, value: &T) {
+        let value = &value.cut_to(self.size);
         let head = size_of::<usize>();
         let len = self.size.min(size_of::<T>()) - head;
         let from = std::ptr::from_ref(value).cast::<u8>().wrapping_add(head);
@@ -233,6 +235,11 @@ impl Reset for bool {
 /// Every pattern of bytes is a valid value: integers, arrays of them and raw pointers only.
 pub(super) unsafe trait SizedStruct: Copy {
     const ZERO: Self;
+
+    /// The value as a caller whose struct has only `size` bytes is to see it.
+    fn cut_to(self, _size: usize) -> Self {
+        self
+    }
 }
 
 pub(super) fn invalid(name: &str, why: &str) -> Error {

@@ -100,6 +100,14 @@ unsafe impl SizedStruct for bl_extract_result {
         reserved: 0,
         diff_id: [0; 136],
     };
+
+    /// A digest is there as a whole or not at all.
+    fn cut_to(mut self, size: usize) -> Self {
+        if size < size_of::<Self>() {
+            self.diff_id = [0; 136];
+        }
+        self
+    }
 }
 
 impl bl_extract_result {

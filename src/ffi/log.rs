@@ -21,7 +21,7 @@ pub const BL_LOG_OFF: i32 = 0;
 pub const BL_LOG_ERROR: i32 = 1;
 /// Something is odd, and the library went on.
 pub const BL_LOG_WARN: i32 = 2;
-/// What happened, one line an operation.
+/// A blob was committed, or a layer extracted.
 pub const BL_LOG_INFO: i32 = 3;
 /// Details for those who look for a mistake.
 pub const BL_LOG_DEBUG: i32 = 4;

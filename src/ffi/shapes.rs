@@ -1,9 +1,9 @@
-//! The shapes that most functions have: one store, one digest, one answer.
+//! The shapes that most functions have: one store, one digest, one answer; or a path.
 
 use std::ffi::c_char;
 use std::path::PathBuf;
 
-use super::args::{call, into_handle};
+use super::args::{Call, call, into_handle};
 use super::bytes::bl_bytes;
 use super::error::{bl_error, bl_status};
 use super::storage::bl_storage;
@@ -67,8 +67,29 @@ pub(super) unsafe fn give_path(
     err: *mut *mut bl_error,
     path: impl FnOnce(&Storage, &Digest) -> PathBuf,
 ) -> bl_status {
-    use std::os::unix::ffi::OsStringExt as _;
-    let load = |storage: &Storage, digest: &Digest| Ok(path(storage, digest).into_os_string().into_vec());
+    let path = |c: &Call<'_>| {
+        let storage = c.handle(storage, "storage")?;
+        Ok(path(&storage.0, &c.digest(digest, "digest")?))
+    };
     // SAFETY: by this function's own contract.
-    unsafe { give_bytes(storage, digest, out, err, load) }
+    unsafe { give_path_of(out, err, path) }
+}
+
+/// A path of anything else.
+///
+/// # Safety
+/// As for [`call`].
+pub(super) unsafe fn give_path_of<'a>(
+    out: *mut *mut bl_bytes,
+    err: *mut *mut bl_error,
+    path: impl FnOnce(&Call<'a>) -> Result<PathBuf>,
+) -> bl_status {
+    // SAFETY: by this function's own contract.
+    unsafe {
+        call(err, |c| {
+            let out = c.out(out, "out")?;
+            out.set(into_handle(bl_bytes::of_path(path(c)?)));
+            Ok(())
+        })
+    }
 }

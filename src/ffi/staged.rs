@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
-use super::args::{call, free, into_handle, peek};
+use super::args::{call, free, peek};
 use super::bytes::bl_bytes;
 use super::error::{bl_error, bl_status};
+use super::shapes::give_path_of;
 use crate::error::{Error, Result, Status};
 use crate::store::{Directory, Staged};
 
@@ -51,7 +52,7 @@ impl bl_staged {
 
 /// Appends bytes. They are hashed and written before this returns and are not kept.
 ///
-/// data, len: the bytes; NULL is allowed for none.
+/// data, len: the bytes; NULL is allowed for none. To stop early, call bl_abort() or bl_staged_free().
 ///
 /// Returns: BL_OK; BL_E_SIZE_MISMATCH at the first byte over the declared size; BL_E_LIMIT over the store's limit where
 /// no size was declared, or over RLIMIT_FSIZE; BL_E_NO_SPACE, BL_E_IO: each of these ends the download and frees its
@@ -115,14 +116,7 @@ pub unsafe extern "C" fn bl_staged_path(
     err: *mut *mut bl_error,
 ) -> bl_status {
     // SAFETY: the caller keeps the header's contract on pointers.
-    unsafe {
-        call(err, |c| {
-            let out = c.out(out, "out")?;
-            let path = c.handle(staged, "staged")?.staged_path.clone();
-            out.set(into_handle(bl_bytes::of_path(path)));
-            Ok(())
-        })
-    }
+    unsafe { give_path_of(out, err, |c| Ok(c.handle(staged, "staged")?.staged_path.clone())) }
 }
 
 /// Where the blob is after the commit.
@@ -135,14 +129,7 @@ pub unsafe extern "C" fn bl_final_path(
     err: *mut *mut bl_error,
 ) -> bl_status {
     // SAFETY: the caller keeps the header's contract on pointers.
-    unsafe {
-        call(err, |c| {
-            let out = c.out(out, "out")?;
-            let path = c.handle(staged, "staged")?.final_path.clone();
-            out.set(into_handle(bl_bytes::of_path(path)));
-            Ok(())
-        })
-    }
+    unsafe { give_path_of(out, err, |c| Ok(c.handle(staged, "staged")?.final_path.clone())) }
 }
 
 /// Frees the handle, and aborts a download that was not committed. NULL is a no-op.

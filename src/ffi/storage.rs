@@ -2,9 +2,11 @@
 
 use std::ffi::c_char;
 
-use super::args::{Call, SizedStruct, call, check_flags, free, into_handle, invalid};
+use super::args::{Call, SizedStruct, call, check_flags, free, into_handle};
 use super::bytes::bl_bytes;
 use super::error::{bl_error, bl_status};
+use super::shapes::give_path_of;
+use crate::error::{Error, Status};
 use crate::store::{Durability, Storage, StorageOptions};
 
 /// An open image store. Any number of threads may use one at a time, and any number of processes the same directory.
@@ -65,7 +67,10 @@ pub unsafe extern "C" fn bl_storage_open(
         let durability = match options.durability {
             BL_DURABILITY_FULL => Durability::Full,
             BL_DURABILITY_NONE => Durability::None,
-            _ => return Err(invalid("options.durability", "is not one of BL_DURABILITY_*")),
+            other => {
+                let why = format!("options.durability is {other}, not one of BL_DURABILITY_*");
+                return Err(Error::new(Status::Unsupported, why));
+            }
         };
         let options = StorageOptions {
             durability,
@@ -97,14 +102,8 @@ pub unsafe extern "C" fn bl_images_dir(
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,
 ) -> bl_status {
-    let body = |c: &Call<'_>| {
-        let out = c.out(out, "out")?;
-        let path = c.handle(storage, "storage")?.0.images_dir().to_owned();
-        out.set(into_handle(bl_bytes::of_path(path)));
-        Ok(())
-    };
     // SAFETY: the caller keeps the header's contract on pointers.
-    unsafe { call(err, body) }
+    unsafe { give_path_of(out, err, |c| Ok(c.handle(storage, "storage")?.0.images_dir().to_owned())) }
 }
 
 /// The folder of the layers' blobs as an absolute path.
@@ -116,12 +115,6 @@ pub unsafe extern "C" fn bl_layers_dir(
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,
 ) -> bl_status {
-    let body = |c: &Call<'_>| {
-        let out = c.out(out, "out")?;
-        let path = c.handle(storage, "storage")?.0.layers_dir();
-        out.set(into_handle(bl_bytes::of_path(path)));
-        Ok(())
-    };
     // SAFETY: the caller keeps the header's contract on pointers.
-    unsafe { call(err, body) }
+    unsafe { give_path_of(out, err, |c| Ok(c.handle(storage, "storage")?.0.layers_dir())) }
 }

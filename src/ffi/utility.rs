@@ -2,9 +2,10 @@
 
 use std::ffi::c_char;
 
-use super::args::{call, into_handle};
+use super::args::call;
 use super::bytes::bl_bytes;
 use super::error::{bl_error, bl_status};
+use super::shapes::give_path_of;
 use super::storage::bl_storage;
 
 /// Whether the blobs of all of these layers are in the store; true for none.
@@ -48,13 +49,10 @@ pub unsafe extern "C" fn bl_local_bundle_cache_dir(
 ) -> bl_status {
     // SAFETY: the caller keeps the header's contract on pointers.
     unsafe {
-        call(err, |c| {
-            let out = c.out(out, "out")?;
+        give_path_of(out, err, |c| {
             let storage = c.handle(storage, "storage")?;
             let bundle_path = c.path(bundle_path, "bundle_path")?;
-            let path = storage.0.local_bundle_cache_dir(bundle_path, &c.digest(manifest_digest, "manifest_digest")?)?;
-            out.set(into_handle(bl_bytes::of_path(path)));
-            Ok(())
+            storage.0.local_bundle_cache_dir(bundle_path, &c.digest(manifest_digest, "manifest_digest")?)
         })
     }
 }

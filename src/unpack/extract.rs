@@ -59,6 +59,7 @@ impl Storage {
     /// `TIMEOUT` by `options.interrupt`; in all of these cases nothing is left behind.
     pub fn extract_layer(&self, digest: &Digest, options: &ExtractOptions) -> Result<Extraction> {
         self.directory.check_alive()?;
+        options.interrupt.check()?;
         if let Some(cached) = self.cached_tree(digest, options)? {
             return Ok(cached);
         }

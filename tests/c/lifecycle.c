@@ -88,12 +88,20 @@ int main(int argc, char **argv)
   CHECK_FAILS(err, BL_E_CANCELLED, bl_verify_layer(storage, ABC, &verify, &err));
   options.cancel = cancel;
   CHECK_FAILS(err, BL_E_CANCELLED, bl_extract_layer(storage, EMPTY_LAYER, &options, &result, &err));
-  bl_cancel_free(cancel);
   options.cancel = NULL;
   options.diff_id = EMPTY_LAYER;
   CHECK_OK(err, bl_extract_layer(storage, EMPTY_LAYER, &options, &result, &err));
+  options.cancel = cancel;
+  CHECK_FAILS(err, BL_E_CANCELLED, bl_extract_layer(storage, EMPTY_LAYER, &options, NULL, &err));
+  bl_cancel_free(cancel);
+  options.cancel = NULL;
   CHECK(result.cached == 0 && result.bytes_out == 1024 && !strcmp(result.diff_id, EMPTY_LAYER));
   CHECK_OK(err, bl_extract_layer(storage, EMPTY_LAYER, NULL, NULL, &err));
+  options.diff_id = "junk";
+  CHECK(bl_extract_layer(storage, EMPTY_LAYER, &options, NULL, &err) == BL_E_INVALID_ARGUMENT);
+  CHECK(!strncmp(bl_error_message(err), "options.diff_id: ", 17));
+  bl_error_free(err);
+  err = NULL;
   CHECK_FAILS(err, BL_E_MALFORMED, bl_extract_layer(storage, ABC, NULL, NULL, &err));
   errors(storage);
 

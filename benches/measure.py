@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""The benchmarks: what writing costs over a plain loop, and how much memory a large layer takes.
+
+usage: measure.py [-n ROUNDS] [--mib MIB] [--quick] [--record]
+
+Builds benches/write.c and benches/memory.c against the release library (cargo build --release first; needs OpenSSL's
+headers, and gzip and zstd for the layers). Writing: both forms in alternating order into fresh directories, the first
+round dropped, medians and their ratio. Memory: peak above the idle process, of a layer of random and repeated bytes.
+--quick leaves the memory out; --record puts the tables into benches/README.md.
+"""
+import argparse
+import hashlib
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import tarfile
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "target/release/libboxlite_images.so"
+README = ROOT / "benches/README.md"
+
+
+def build(name, to):
+    soname = to / "libboxlite_images.so.0"
+    shutil.copy(LIBRARY, soname)
+    program = to / name
+    subprocess.run(
+        ["cc", "-O2", "-std=gnu11", ROOT / f"benches/{name}.c", f"-I{ROOT / 'include'}", soname,
+         f"-Wl,-rpath,{to}", "-lcrypto", "-o", program], check=True)
+    return program
+
+
+def write_once(program, form, where, mib):
+    directory = tempfile.mkdtemp(dir=where)
+    try:
+        out = subprocess.run([program, form, directory, str(mib)], check=True, capture_output=True, text=True).stdout
+        return float(out)
+    finally:
+        shutil.rmtree(directory)
+
+
+def file_system(path):
+    return subprocess.run(["stat", "-f", "-c", "%T", path], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def writing(work, rounds, mib):
+    program = build("write", work)
+    rows = ["| into | plain loop | bl_write + bl_commit | ratio |", "|---|---|---|---|"]
+    for where in ("/dev/shm", tempfile.gettempdir()):
+        seconds = {"store": [], "plain": []}
+        for number in range(rounds + 1):
+            for form in ["store", "plain"][:: 1 if number % 2 else -1]:
+                taken = write_once(program, form, where, mib)
+                if number:
+                    seconds[form].append(taken)
+        store, plain = statistics.median(seconds["store"]), statistics.median(seconds["plain"])
+        rows.append(f"| {file_system(where)} | {plain:.3f} s | {store:.3f} s | {store / plain:.3f} |")
+    rows.append(f"\nMedians of {rounds} rounds of {mib} MiB.")
+    return "\n".join(rows)
+
+
+def make_layer(work):
+    """800 MB that compress to half."""
+    tree = work / "tree"
+    for i in range(4000):
+        directory = tree / f"d{i % 200}"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"f{i}").write_bytes(os.urandom(100_000) + b"x" * 100_000)
+    with tarfile.open(work / "layer.tar", "w") as archive:
+        archive.add(tree, ".")
+    shutil.rmtree(tree)
+
+
+def memory(work):
+    program = build("memory", work)
+    make_layer(work)
+    rows = ["| layer | peak |", "|---|---|"]
+    for name, command in (("gzip", ["gzip", "-1", "-k"]), ("zstd", ["zstd", "-q", "-3", "-k"]), ("plain tar", None)):
+        if command:
+            subprocess.run([*command, work / "layer.tar"], check=True)
+        blob = work / {"gzip": "layer.tar.gz", "zstd": "layer.tar.zst", "plain tar": "layer.tar"}[name]
+        with open(blob, "rb") as file:
+            digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        store = work / "store"
+        out = subprocess.run([program, store, digest, blob], check=True, capture_output=True, text=True).stdout
+        rows.append(f"| {name} | {out.strip()} |")
+        shutil.rmtree(store)
+    return "\n".join(rows)
+
+
+def record(name, table):
+    begin, end = f"<!-- {name} -->\n", "\n<!-- end -->"
+    text = README.read_text()
+    start = text.index(begin) + len(begin)
+    README.write_text(text[:start] + table + text[text.index(end, start):])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-n", type=int, default=7)
+    parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--record", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        work = pathlib.Path(work)
+        tables = {"writing": writing(work, args.n, args.mib)}
+        if not args.quick:
+            tables["memory"] = memory(work)
+    for name, table in tables.items():
+        print(table, end="\n\n")
+        if args.record:
+            record(name, table)
+
+
+main()
