@@ -33,7 +33,16 @@ def build(name, to):
     return program
 
 
+def touch_memory(mib):
+    """Memory that a virtual machine has not used lately may have to come back from its host first."""
+    with tempfile.TemporaryFile(dir="/dev/shm") as file:
+        for _ in range(mib + 64):
+            file.write(b"\1" * (1 << 20))
+
+
 def write_once(program, form, where, mib):
+    touch_memory(mib)
+    os.sync()
     directory = tempfile.mkdtemp(dir=where)
     try:
         out = subprocess.run([program, form, directory, str(mib)], check=True, capture_output=True, text=True).stdout
@@ -100,7 +109,7 @@ def record(name, table):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("-n", type=int, default=7)
+    parser.add_argument("-n", type=int, default=15)
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--record", action="store_true")
