@@ -855,6 +855,28 @@ fn cancel_and_deadline_end_an_extraction_and_leave_nothing() {
     assert_eq!(leftovers(bench.storage.images_dir()), [""; 0]);
 }
 
+/// What follows the archive, and data that nobody wants, is hashed for as long as the caller has patience.
+#[test]
+fn family_134_draining_can_be_ended() {
+    let bench = Bench::new();
+    let trailing = Archive::new().file(b"f", b"1").finish();
+    let body =
+        Archive::new().file(b"f", b"1").raw_entry(Header::new(b'1', b"l").link(b"f").number(124, 12, 7 << 30), b"");
+    for (name, head) in [("after the end", trailing), ("a hard link's body", body.unfinished())] {
+        let path = bench.canary.target().join("sparse");
+        std::fs::write(&path, &head).unwrap();
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(8 << 30).unwrap();
+        let mut options = ExtractOptions::default();
+        options.tarball_path = Some(path);
+        options.interrupt = Interrupt::new(None, Some(Duration::from_millis(300)));
+        let started = Instant::now();
+        let error = bench.storage.extract_layer(&Digest::of(b"whatever"), &options).unwrap_err();
+        assert_eq!(error.status(), Status::Timeout, "{name}: {error}");
+        assert!(started.elapsed() < Duration::from_secs(2), "{name}: {:?}", started.elapsed());
+    }
+    assert_eq!(leftovers(bench.storage.images_dir()), [""; 0]);
+}
+
 #[test]
 fn one_of_many_extracts_and_the_others_find_the_tree() {
     let bench = Bench::new();
