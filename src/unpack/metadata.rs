@@ -66,9 +66,10 @@ impl Privilege {
     pub(super) fn apply_to_file(self, file: BorrowedFd<'_>, entry: &Entry, anomalies: &mut Anomalies) -> Result<()> {
         let path = &entry.path;
         self.set_owner(file, entry.uid, entry.gid, path, anomalies)?;
+        let on = file;
         for (key, value) in &entry.xattrs {
             let set = || rustix::fs::fsetxattr(file, &key[..], value, XattrFlags::empty());
-            self.set_xattr(key, path, anomalies, set)?;
+            self.set_xattr(on, key, path, anomalies, set)?;
         }
         rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(|e| fail(e, "set mode of", path))?;
         rustix::fs::futimens(file, &times(entry.mtime)).map_err(|e| fail(e, "set times of", path))
@@ -83,9 +84,10 @@ impl Privilege {
         anomalies: &mut Anomalies,
     ) -> Result<()> {
         self.set_owner(dir, metadata.uid, metadata.gid, path, anomalies)?;
+        let on = dir;
         for (key, value) in &metadata.xattrs {
             let set = || rustix::fs::fsetxattr(dir, &key[..], value, XattrFlags::empty());
-            self.set_xattr(key, path, anomalies, set)?;
+            self.set_xattr(on, key, path, anomalies, set)?;
         }
         rustix::fs::fchmod(dir, Mode::from_raw_mode(metadata.mode)).map_err(|e| fail(e, "set mode of", path))?;
         rustix::fs::futimens(dir, &times(metadata.mtime)).map_err(|e| fail(e, "set times of", path))
@@ -106,9 +108,10 @@ impl Privilege {
                 other => other.map_err(|e| fail(e, "set owner of", path))?,
             }
         }
+        let on = std::os::fd::AsFd::as_fd(parent);
         for (key, value) in &entry.xattrs {
-            let set = || sys::set_link_xattr(std::os::fd::AsFd::as_fd(parent), name, key, value);
-            self.set_xattr(key, path, anomalies, set)?;
+            let set = || sys::set_link_xattr(on, name, key, value);
+            self.set_xattr(on, key, path, anomalies, set)?;
         }
         if entry.kind != Kind::Symlink {
             // Made a moment ago in a directory that nobody else can enter: the name is what it was.
@@ -133,6 +136,7 @@ impl Privilege {
 
     fn set_xattr(
         self,
+        on: BorrowedFd<'_>,
         key: &[u8],
         path: &[u8],
         anomalies: &mut Anomalies,
@@ -144,8 +148,7 @@ impl Privilege {
         }
         match set() {
             // Not on this kind of file, not here, not for us (family 79, and user.* on symlinks and fifos). /proc that
-            // is not mounted is ENOENT for a symlink. ext4 says ENOSPC where an inode's attributes do not fit its one
-            // block; a disk that is really full fails the next file. The record has them all.
+            // is not mounted is ENOENT for a symlink. The record has them all.
             Err(
                 Errno::PERM
                 | Errno::ACCESS
@@ -153,10 +156,14 @@ impl Privilege {
                 | Errno::NOSYS
                 | Errno::NOENT
                 | Errno::INVAL
-                | Errno::NOSPC
                 | Errno::TOOBIG
                 | Errno::RANGE,
             ) => {
+                anomalies.insert(Anomalies::SKIPPED_XATTR);
+                Ok(())
+            }
+            // ext4 says so too where an inode's attributes do not fit the one block that it has for them.
+            Err(Errno::NOSPC) if has_space(on) => {
                 anomalies.insert(Anomalies::SKIPPED_XATTR);
                 Ok(())
             }
@@ -178,6 +185,11 @@ fn is_reserved(key: &[u8]) -> bool {
         b"security.evm",
     ];
     key == b"system.nfs4_acl" || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// Whether the file system has blocks left for us; where it cannot be asked, an ENOSPC is taken at its word.
+fn has_space(on: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatvfs(on).is_ok_and(|status| status.f_bavail > 0)
 }
 
 /// Reading leaves no trace in an image, so the access time is the modification time.

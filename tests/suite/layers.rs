@@ -767,6 +767,18 @@ fn family_79_attributes_are_bounded() {
     ]);
 }
 
+/// ext4 answers ENOSPC where an inode's attributes do not fit their one block: no full disk, and no reason to fail.
+#[test]
+fn family_79_attributes_that_do_not_fit_are_counted() {
+    let keys: Vec<String> = (0..20).map(|k| format!("SCHILY.xattr.user.{k}")).collect();
+    let records: Vec<(&str, &[u8])> = keys.iter().map(|key| (key.as_str(), &[7; 5000][..])).collect();
+    let bench = Bench::new();
+    let (result, tree) =
+        bench.extract(&Archive::new().pax(&records).file(b"f", b"1").finish(), &ExtractOptions::default());
+    let set = snapshot(&tree)["./f"].xattrs.len();
+    assert_eq!(result.unwrap().anomalies.contains(Anomalies::SKIPPED_XATTR), set < 20, "{set} were set");
+}
+
 /// What the folder or the process would hand down has no say (families 73 and 74).
 #[test]
 fn family_73_umask_and_inherited_groups_do_not_matter() {
