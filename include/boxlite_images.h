@@ -107,7 +107,7 @@ typedef int32_t bl_status;
 #define BL_ANOMALY_TRAILING_COMPRESSED 1
 /* Bytes other than zeros follow the end of the tar archive. */
 #define BL_ANOMALY_TRAILING_ARCHIVE 2
-/* An extended attribute was not set: reserved, not permitted, or not supported here. */
+/* An extended attribute, ACL or file flag was not set: reserved, not permitted, or not supported here. */
 #define BL_ANOMALY_SKIPPED_XATTR 4
 /* AUFS bookkeeping (`.wh..wh.aufs`, `.plnk`, `.orph`) was left out. */
 #define BL_ANOMALY_SKIPPED_AUFS 8
@@ -119,6 +119,12 @@ typedef int32_t bl_status;
 #define BL_ANOMALY_DEVICE_PLACEHOLDER 64
 /* An owner could not be set although the process is root (a user namespace without that id). */
 #define BL_ANOMALY_OWNER_NOT_SET 128
+/* A hard link to a file that the layer does not have, but a lower one may: it is in the metadata record only. */
+#define BL_ANOMALY_LOWER_LINK 256
+/* A whiteout whose marker's name would be too long: it is in the metadata record only. */
+#define BL_ANOMALY_LONG_WHITEOUT 512
+/* A hard link became a copy: the file system allows no more links to that file. */
+#define BL_ANOMALY_COPIED_LINK 1024
 
 
 /**
@@ -179,6 +185,89 @@ typedef int32_t bl_status;
 #define BL_EXTRACT_STRICT 2
 
 /**
+ * bl_extract_options.flags: leave owners as they are and write owner, mode and type of files and directories to the
+ * extended attribute user.containers.override_stat, which libkrun, fuse-overlayfs and containers/storage read. Files
+ * and directories are then accessible to whoever extracts, and without set-id bits.
+ */
+#define BL_EXTRACT_OVERRIDE_STAT 4
+
+/**
+ * bl_extract_options.whiteouts: as in the layer, empty files `.wh.<name>` and `.wh..wh..opq`. The default.
+ */
+#define BL_WHITEOUTS_MARKERS 0
+
+/**
+ * bl_extract_options.whiteouts: as overlayfs has it in its lower directories: character devices 0:0, and the attribute
+ * trusted.overlay.opaque, which only root can set.
+ */
+#define BL_WHITEOUTS_OVERLAY 1
+
+/**
+ * bl_extract_options.whiteouts: the same with user.overlay.opaque, for mounts with the option userxattr.
+ */
+#define BL_WHITEOUTS_USER_OVERLAY 2
+
+/**
+ * bl_layer_entry.kind: there are no more entries.
+ */
+#define BL_ENTRY_END 0
+
+/**
+ * bl_layer_entry.kind: a regular file.
+ */
+#define BL_ENTRY_FILE 1
+
+/**
+ * bl_layer_entry.kind: a directory.
+ */
+#define BL_ENTRY_DIRECTORY 2
+
+/**
+ * bl_layer_entry.kind: a symbolic link.
+ */
+#define BL_ENTRY_SYMLINK 3
+
+/**
+ * bl_layer_entry.kind: another name of the file at the path in link, which has the metadata.
+ */
+#define BL_ENTRY_HARDLINK 4
+
+/**
+ * bl_layer_entry.kind: a hard link to a path that the layer does not have; a lower one may. It is not in the tree.
+ */
+#define BL_ENTRY_LOWER_LINK 5
+
+/**
+ * bl_layer_entry.kind: a named pipe.
+ */
+#define BL_ENTRY_FIFO 6
+
+/**
+ * bl_layer_entry.kind: a character device.
+ */
+#define BL_ENTRY_CHAR_DEVICE 7
+
+/**
+ * bl_layer_entry.kind: a block device.
+ */
+#define BL_ENTRY_BLOCK_DEVICE 8
+
+/**
+ * bl_layer_entry.kind: the path, in lower layers, is gone.
+ */
+#define BL_ENTRY_WHITEOUT 9
+
+/**
+ * bl_layer_entry.kind: everything in the directory, in lower layers, is gone.
+ */
+#define BL_ENTRY_OPAQUE 10
+
+/**
+ * bl_layer_entry.flags: a directory that the layer uses without an entry for it.
+ */
+#define BL_ENTRY_IMPLIED 1
+
+/**
  * Bytes owned by the caller: a path, a digest, a document. One NUL byte follows them, so that text can be used as a C
  * string; a document or a path may contain others. Release it with bl_bytes_free().
  */
@@ -194,6 +283,11 @@ typedef struct bl_cancel bl_cancel;
  * Why a call failed. Owned by the caller, immutable, free of any handle; release it with bl_error_free().
  */
 typedef struct bl_error bl_error;
+
+/**
+ * The entries of an extracted layer, one after the other.
+ */
+typedef struct bl_layer_entries bl_layer_entries;
 
 /**
  * A blob that is being written. Nothing of it is visible before bl_commit().
@@ -259,6 +353,123 @@ typedef struct bl_verify_options {
 } bl_verify_options;
 
 /**
+ * What one layer may cost at most. Zero in a field is its default; initialise with BL_LAYER_LIMITS_INIT. A breach is
+ * BL_E_LIMIT, whose message names the limit and both values.
+ */
+typedef struct bl_layer_limits {
+  /**
+   * sizeof(bl_layer_limits).
+   */
+  size_t struct_size;
+  /**
+   * Bytes of the tar stream after decompression, and of the files together; 50 GiB.
+   */
+  uint64_t layer_size;
+  /**
+   * Uncompressed bytes for each compressed one, after the first 64 MiB; 1,000.
+   */
+  uint64_t compression_ratio;
+  /**
+   * Entries; 2,000,000.
+   */
+  uint64_t entries;
+  /**
+   * Bytes between two slashes of a name, without the prefix of a whiteout; 255.
+   */
+  uint64_t name_component;
+  /**
+   * Components of a name; 4,096.
+   */
+  uint64_t path_depth;
+  /**
+   * Bytes of a name or of a hard link's target; 64 KiB.
+   */
+  uint64_t path_length;
+  /**
+   * Bytes of PAX, GNU long-name and sparse map data before one entry; 1 MiB.
+   */
+  uint64_t header_metadata;
+  /**
+   * PAX and GNU headers before one entry; 16.
+   */
+  uint64_t stacked_headers;
+  /**
+   * Pieces of data between the holes of a sparse file; 10,000.
+   */
+  uint64_t sparse_chunks;
+  /**
+   * Bytes of a symlink's target; 4,095.
+   */
+  uint64_t symlink_target;
+  /**
+   * Symlinks followed while one parent directory is looked up; 40.
+   */
+  uint64_t symlink_hops;
+  /**
+   * Symlinks followed in the layer; 1,000,000.
+   */
+  uint64_t symlink_steps;
+  /**
+   * Directories opened on the way to the entries, above 16 for each; 2,000,000.
+   */
+  uint64_t directory_steps;
+  /**
+   * Bytes of one extended attribute; 64 KiB.
+   */
+  uint64_t xattr_value;
+  /**
+   * Extended attributes of an entry; 1,024.
+   */
+  uint64_t xattrs;
+  /**
+   * Bytes of all extended attributes of an entry; 1 MiB.
+   */
+  uint64_t xattrs_size;
+  /**
+   * Bytes of directories' names and attributes and of open hard links kept to the end, above 128 for each entry;
+   * 64 MiB.
+   */
+  uint64_t kept_metadata;
+  /**
+   * Bytes of the metadata record; 1 GiB.
+   */
+  uint64_t record_size;
+  /**
+   * Binary logarithm of the largest zstd window; 27.
+   */
+  uint64_t zstd_window_log;
+} bl_layer_limits;
+
+/**
+ * How far an extraction came.
+ */
+typedef struct bl_progress {
+  /**
+   * sizeof(bl_progress) of the library; a newer one may have more fields.
+   */
+  size_t struct_size;
+  /**
+   * Bytes of the layer's file.
+   */
+  uint64_t bytes_in;
+  /**
+   * Bytes of the uncompressed tar stream.
+   */
+  uint64_t bytes_out;
+  /**
+   * Entries.
+   */
+  uint64_t entries;
+} bl_progress;
+
+/**
+ * Is told of progress, on the thread that made the call, with the pointer that came with it. Anything but 0 ends the
+ * call with BL_E_CALLBACK.
+ */
+typedef int32_t (*bl_progress_callback)(const bl_progress *progress,
+                                        void *user_data);
+
+/**
  * How to extract a layer. Zero in a field is its default; initialise with BL_EXTRACT_OPTIONS_INIT.
  */
 typedef struct bl_extract_options {
@@ -286,6 +497,26 @@ typedef struct bl_extract_options {
    * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
    */
   uint64_t timeout_ms;
+  /**
+   * BL_WHITEOUTS_*: how the tree says what lower layers lose.
+   */
+  uint32_t whiteouts;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+  /**
+   * What the layer may cost; NULL is the defaults.
+   */
+  const bl_layer_limits *limits;
+  /**
+   * Is told of progress about every MiB or 256 entries, and at the end; may be NULL.
+   */
+  bl_progress_callback progress;
+  /**
+   * Handed to every call of progress.
+   */
+  void *progress_data;
 } bl_extract_options;
 
 /**
@@ -325,6 +556,93 @@ typedef struct bl_extract_result {
    */
   char diff_id[136];
 } bl_extract_result;
+
+/**
+ * An extended attribute.
+ */
+typedef struct bl_xattr {
+  /**
+   * The full name, such as "user.mime_type".
+   */
+  const char *name;
+  /**
+   * Any bytes.
+   */
+  const uint8_t *value;
+  /**
+   * How many.
+   */
+  size_t value_len;
+} bl_xattr;
+
+/**
+ * One path of a layer and everything that the layer says of it, however much of that the file system could be told.
+ * The pointers are valid until the next bl_layer_entries_next() or bl_layer_entries_free(). Initialise with
+ * BL_LAYER_ENTRY_INIT.
+ */
+typedef struct bl_layer_entry {
+  /**
+   * sizeof(bl_layer_entry); set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * BL_ENTRY_* kind.
+   */
+  uint32_t kind;
+  /**
+   * BL_ENTRY_IMPLIED, or 0.
+   */
+  uint32_t flags;
+  /**
+   * Relative to the root of the layer, without a leading slash and without symlinks in it, any bytes but NUL; "" for
+   * the root. For BL_ENTRY_WHITEOUT the path that is gone, for BL_ENTRY_OPAQUE the directory.
+   */
+  const char *path;
+  /**
+   * Target of a symlink as written, of a hard link as a path like the one above; "" for the rest.
+   */
+  const char *link;
+  /**
+   * Permission, set-id and sticky bits: at most 07777.
+   */
+  uint32_t mode;
+  /**
+   * Owner.
+   */
+  uint32_t uid;
+  /**
+   * Group.
+   */
+  uint32_t gid;
+  /**
+   * Nanoseconds after mtime.
+   */
+  uint32_t mtime_nsec;
+  /**
+   * Seconds since the epoch of the last modification.
+   */
+  int64_t mtime;
+  /**
+   * Bytes of a file.
+   */
+  uint64_t size;
+  /**
+   * Major number of a device.
+   */
+  uint32_t device_major;
+  /**
+   * Minor number of a device.
+   */
+  uint32_t device_minor;
+  /**
+   * Extended attributes, xattr_count of them; NULL for none.
+   */
+  const bl_xattr *xattrs;
+  /**
+   * How many extended attributes there are.
+   */
+  size_t xattr_count;
+} bl_layer_entry;
 
 #ifdef __cplusplus
 extern "C" {
@@ -609,7 +927,8 @@ bl_status bl_layer_tarball_path(bl_storage *storage,
                                 bl_error **err);
 
 /**
- * Where a layer's extracted tree is, or would be.
+ * Where bl_extract_layer() with default options puts a layer, whether it is there or not. bl_extracted_path() says it
+ * for other options.
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
@@ -634,26 +953,72 @@ bl_status bl_stage_layer(bl_storage *storage,
                          bl_error **err);
 
 /**
- * Unpacks a layer into the directory that bl_layer_extracted_path() names, unless it is there already. Whiteout markers
- * (`.wh.*`) stay as files: they say what to remove from lower layers. Gzip, zstd and plain tar are told by their bytes.
- * Both digests are checked in the same pass, before the tree appears. Threads and processes that extract one layer at
- * a time wait for the first of them. A tree that is there is given as it was made; BL_EXTRACT_DEVICE_NODES does not
- * change it.
+ * Unpacks a layer into the directory that bl_extracted_path() names for the same options, unless it is there already.
+ * By default whiteout markers (`.wh.*`) stay as files: they say what to remove from lower layers. Gzip, zstd and plain
+ * tar are told by their bytes. Both digests are checked in the same pass, before the tree appears. Threads and
+ * processes that extract one layer at a time wait for the first of them. Trees that differ in BL_EXTRACT_DEVICE_NODES,
+ * BL_EXTRACT_OVERRIDE_STAT or whiteouts are different trees.
  *
  * options: NULL for the defaults.
  * result: may be NULL.
  *
  * Returns: BL_OK; BL_E_NOT_FOUND without a file; BL_E_DIGEST_MISMATCH when the file does not hash to the digest or its
  * content to options.diff_id; BL_E_MALFORMED, BL_E_UNSAFE_PATH, BL_E_UNSUPPORTED, BL_E_LIMIT for what is in it;
- * BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these nothing is left.
- * Cost: reads the layer once and writes its files; not synced. A thread of the library's where there are two cores.
- * Since: 0.1.0
+ * BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these nothing is
+ * left. Cost: reads the layer once and writes its files; not synced. Two threads of the library's where there are two
+ * cores. A layer that is there costs a look at the directory. Since: 0.1.0
  */
 bl_status bl_extract_layer(bl_storage *storage,
                            const char *digest,
                            const bl_extract_options *options,
                            bl_extract_result *result,
                            bl_error **err);
+
+/**
+ * Where bl_extract_layer() with these options puts a layer, whether it is there or not.
+ *
+ * options: NULL for the defaults. Only what makes a tree a different one matters.
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED. Ownership: release *out with bl_bytes_free(). Cost: none.
+ * Since: 0.1.0
+ */
+bl_status bl_extracted_path(bl_storage *storage,
+                            const char *digest,
+                            const bl_extract_options *options,
+                            bl_bytes **out,
+                            bl_error **err);
+
+/**
+ * Begins to list what an extracted layer holds: every path once, whiteouts included, in the order of the archive, from
+ * the metadata record beside the tree. The tree itself is not looked at.
+ *
+ * options: those that the layer was extracted with; NULL for the defaults.
+ *
+ * Returns: BL_OK; BL_E_NOT_FOUND for a layer that was not extracted with such options, or by boxlite 0.9;
+ * BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_layer_entries_free(). Cost: opens a file. Since: 0.1.0
+ */
+bl_status bl_layer_entries_open(bl_storage *storage,
+                                const char *digest,
+                                const bl_extract_options *options,
+                                bl_layer_entries **out,
+                                bl_error **err);
+
+/**
+ * The next entry. After the last one, entry->kind is BL_ENTRY_END.
+ *
+ * Returns: BL_OK; BL_E_MALFORMED for a damaged record; BL_E_BUSY while another thread is in a call with the handle;
+ * BL_E_IO. Cost: a line of text. Since: 0.1.0
+ */
+bl_status bl_layer_entries_next(bl_layer_entries *entries,
+                                bl_layer_entry *entry,
+                                bl_error **err);
+
+/**
+ * Ends the list. NULL is a no-op.
+ *
+ * Since: 0.1.0
+ */
+void bl_layer_entries_free(bl_layer_entries *entries);
 
 /**
  * Appends bytes. They are hashed and written before this returns and are not kept.
@@ -802,8 +1167,12 @@ bl_status bl_local_bundle_cache_dir(bl_storage *storage,
 /* Defaults for option and result structs, as initialisers and, for languages without macros, as functions. */
 #define BL_STORAGE_OPTIONS_INIT { sizeof(bl_storage_options), 0, 0, BL_DURABILITY_FULL, 0 }
 #define BL_VERIFY_OPTIONS_INIT { sizeof(bl_verify_options), NULL, 0 }
-#define BL_EXTRACT_OPTIONS_INIT { sizeof(bl_extract_options), 0, NULL, NULL, NULL, 0 }
+#define BL_LAYER_LIMITS_INIT { sizeof(bl_layer_limits), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define BL_EXTRACT_OPTIONS_INIT \
+  { sizeof(bl_extract_options), 0, NULL, NULL, NULL, 0, BL_WHITEOUTS_MARKERS, 0, NULL, NULL, NULL }
 #define BL_EXTRACT_RESULT_INIT { sizeof(bl_extract_result), 0, 0, 0, 0, 0, 0, { 0 } }
+#define BL_LAYER_ENTRY_INIT \
+  { sizeof(bl_layer_entry), BL_ENTRY_END, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0 }
 
 static inline bl_storage_options bl_storage_options_init(void)
 {
@@ -817,6 +1186,12 @@ static inline bl_verify_options bl_verify_options_init(void)
   return options;
 }
 
+static inline bl_layer_limits bl_layer_limits_init(void)
+{
+  bl_layer_limits limits = BL_LAYER_LIMITS_INIT;
+  return limits;
+}
+
 static inline bl_extract_options bl_extract_options_init(void)
 {
   bl_extract_options options = BL_EXTRACT_OPTIONS_INIT;
@@ -827,5 +1202,11 @@ static inline bl_extract_result bl_extract_result_init(void)
 {
   bl_extract_result result = BL_EXTRACT_RESULT_INIT;
   return result;
+}
+
+static inline bl_layer_entry bl_layer_entry_init(void)
+{
+  bl_layer_entry entry = BL_LAYER_ENTRY_INIT;
+  return entry;
 }
 #endif /* BL_STORAGE_OPTIONS_INIT */

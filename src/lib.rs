@@ -32,6 +32,7 @@ mod interrupt;
 mod layer;
 pub mod limits;
 pub mod oci;
+mod queue;
 mod status;
 mod store;
 #[allow(unsafe_code)]
@@ -41,8 +42,12 @@ mod unpack;
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, Result, Status};
 pub use interrupt::{Cancel, Interrupt};
+pub use layer::{Anomalies, Progress};
+pub use limits::LayerLimits;
 pub use store::{Durability, Staged, Storage, StorageOptions};
-pub use unpack::{Anomalies, ExtractOptions, Extraction};
+pub use unpack::{
+    ExtractOptions, Extraction, LayerEntries, LayerEntry, LayerEntryKind, ProgressCallback, TreeForm, WhiteoutForm,
+};
 
 /// Compiles the README's Rust.
 #[cfg(doctest)]

@@ -154,6 +154,11 @@ impl<'a> Call<'a> {
         Ok(Some(ResultOut { place: result, size, _call: PhantomData }))
     }
 
+    /// A result struct that may not be NULL.
+    pub(super) fn required_result<T: SizedStruct>(&self, result: *mut T, name: &str) -> Result<ResultOut<'a, T>> {
+        self.result(result, name)?.ok_or_else(|| null(name))
+    }
+
     /// Cancel token and timeout, as the options of long calls carry them.
     pub(super) fn interrupt(&self, cancel: *mut bl_cancel, timeout_ms: u64) -> Interrupt {
         // SAFETY: whoever made this `Call` vouches for its pointers, those in structs too.
@@ -232,7 +237,8 @@ impl Reset for bool {
 /// A `#[repr(C)]` struct that begins with `struct_size: usize`.
 ///
 /// # Safety
-/// Every pattern of bytes is a valid value: integers, arrays of them and raw pointers only.
+/// Every pattern of bytes is a valid value: integers, arrays of them and raw pointers only; and function pointers for
+/// which zero is none, since a caller that sets one vouches for it.
 pub(super) unsafe trait SizedStruct: Copy {
     const ZERO: Self;
 

@@ -3,12 +3,12 @@
 //! A decoder here is a step function from a piece of input to a piece of output, without a reader stack or a buffer of
 //! its own between them: the caller owns both buffers and the loop.
 
-use flate2::{Decompress, FlushDecompress};
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation as _};
 
 use super::header;
+use super::inflate::Inflate;
 use crate::error::{Error, Result, Status, quoted};
-use crate::limits;
+use crate::limits::{self, LayerLimits};
 
 /// How a layer is packed.
 pub(super) enum Decoder {
@@ -32,11 +32,11 @@ pub(super) const MAGIC_LEN: usize = header::BLOCK;
 impl Decoder {
     /// Chooses by the first [`MAGIC_LEN`] bytes, or all there are. `UNSUPPORTED` for formats that image layers do not
     /// use, `MALFORMED` for what is none.
-    pub(super) fn detect(start: &[u8]) -> Result<Decoder> {
+    pub(super) fn detect(start: &[u8], limits: &LayerLimits) -> Result<Decoder> {
         match start {
             [0x1f, 0x8b, ..] => Ok(Decoder::Gzip(Box::new(Gzip::new()))),
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-                Ok(Decoder::Zstd(Box::new(Zstd::new()?)))
+                Ok(Decoder::Zstd(Box::new(Zstd::new(limits)?)))
             }
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err(unsupported("xz")),
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => Err(unsupported("bzip2")),
@@ -69,13 +69,13 @@ impl Decoder {
 
 /// All members of a gzip file one after the other (RFC 1952, 2.2).
 pub(super) struct Gzip {
-    inflate: Decompress,
+    inflate: Inflate,
     in_member: bool,
 }
 
 impl Gzip {
     fn new() -> Gzip {
-        Gzip { inflate: Decompress::new_gzip(15), in_member: true }
+        Gzip { inflate: Inflate::new(), in_member: true }
     }
 
     fn step(&mut self, input: &[u8], output: &mut [u8], is_last: bool) -> Result<Step> {
@@ -83,7 +83,7 @@ impl Gzip {
             // Two bytes tell another member from padding.
             match input {
                 [0x1f, 0x8b, ..] => {
-                    self.inflate.reset(true);
+                    self.inflate.reset();
                     self.in_member = true;
                 }
                 [0x1f] if !is_last => return Ok(Step::default()),
@@ -91,14 +91,9 @@ impl Gzip {
                 _ => return Ok(Step { done: true, ..Step::default() }),
             }
         }
-        let (in_before, out_before) = (self.inflate.total_in(), self.inflate.total_out());
-        let status = self
-            .inflate
-            .decompress(input, output, FlushDecompress::None)
-            .map_err(|cause| malformed(format!("gzip: {cause}")))?;
-        let read = (self.inflate.total_in() - in_before) as usize;
-        let written = (self.inflate.total_out() - out_before) as usize;
-        if status == flate2::Status::StreamEnd {
+        let inflated = self.inflate.step(input, output).map_err(|cause| malformed(format!("gzip: {cause}")))?;
+        let (read, written) = (inflated.read, inflated.written);
+        if inflated.is_end {
             self.in_member = false;
         } else if is_last && written == 0 && read == input.len() && !output.is_empty() {
             return Err(malformed("gzip: ends in the middle"));
@@ -110,15 +105,18 @@ impl Gzip {
 /// All frames of a zstd file, skippable ones too (RFC 8878, 3.1).
 pub(super) struct Zstd {
     decoder: ZstdDecoder<'static>,
+    limits: LayerLimits,
     in_frame: bool,
 }
 
 impl Zstd {
-    fn new() -> Result<Zstd> {
+    fn new(limits: &LayerLimits) -> Result<Zstd> {
         let fail = |cause: std::io::Error| Error::new(Status::Internal, format!("zstd: {cause}"));
         let mut decoder = ZstdDecoder::new().map_err(fail)?;
-        decoder.set_parameter(DParameter::WindowLogMax(limits::ZSTD_WINDOW_LOG.default as u32)).map_err(fail)?;
-        Ok(Zstd { decoder, in_frame: true })
+        // What the decoder can do at all is 2^31.
+        let window_log = limits::ZSTD_WINDOW_LOG.of(limits).clamp(10, 31) as u32;
+        decoder.set_parameter(DParameter::WindowLogMax(window_log)).map_err(fail)?;
+        Ok(Zstd { decoder, limits: limits.clone(), in_frame: true })
     }
 
     fn step(&mut self, input: &[u8], output: &mut [u8], is_last: bool) -> Result<Step> {
@@ -128,8 +126,7 @@ impl Zstd {
         let status = self.decoder.run_on_buffers(input, output).map_err(|cause| {
             let text = cause.to_string();
             if text.contains("too much memory") {
-                let limit = limits::ZSTD_WINDOW_LOG;
-                return Error::limit(limit.name, limit.default, "a larger window", "zstd frame");
+                return limits::ZSTD_WINDOW_LOG.breach(&self.limits, "a larger window", "zstd frame");
             }
             malformed(format!("zstd: {text}"))
         })?;

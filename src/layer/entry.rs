@@ -7,8 +7,10 @@ pub(crate) struct Entry {
     /// Normalised: components joined by `/`, none of them empty, `.` or `..`; empty for the root of the layer.
     pub(crate) path: Vec<u8>,
     pub(crate) kind: Kind,
-    /// Bytes of data that follow; zero for everything but files.
+    /// Bytes of the file, its holes included; zero for everything but files.
     pub(crate) size: u64,
+    /// There are holes: the data comes with offsets, and may end before the file does.
+    pub(crate) is_sparse: bool,
     /// A symlink's target as written, or a hard link's target as a normalised path.
     pub(crate) link: Vec<u8>,
     /// Permission, set-id and sticky bits: at most `0o7777`.
@@ -69,12 +71,15 @@ macro_rules! anomaly_table {
 anomaly_table! {
     TRAILING_COMPRESSED = 0, "TRAILING_COMPRESSED", "Bytes other than zeros follow the last gzip member.";
     TRAILING_ARCHIVE = 1, "TRAILING_ARCHIVE", "Bytes other than zeros follow the end of the tar archive.";
-    SKIPPED_XATTR = 2, "SKIPPED_XATTR", "An extended attribute was not set: reserved, not permitted, or not supported here.";
+    SKIPPED_XATTR = 2, "SKIPPED_XATTR", "An extended attribute, ACL or file flag was not set: reserved, not permitted, or not supported here.";
     SKIPPED_AUFS = 3, "SKIPPED_AUFS", "AUFS bookkeeping (`.wh..wh.aufs`, `.plnk`, `.orph`) was left out.";
     SELF_LINK = 4, "SELF_LINK", "A hard link to itself was left out.";
     IGNORED_HEADER = 5, "IGNORED_HEADER", "A global PAX header or volume label was ignored.";
     DEVICE_PLACEHOLDER = 6, "DEVICE_PLACEHOLDER", "A device node became an empty file; the metadata record has its numbers.";
     OWNER_NOT_SET = 7, "OWNER_NOT_SET", "An owner could not be set although the process is root (a user namespace without that id).";
+    LOWER_LINK = 8, "LOWER_LINK", "A hard link to a file that the layer does not have, but a lower one may: it is in the metadata record only.";
+    LONG_WHITEOUT = 9, "LONG_WHITEOUT", "A whiteout whose marker's name would be too long: it is in the metadata record only.";
+    COPIED_LINK = 10, "COPIED_LINK", "A hard link became a copy: the file system allows no more links to that file.";
 }
 
 impl Anomalies {

@@ -40,6 +40,10 @@ impl<'a> Header<'a> {
         Ok(Header { fields: tar::Header::from_byte_slice(block), dialect })
     }
 
+    pub(super) fn block(&self) -> &'a [u8; BLOCK] {
+        self.fields.as_bytes()
+    }
+
     pub(super) fn typeflag(&self) -> u8 {
         self.fields.as_old().linkflag[0]
     }
@@ -111,7 +115,7 @@ fn unsigned(field: &str, bytes: &[u8]) -> Result<u64> {
 
 /// A numeric field: octal digits among spaces, ended by a space, a NUL or the field; or, with the top bit set, a big-
 /// endian number in two's complement. An empty field is zero. `None` for everything else.
-fn number(field: &[u8]) -> Option<i128> {
+pub(super) fn number(field: &[u8]) -> Option<i128> {
     if field.first().is_some_and(|&b| b & 0x80 != 0) {
         // The marker bit is not part of the number, the bit below is its sign.
         let first = i128::from(((field[0] << 1) as i8) >> 1);

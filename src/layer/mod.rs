@@ -1,7 +1,7 @@
 //! A layer's bytes, as a stream of validated entries.
 //!
 //! ```text
-//! blob file ─> Source: hash, inflate ─> 256 KiB segments ─> Stream: hash (diff_id) ─> Reader: tar ─> Entry
+//! blob file ─> Source: hash, inflate ─> Pipeline: 256 KiB segments, hash (diff_id) ─> Stream ─> Reader: tar ─> Entry
 //! ```
 //!
 //! All hardening that does not need a file system lives here: compression, limits, tar and PAX parsing, names, the
@@ -13,17 +13,26 @@
 mod compression;
 mod entry;
 mod header;
+mod inflate;
 mod name;
 mod pax;
+mod pipeline;
 mod reader;
+mod segment;
 mod source;
+mod sparse;
 mod stream;
 mod whiteout;
 
 pub use entry::Anomalies;
 pub(crate) use entry::{Device, Entry, Kind, Timestamp};
+#[cfg(feature = "isal")]
+pub(crate) use inflate::Inflated;
 pub(crate) use name::split_parent;
+pub(crate) use pipeline::Algorithms;
+pub use reader::Progress;
 pub(crate) use reader::Reader;
+pub(crate) use segment::SharedBytes;
 pub(crate) use source::Source;
 pub(crate) use stream::Stream;
 pub(crate) use whiteout::PREFIX as WHITEOUT_PREFIX;

@@ -3,9 +3,19 @@
 //! The records are cut by their lengths here and not by the `tar` crate, whose iterator splits at newlines: values of
 //! extended attributes are binary and contain any byte. A record that two readers could take differently is an error.
 
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
 use super::entry::Timestamp;
+use super::sparse::PaxSparse;
 use crate::error::{Error, Result, Status, quoted};
-use crate::limits;
+use crate::limits::{self, LayerLimits};
+
+/// libarchive leaves the padding out.
+const LIBARCHIVE_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// What the extended headers before an entry say of it. A value that is given twice counts as given last.
 #[derive(Debug, Default)]
@@ -18,13 +28,17 @@ pub(super) struct Extended {
     pub(super) mtime: Option<Timestamp>,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     xattrs_size: u64,
+    /// Attributes in the form of libarchive, which writes both forms.
+    libarchive_xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The entry is a GNU sparse file in one of the PAX forms.
-    pub(super) is_sparse: bool,
+    pub(super) sparse: Option<PaxSparse>,
+    /// ACLs, file flags or labels in forms of their own, which are not applied.
+    pub(super) has_skipped: bool,
 }
 
 /// Reads the records of a local header (type `x`) into `extended`.
-pub(super) fn read_local(data: &[u8], extended: &mut Extended) -> Result<()> {
-    for_each_record(data, |key, value| extended.set(key, value))
+pub(super) fn read_local(data: &[u8], limits: &LayerLimits, extended: &mut Extended) -> Result<()> {
+    for_each_record(data, |key, value| extended.set(key, value, limits))
 }
 
 /// Checks a global header (type `g`): one that would change the name or extent of every later entry is refused (D7),
@@ -40,7 +54,18 @@ pub(super) fn check_global(data: &[u8]) -> Result<()> {
 }
 
 impl Extended {
-    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+    /// Extended attributes, with those that only libarchive's form has, if what it says of them can be read.
+    pub(super) fn take_xattrs(&mut self, limits: &LayerLimits) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        for (name, value) in std::mem::take(&mut self.libarchive_xattrs) {
+            let given = self.xattrs.iter().any(|(other, _)| *other == name);
+            if !given {
+                self.set_xattr(&name, &value, limits)?;
+            }
+        }
+        Ok(std::mem::take(&mut self.xattrs))
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8], limits: &LayerLimits) -> Result<()> {
         match key {
             b"path" => self.path = Some(text(key, value)?),
             b"linkpath" => self.linkpath = Some(text(key, value)?),
@@ -48,38 +73,47 @@ impl Extended {
             b"uid" => self.uid = Some(decimal(key, value)?),
             b"gid" => self.gid = Some(decimal(key, value)?),
             b"mtime" => self.mtime = Some(timestamp(value)?),
-            _ if key.starts_with(b"GNU.sparse.") => self.is_sparse = true,
+            // Holes in a form that nobody writes any more: without them the data would be taken for another file's
+            // (family 93).
+            b"SUN.holesdata" => return Err(malformed("a sparse file of Solaris")),
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.set_xattr(name, value)?;
+                    self.set_xattr(name, value, limits)?;
+                } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+                    self.set_libarchive_xattr(name, value, limits)?;
+                } else if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    self.sparse.get_or_insert_default().set(key, value, limits)?;
+                } else {
+                    let skipped: [&[u8]; 3] = [b"SCHILY.acl.", b"SCHILY.fflags", b"RHT.security.selinux"];
+                    self.has_skipped |= skipped.iter().any(|prefix| key.starts_with(prefix));
                 }
             }
         }
         Ok(())
     }
 
-    fn set_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
+    fn set_xattr(&mut self, name: &[u8], value: &[u8], limits: &LayerLimits) -> Result<()> {
         if name.is_empty() || name.contains(&0) {
             return Err(malformed(format!("extended attribute name {}", quoted(name))));
         }
-        if value.len() as u64 > limits::XATTR_VALUE.default {
-            let limit = limits::XATTR_VALUE.default;
-            return Err(Error::limit(limits::XATTR_VALUE.name, limit, value.len(), quoted(name)));
-        }
+        limits::XATTR_VALUE.check(limits, value.len() as u64, || quoted(name))?;
         match self.xattrs.iter_mut().find(|(other, _)| other == name) {
             Some((_, other)) => *other = value.to_vec(),
             None => self.xattrs.push((name.to_vec(), value.to_vec())),
         }
-        if self.xattrs.len() as u64 > limits::XATTRS.default {
-            return Err(Error::limit(limits::XATTRS.name, limits::XATTRS.default, self.xattrs.len(), quoted(name)));
-        }
+        limits::XATTRS.check(limits, self.xattrs.len() as u64, || quoted(name))?;
         // One that is given again counts again.
         self.xattrs_size += (name.len() + value.len()) as u64;
-        if self.xattrs_size > limits::XATTRS_SIZE.default {
-            let limit = limits::XATTRS_SIZE;
-            return Err(Error::limit(limit.name, limit.default, self.xattrs_size, quoted(name)));
+        limits::XATTRS_SIZE.check(limits, self.xattrs_size, || quoted(name))
+    }
+
+    /// libarchive has the name percent-encoded and the value in base 64 (family 80).
+    fn set_libarchive_xattr(&mut self, name: &[u8], value: &[u8], limits: &LayerLimits) -> Result<()> {
+        match LIBARCHIVE_BASE64.decode(value) {
+            Ok(value) => self.libarchive_xattrs.push((percent_encoding::percent_decode(name).collect(), value)),
+            Err(_) => self.has_skipped = true,
         }
-        Ok(())
+        limits::XATTRS.check(limits, self.libarchive_xattrs.len() as u64, || quoted(name))
     }
 }
 
@@ -114,7 +148,7 @@ fn text(key: &[u8], value: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Digits only: no sign, no space, no other base, no overflow.
-fn decimal(key: &[u8], value: &[u8]) -> Result<u64> {
+pub(super) fn decimal(key: &[u8], value: &[u8]) -> Result<u64> {
     let digits_only = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(value)
         .ok()
@@ -157,7 +191,7 @@ mod tests {
 
     fn read(data: &[u8]) -> Result<Extended> {
         let mut extended = Extended::default();
-        read_local(data, &mut extended).map(|()| extended)
+        read_local(data, &LayerLimits::default(), &mut extended).map(|()| extended)
     }
 
     fn record(key: &str, value: &[u8]) -> Vec<u8> {

@@ -8,10 +8,13 @@ use super::entry::{Anomalies, Entry, Kind, Timestamp};
 use super::header::{BLOCK, Dialect, Header, malformed};
 use super::name::{Underflow, normalize};
 use super::pax::{self, Extended};
-use super::stream::{Stream, StreamSummary};
+use super::pipeline::Totals;
+use super::segment::SharedBytes;
+use super::sparse::{self, Chunk};
+use super::stream::Stream;
 use super::whiteout::{self, Mark};
-use crate::error::{Error, Result, Status, quoted};
-use crate::limits;
+use crate::error::{Error, Result, quoted};
+use crate::limits::{self, LayerLimits};
 
 /// Reads a layer entry by entry.
 pub(crate) struct Reader {
@@ -19,9 +22,35 @@ pub(crate) struct Reader {
     /// Data of the current entry that was not read yet, and the padding after it.
     data_left: u64,
     padding: u64,
+    /// Where in the file the next byte of data belongs, and the chunks after the one that it is in.
+    offset: u64,
+    chunk_left: u64,
+    chunks: std::vec::IntoIter<Chunk>,
     entries: u64,
     file_bytes: u64,
     anomalies: Anomalies,
+    limits: LayerLimits,
+}
+
+/// Some of an entry's data.
+pub(crate) struct Data {
+    /// Where in the file it belongs.
+    pub(crate) offset: u64,
+    pub(crate) bytes: SharedBytes,
+    /// There is no more.
+    pub(crate) is_last: bool,
+}
+
+/// How far a layer was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes of the layer's file.
+    pub bytes_in: u64,
+    /// Bytes of the uncompressed tar stream.
+    pub bytes_out: u64,
+    /// Entries.
+    pub entries: u64,
 }
 
 /// The extensions collected before an entry.
@@ -35,8 +64,19 @@ struct Pending {
 }
 
 impl Reader {
-    pub(crate) fn new(stream: Stream) -> Reader {
-        Reader { stream, data_left: 0, padding: 0, entries: 0, file_bytes: 0, anomalies: Anomalies::default() }
+    pub(crate) fn new(stream: Stream, limits: LayerLimits) -> Reader {
+        Reader {
+            stream,
+            data_left: 0,
+            padding: 0,
+            offset: 0,
+            chunk_left: 0,
+            chunks: Vec::new().into_iter(),
+            entries: 0,
+            file_bytes: 0,
+            anomalies: Anomalies::default(),
+            limits,
+        }
     }
 
     /// Reads the next entry into `entry`, skipping what is left of the one before. False at the end of the archive;
@@ -56,9 +96,7 @@ impl Reader {
                 continue;
             }
             self.entries += 1;
-            if self.entries > limits::ENTRIES.default {
-                return Err(Error::limit(limits::ENTRIES.name, limits::ENTRIES.default, self.entries, "layer"));
-            }
+            limits::ENTRIES.check(&self.limits, self.entries, || "layer")?;
             if self.read_entry(&header, pending, entry)? {
                 return Ok(true);
             }
@@ -67,31 +105,44 @@ impl Reader {
         }
     }
 
-    /// The next piece of the current entry's data; empty at its end.
-    pub(crate) fn data(&mut self) -> Result<&[u8]> {
-        if self.data_left == 0 {
-            return Ok(&[]);
+    /// The next piece of the current entry's data; `None` at its end.
+    pub(crate) fn data(&mut self) -> Result<Option<Data>> {
+        if !self.seek_data() {
+            return Ok(None);
         }
-        // A segment never spans; what it gives is used up here, so that the borrow can last.
-        let n = self.stream.bytes(self.data_left)?.len();
+        let n = self.stream.bytes(self.chunk_left)?.len();
         if n == 0 {
             return Err(malformed("ends in the middle of an entry"));
         }
+        let offset = self.offset;
         self.data_left -= n as u64;
-        self.stream.take(n)
+        self.chunk_left -= n as u64;
+        self.offset += n as u64;
+        Ok(Some(Data { offset, bytes: self.stream.take(n), is_last: !self.seek_data() }))
     }
 
-    /// How many entries were read.
-    pub(crate) fn entries(&self) -> u64 {
-        self.entries
+    /// Goes on to the next chunk that has data; false where there is none.
+    fn seek_data(&mut self) -> bool {
+        while self.chunk_left == 0 {
+            let Some(chunk) = self.chunks.next() else { return false };
+            (self.offset, self.chunk_left) = (chunk.offset, chunk.length);
+        }
+        true
+    }
+
+    /// How far it came.
+    pub(crate) fn progress(&self) -> Progress {
+        let (bytes_in, bytes_out) = self.stream.progress();
+        Progress { bytes_in, bytes_out, entries: self.entries }
     }
 
     /// The digests and counts, once [`Reader::next`] said that the archive is over.
-    pub(crate) fn finish(self) -> Result<(StreamSummary, Anomalies)> {
+    pub(crate) fn finish(self) -> Result<(Totals, Progress, Anomalies)> {
+        let progress = self.progress();
         let mut anomalies = self.anomalies;
-        let summary = self.stream.finish()?;
-        anomalies.insert(summary.source.anomalies);
-        Ok((summary, anomalies))
+        let totals = self.stream.finish()?;
+        anomalies.insert(totals.anomalies);
+        Ok((totals, progress, anomalies))
     }
 
     /// Consumes `x`, `g`, `L`, `K` and `V` headers; false for everything else.
@@ -101,10 +152,7 @@ impl Reader {
             return Ok(false);
         }
         pending.headers += 1;
-        if pending.headers > limits::STACKED_HEADERS.default {
-            let limit = limits::STACKED_HEADERS;
-            return Err(Error::limit(limit.name, limit.default, pending.headers, "layer"));
-        }
+        limits::STACKED_HEADERS.check(&self.limits, pending.headers, || "layer")?;
         let wrong_dialect = match typeflag {
             b'x' | b'g' => header.dialect != Dialect::Ustar,
             _ => header.dialect != Dialect::Gnu,
@@ -114,17 +162,14 @@ impl Reader {
         }
         let size = header.size()?;
         pending.metadata = pending.metadata.saturating_add(size);
-        if pending.metadata > limits::HEADER_METADATA.default {
-            let limit = limits::HEADER_METADATA;
-            return Err(Error::limit(limit.name, limit.default, pending.metadata, "layer"));
-        }
+        limits::HEADER_METADATA.check(&self.limits, pending.metadata, || "layer")?;
         let mut data = Vec::new();
         self.stream.read_into(size, &mut data)?;
         self.data_left = 0;
         self.padding = padding_of(size);
         self.skip_data()?;
         match typeflag {
-            b'x' => pax::read_local(&data, pending.pax.get_or_insert_default())?,
+            b'x' => pax::read_local(&data, &self.limits, pending.pax.get_or_insert_default())?,
             b'g' => {
                 pax::check_global(&data)?;
                 self.anomalies.insert(Anomalies::IGNORED_HEADER);
@@ -138,24 +183,20 @@ impl Reader {
 
     /// Fills `entry` from its header and extensions. False for what is skipped.
     fn read_entry(&mut self, header: &Header<'_>, pending: Pending, entry: &mut Entry) -> Result<bool> {
-        let pax = pending.pax.unwrap_or_default();
+        let mut pax = pending.pax.unwrap_or_default();
         if (pax.path.is_some() && pending.gnu_name.is_some()) || (pax.linkpath.is_some() && pending.gnu_link.is_some())
         {
             return Err(malformed("a name given in both PAX and GNU form"));
         }
-        let name = match pax.path.or(pending.gnu_name) {
+        let sparse_name = pax.sparse.as_mut().and_then(|sparse| sparse.name.take());
+        let name = match sparse_name.or(pax.path.take()).or(pending.gnu_name) {
             Some(name) => name.into(),
             None => header.name(),
         };
-        normalize(&name, Underflow::Refuse, &mut entry.path)?;
+        normalize(&name, Underflow::Refuse, &self.limits, &mut entry.path)?;
         let describe = |error: Error| error.context(format_args!("entry {}", quoted(&name)));
-        if pax.is_sparse {
-            return Err(Error::new(Status::Unsupported, format!("entry {}: sparse files", quoted(&name))));
-        }
         let size = pax.size.map_or_else(|| header.size(), Ok).map_err(describe)?;
-        if size > limits::LAYER_SIZE.default {
-            return Err(Error::limit(limits::LAYER_SIZE.name, limits::LAYER_SIZE.default, size, quoted(&name)));
-        }
+        limits::LAYER_SIZE.check(&self.limits, size, || quoted(&name))?;
         let mark = whiteout::classify(&entry.path)?;
         // A whiteout's type is not looked at (D5).
         let kind = if mark == Mark::None { kind_of(header, &name).map_err(describe)? } else { Kind::File };
@@ -176,23 +217,75 @@ impl Reader {
         if entry.path.is_empty() && entry.kind != Kind::Directory {
             return Err(describe(malformed("the root of a layer can only be a directory")));
         }
-        entry.size = if entry.kind == Kind::File { size } else { 0 };
+        entry.size = self.read_extent(header, entry, pax.sparse.take(), mark == Mark::None).map_err(describe)?;
         self.file_bytes = self.file_bytes.saturating_add(entry.size);
-        if self.file_bytes > limits::LAYER_SIZE.default {
-            let limit = limits::LAYER_SIZE;
-            return Err(Error::limit(limit.name, limit.default, self.file_bytes, quoted(&name)));
-        }
-        let link = match pax.linkpath.or(pending.gnu_link) {
+        limits::LAYER_SIZE.check(&self.limits, self.file_bytes, || quoted(&name))?;
+        let link = match pax.linkpath.take().or(pending.gnu_link) {
             Some(link) => link.into(),
             None => header.link_name(),
         };
-        read_link(&link, entry).map_err(describe)?;
+        self.read_link(&link, entry).map_err(describe)?;
         entry.mode = header.mode();
         entry.uid = id("uid", pax.uid.map_or_else(|| header.uid(), Ok).map_err(describe)?).map_err(describe)?;
         entry.gid = id("gid", pax.gid.map_or_else(|| header.gid(), Ok).map_err(describe)?).map_err(describe)?;
         entry.mtime = clamp(pax.mtime.unwrap_or_else(|| header.mtime()));
-        entry.xattrs = pax.xattrs;
+        if pax.has_skipped {
+            self.anomalies.insert(Anomalies::SKIPPED_XATTR);
+        }
+        entry.xattrs = pax.take_xattrs(&self.limits).map_err(describe)?;
         Ok(true)
+    }
+
+    /// Where the data of an entry belongs; gives the size of the file. What the data of markers and hard links would be
+    /// is not looked at.
+    fn read_extent(
+        &mut self,
+        header: &Header<'_>,
+        entry: &mut Entry,
+        pax: Option<sparse::PaxSparse>,
+        is_plain: bool,
+    ) -> Result<u64> {
+        (self.offset, self.chunk_left, self.chunks) = (0, 0, Vec::new().into_iter());
+        entry.is_sparse = false;
+        let is_old_sparse = header.typeflag() == b'S';
+        if !is_plain || !(pax.is_some() || is_old_sparse) {
+            self.chunk_left = if entry.kind == Kind::File { self.data_left } else { 0 };
+            return Ok(self.chunk_left);
+        }
+        if entry.kind != Kind::File || (pax.is_some() && is_old_sparse) {
+            return Err(malformed("a sparse map for what is no file, or two maps"));
+        }
+        let (size, chunks) = match pax {
+            Some(pax) => pax.resolve(&mut self.stream, &mut self.data_left, &self.limits)?,
+            None => sparse::read_old(header.block(), &mut self.stream, self.data_left, &self.limits)?,
+        };
+        // The blocks of a map in the data are whole ones.
+        self.padding = padding_of(self.data_left);
+        self.chunks = chunks.into_iter();
+        entry.is_sparse = true;
+        Ok(size)
+    }
+
+    fn read_link(&self, link: &[u8], entry: &mut Entry) -> Result<()> {
+        entry.link.clear();
+        match entry.kind {
+            Kind::Symlink => {
+                if link.is_empty() || link.contains(&0) {
+                    return Err(malformed(format!("symlink target {}", quoted(link))));
+                }
+                limits::SYMLINK_TARGET.check(&self.limits, link.len() as u64, || "symlink")?;
+                entry.link.extend_from_slice(link);
+                Ok(())
+            }
+            Kind::Hardlink => {
+                normalize(link, Underflow::Clamp, &self.limits, &mut entry.link)?;
+                if entry.link.is_empty() {
+                    return Err(malformed("hard link to the root"));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn skip_data(&mut self) -> Result<()> {
@@ -205,7 +298,7 @@ impl Reader {
             self.stream.consume(n);
             left -= n as u64;
         }
-        (self.data_left, self.padding) = (0, 0);
+        (self.data_left, self.padding, self.chunk_left) = (0, 0, 0);
         Ok(())
     }
 
@@ -242,39 +335,14 @@ fn kind_of(header: &Header<'_>, name: &[u8]) -> Result<Kind> {
         // Before POSIX a directory was a file whose name ends in a slash.
         0 if name.ends_with(b"/") => Ok(Kind::Directory),
         0 | b'0' | b'7' => Ok(Kind::File),
+        b'S' if header.dialect == Dialect::Gnu => Ok(Kind::File),
         b'1' => Ok(Kind::Hardlink),
         b'2' => Ok(Kind::Symlink),
         b'3' => header.device().map(Kind::CharDevice),
         b'4' => header.device().map(Kind::BlockDevice),
         b'5' => Ok(Kind::Directory),
         b'6' => Ok(Kind::Fifo),
-        b'S' => Err(Error::new(Status::Unsupported, "sparse files")),
         other => Err(malformed(format!("type {:?} is not known", other as char))),
-    }
-}
-
-fn read_link(link: &[u8], entry: &mut Entry) -> Result<()> {
-    entry.link.clear();
-    match entry.kind {
-        Kind::Symlink => {
-            if link.is_empty() || link.contains(&0) {
-                return Err(malformed(format!("symlink target {}", quoted(link))));
-            }
-            if link.len() as u64 > limits::SYMLINK_TARGET.default {
-                let limit = limits::SYMLINK_TARGET;
-                return Err(Error::limit(limit.name, limit.default, link.len(), "symlink"));
-            }
-            entry.link.extend_from_slice(link);
-            Ok(())
-        }
-        Kind::Hardlink => {
-            normalize(link, Underflow::Clamp, &mut entry.link)?;
-            if entry.link.is_empty() {
-                return Err(malformed("hard link to the root"));
-            }
-            Ok(())
-        }
-        _ => Ok(()),
     }
 }
 
@@ -305,4 +373,90 @@ fn until_nul(mut data: Vec<u8>) -> Vec<u8> {
 
 fn padding_of(size: u64) -> u64 {
     size.next_multiple_of(BLOCK as u64) - size
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::digest::{Algorithm, Digest};
+    use crate::error::Status;
+    use crate::interrupt::{Cancel, Interrupt};
+    use crate::layer::{Algorithms, Source};
+
+    const ALGORITHMS: Algorithms = Algorithms { file: Algorithm::Sha256, diff_id: Algorithm::Sha256 };
+
+    fn archive() -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for i in 0..20 {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(700);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, format!("f{i}"), &[b'x'; 700][..]).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn reader(source: std::io::PipeReader, interrupt: &Interrupt) -> Result<Reader> {
+        let limits = LayerLimits::default();
+        let source = Source::open(source.into(), interrupt.clone(), &limits)?;
+        Ok(Reader::new(Stream::new(source, ALGORITHMS, interrupt.clone())?, limits))
+    }
+
+    #[test]
+    fn family_103_a_source_that_trickles_gives_the_same() {
+        let tar = archive();
+        for piece in [1, 7, 511, 513] {
+            let (source, mut sink) = std::io::pipe().unwrap();
+            let bytes = tar.clone();
+            let writer = std::thread::spawn(move || {
+                for piece in bytes.chunks(piece) {
+                    sink.write_all(piece).unwrap();
+                }
+            });
+            let mut reader = reader(source, &Interrupt::default()).unwrap();
+            let mut entry = Entry::default();
+            let mut data = 0;
+            while reader.next(&mut entry).unwrap() {
+                while let Some(piece) = reader.data().unwrap() {
+                    data += piece.bytes.len();
+                }
+            }
+            let (totals, progress, _) = reader.finish().unwrap();
+            writer.join().unwrap();
+            assert_eq!((progress.entries, data, totals.diff_id), (20, 20 * 700, Digest::of(&tar)), "{piece}");
+        }
+    }
+
+    #[test]
+    fn family_133_a_source_that_stops_does_not_hold_the_caller() {
+        if !crate::sys::has_cores() {
+            // On one core the caller reads by itself; a regular file always answers.
+            return;
+        }
+        let (source, mut sink) = std::io::pipe().unwrap();
+        sink.write_all(&archive()[..5000]).unwrap();
+        let cancel = Cancel::new();
+        let mut reader = reader(source, &Interrupt::new(Some(cancel.clone()), None)).unwrap();
+        let started = Instant::now();
+        let canceller = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            cancel.trigger();
+        });
+        let mut entry = Entry::default();
+        let error = loop {
+            match reader.next(&mut entry) {
+                Ok(true) => {}
+                Ok(false) => panic!("read to an end that is not there"),
+                Err(error) => break error,
+            }
+        };
+        drop(reader);
+        assert_eq!(error.status(), Status::Cancelled);
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        canceller.join().unwrap();
+        drop(sink);
+    }
 }

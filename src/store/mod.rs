@@ -28,7 +28,6 @@ pub use directory::Durability;
 pub(crate) use directory::{Area, Directory, is_directory, is_regular};
 pub(crate) use lock::Lock;
 pub(crate) use partial::Partial;
-pub(crate) use remove::remove_tree;
 pub use staged::Staged;
 
 /// What follows a tree's name in the name of its metadata record, which lies beside it.

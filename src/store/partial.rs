@@ -230,10 +230,13 @@ pub(super) fn is_partial_name(name: &str, stem_is_ours: impl Fn(&str) -> bool) -
     random.len() == 32 && random.bytes().all(|b| b.is_ascii_hexdigit()) && stem_is_ours(stem)
 }
 
-/// Whether a name's stem is one that digests become: `sha256-<hex>`, and that with the suffix of a metadata record.
+/// Whether a name's stem is one that digests become: `sha256-<hex>`, that with the form of a tree (`.overlay-stat`), and
+/// that with the suffix of a metadata record.
 pub(super) fn is_digest_stem(stem: &str) -> bool {
     let stem = stem.strip_suffix(super::RECORD_SUFFIX).unwrap_or(stem);
-    stem.split_once('-').is_some_and(|(algorithm, hex)| Digest::parse(&format!("{algorithm}:{hex}")).is_ok())
+    let (stem, form) = stem.split_once('.').unwrap_or((stem, ""));
+    let is_form = form.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    is_form && stem.split_once('-').is_some_and(|(algorithm, hex)| Digest::parse(&format!("{algorithm}:{hex}")).is_ok())
 }
 
 /// Renames without replacing, also where the file system cannot do that in one call.

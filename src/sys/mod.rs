@@ -2,6 +2,8 @@
 //! `ffi` this is the only code that may be `unsafe`.
 
 mod fork;
+#[cfg(feature = "isal")]
+mod isal;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "macos")]
@@ -9,8 +11,10 @@ mod macos;
 mod thread;
 
 pub(crate) use fork::fork_count;
+#[cfg(feature = "isal")]
+pub(crate) use isal::Inflate;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::*;
-pub(crate) use thread::spawn;
+pub(crate) use thread::{has_cores, spawn};

@@ -5,6 +5,11 @@ use std::thread::{Builder, JoinHandle};
 
 const STACK: usize = 512 << 10;
 
+/// Whether a second thread would find a processor to run on.
+pub(crate) fn has_cores() -> bool {
+    std::thread::available_parallelism().is_ok_and(|n| n.get() > 1)
+}
+
 /// Starts a thread with every signal blocked, so that the host's handlers run on the host's threads only. A new thread
 /// inherits the mask of its creator; blocking before the start and not inside leaves no moment in between.
 pub(crate) fn spawn<T: Send + 'static>(

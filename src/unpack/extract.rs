@@ -3,17 +3,23 @@
 //! One pass over the layer's file computes both digests and makes the tree; the tree gets its name only when both hold
 //! (store invariant I2). Threads and processes that want the same layer wait for the first one, and find its tree.
 
+use std::fmt;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::form::TreeForm;
 use super::record::{Head, RecordWriter, read_head};
+use super::trash::{Bin, Trash};
 use super::tree::TreeWriter;
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
-use crate::layer::{Anomalies, Entry, Reader, Source, Stream};
+use crate::layer::{Algorithms, Anomalies, Entry, Progress, Reader, Source, Stream};
+use crate::limits::LayerLimits;
 use crate::store::{Area, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, is_directory, is_regular};
 
 /// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.
@@ -24,13 +30,39 @@ pub struct ExtractOptions {
     pub tarball_path: Option<PathBuf>,
     /// What the uncompressed layer must hash to (OCI image-spec, config.md, `rootfs.diff_ids`).
     pub diff_id: Option<Digest>,
-    /// As root, make device nodes. Otherwise, and by default, a device becomes an empty file, and the metadata record
-    /// says which device it stands for.
-    pub device_nodes: bool,
+    /// What the tree looks like. Each form is a tree of its own.
+    pub form: TreeForm,
     /// Refuse a layer with any [`Anomalies`].
     pub strict: bool,
+    /// What the layer may cost.
+    pub limits: LayerLimits,
+    /// Is told how far the extraction came, about every MiB or 256 entries, and once at the end.
+    pub progress: Option<ProgressCallback>,
     /// What may end the extraction early.
     pub interrupt: Interrupt,
+}
+
+/// A function that is told of progress, on the thread that called, and that may end the call with `CALLBACK`.
+#[derive(Clone)]
+pub struct ProgressCallback(Arc<ProgressFn>);
+
+type ProgressFn = dyn Fn(&Progress) -> ControlFlow<()> + Send + Sync;
+
+impl ProgressCallback {
+    /// Wraps the function.
+    pub fn new(callback: impl Fn(&Progress) -> ControlFlow<()> + Send + Sync + 'static) -> ProgressCallback {
+        ProgressCallback(Arc::new(callback))
+    }
+
+    pub(super) fn call(&self, progress: &Progress) -> ControlFlow<()> {
+        (self.0)(progress)
+    }
+}
+
+impl fmt::Debug for ProgressCallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProgressCallback")
+    }
 }
 
 /// What an extraction did.
@@ -52,65 +84,79 @@ pub struct Extraction {
 }
 
 impl Storage {
-    /// Unpacks a layer into [`Storage::layer_extracted_path`], unless it is there. Whiteout markers stay as files.
+    /// Where a layer's tree of this form is, or would be.
+    pub fn extracted_path(&self, digest: &Digest, form: TreeForm) -> PathBuf {
+        self.directory.object_path(Area::Extracted, &form.tree_name(digest))
+    }
+
+    /// Unpacks a layer into [`Storage::extracted_path`], unless it is there; whiteouts are kept, in the form that was
+    /// asked for.
     ///
     /// `DIGEST_MISMATCH` where the file does not hash to `digest` or its content to `options.diff_id`, `NOT_FOUND`
-    /// without a file, `MALFORMED`, `UNSAFE_PATH`, `UNSUPPORTED` or `LIMIT` for what the layer holds, `CANCELLED` or
-    /// `TIMEOUT` by `options.interrupt`; in all of these cases nothing is left behind.
+    /// without a file, `MALFORMED`, `UNSAFE_PATH`, `UNSUPPORTED` or `LIMIT` for what the layer holds, `CANCELLED`,
+    /// `TIMEOUT` or `CALLBACK` where the caller ended it; in all of these cases nothing is left behind.
     pub fn extract_layer(&self, digest: &Digest, options: &ExtractOptions) -> Result<Extraction> {
         self.directory.check_alive()?;
         options.interrupt.check()?;
-        if let Some(cached) = self.cached_tree(digest, options)? {
+        let name = options.form.tree_name(digest);
+        if let Some(cached) = self.cached_tree(&name, digest, options)? {
             return Ok(cached);
         }
         self.directory.check_writable()?;
-        let stem = digest.file_stem();
-        let _lock = Lock::acquire(&self.directory, format!("{EXTRACTION_LOCK}{stem}"), &options.interrupt)?;
+        let _lock = Lock::acquire(&self.directory, format!("{EXTRACTION_LOCK}{name}"), &options.interrupt)?;
         // Whoever had the lock before may have done the work.
-        if let Some(cached) = self.cached_tree(digest, options)? {
+        if let Some(cached) = self.cached_tree(&name, digest, options)? {
             return Ok(cached);
         }
-        self.extract_new(digest, options).map_err(|error| error.context(format_args!("extract {digest}")))
+        self.extract_new(&name, digest, options).map_err(|error| error.context(format_args!("extract {digest}")))
     }
 
-    fn extract_new(&self, digest: &Digest, options: &ExtractOptions) -> Result<Extraction> {
+    fn extract_new(&self, name: &str, digest: &Digest, options: &ExtractOptions) -> Result<Extraction> {
         let mut reader = self.open_reader(digest, options)?;
-        let stem = digest.file_stem();
+        let record_name = format!("{name}{RECORD_SUFFIX}");
         // One of an earlier boot. It goes before the new record says that it is of this one.
-        Partial::take_away(&self.directory, Area::Extracted, &stem)?;
-        let tree = Partial::create_tree(&self.directory, Area::Extracted, &stem)?;
-        let record = Partial::create_record(&self.directory, Area::Extracted, &format!("{stem}{RECORD_SUFFIX}"))?;
+        Partial::take_away(&self.directory, Area::Extracted, name)?;
+        let tree = Partial::create_tree(&self.directory, Area::Extracted, name)?;
+        let new_record = || Partial::create_record(&self.directory, Area::Extracted, &record_name);
+        let record = RecordWriter::new(new_record()?, options.limits.clone());
         let root = tree.handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a new tree"))?;
-        let mut writer = TreeWriter::new(root, RecordWriter::new(record), options.device_nodes, &options.interrupt);
+        let trash = Trash::new(|| {
+            let partial = Partial::create_tree(&self.directory, Area::Extracted, name)?;
+            let handle = partial.handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a new tree"))?;
+            Ok(Bin { handle, _owner: Box::new(partial) })
+        });
+        let mut writer = TreeWriter::new(root, trash, record, options)?;
         writer.write(&mut reader)?;
-        let entries = reader.entries();
-        let (summary, mut anomalies) = reader.finish()?;
-        check(digest, options.diff_id.as_ref(), &summary.source.digest, &summary.diff_id)?;
+        let (totals, progress, mut anomalies) = reader.finish()?;
+        check(digest, options.diff_id.as_ref(), &totals.digest, &totals.diff_id)?;
         let (record, odd) = writer.finish()?;
         anomalies.insert(odd);
         check_strict(options, anomalies)?;
         // The record first: a record without its tree is not looked at and is replaced by the next extraction.
-        let record = record.finish(digest, &summary.diff_id, anomalies, self.directory.boot_id())?;
-        record.publish(&format!("{stem}{RECORD_SUFFIX}"), |_| Ok(false))?;
-        tree.publish(&stem, |_| Ok(true))?;
-        tracing::info!("extracted {digest} ({entries} entries) to {}", self.layer_extracted_path(digest).display());
+        let record = record.finish(digest, &totals.diff_id, anomalies, self.directory.boot_id(), new_record)?;
+        record.publish(&record_name, |_| Ok(false))?;
+        tree.publish(name, |_| Ok(true))?;
+        tracing::info!(
+            "extracted {digest} ({} entries) to {}",
+            progress.entries,
+            self.directory.object_path(Area::Extracted, name).display()
+        );
         Ok(Extraction {
             cached: false,
-            entries,
-            bytes_in: summary.source.bytes_in,
-            bytes_out: summary.bytes_out,
+            entries: progress.entries,
+            bytes_in: totals.bytes_in,
+            bytes_out: progress.bytes_out,
             anomalies,
-            diff_id: Some(summary.diff_id),
+            diff_id: Some(totals.diff_id),
         })
     }
 
     /// The tree that is there, if there is one of this boot, and what was asked of it holds.
-    fn cached_tree(&self, digest: &Digest, options: &ExtractOptions) -> Result<Option<Extraction>> {
-        let stem = digest.file_stem();
-        if !self.directory.stat(Area::Extracted, &stem)?.is_some_and(|stat| is_directory(&stat)) {
+    fn cached_tree(&self, name: &str, digest: &Digest, options: &ExtractOptions) -> Result<Option<Extraction>> {
+        if !self.directory.stat(Area::Extracted, name)?.is_some_and(|stat| is_directory(&stat)) {
             return Ok(None);
         }
-        let record = self.directory.open_file(Area::Extracted, &format!("{stem}{RECORD_SUFFIX}"))?;
+        let record = self.directory.open_file(Area::Extracted, &format!("{name}{RECORD_SUFFIX}"))?;
         let head = record.map_or_else(|| Ok(Head::default()), |record| read_head(record.as_fd()))?;
         if !head.is_of_this_boot(self.directory.boot_id()) {
             return Ok(None);
@@ -139,9 +185,9 @@ impl Storage {
         while reader.next(&mut entry)? {
             options.interrupt.check()?;
         }
-        let (summary, anomalies) = reader.finish()?;
-        check(digest, options.diff_id.as_ref(), &summary.source.digest, &summary.diff_id)?;
-        Ok((summary.diff_id, anomalies))
+        let (totals, _, anomalies) = reader.finish()?;
+        check(digest, options.diff_id.as_ref(), &totals.digest, &totals.diff_id)?;
+        Ok((totals.diff_id, anomalies))
     }
 
     fn open_reader(&self, digest: &Digest, options: &ExtractOptions) -> Result<Reader> {
@@ -149,9 +195,11 @@ impl Storage {
             Some(path) => open_tarball(path)?,
             None => self.open_layer(digest)?,
         };
-        let source = Source::open(file, digest.algorithm(), options.interrupt.clone())?;
-        let algorithm = options.diff_id.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
-        Ok(Reader::new(Stream::new(source, algorithm)?))
+        let source = Source::open(file, options.interrupt.clone(), &options.limits)?;
+        let diff_id = options.diff_id.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+        let algorithms = Algorithms { file: digest.algorithm(), diff_id };
+        let stream = Stream::new(source, algorithms, options.interrupt.clone())?;
+        Ok(Reader::new(stream, options.limits.clone()))
     }
 }
 

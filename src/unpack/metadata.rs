@@ -2,54 +2,91 @@
 //! set-id bits and file capabilities, so it comes first; the mode may take away the right to do the rest, so of what
 //! needs that right it comes last; times come after everything.
 
-use std::os::fd::BorrowedFd;
+use std::borrow::Cow;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::form::{TreeForm, WhiteoutForm};
 use super::root::{Dir, fail};
 use crate::error::Result;
-use crate::layer::{Anomalies, Entry, Kind, Timestamp};
+use crate::layer::{Anomalies, Device, Entry, Kind, Timestamp};
 use crate::sys;
 
-/// What the process may do to metadata.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Privilege {
-    uid: u32,
-    gid: u32,
-}
-
-/// The metadata of a directory, kept until its entries are there.
+/// What is to be said of an open file or directory.
 #[derive(Clone, Debug)]
-pub(super) struct DirectoryMetadata {
+pub(super) struct Metadata<'a> {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) mtime: Timestamp,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: Cow<'a, [(Vec<u8>, Vec<u8>)]>,
+    /// What `override_stat` calls it; `None` for what only stands for something, such as a marker.
+    pub(super) stat_type: Option<StatType>,
+    /// A directory that hides what lower layers have in it.
+    pub(super) is_opaque: bool,
 }
 
-impl DirectoryMetadata {
-    pub(super) fn of(entry: &Entry) -> DirectoryMetadata {
-        DirectoryMetadata {
+/// The last part of `user.containers.override_stat`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StatType {
+    File,
+    Directory,
+    CharDevice(Device),
+    BlockDevice(Device),
+}
+
+impl<'a> Metadata<'a> {
+    pub(super) fn of(entry: &'a Entry) -> Metadata<'a> {
+        Metadata {
             mode: entry.mode,
             uid: entry.uid,
             gid: entry.gid,
             mtime: entry.mtime,
-            xattrs: entry.xattrs.clone(),
+            xattrs: Cow::Borrowed(&entry.xattrs),
+            stat_type: match entry.kind {
+                Kind::File => Some(StatType::File),
+                Kind::Directory => Some(StatType::Directory),
+                Kind::CharDevice(device) => Some(StatType::CharDevice(device)),
+                Kind::BlockDevice(device) => Some(StatType::BlockDevice(device)),
+                _ => None,
+            },
+            is_opaque: false,
         }
     }
 
     /// A directory without an entry of its own (family 83).
-    pub(super) fn implied() -> DirectoryMetadata {
-        DirectoryMetadata { mode: 0o755, uid: 0, gid: 0, mtime: Timestamp::default(), xattrs: Vec::new() }
+    pub(super) fn implied() -> Metadata<'static> {
+        Metadata {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::default(),
+            xattrs: Cow::Borrowed(&[]),
+            stat_type: Some(StatType::Directory),
+            is_opaque: false,
+        }
+    }
+
+    /// One that can be kept.
+    pub(super) fn into_owned(self) -> Metadata<'static> {
+        Metadata { xattrs: Cow::Owned(self.xattrs.into_owned()), ..self }
     }
 }
 
-impl Privilege {
-    /// Of this process, now.
-    pub(super) fn current() -> Privilege {
-        Privilege { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+/// Sets metadata as the tree's form wants it, as far as the process may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Applier {
+    uid: u32,
+    gid: u32,
+    form: TreeForm,
+}
+
+impl Applier {
+    /// With the rights of this process, now.
+    pub(super) fn new(form: TreeForm) -> Applier {
+        Applier { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), form }
     }
 
     pub(super) fn is_root(self) -> bool {
@@ -58,39 +95,51 @@ impl Privilege {
 
     /// Whether files need another owner than the one they are born with, and we are to try.
     fn wants_owner(self, uid: u32, gid: u32) -> Option<(Option<Uid>, Option<Gid>)> {
-        let differs = self.is_root() && (uid != self.uid || gid != self.gid);
+        let differs = self.is_root() && !self.form.override_stat && (uid != self.uid || gid != self.gid);
         differs.then(|| (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
     }
 
-    /// To an open file.
-    pub(super) fn apply_to_file(self, file: BorrowedFd<'_>, entry: &Entry, anomalies: &mut Anomalies) -> Result<()> {
-        let path = &entry.path;
-        self.set_owner(file, entry.uid, entry.gid, path, anomalies)?;
-        let on = file;
-        for (key, value) in &entry.xattrs {
-            let set = || rustix::fs::fsetxattr(file, &key[..], value, XattrFlags::empty());
-            self.set_xattr(on, key, path, anomalies, set)?;
-        }
-        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(|e| fail(e, "set mode of", path))?;
-        rustix::fs::futimens(file, &times(entry.mtime)).map_err(|e| fail(e, "set times of", path))
-    }
-
-    /// To an open directory, when nothing will be put into it any more.
-    pub(super) fn apply_to_directory(
+    /// To an open file, or to a directory when nothing will be put into it any more.
+    pub(super) fn apply(
         self,
-        dir: BorrowedFd<'_>,
-        metadata: &DirectoryMetadata,
+        on: BorrowedFd<'_>,
+        metadata: &Metadata<'_>,
         path: &[u8],
         anomalies: &mut Anomalies,
     ) -> Result<()> {
-        self.set_owner(dir, metadata.uid, metadata.gid, path, anomalies)?;
-        let on = dir;
-        for (key, value) in &metadata.xattrs {
-            let set = || rustix::fs::fsetxattr(dir, &key[..], value, XattrFlags::empty());
+        self.set_owner(on, metadata.uid, metadata.gid, path, anomalies)?;
+        for (key, value) in &*metadata.xattrs {
+            let set = || rustix::fs::fsetxattr(on, &key[..], value, XattrFlags::empty());
             self.set_xattr(on, key, path, anomalies, set)?;
         }
-        rustix::fs::fchmod(dir, Mode::from_raw_mode(metadata.mode)).map_err(|e| fail(e, "set mode of", path))?;
-        rustix::fs::futimens(dir, &times(metadata.mtime)).map_err(|e| fail(e, "set times of", path))
+        // What the host asked for is set or the call fails: a tree without it would be taken for something else.
+        let must_set = |key: &str, value: &[u8]| {
+            rustix::fs::fsetxattr(on, key, value, XattrFlags::empty())
+                .map_err(|errno| fail(errno, &format!("set {key} of"), path))
+        };
+        if let Some(stat_type) = metadata.stat_type.filter(|_| self.form.override_stat) {
+            must_set("user.containers.override_stat", override_stat(metadata, stat_type).as_bytes())?;
+        }
+        if metadata.is_opaque {
+            match self.form.whiteouts {
+                WhiteoutForm::Markers => {}
+                WhiteoutForm::Overlay => must_set("trusted.overlay.opaque", b"y")?,
+                WhiteoutForm::UserOverlay => must_set("user.overlay.opaque", b"y")?,
+            }
+        }
+        let is_directory = matches!(metadata.stat_type, Some(StatType::Directory));
+        let mode = Mode::from_raw_mode(self.mode(metadata.mode, is_directory));
+        rustix::fs::fchmod(on, mode).map_err(|e| fail(e, "set mode of", path))?;
+        rustix::fs::futimens(on, &times(metadata.mtime)).map_err(|e| fail(e, "set times of", path))
+    }
+
+    /// The mode on the disk: where `override_stat` has the real one, one that lets the host read and that is harmless.
+    fn mode(self, mode: u32, is_directory: bool) -> u32 {
+        match (self.form.override_stat, is_directory) {
+            (false, _) => mode,
+            (true, false) => (mode & 0o777) | 0o600,
+            (true, true) => (mode & 0o777) | 0o700,
+        }
     }
 
     /// To a symlink, fifo or device, which must not be opened (family 69).
@@ -108,15 +157,15 @@ impl Privilege {
                 other => other.map_err(|e| fail(e, "set owner of", path))?,
             }
         }
-        let on = std::os::fd::AsFd::as_fd(parent);
+        let on = parent.as_fd();
         for (key, value) in &entry.xattrs {
             let set = || sys::set_link_xattr(on, name, key, value);
             self.set_xattr(on, key, path, anomalies, set)?;
         }
         if entry.kind != Kind::Symlink {
             // Made a moment ago in a directory that nobody else can enter: the name is what it was.
-            rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
-                .map_err(|e| fail(e, "set mode of", path))?;
+            let mode = Mode::from_raw_mode(self.mode(entry.mode, false));
+            rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).map_err(|e| fail(e, "set mode of", path))?;
         }
         rustix::fs::utimensat(parent, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|e| fail(e, "set times of", path))
@@ -170,6 +219,18 @@ impl Privilege {
             other => other.map_err(|e| fail(e, "set an extended attribute of", path)),
         }
     }
+}
+
+/// `uid:gid:mode:type`, as containers/storage writes it.
+fn override_stat(metadata: &Metadata<'_>, stat_type: StatType) -> String {
+    let (uid, gid, mode) = (metadata.uid, metadata.gid, metadata.mode);
+    let stat_type = match stat_type {
+        StatType::File => "file".to_owned(),
+        StatType::Directory => "dir".to_owned(),
+        StatType::CharDevice(Device { major, minor }) => format!("char-{major}-{minor}"),
+        StatType::BlockDevice(Device { major, minor }) => format!("block-{major}-{minor}"),
+    };
+    format!("{uid}:{gid}:{mode:04o}:{stat_type}")
 }
 
 /// Attributes that mean something to the host's own tools or kernel; a layer has no say in them (families 63, 77, 78).

@@ -2,11 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+mod copy;
 mod extract;
+mod files;
+mod form;
+mod links;
 mod metadata;
 mod record;
 mod root;
+mod trash;
 mod tree;
 
-pub use crate::layer::Anomalies;
-pub use extract::{ExtractOptions, Extraction};
+pub use extract::{ExtractOptions, Extraction, ProgressCallback};
+pub use form::{TreeForm, WhiteoutForm};
+pub use record::{LayerEntries, LayerEntry, LayerEntryKind};

@@ -19,11 +19,11 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::trash::Trash;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::layer::{WHITEOUT_PREFIX, split_parent};
-use crate::limits;
-use crate::store::remove_tree;
+use crate::limits::{self, LayerLimits};
 
 /// Handles kept open. Hosts have their own use for file descriptors, and the usual limit is 1,024.
 const CACHED: usize = 64;
@@ -58,13 +58,15 @@ pub(super) enum Missing {
 }
 
 /// The root of a tree, and the walk.
-pub(super) struct Root {
+pub(super) struct Root<'a> {
     root: Rc<Dir>,
+    trash: Trash<'a>,
     last: Option<(Vec<u8>, Rc<Dir>)>,
     /// By the name asked for, the oldest first. Few enough to be searched from end to end.
     cache: VecDeque<(Vec<u8>, Rc<Dir>)>,
     steps: u64,
     symlink_steps: u64,
+    limits: LayerLimits,
     interrupt: Interrupt,
     /// Real paths of directories that a walk made, for the caller to give metadata to.
     pub(super) created: Vec<Vec<u8>>,
@@ -72,14 +74,16 @@ pub(super) struct Root {
     pub(super) replaced: Vec<Vec<u8>>,
 }
 
-impl Root {
-    pub(super) fn new(handle: OwnedFd, interrupt: Interrupt) -> Root {
+impl<'a> Root<'a> {
+    pub(super) fn new(handle: OwnedFd, trash: Trash<'a>, limits: LayerLimits, interrupt: Interrupt) -> Root<'a> {
         Root {
+            trash,
             root: Rc::new(Dir { handle, real_path: Vec::new() }),
             last: None,
             cache: VecDeque::new(),
             steps: 0,
             symlink_steps: 0,
+            limits,
             interrupt,
             created: Vec::new(),
             replaced: Vec::new(),
@@ -162,7 +166,7 @@ impl Root {
                         todo.extend(components.filter(|c| !matches!(*c, b"" | b".")).map(<[u8]>::to_vec));
                     }
                     None if missing == Missing::Create => {
-                        self.remove_obstacle(&at, &name)?;
+                        self.remove(&at, &name)?;
                         at = self.create(&at, &name)?;
                     }
                     None => return Ok(None),
@@ -181,21 +185,14 @@ impl Root {
     /// What a layer may make us walk. A walk can be long, so this is also where it can be ended.
     fn count_step(&mut self) -> Result<()> {
         self.steps += 1;
-        if self.steps > limits::DIRECTORY_STEPS.default {
-            let limit = limits::DIRECTORY_STEPS;
-            return Err(Error::limit(limit.name, limit.default, self.steps, "layer"));
-        }
+        limits::DIRECTORY_STEPS.check(&self.limits, self.steps, || "layer")?;
         if self.steps.is_multiple_of(256) { self.interrupt.check() } else { Ok(()) }
     }
 
     fn count_hop(&mut self, hops: u64, at: &Dir, name: &[u8]) -> Result<()> {
         self.symlink_steps += 1;
-        for (limit, found) in [(limits::SYMLINK_HOPS, hops), (limits::SYMLINK_STEPS, self.symlink_steps)] {
-            if found > limit.default {
-                return Err(Error::limit(limit.name, limit.default, found, quoted(&at.join(name))));
-            }
-        }
-        Ok(())
+        limits::SYMLINK_HOPS.check(&self.limits, hops, || quoted(&at.join(name)))?;
+        limits::SYMLINK_STEPS.check(&self.limits, self.symlink_steps, || quoted(&at.join(name)))
     }
 
     /// A real path has no symlinks, so the parent is found by walking its text.
@@ -221,18 +218,10 @@ impl Root {
         Ok(Rc::new(Dir { handle, real_path }))
     }
 
-    /// A file or device where a later entry needs a directory (family 20).
-    fn remove_obstacle(&mut self, at: &Dir, name: &[u8]) -> Result<()> {
-        let real_path = at.join(name);
-        rustix::fs::unlinkat(at, name, AtFlags::empty()).map_err(|errno| fail(errno, "replace", &real_path))?;
-        self.replaced.push(real_path);
-        Ok(())
-    }
-
-    /// Removes whatever `name` in `at` is, so that something else can take its place.
+    /// Removes whatever `name` in `at` is, so that something else can take its place (family 20).
     pub(super) fn remove(&mut self, at: &Dir, name: &[u8]) -> Result<()> {
         let real_path = at.join(name);
-        remove_tree(at.as_fd(), name).map_err(|errno| fail(errno, "replace", &real_path))?;
+        self.trash.take(at.as_fd(), name)?.map_err(|errno| fail(errno, "replace", &real_path))?;
         self.forget();
         self.replaced.push(real_path);
         Ok(())
@@ -273,17 +262,24 @@ fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::trash::Bin;
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn with_root(prepare: impl Fn(&std::path::Path), check: impl Fn(&mut Root, &std::path::Path)) {
+    fn with_root(prepare: impl Fn(&std::path::Path), check: impl Fn(&mut Root<'_>, &std::path::Path)) {
         let dir = tempfile::tempdir().unwrap();
         let inside = dir.path().join("root");
         std::fs::create_dir_all(&inside).unwrap();
         std::fs::create_dir(dir.path().join("outside")).unwrap();
         prepare(&inside);
-        let mut root = Root::new(std::fs::File::open(&inside).unwrap().into(), Interrupt::default());
+        let trash = Trash::new(|| {
+            let dir = tempfile::tempdir_in(&dir).unwrap();
+            Ok(Bin { handle: std::fs::File::open(dir.path()).unwrap().into(), _owner: Box::new(dir) })
+        });
+        let handle = std::fs::File::open(&inside).unwrap().into();
+        let mut root = Root::new(handle, trash, LayerLimits::default(), Interrupt::default());
         check(&mut root, &inside);
+        drop(root);
         assert_eq!(std::fs::read_dir(dir.path().join("outside")).unwrap().count(), 0);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }

@@ -1,89 +1,108 @@
 //! The sink that makes a directory tree of entries.
 //!
 //! Every entry is one name in one open directory: created with `O_EXCL | O_NOFOLLOW`, after whatever had the name is
-//! unlinked, so that no write ever goes through something that was there before (families 12 and 36). Directories get
+//! moved aside, so that no write ever goes through something that was there before (families 12 and 36). Directories get
 //! their metadata at the end, deepest first, because filling one changes its times and its mode may forbid filling it.
 //! What is kept until then is keyed by real paths: a directory that is replaced meanwhile takes its entry along
 //! (family 13).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::metadata::{DirectoryMetadata, Privilege};
+use super::extract::ExtractOptions;
+use super::files::{End, Files, Job};
+use super::links::Links;
+use super::metadata::{Applier, Metadata, StatType};
 use super::record::RecordWriter;
 use super::root::{Dir, Missing, Root, fail, make_directory};
+use super::trash::Trash;
 use crate::error::{Error, Result, Status, quoted};
-use crate::interrupt::Interrupt;
-use crate::layer::{Anomalies, Device, Entry, Kind, Reader, split_parent};
+use crate::layer::{Anomalies, Device, Entry, Kind, Progress, Reader, WHITEOUT_PREFIX, split_parent};
 use crate::limits;
 use crate::store::is_directory;
 
+/// The longest name that file systems take (POSIX `NAME_MAX` on Linux and macOS).
+const NAME_MAX: usize = 255;
+/// From this size on it is worth a system call to ask whether a file has room before it is written.
+const LARGE_FILE: u64 = 1 << 20;
+/// How far apart reports of progress are, in uncompressed bytes and in entries.
+const REPORT_BYTES: u64 = 1 << 20;
+const REPORT_ENTRIES: u64 = 256;
+
 /// A tree in the making.
 pub(super) struct TreeWriter<'a> {
-    root: Root,
-    record: RecordWriter,
-    privilege: Privilege,
-    device_nodes: bool,
-    interrupt: &'a Interrupt,
+    pub(super) root: Root<'a>,
+    pub(super) record: RecordWriter,
+    pub(super) options: &'a ExtractOptions,
+    pub(super) files: Files,
+    applier: Applier,
     /// By real path.
-    directories: BTreeMap<Vec<u8>, DirectoryMetadata>,
-    /// Hard links whose target has not come yet: real path of the link to the target as named.
-    pending_links: BTreeMap<Vec<u8>, Vec<u8>>,
+    directories: BTreeMap<Vec<u8>, Metadata<'static>>,
+    pub(super) links: Links,
+    /// Real paths that lower layers lose: in the overlay forms all of them, in the form of markers those without one.
+    pub(super) whiteouts: BTreeSet<Vec<u8>>,
     entries: u64,
-    /// Bytes that went into the two maps.
+    /// Bytes that went into what is kept.
     kept: u64,
-    anomalies: Anomalies,
+    reported: Progress,
+    pub(super) anomalies: Anomalies,
 }
 
 impl<'a> TreeWriter<'a> {
     pub(super) fn new(
         root: OwnedFd,
+        trash: Trash<'a>,
         record: RecordWriter,
-        device_nodes: bool,
-        interrupt: &'a Interrupt,
-    ) -> TreeWriter<'a> {
-        let directories = BTreeMap::from([(Vec::new(), DirectoryMetadata::implied())]);
-        TreeWriter {
-            root: Root::new(root, interrupt.clone()),
+        options: &'a ExtractOptions,
+    ) -> Result<TreeWriter<'a>> {
+        let applier = Applier::new(options.form);
+        Ok(TreeWriter {
+            root: Root::new(root, trash, options.limits.clone(), options.interrupt.clone()),
             record,
-            privilege: Privilege::current(),
-            device_nodes,
-            interrupt,
-            directories,
-            pending_links: BTreeMap::new(),
+            options,
+            files: Files::new(applier, options.interrupt.clone())?,
+            applier,
+            directories: BTreeMap::new(),
+            links: Links::default(),
+            whiteouts: BTreeSet::new(),
             entries: 0,
             kept: 0,
+            reported: Progress::default(),
             anomalies: Anomalies::default(),
-        }
+        })
     }
 
     /// Takes all entries of a layer.
     pub(super) fn write(&mut self, reader: &mut Reader) -> Result<()> {
         let mut entry = Entry::default();
         while reader.next(&mut entry)? {
-            self.interrupt.check()?;
+            self.options.interrupt.check()?;
             self.entries += 1;
             self.root.grant_steps();
             self.entry(&entry, reader)?;
+            self.report(reader.progress())?;
         }
-        Ok(())
+        self.report_now(reader.progress())
     }
 
     /// Gives the directories their metadata; gives back the record and what was odd.
     pub(super) fn finish(mut self) -> Result<(RecordWriter, Anomalies)> {
         self.link_pending()?;
-        let directories = std::mem::take(&mut self.directories);
+        self.anomalies.insert(self.files.finish()?);
+        let mut directories = std::mem::take(&mut self.directories);
+        directories.entry(Vec::new()).or_insert_with(Metadata::implied);
         // Reverse order of paths puts every directory after what is in it.
         for (path, metadata) in directories.iter().rev() {
-            self.interrupt.check()?;
+            self.options.interrupt.check()?;
             self.root.grant_steps();
             if let Some(dir) = self.root.dir(path, Missing::Leave)? {
-                let dir = dir.as_fd();
-                self.privilege.apply_to_directory(dir, metadata, path, &mut self.anomalies)?;
+                self.applier.apply(dir.as_fd(), metadata, path, &mut self.anomalies)?;
             }
         }
         Ok((self.record, self.anomalies))
@@ -91,7 +110,7 @@ impl<'a> TreeWriter<'a> {
 
     fn entry(&mut self, entry: &Entry, reader: &mut Reader) -> Result<()> {
         if entry.path.is_empty() {
-            self.keep_directory(Vec::new(), DirectoryMetadata::of(entry))?;
+            self.keep_directory(Vec::new(), Metadata::of(entry).into_owned())?;
             return self.record.entry(b"", entry);
         }
         let (parent, name) = split_parent(&entry.path);
@@ -100,59 +119,81 @@ impl<'a> TreeWriter<'a> {
         if entry.kind == Kind::Hardlink {
             return self.hardlink(&parent, name, &entry.link, real_path);
         }
-        self.pending_links.remove(&real_path);
-        self.record.entry(&real_path, entry)?;
+        self.links.forget(&real_path);
         match entry.kind {
-            Kind::File => self.file(&parent, name, entry, reader),
-            // Hard links were dealt with above.
-            Kind::Whiteout | Kind::Opaque | Kind::Hardlink => self.empty_file(&parent, name, entry),
-            Kind::Directory => self.directory(&parent, name, entry, real_path),
-            Kind::Symlink => self.make(&parent, name, entry, |dir| rustix::fs::symlinkat(&entry.link[..], dir, name)),
+            Kind::File => self.file(&parent, name, entry, reader)?,
+            Kind::Whiteout => return self.whiteout(&parent, name, entry, &real_path),
+            Kind::Opaque => return self.opaque(&parent, name, entry, &real_path),
+            Kind::Directory => self.directory(&parent, name, entry, real_path.clone())?,
+            Kind::Symlink => {
+                self.make(&parent, name, entry, |dir| rustix::fs::symlinkat(&entry.link[..], dir, name))?
+            }
             Kind::Fifo => {
-                self.make(&parent, name, entry, |dir| rustix::fs::mkfifoat(dir, name, Mode::RUSR | Mode::WUSR))
+                self.make(&parent, name, entry, |dir| rustix::fs::mkfifoat(dir, name, Mode::RUSR | Mode::WUSR))?;
             }
-            Kind::CharDevice(device) => {
-                self.device(&parent, name, entry, rustix::fs::FileType::CharacterDevice, device)
-            }
-            Kind::BlockDevice(device) => self.device(&parent, name, entry, rustix::fs::FileType::BlockDevice, device),
+            Kind::CharDevice(device) => self.device(&parent, name, entry, FileType::CharacterDevice, device)?,
+            Kind::BlockDevice(device) => self.device(&parent, name, entry, FileType::BlockDevice, device)?,
+            // Dealt with above.
+            Kind::Hardlink => {}
         }
+        self.record.entry(&real_path, entry)
     }
 
     /// The directory that an entry goes into, made where it is missing.
-    fn parent(&mut self, path: &[u8]) -> Result<Rc<Dir>> {
+    pub(super) fn parent(&mut self, path: &[u8]) -> Result<Rc<Dir>> {
         let dir = self.root.dir(path, Missing::Create)?;
-        self.drop_replaced();
+        self.drop_replaced()?;
         for path in std::mem::take(&mut self.root.created) {
+            self.links.forget(&path);
+            self.keep_directory(path.clone(), Metadata::implied())?;
             self.record.implied_directory(&path)?;
-            self.pending_links.remove(&path);
-            self.keep_directory(path, DirectoryMetadata::implied())?;
         }
         dir.ok_or_else(|| Error::new(Status::Internal, format!("directory {} not made", quoted(path))))
     }
 
     fn file(&mut self, parent: &Dir, name: &[u8], entry: &Entry, reader: &mut Reader) -> Result<()> {
-        let file = self.create_file(parent, name, entry)?;
-        loop {
-            let mut data = reader.data()?;
-            if data.is_empty() {
-                break;
-            }
-            while !data.is_empty() {
-                match rustix::io::write(&file, data) {
-                    Ok(n) => data = &data[n..],
-                    Err(Errno::INTR) => {}
-                    Err(errno) => return Err(fail(errno, "write", &entry.path)),
-                }
-            }
-            self.interrupt.check()?;
+        if entry.size >= LARGE_FILE && !entry.is_sparse {
+            self.check_space(parent, entry)?;
         }
-        let file = file.as_fd();
-        self.privilege.apply_to_file(file, entry, &mut self.anomalies)
+        let file = Arc::new(self.create_file(parent, name, entry)?);
+        let path: Arc<[u8]> = entry.path.as_slice().into();
+        loop {
+            let data = reader.data()?;
+            let end = data.as_ref().is_none_or(|data| data.is_last).then(|| {
+                let data_end = data.as_ref().map_or(0, |data| data.offset + data.bytes.len() as u64);
+                // Holes, or nothing at all, at the end.
+                let size = (data_end != entry.size).then_some(entry.size);
+                End { metadata: Metadata::of(entry).into_owned(), size }
+            });
+            let is_end = end.is_some();
+            let data = data.map(|data| (data.offset, data.bytes));
+            self.files.submit(Job { file: file.clone(), path: path.clone(), data, end })?;
+            if is_end {
+                return Ok(());
+            }
+            self.options.interrupt.check()?;
+            self.report(reader.progress())?;
+        }
     }
 
+    /// A full disk that is known beforehand is not filled first.
+    fn check_space(&self, parent: &Dir, entry: &Entry) -> Result<()> {
+        // Where it cannot be asked, writing will tell.
+        let Ok(status) = rustix::fs::fstatvfs(parent) else { return Ok(()) };
+        let blocks = if self.applier.is_root() { status.f_bfree } else { status.f_bavail };
+        let free = blocks.saturating_mul(status.f_frsize);
+        if entry.size <= free {
+            return Ok(());
+        }
+        let why = format!("{}: {} bytes to write, {free} free", quoted(&entry.path), entry.size);
+        Err(Error::new(Status::NoSpace, why))
+    }
+
+    /// A marker, or an empty file in place of a device.
     fn empty_file(&mut self, parent: &Dir, name: &[u8], entry: &Entry) -> Result<()> {
-        let file = self.create_file(parent, name, entry)?;
-        self.privilege.apply_to_file(file.as_fd(), entry, &mut self.anomalies)
+        let file = Arc::new(self.create_file(parent, name, entry)?);
+        let end = End { metadata: Metadata::of(entry).into_owned(), size: None };
+        self.files.submit(Job { file, path: entry.path.as_slice().into(), data: None, end: Some(end) })
     }
 
     fn create_file(&mut self, parent: &Dir, name: &[u8], entry: &Entry) -> Result<OwnedFd> {
@@ -175,7 +216,7 @@ impl<'a> TreeWriter<'a> {
             }
             other => other.map_err(|errno| fail(errno, "create directory", &entry.path))?,
         }
-        self.keep_directory(real_path, DirectoryMetadata::of(entry))
+        self.keep_directory(real_path, Metadata::of(entry).into_owned())
     }
 
     /// Symlinks, fifos and devices: made by name, never opened.
@@ -187,19 +228,14 @@ impl<'a> TreeWriter<'a> {
         create: impl Fn(&Dir) -> Result<(), Errno>,
     ) -> Result<()> {
         self.replacing(parent, name, "create", &entry.path, create)?;
-        self.privilege.apply_to_special(parent, name, entry, &mut self.anomalies)
+        self.applier.apply_to_special(parent, name, entry, &mut self.anomalies)
     }
 
-    /// D6: a device node only as root and when asked for; otherwise a file that says where one would be.
-    fn device(
-        &mut self,
-        parent: &Dir,
-        name: &[u8],
-        entry: &Entry,
-        file_type: rustix::fs::FileType,
-        device: Device,
-    ) -> Result<()> {
-        if !(self.device_nodes && self.privilege.is_root()) {
+    /// D6: a device node only as root and when asked for; otherwise a file that says where one would be. In the overlay
+    /// forms the device 0:0 is a whiteout and never a device (family 63).
+    fn device(&mut self, parent: &Dir, name: &[u8], entry: &Entry, file_type: FileType, device: Device) -> Result<()> {
+        let is_whiteout = self.options.form.is_overlay() && device == Device { major: 0, minor: 0 };
+        if !(self.options.form.device_nodes && self.applier.is_root()) || is_whiteout {
             self.anomalies.insert(Anomalies::DEVICE_PLACEHOLDER);
             return self.empty_file(parent, name, entry);
         }
@@ -208,108 +244,79 @@ impl<'a> TreeWriter<'a> {
         self.make(parent, name, entry, |dir| rustix::fs::mknodat(dir, name, file_type, mode, number))
     }
 
-    /// Metadata in a hard link's own header is not the inode's business (family 43), and its data was drained (D3).
-    fn hardlink(&mut self, parent: &Dir, name: &[u8], target: &[u8], real_path: Vec<u8>) -> Result<()> {
-        match self.try_link(parent, name, target, &real_path)? {
-            Linked::Made => {
-                self.pending_links.remove(&real_path);
-            }
-            // A link to itself changes nothing, if there is anything to change (family 40).
-            Linked::ToItself if self.pending_links.contains_key(&real_path) || exists(parent, name)? => {
-                self.anomalies.insert(Anomalies::SELF_LINK);
-            }
-            Linked::ToItself => return Err(missing_target(&real_path, target)),
-            Linked::NotYet => {
-                // What has the name is replaced now, as by any other entry.
-                if exists(parent, name)? {
-                    self.root.remove(parent, name)?;
-                    self.drop_replaced();
-                }
-                self.keep((real_path.len() + target.len()) as u64)?;
-                self.pending_links.insert(real_path, target.to_vec());
-            }
+    /// `marker` is the name with its prefix. Whatever this layer itself has under the name stays (family 56); a directory
+    /// of it hides the lower one (family 57).
+    fn whiteout(&mut self, parent: &Dir, marker: &[u8], entry: &Entry, real_marker: &[u8]) -> Result<()> {
+        let is_overlay = self.options.form.is_overlay();
+        if !is_overlay && marker.len() <= NAME_MAX {
+            self.empty_file(parent, marker, entry)?;
+            return self.record.entry(real_marker, entry);
         }
-        Ok(())
-    }
-
-    fn try_link(&mut self, parent: &Dir, name: &[u8], target: &[u8], real_path: &[u8]) -> Result<Linked> {
-        let (target_parent, target_name) = split_parent(target);
-        let Some(target_parent) = self.root.dir(target_parent, Missing::Leave)? else { return Ok(Linked::NotYet) };
-        let real_target = target_parent.join(target_name);
-        if real_target == real_path {
-            return Ok(Linked::ToItself);
+        let name = marker.get(WHITEOUT_PREFIX.len()..).unwrap_or_default();
+        let real_path = parent.join(name);
+        self.keep(real_path.len() as u64)?;
+        if !self.whiteouts.insert(real_path.clone()) {
+            // Said already.
+            return Ok(());
         }
-        let refuse = |why: &str| {
-            let (link, target) = (quoted(real_path), quoted(target));
-            Err(Error::new(Status::Malformed, format!("hard link {link} to {target}: {why}")))
-        };
-        match rustix::fs::statat(&*target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(Linked::NotYet),
-            Err(errno) => return Err(fail(errno, "look at", &real_target)),
-            Ok(stat) if is_directory(&stat) => return refuse("a directory cannot have two names"),
-            Ok(_) if real_target.starts_with(&[real_path, b"/"].concat()) => {
-                return refuse("the link would replace the directory that its target is in");
-            }
-            Ok(_) => {}
-        }
-        self.replacing(parent, name, "link", real_path, |dir| {
-            rustix::fs::linkat(&*target_parent, target_name, dir, name, AtFlags::empty())
-        })?;
-        self.record.hardlink(real_path, &real_target)?;
-        Ok(Linked::Made)
-    }
-
-    /// Links whose target came later in the archive (family 38). A link that is made is at once tried as the target of
-    /// others; only chains through symlinks need another round.
-    fn link_pending(&mut self) -> Result<()> {
-        const ROUNDS: usize = 8;
-        let mut pending = std::mem::take(&mut self.pending_links);
-        let mut waiting: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
-        for (link, target) in &pending {
-            waiting.entry(target.clone()).or_default().push(link.clone());
-        }
-        for _ in 0..ROUNDS {
-            let before = pending.len();
-            let mut queue: Vec<Vec<u8>> = pending.keys().cloned().collect();
-            while let Some(link) = queue.pop() {
-                self.interrupt.check()?;
-                let Some(target) = pending.get(&link) else { continue };
-                let (parent, name) = split_parent(&link);
-                let parent = self.parent(parent)?;
-                if self.try_link(&parent, name, target, &link)? == Linked::Made {
-                    pending.remove(&link);
-                    queue.extend(waiting.remove(&link).unwrap_or_default());
+        if is_overlay {
+            if let Some(directory) = self.directories.get_mut(&real_path) {
+                directory.is_opaque = true;
+            } else {
+                let (mode, number) = (Mode::empty(), rustix::fs::makedev(0, 0));
+                match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, mode, number) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(fail(errno, "make a whiteout of", &real_path)),
                 }
             }
-            if pending.len() == before {
-                break;
-            }
+        } else {
+            // The record is the only place that can say so (family 61).
+            self.anomalies.insert(Anomalies::LONG_WHITEOUT);
         }
-        match pending.first_key_value() {
-            None => Ok(()),
-            Some((link, target)) => Err(missing_target(link, target)),
-        }
+        self.record.entry(real_marker, entry)
     }
 
-    fn keep_directory(&mut self, real_path: Vec<u8>, metadata: DirectoryMetadata) -> Result<()> {
+    fn opaque(&mut self, parent: &Dir, marker: &[u8], entry: &Entry, real_marker: &[u8]) -> Result<()> {
+        if !self.options.form.is_overlay() {
+            self.empty_file(parent, marker, entry)?;
+            return self.record.entry(real_marker, entry);
+        }
+        // Every directory of the tree is kept, but for the root, which may come later or not at all.
+        let directory = self.directories.entry(parent.real_path.clone()).or_insert_with(Metadata::implied);
+        let said_already = std::mem::replace(&mut directory.is_opaque, true);
+        if said_already {
+            // By a whiteout of the directory, or by a marker: then this line replaces that one's.
+            self.keep(real_marker.len() as u64)?;
+            self.record.superseded(real_marker);
+        }
+        self.record.entry(real_marker, entry)
+    }
+
+    /// Remembers a directory's metadata; the line for it comes after this.
+    fn keep_directory(&mut self, real_path: Vec<u8>, mut metadata: Metadata<'static>) -> Result<()> {
         let xattrs: usize = metadata.xattrs.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.keep((real_path.len() + xattrs) as u64)?;
-        self.directories.insert(real_path, metadata);
+        metadata.is_opaque = self.options.form.is_overlay() && self.whiteouts.contains(&real_path);
+        metadata.stat_type = Some(StatType::Directory);
+        if let Some(before) = self.directories.get_mut(&real_path) {
+            metadata.is_opaque |= before.is_opaque;
+            *before = metadata;
+            self.record.superseded(&real_path);
+        } else {
+            self.directories.insert(real_path, metadata);
+        }
         Ok(())
     }
 
     /// Memory is bounded by the number of entries, not by what they are called.
-    fn keep(&mut self, bytes: u64) -> Result<()> {
+    pub(super) fn keep(&mut self, bytes: u64) -> Result<()> {
         self.kept += bytes;
         let limit = limits::KEPT_METADATA;
-        if self.kept > limit.default + 128 * self.entries {
-            return Err(Error::limit(limit.name, limit.default, self.kept, "layer"));
-        }
-        Ok(())
+        limit.check(&self.options.limits, self.kept.saturating_sub(128 * self.entries), || "layer")
     }
 
     /// Creates a name, after removing whatever has it.
-    fn replacing<T>(
+    pub(super) fn replacing<T>(
         &mut self,
         parent: &Dir,
         name: &[u8],
@@ -319,52 +326,57 @@ impl<'a> TreeWriter<'a> {
     ) -> Result<T> {
         match create(parent) {
             Err(Errno::EXIST) => {
-                self.root.remove(parent, name)?;
-                self.drop_replaced();
+                self.remove(parent, name)?;
                 create(parent).map_err(|errno| fail(errno, action, path))
             }
             other => other.map_err(|errno| fail(errno, action, path)),
         }
     }
 
-    /// Forgets what was kept for paths that are gone.
-    fn drop_replaced(&mut self) {
+    /// Removes whatever has a name, and what was kept of it.
+    pub(super) fn remove(&mut self, parent: &Dir, name: &[u8]) -> Result<()> {
+        self.root.remove(parent, name)?;
+        self.drop_replaced()
+    }
+
+    /// Forgets what was kept for paths that are gone. That the layer hides such a path in lower layers stays true.
+    fn drop_replaced(&mut self) -> Result<()> {
         for gone in std::mem::take(&mut self.root.replaced) {
-            remove_below(&mut self.directories, &gone);
-            remove_below(&mut self.pending_links, &gone);
+            self.keep(gone.len() as u64)?;
+            let below = [&gone[..], b"/"].concat();
+            self.directories.remove(&gone);
+            remove_range(&mut self.directories, &below);
+            self.links.forget(&gone);
+            self.links.forget_below(&below);
+            while let Some(path) = self.whiteouts.range(below.clone()..).next().filter(|path| path.starts_with(&below))
+            {
+                let path = path.clone();
+                self.whiteouts.remove(&path);
+            }
+            self.record.removed(&gone);
+        }
+        Ok(())
+    }
+
+    /// Reports progress, but not more often than anybody can read it.
+    fn report(&mut self, progress: Progress) -> Result<()> {
+        let far = progress.bytes_out - self.reported.bytes_out >= REPORT_BYTES
+            || progress.entries - self.reported.entries >= REPORT_ENTRIES;
+        if far && self.options.progress.is_some() { self.report_now(progress) } else { Ok(()) }
+    }
+
+    fn report_now(&mut self, progress: Progress) -> Result<()> {
+        self.reported = progress;
+        match self.options.progress.as_ref().map(|callback| callback.call(&progress)) {
+            None | Some(ControlFlow::Continue(())) => Ok(()),
+            Some(ControlFlow::Break(())) => Err(Error::new(Status::Callback, "the progress callback ended the call")),
         }
     }
 }
 
-/// What came of a hard link.
-#[derive(PartialEq, Eq)]
-enum Linked {
-    Made,
-    ToItself,
-    /// The target is not there.
-    NotYet,
-}
-
-fn missing_target(link: &[u8], target: &[u8]) -> Error {
-    let why = format!("hard link {} to {}, which the layer does not have", quoted(link), quoted(target));
-    Error::new(Status::Malformed, why)
-}
-
-fn exists(parent: &Dir, name: &[u8]) -> Result<bool> {
-    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(fail(errno, "look at", &parent.join(name))),
-    }
-}
-
-/// Removes a path and everything under it.
-fn remove_below<V>(map: &mut BTreeMap<Vec<u8>, V>, path: &[u8]) {
-    map.remove(path);
-    let first = [path, b"/"].concat();
-    let below: Vec<_> =
-        map.range(first.clone()..).take_while(|(key, _)| key.starts_with(&first)).map(|(key, _)| key.clone()).collect();
-    for key in below {
+pub(super) fn remove_range<V>(map: &mut BTreeMap<Vec<u8>, V>, prefix: &[u8]) {
+    while let Some((key, _)) = map.range(prefix.to_vec()..).next().filter(|(key, _)| key.starts_with(prefix)) {
+        let key = key.clone();
         map.remove(&key);
     }
 }

@@ -47,6 +47,9 @@ fn layouts_and_numbers() {
     let mut current = None;
     for line in header.lines() {
         let line = line.trim();
+        if line.starts_with(['*', '/']) {
+            continue;
+        }
         if let Some(name) = line.strip_prefix("typedef struct ").and_then(|rest| rest.strip_suffix(" {")) {
             current = Some(name.to_owned());
             writeln!(program, "printf(\"{name} %zu\\n\", sizeof({name}));").unwrap();
@@ -56,7 +59,7 @@ fn layouts_and_numbers() {
             let field = field.rsplit([' ', '*']).next().unwrap().split('[').next().unwrap();
             writeln!(program, "printf(\"{name}.{field} %zu\\n\", offsetof({name}, {field}));").unwrap();
         } else if let Some((define, value)) = line.strip_prefix("#define BL_").and_then(|rest| rest.split_once(' '))
-            && !value.starts_with(['{', '"'])
+            && !value.starts_with(['{', '"', '\\'])
             && !define.starts_with("VERSION")
         {
             writeln!(program, "printf(\"BL_{define} %lld\\n\", (long long)BL_{define});").unwrap();

@@ -275,6 +275,8 @@ impl Api for C {
             diff_id: pointer(&diff_id),
             cancel: null_mut(),
             timeout_ms: 0,
+            // Everything that came later.
+            ..unsafe { std::mem::zeroed() }
         };
         let mut result = bl_extract_result {
             struct_size: size_of::<bl_extract_result>(),

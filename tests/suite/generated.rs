@@ -66,6 +66,9 @@ fn header_is_up_to_date() {
         "storage",
         "manifests",
         "layers",
+        "limits",
+        "extract",
+        "entries",
         "staged",
         "configs",
         "utility",
@@ -101,9 +104,10 @@ fn error_docs_are_up_to_date() {
     for status in Status::ALL {
         writeln!(statuses, "| {} | `BL_E_{}` | {} |", *status as i32, status.name(), status.description()).unwrap();
     }
-    let mut bounds = String::from("| limit | default | what is counted |\n|---|---|---|\n");
+    let mut bounds = String::from("| limit | default | field | what is counted |\n|---|---|---|---|\n");
     for limit in limits::ALL {
-        writeln!(bounds, "| {} | {} | {} |", limit.name, limit.default, limit.meaning).unwrap();
+        let field = limit.field.map_or_else(String::new, |field| format!("`{field}`"));
+        writeln!(bounds, "| {} | {} | {field} | {} |", limit.name, limit.default, limit.meaning).unwrap();
     }
     let mut oddities = String::from("| anomaly | meaning |\n|---|---|\n");
     for (name, _, meaning) in Anomalies::TABLE {

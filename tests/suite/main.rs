@@ -14,8 +14,9 @@ mod blimg;
 mod both;
 mod c_programs;
 mod disk_faults;
+mod extraction;
+mod families;
 mod generated;
-mod layers;
 #[path = "../../examples-c/make_layout.rs"]
 mod make_layout;
 mod null_arguments;

@@ -63,6 +63,9 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("bl_staged **", "out") => "&out_staged",
         ("bl_bytes **", "out") => "&out_bytes",
         ("bl_cancel **", "out") => "&out_cancel",
+        ("bl_layer_entries **", "out") => "&out_entries",
+        ("bl_layer_entries *", "entries") => "entries",
+        ("bl_layer_entry *", "entry") => "&entry",
         ("bool *", "out") => "&out_bool",
         ("bl_error **", "err") => "&err",
         ("const bl_storage_options *" | "const bl_verify_options *" | "const bl_extract_options *", "options") => {
@@ -83,9 +86,13 @@ fn every_pointer_of_every_function() {
          int main(int argc, char **argv) {\n\
          bl_storage *storage = open_store(argc, argv), *out_storage; bl_staged *staged = NULL, *out_staged;\n\
          bl_bytes *out_bytes; bl_cancel *out_cancel; bool out_bool; bl_error *err = NULL;\n\
+         bl_layer_entries *entries = NULL, *out_entries; bl_layer_entry entry = BL_LAYER_ENTRY_INIT;\n\
          (void)&out_cancel;\n\
          const char *digests[] = {ABC}, *null_digest[] = {NULL};\n\
          CHECK_OK(err, bl_stage_layer(storage, ABC, 3, &staged, &err));\n\
+         static const char zeros[1024]; put(storage, EMPTY_LAYER, zeros, sizeof(zeros));\n\
+         CHECK_OK(err, bl_extract_layer(storage, EMPTY_LAYER, NULL, NULL, &err));\n\
+         CHECK_OK(err, bl_layer_entries_open(storage, EMPTY_LAYER, NULL, &entries, &err));\n\
          CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_verify_blobs_exist(storage, null_digest, 1, &out_bool, &err));\n\
          CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_write(NULL, NULL, 0, &err));\n\
          CHECK_OK(err, bl_write(staged, NULL, 0, &err));\n",
@@ -111,7 +118,7 @@ fn every_pointer_of_every_function() {
             // The error names the argument, and whatever output there is was reset.
             writeln!(
                 program,
-                "out_storage = (void *)1; out_staged = (void *)1; out_bytes = (void *)1; out_cancel = (void *)1; out_bool = true;\n\
+                "out_storage = (void *)1; out_staged = (void *)1; out_bytes = (void *)1; out_cancel = (void *)1; out_entries = (void *)1; out_bool = true;\n\
                  CHECK({call} == BL_E_INVALID_ARGUMENT);\n\
                  CHECK(!strcmp(bl_error_message(err), \"{name} is NULL\")); bl_error_free(err); err = NULL;",
                 call = format_args!("{}({})", function.name, arguments.join(", ")),
@@ -126,7 +133,8 @@ fn every_pointer_of_every_function() {
             cases += 1;
         }
     }
-    program.push_str("bl_staged_free(staged); bl_storage_close(storage); return 0; }\n");
+    program
+        .push_str("bl_layer_entries_free(entries); bl_staged_free(staged); bl_storage_close(storage); return 0; }\n");
     assert!(cases >= 50, "only {cases} pointers found");
     let dir = temp_dir();
     let source = dir.path().join("null.c");

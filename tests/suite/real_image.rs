@@ -31,17 +31,18 @@ fn layers_match_what_bsdtar_extracts() {
         let mut options = ExtractOptions::default();
         options.tarball_path = Some(blob(&layer.digest));
         options.diff_id = Some(Digest::parse(config["rootfs"]["diff_ids"][i].as_str().unwrap()).unwrap());
-        options.device_nodes = is_root();
+        options.form.device_nodes = is_root();
         let done = storage.extract_layer(&layer.digest, &options).unwrap();
         let theirs = dir.path().join(format!("bsdtar-{i}"));
         std::fs::create_dir(&theirs).unwrap();
         unpack_with_bsdtar(&blob(&layer.digest), &theirs);
-        let ours = snapshot(&storage.layer_extracted_path(&layer.digest));
+        let ours = snapshot(&storage.extracted_path(&layer.digest, options.form));
         let mut theirs = snapshot(&theirs);
         // bsdtar leaves the times of the directory that it is sent to; we give the root what its entry says (D2).
         // Directories without an entry are of now for bsdtar, and of the epoch for us (family 83).
         let record =
-            std::fs::read_to_string(storage.layer_extracted_path(&layer.digest).with_extension("mtree")).unwrap();
+            std::fs::read_to_string(storage.extracted_path(&layer.digest, options.form).with_extension("mtree"))
+                .unwrap();
         let implied = record.lines().filter(|line| line.ends_with(" implied"));
         for path in implied.map(|line| line.split(' ').next().unwrap()) {
             assert_eq!(ours[path].mtime, 0, "{path}");

@@ -79,6 +79,29 @@ pub fn as_each_user(test: &str, body: impl FnOnce()) {
     body();
 }
 
+/// Runs a test's body in processes of their own, as root where we are root and as an ordinary user, with 256 MiB of
+/// memory above what the test program and what it has prepared need.
+pub fn as_each_user_capped<T>(test: &str, prepare: impl FnOnce() -> T, body: impl FnOnce(T)) {
+    if is_child() {
+        let prepared = prepare();
+        cap_memory(256 << 20);
+        return body(prepared);
+    }
+    in_child(test, None);
+    if is_root() {
+        in_child(test, Some(65534));
+    }
+}
+
+fn cap_memory(bytes: u64) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let used = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+    let used: u64 = used.trim().trim_end_matches(" kB").parse().unwrap();
+    let limit = libc::rlimit { rlim_cur: used * 1024 + bytes, rlim_max: used * 1024 + bytes };
+    // SAFETY: the struct lives until the call returns.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) }, 0);
+}
+
 /// Runs a test's body in a process of its own, where it may change limits.
 pub fn in_own_process(test: &str, body: impl FnOnce()) {
     if is_child() {
@@ -99,6 +122,8 @@ fn in_child(test: &str, uid: Option<u32>) {
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let mut command = Command::new(copy);
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("BL_TEST_CHILD", "1").current_dir("/");
+    // One heap, so that a cap on memory is one on what is used.
+    command.env("MALLOC_ARENA_MAX", "1");
     if let Some(uid) = uid {
         command.uid(uid).gid(uid).env("TMPDIR", "/tmp");
     }

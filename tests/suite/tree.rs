@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use boxlite_images::Digest;
 
@@ -29,12 +29,25 @@ pub struct Node {
 pub fn snapshot(root: &Path) -> BTreeMap<String, Node> {
     let mut nodes = BTreeMap::new();
     let mut inodes = BTreeMap::new();
-    visit(root, ".".to_owned(), &mut nodes, &mut inodes);
+    // Not by recursion: trees can be deeper than a stack.
+    let mut open = vec![(root.to_owned(), ".".to_owned())];
+    while let Some((path, name)) = open.pop() {
+        let mut children = visit(&path, name, &mut nodes, &mut inodes);
+        children.reverse();
+        open.append(&mut children);
+    }
     nodes
 }
 
-fn visit(path: &Path, name: String, nodes: &mut BTreeMap<String, Node>, inodes: &mut BTreeMap<(u64, u64), String>) {
-    let meta = std::fs::symlink_metadata(path).unwrap();
+/// Notes one path; gives what is in it, in the order of names.
+fn visit(
+    path: &Path,
+    name: String,
+    nodes: &mut BTreeMap<String, Node>,
+    inodes: &mut BTreeMap<(u64, u64), String>,
+) -> Vec<(PathBuf, String)> {
+    // In a directory that is locked, deeper than a path can say, or a whiteout that overlayfs lists and does not have.
+    let Ok(meta) = std::fs::symlink_metadata(path) else { return Vec::new() };
     let (kind, size, content) = if meta.is_dir() {
         ("dir", 0, String::new())
     } else if meta.is_symlink() {
@@ -64,16 +77,13 @@ fn visit(path: &Path, name: String, nodes: &mut BTreeMap<String, Node>, inodes: 
         links: if meta.is_dir() { 0 } else { meta.nlink() },
     };
     nodes.insert(name.clone(), node);
-    if !meta.is_dir() {
-        return;
-    }
-    let Ok(entries) = std::fs::read_dir(path) else { return };
-    let mut children: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    let entries = if meta.is_dir() { std::fs::read_dir(path) } else { return Vec::new() };
+    let mut children: Vec<_> = entries.into_iter().flatten().map(|entry| entry.unwrap().file_name()).collect();
     children.sort();
-    for child in children {
-        let child_name = format!("{name}/{}", String::from_utf8_lossy(child.as_bytes()));
-        visit(&path.join(&child), child_name, nodes, inodes);
-    }
+    let child = |child: std::ffi::OsString| {
+        (path.join(&child), format!("{name}/{}", String::from_utf8_lossy(child.as_bytes())))
+    };
+    children.into_iter().map(child).collect()
 }
 
 fn xattrs(path: &Path) -> Vec<(String, Vec<u8>)> {

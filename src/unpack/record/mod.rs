@@ -1,23 +1,33 @@
 //! The metadata record: what a layer says of each path, also where the file system could not be told (owners and
 //! devices without root, attributes of symlinks). It lies beside the tree as `<tree>.mtree`, in mtree(5) form with the
-//! keywords that libarchive writes, plus `xattr.<name>` (base 64), `hardlink` and `whiteout`.
+//! keywords that libarchive writes, plus `xattr.<name>` (base 64), `hardlink`, `lowerlink`, `whiteout` and `implied`.
 //!
-//! Lines come in the order of the archive; a later line for a path replaces an earlier one, and one that makes a path
-//! something else than a directory ends everything below it. The head says which bytes the tree is (layer, diff_id),
-//! what was odd about them, and in which boot it was made: a tree is not synced, so that after another start of the
-//! machine it may lack what was never written, and counts as absent.
+//! Lines are written in the order of the archive, as the tree is made. Where an entry took the place of another one,
+//! [`compact`] takes the old lines out at the end, so that a record speaks of each path once. The head says which
+//! bytes the tree is (layer, diff_id), what was odd about them, and in which boot it was made: a tree is not synced, so
+//! that after another start of the machine it may lack what was never written, and counts as absent.
+
+mod compact;
+mod entries;
+mod lines;
 
 use std::io::Write as _;
 use std::os::fd::BorrowedFd;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rustix::io::Errno;
 
-use super::metadata::DirectoryMetadata;
+use self::compact::Voided;
+use self::lines::escape;
+use super::metadata::Metadata;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layer::{Anomalies, Entry, Kind, Timestamp};
-use crate::limits;
+use crate::limits::{self, LayerLimits};
 use crate::store::Partial;
+
+pub use self::entries::{LayerEntries, LayerEntry, LayerEntryKind};
 
 const MAGIC: &str = "#mtree v2.0\n";
 const DIFF_ID: &str = "# diff_id ";
@@ -32,6 +42,9 @@ pub(super) struct RecordWriter {
     partial: Partial,
     buffer: Vec<u8>,
     flushed: u64,
+    lines: u64,
+    voided: Voided,
+    limits: LayerLimits,
 }
 
 /// What a record's head says.
@@ -53,8 +66,8 @@ impl Head {
 }
 
 impl RecordWriter {
-    pub(super) fn new(partial: Partial) -> RecordWriter {
-        RecordWriter { partial, buffer: vec![b'\n'; HEAD_LEN], flushed: 0 }
+    pub(super) fn new(partial: Partial, limits: LayerLimits) -> RecordWriter {
+        RecordWriter { partial, buffer: vec![b'\n'; HEAD_LEN], flushed: 0, lines: 0, voided: Voided::default(), limits }
     }
 
     /// One entry of the layer, which is not a hard link, by the real path that it came to be at.
@@ -79,31 +92,60 @@ impl RecordWriter {
 
     /// A hard link that was made, both by their real paths. Its metadata are its target's.
     pub(super) fn hardlink(&mut self, real_path: &[u8], real_target: &[u8]) -> Result<()> {
+        self.link(real_path, b"hardlink", real_target)
+    }
+
+    /// A hard link to a path that only a lower layer can have, as the layer names it.
+    pub(super) fn lower_link(&mut self, real_path: &[u8], target: &[u8]) -> Result<()> {
+        self.link(real_path, b"lowerlink", target)
+    }
+
+    fn link(&mut self, real_path: &[u8], keyword: &[u8], target: &[u8]) -> Result<()> {
         let out = &mut self.buffer;
         out.extend_from_slice(b"./");
         escape(real_path, out);
-        out.extend_from_slice(b" type=file hardlink=./");
-        escape(real_target, out);
+        out.extend_from_slice(b" type=file ");
+        out.extend_from_slice(keyword);
+        out.extend_from_slice(b"=./");
+        escape(target, out);
         out.push(b'\n');
-        self.flush_if_full()
+        self.end_line()
     }
 
     /// A directory without an entry of its own.
     pub(super) fn implied_directory(&mut self, path: &[u8]) -> Result<()> {
-        let DirectoryMetadata { mode, uid, gid, mtime, xattrs } = DirectoryMetadata::implied();
+        let Metadata { mode, uid, gid, mtime, xattrs, .. } = Metadata::implied();
         let implied = |out: &mut Vec<u8>| out.extend_from_slice(b" implied");
         self.line(path, Kind::Directory, (mode, uid, gid, mtime), &xattrs, implied)
     }
 
-    /// Completes the record; it is to be published by the caller.
+    /// What was at a path, and everything below it, is gone.
+    pub(super) fn removed(&mut self, path: &[u8]) {
+        self.voided.tree(path, self.lines);
+    }
+
+    /// A directory's line will be followed by a better one; what is below it stays.
+    pub(super) fn superseded(&mut self, path: &[u8]) {
+        self.voided.line(path, self.lines);
+    }
+
+    /// Completes the record; it is to be published by the caller. `successor` makes an empty one, should the lines have
+    /// to be written once more.
     pub(super) fn finish(
         mut self,
         layer: &Digest,
         diff_id: &Digest,
         anomalies: Anomalies,
         boot_id: Option<&str>,
+        successor: impl FnOnce() -> Result<Partial>,
     ) -> Result<Partial> {
         self.flush()?;
+        if !self.voided.is_empty() {
+            let successor = successor()?;
+            self =
+                std::mem::take(&mut self.voided).compact(&self.partial, RecordWriter::new(successor, self.limits))?;
+            self.flush()?;
+        }
         let mut head = format!("{MAGIC}# layer {layer}\n{DIFF_ID}{diff_id}\n{ANOMALIES}{}\n", anomalies.bits());
         if let Some(boot_id) = boot_id {
             head.push_str(&format!("{BOOT}{boot_id}\n"));
@@ -119,6 +161,15 @@ impl RecordWriter {
             }
         }
         Ok(self.partial)
+    }
+
+    /// A line out of another record, without its newline.
+    pub(super) fn raw_line(&mut self, parts: &[&[u8]]) -> Result<()> {
+        for part in parts {
+            self.buffer.extend_from_slice(part);
+        }
+        self.buffer.push(b'\n');
+        self.end_line()
     }
 
     fn line(
@@ -151,22 +202,20 @@ impl RecordWriter {
             out.extend_from_slice(b" xattr.");
             escape(key, out);
             out.push(b'=');
-            base64(value, out);
+            out.extend_from_slice(BASE64.encode(value).as_bytes());
         }
         out.push(b'\n');
-        self.flush_if_full()
+        self.end_line()
     }
 
-    fn flush_if_full(&mut self) -> Result<()> {
+    fn end_line(&mut self) -> Result<()> {
+        self.lines += 1;
         if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
         self.flushed += self.buffer.len() as u64;
-        if self.flushed > limits::RECORD_SIZE.default {
-            let limit = limits::RECORD_SIZE;
-            return Err(Error::limit(limit.name, limit.default, self.flushed, self.partial.path().display()));
-        }
+        limits::RECORD_SIZE.check(&self.limits, self.flushed, || self.partial.path().display().to_string())?;
         self.partial.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())
@@ -187,45 +236,4 @@ pub(super) fn read_head(record: BorrowedFd<'_>) -> Result<Head> {
         anomalies: value(ANOMALIES).and_then(|text| text.parse().ok()).map(Anomalies::from_bits),
         boot_id: value(BOOT).map(str::to_owned),
     })
-}
-
-/// vis(3) with octal escapes, as mtree(5) has it: everything but plain graphic characters.
-fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    for &byte in bytes {
-        if byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'#' | b'=' | b'*' | b'?' | b'[') {
-            out.push(byte);
-        } else {
-            let _ = write!(out, "\\{byte:03o}");
-        }
-    }
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0u32, |word, &b| (word << 8) | u32::from(b)) << (8 * (3 - chunk.len()));
-        for i in 0..4 {
-            out.push(if i <= chunk.len() { DIGITS[(word >> (18 - 6 * i)) as usize & 63] } else { b'=' });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_values_survive_as_text() {
-        let mut out = Vec::new();
-        escape(b"a b\n#=\xff\\x", &mut out);
-        assert_eq!(out, br"a\040b\012\043\075\377\134x");
-        for (bytes, text) in
-            [(&b""[..], &b""[..]), (b"f", b"Zg=="), (b"fo", b"Zm8="), (b"foo", b"Zm9v"), (b"foob", b"Zm9vYg==")]
-        {
-            let mut out = Vec::new();
-            base64(bytes, &mut out);
-            assert_eq!(out, text);
-        }
-    }
 }

@@ -1,0 +1,290 @@
+//! Extracting layers.
+
+use std::ffi::{c_char, c_void};
+use std::ops::ControlFlow;
+
+use super::args::{Call, SizedStruct, call, check_flags};
+use super::bytes::bl_bytes;
+use super::cancel::bl_cancel;
+use super::error::{bl_error, bl_status};
+use super::limits::bl_layer_limits;
+use super::shapes::give_path_of;
+use super::storage::bl_storage;
+use crate::error::{Error, Result, Status};
+use crate::layer::Progress;
+use crate::unpack::{ExtractOptions, Extraction, ProgressCallback, TreeForm, WhiteoutForm};
+
+/// bl_extract_options.flags: as root, make device nodes. By default a device becomes an empty file, and the metadata
+/// record beside the tree says which device it stands for.
+pub const BL_EXTRACT_DEVICE_NODES: u64 = 1;
+/// bl_extract_options.flags: refuse a layer with any anomaly.
+pub const BL_EXTRACT_STRICT: u64 = 2;
+/// bl_extract_options.flags: leave owners as they are and write owner, mode and type of files and directories to the
+/// extended attribute user.containers.override_stat, which libkrun, fuse-overlayfs and containers/storage read. Files
+/// and directories are then accessible to whoever extracts, and without set-id bits.
+pub const BL_EXTRACT_OVERRIDE_STAT: u64 = 4;
+
+/// bl_extract_options.whiteouts: as in the layer, empty files `.wh.<name>` and `.wh..wh..opq`. The default.
+pub const BL_WHITEOUTS_MARKERS: u32 = 0;
+/// bl_extract_options.whiteouts: as overlayfs has it in its lower directories: character devices 0:0, and the attribute
+/// trusted.overlay.opaque, which only root can set.
+pub const BL_WHITEOUTS_OVERLAY: u32 = 1;
+/// bl_extract_options.whiteouts: the same with user.overlay.opaque, for mounts with the option userxattr.
+pub const BL_WHITEOUTS_USER_OVERLAY: u32 = 2;
+
+/// How far an extraction came.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_progress {
+    /// sizeof(bl_progress) of the library; a newer one may have more fields.
+    pub struct_size: usize,
+    /// Bytes of the layer's file.
+    pub bytes_in: u64,
+    /// Bytes of the uncompressed tar stream.
+    pub bytes_out: u64,
+    /// Entries.
+    pub entries: u64,
+}
+
+/// Is told of progress, on the thread that made the call, with the pointer that came with it. Anything but 0 ends the
+/// call with BL_E_CALLBACK.
+pub type bl_progress_callback =
+    Option<unsafe extern "C" fn(progress: *const bl_progress, user_data: *mut c_void) -> i32>;
+
+/// How to extract a layer. Zero in a field is its default; initialise with BL_EXTRACT_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_extract_options {
+    /// sizeof(bl_extract_options).
+    pub struct_size: usize,
+    /// BL_EXTRACT_*, or 0.
+    pub flags: u64,
+    /// The layer's file, which must hash to the digest; NULL is the stored layer.
+    pub tarball_path: *const c_char,
+    /// What the uncompressed layer must hash to (rootfs.diff_ids in the image's config); NULL is not to check.
+    pub diff_id: *const c_char,
+    /// Ends the call early; may be NULL.
+    pub cancel: *mut bl_cancel,
+    /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+    pub timeout_ms: u64,
+    /// BL_WHITEOUTS_*: how the tree says what lower layers lose.
+    pub whiteouts: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// What the layer may cost; NULL is the defaults.
+    pub limits: *const bl_layer_limits,
+    /// Is told of progress about every MiB or 256 entries, and at the end; may be NULL.
+    pub progress: bl_progress_callback,
+    /// Handed to every call of progress.
+    pub progress_data: *mut c_void,
+}
+
+// SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
+// is what the caller vouches for.
+unsafe impl SizedStruct for bl_extract_options {
+    const ZERO: Self = Self {
+        struct_size: 0,
+        flags: 0,
+        tarball_path: std::ptr::null(),
+        diff_id: std::ptr::null(),
+        cancel: std::ptr::null_mut(),
+        timeout_ms: 0,
+        whiteouts: 0,
+        reserved: 0,
+        limits: std::ptr::null(),
+        progress: None,
+        progress_data: std::ptr::null_mut(),
+    };
+}
+
+/// What an extraction did. Initialise with BL_EXTRACT_RESULT_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_extract_result {
+    /// sizeof(bl_extract_result); set by the caller.
+    pub struct_size: usize,
+    /// Entries in the layer; 0 when cached.
+    pub entries: u64,
+    /// Bytes of the layer's file; 0 when cached.
+    pub bytes_in: u64,
+    /// Bytes of the uncompressed tar stream; 0 when cached.
+    pub bytes_out: u64,
+    /// BL_ANOMALY_* bits: what was odd and yet accepted.
+    pub anomalies: u64,
+    /// 1 when the tree was there already.
+    pub cached: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Digest of the uncompressed stream as a string; "" when an older program made the cached tree.
+    pub diff_id: [c_char; 136],
+}
+
+// SAFETY: integers only.
+unsafe impl SizedStruct for bl_extract_result {
+    const ZERO: Self = Self {
+        struct_size: 0,
+        entries: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        anomalies: 0,
+        cached: 0,
+        reserved: 0,
+        diff_id: [0; 136],
+    };
+
+    /// A digest is there as a whole or not at all.
+    fn cut_to(mut self, size: usize) -> Self {
+        if size < size_of::<Self>() {
+            self.diff_id = [0; 136];
+        }
+        self
+    }
+}
+
+impl bl_extract_result {
+    fn new(extraction: &Extraction) -> bl_extract_result {
+        let mut result = bl_extract_result {
+            entries: extraction.entries,
+            bytes_in: extraction.bytes_in,
+            bytes_out: extraction.bytes_out,
+            anomalies: extraction.anomalies.bits(),
+            cached: extraction.cached.into(),
+            ..bl_extract_result::ZERO
+        };
+        let text = extraction.diff_id.as_ref().map_or("", |digest| digest.as_str());
+        // The longest digest, sha512, leaves room for the NUL.
+        for (to, from) in result.diff_id.iter_mut().zip(text.bytes()) {
+            *to = from as c_char;
+        }
+        result
+    }
+}
+
+/// Unpacks a layer into the directory that bl_extracted_path() names for the same options, unless it is there already.
+/// By default whiteout markers (`.wh.*`) stay as files: they say what to remove from lower layers. Gzip, zstd and plain
+/// tar are told by their bytes. Both digests are checked in the same pass, before the tree appears. Threads and
+/// processes that extract one layer at a time wait for the first of them. Trees that differ in BL_EXTRACT_DEVICE_NODES,
+/// BL_EXTRACT_OVERRIDE_STAT or whiteouts are different trees.
+///
+/// options: NULL for the defaults.
+/// result: may be NULL.
+///
+/// Returns: BL_OK; BL_E_NOT_FOUND without a file; BL_E_DIGEST_MISMATCH when the file does not hash to the digest or its
+/// content to options.diff_id; BL_E_MALFORMED, BL_E_UNSAFE_PATH, BL_E_UNSUPPORTED, BL_E_LIMIT for what is in it;
+/// BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these nothing is
+/// left. Cost: reads the layer once and writes its files; not synced. Two threads of the library's where there are two
+/// cores. A layer that is there costs a look at the directory. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_extract_layer(
+    storage: *mut bl_storage,
+    digest: *const c_char,
+    options: *const bl_extract_options,
+    result: *mut bl_extract_result,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let result = c.result(result, "result")?;
+            let storage = c.handle(storage, "storage")?;
+            let digest = c.digest(digest, "digest")?;
+            let options = extract_options(c, c.options(options, "options")?)?;
+            let extraction = storage.0.extract_layer(&digest, &options)?;
+            if let Some(result) = result {
+                result.set(&bl_extract_result::new(&extraction));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Where bl_extract_layer() with these options puts a layer, whether it is there or not.
+///
+/// options: NULL for the defaults. Only what makes a tree a different one matters.
+///
+/// Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED. Ownership: release *out with bl_bytes_free(). Cost: none.
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_extracted_path(
+    storage: *mut bl_storage,
+    digest: *const c_char,
+    options: *const bl_extract_options,
+    out: *mut *mut bl_bytes,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    let path = |c: &Call<'_>| {
+        let storage = c.handle(storage, "storage")?;
+        let digest = c.digest(digest, "digest")?;
+        Ok(storage.0.extracted_path(&digest, tree_form(&c.options(options, "options")?)?))
+    };
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { give_path_of(out, err, path) }
+}
+
+/// The part of the options that makes a tree a different one.
+pub(super) fn tree_form(options: &bl_extract_options) -> Result<TreeForm> {
+    let known = BL_EXTRACT_DEVICE_NODES | BL_EXTRACT_STRICT | BL_EXTRACT_OVERRIDE_STAT;
+    check_flags(options.flags, known, "options.flags")?;
+    let whiteouts = match options.whiteouts {
+        BL_WHITEOUTS_MARKERS => WhiteoutForm::Markers,
+        BL_WHITEOUTS_OVERLAY => WhiteoutForm::Overlay,
+        BL_WHITEOUTS_USER_OVERLAY => WhiteoutForm::UserOverlay,
+        other => {
+            let why = format!("options.whiteouts is {other}, not one of BL_WHITEOUTS_*");
+            return Err(Error::new(Status::Unsupported, why));
+        }
+    };
+    Ok(TreeForm {
+        whiteouts,
+        device_nodes: options.flags & BL_EXTRACT_DEVICE_NODES != 0,
+        override_stat: options.flags & BL_EXTRACT_OVERRIDE_STAT != 0,
+    })
+}
+
+fn extract_options(c: &Call<'_>, options: bl_extract_options) -> Result<ExtractOptions> {
+    let form = tree_form(&options)?;
+    check_flags(options.reserved.into(), 0, "options.reserved")?;
+    let given = |text: *const c_char| (!text.is_null()).then_some(text);
+    Ok(ExtractOptions {
+        tarball_path: given(options.tarball_path)
+            .map(|path| c.path(path, "options.tarball_path"))
+            .transpose()?
+            .map(Into::into),
+        diff_id: given(options.diff_id).map(|text| c.digest(text, "options.diff_id")).transpose()?,
+        form,
+        strict: options.flags & BL_EXTRACT_STRICT != 0,
+        limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
+        progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
+        interrupt: c.interrupt(options.cancel, options.timeout_ms),
+    })
+}
+
+struct HostCallback {
+    function: unsafe extern "C" fn(*const bl_progress, *mut c_void) -> i32,
+    user_data: *mut c_void,
+}
+
+// SAFETY: it is called on the thread of the host's own call only, and dropped before that returns.
+unsafe impl Send for HostCallback {}
+// SAFETY: as above.
+unsafe impl Sync for HostCallback {}
+
+impl HostCallback {
+    fn call(&self, progress: &Progress) -> ControlFlow<()> {
+        let Progress { bytes_in, bytes_out, entries } = *progress;
+        let progress = bl_progress { struct_size: size_of::<bl_progress>(), bytes_in, bytes_out, entries };
+        // SAFETY: the host vouches for its callback; the struct lives until it returns.
+        match unsafe { (self.function)(&raw const progress, self.user_data) } {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    }
+}
+
+fn progress_callback(
+    function: unsafe extern "C" fn(*const bl_progress, *mut c_void) -> i32,
+    user_data: *mut c_void,
+) -> ProgressCallback {
+    let callback = HostCallback { function, user_data };
+    ProgressCallback::new(move |progress| callback.call(progress))
+}

@@ -1,0 +1,115 @@
+//! Lines of a record that no longer hold, and how they are taken out of it.
+//!
+//! A layer that has a path twice, or a file where it later needs a directory, is rare; one that has each path once is
+//! written straight to its record, and this code never runs. Where it does, the record is read once more and the lines
+//! that hold are copied, so that memory is for what was replaced and not for the layer.
+//!
+//! A hard link outlives its target: a link to a file that was replaced keeps the old file (family 39). The old file's
+//! line then becomes the line of the first such link, and the others link to that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::BorrowedFd;
+
+use super::RecordWriter;
+use super::lines::{Line, Lines};
+use crate::error::Result;
+use crate::layer::split_parent;
+use crate::store::Partial;
+
+/// What the line of a file said whose name something else has now.
+struct Kept {
+    rest: Vec<u8>,
+    /// The link that has taken the file's place in the record.
+    heir: Option<Vec<u8>>,
+}
+
+/// Which lines no longer hold: for a path, those before the line of this number.
+#[derive(Default)]
+pub(super) struct Voided {
+    trees: BTreeMap<Vec<u8>, u64>,
+    lines: BTreeMap<Vec<u8>, u64>,
+}
+
+impl Voided {
+    /// The lines so far of a path and everything below it.
+    pub(super) fn tree(&mut self, path: &[u8], line: u64) {
+        self.trees.insert(path.to_vec(), line);
+    }
+
+    /// The lines so far of a path alone.
+    pub(super) fn line(&mut self, path: &[u8], line: u64) {
+        self.lines.insert(path.to_vec(), line);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.trees.is_empty() && self.lines.is_empty()
+    }
+
+    /// Whether what a path was at a line is gone.
+    fn is_gone(&self, path: &[u8], line: u64) -> bool {
+        let mut at = path;
+        loop {
+            if self.trees.get(at).is_some_and(|&before| line < before) {
+                return true;
+            }
+            if at.is_empty() {
+                return false;
+            }
+            at = split_parent(at).0;
+        }
+    }
+
+    fn is_void(&self, path: &[u8], line: u64) -> bool {
+        self.is_gone(path, line) || self.lines.get(path).is_some_and(|&before| line < before)
+    }
+
+    /// Copies the lines that hold.
+    pub(super) fn compact(self, record: &Partial, mut out: RecordWriter) -> Result<RecordWriter> {
+        let mut needed = BTreeSet::new();
+        for_each_line(record.handle(), |number, line| {
+            if let Some(target) = line.hardlink()?
+                && self.is_gone(&target, number)
+            {
+                needed.insert(target);
+            }
+            Ok(())
+        })?;
+        // By the target's path.
+        let mut kept: BTreeMap<Vec<u8>, Kept> = BTreeMap::new();
+        for_each_line(record.handle(), |number, line| {
+            let path = line.path()?;
+            let is_void = self.is_void(&path, number);
+            let mut rest = line.rest.to_vec();
+            if let Some(target) = line.hardlink()?
+                && self.is_gone(&target, number)
+                && let Some(Kept { rest: target_rest, heir }) = kept.get_mut(&target)
+            {
+                match heir {
+                    Some(heir) => rest = [b" type=file hardlink=", &heir[..]].concat(),
+                    None => rest = target_rest.clone(),
+                }
+                if !is_void && heir.is_none() {
+                    *heir = Some(line.name.to_vec());
+                }
+            }
+            if !is_void {
+                return out.raw_line(&[line.name, &rest]);
+            }
+            if needed.contains(&path) {
+                kept.insert(path, Kept { rest, heir: None });
+            }
+            Ok(())
+        })?;
+        Ok(out)
+    }
+}
+
+fn for_each_line(record: BorrowedFd<'_>, mut each: impl FnMut(u64, Line<'_>) -> Result<()>) -> Result<()> {
+    let mut lines = Lines::default();
+    let mut number = 0;
+    while let Some(line) = lines.next(record)? {
+        each(number, line)?;
+        number += 1;
+    }
+    Ok(())
+}

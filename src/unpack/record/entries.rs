@@ -1,0 +1,189 @@
+//! The record as a host reads it: one entry after the other, without a look at the tree.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::lines::{Line, Lines, broken, relative};
+use crate::digest::Digest;
+use crate::error::{Error, Result, Status};
+use crate::layer::split_parent;
+use crate::store::{Area, RECORD_SUFFIX, Storage};
+use crate::unpack::TreeForm;
+
+/// What a layer has at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LayerEntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// Another name of a file that the record has an entry for.
+    Hardlink,
+    /// A hard link to a path that the layer does not have; a lower one may. It is not in the tree.
+    LowerLink,
+    /// A named pipe.
+    Fifo,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// The path, in lower layers, is gone.
+    Whiteout,
+    /// Everything in the directory, in lower layers, is gone.
+    Opaque,
+}
+
+/// One path of a layer and everything that the layer says of it, however much of that the file system could be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerEntry {
+    /// What it is.
+    pub kind: LayerEntryKind,
+    /// Relative to the root, without a leading slash and without symlinks in it; empty for the root. For whiteouts the
+    /// path that is gone, for opaque markers the directory.
+    pub path: Vec<u8>,
+    /// Target of a symlink as written, of a hard link as a path like `path`; empty for the rest.
+    pub link: Vec<u8>,
+    /// Permission, set-id and sticky bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Seconds since the epoch of the last modification, and nanoseconds after them.
+    pub mtime: (i64, u32),
+    /// Bytes of a file.
+    pub size: u64,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
+    /// A directory that the layer uses without an entry for it.
+    pub is_implied: bool,
+    /// Extended attributes, by their full names.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The entries of a layer, in the order of the archive.
+pub struct LayerEntries {
+    record: OwnedFd,
+    lines: Lines,
+    failed: bool,
+}
+
+impl Storage {
+    /// What an extracted layer holds, from the metadata record beside its tree; `NOT_FOUND` where there is none (the
+    /// layer was not extracted in this form, or by boxlite 0.9).
+    pub fn layer_entries(&self, digest: &Digest, form: TreeForm) -> Result<LayerEntries> {
+        self.directory.check_alive()?;
+        let name = form.tree_name(digest);
+        let record = match self.directory.stat(Area::Extracted, &name)? {
+            Some(_) => self.directory.open_file(Area::Extracted, &format!("{name}{RECORD_SUFFIX}"))?,
+            None => None,
+        };
+        let absent =
+            || Error::new(Status::NotFound, format!("layer {digest} has no metadata record; extract it first"));
+        Ok(LayerEntries { record: record.ok_or_else(absent)?, lines: Lines::default(), failed: false })
+    }
+}
+
+impl Iterator for LayerEntries {
+    type Item = Result<LayerEntry>;
+
+    fn next(&mut self) -> Option<Result<LayerEntry>> {
+        if self.failed {
+            return None;
+        }
+        let entry = match self.lines.next(self.record.as_fd()) {
+            Ok(Some(line)) => parse(&line),
+            Ok(None) => return None,
+            Err(error) => Err(error),
+        };
+        self.failed = entry.is_err();
+        Some(entry)
+    }
+}
+
+fn parse(line: &Line<'_>) -> Result<LayerEntry> {
+    let mut entry = LayerEntry {
+        kind: LayerEntryKind::File,
+        path: line.path()?,
+        link: Vec::new(),
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        mtime: (0, 0),
+        size: 0,
+        device: (0, 0),
+        is_implied: false,
+        xattrs: Vec::new(),
+    };
+    for (keyword, value) in line.keywords() {
+        match keyword {
+            b"type" => {
+                entry.kind = match value {
+                    b"file" => LayerEntryKind::File,
+                    b"dir" => LayerEntryKind::Directory,
+                    b"link" => LayerEntryKind::Symlink,
+                    b"fifo" => LayerEntryKind::Fifo,
+                    b"char" => LayerEntryKind::CharDevice,
+                    b"block" => LayerEntryKind::BlockDevice,
+                    _ => return Err(broken()),
+                }
+            }
+            b"mode" => entry.mode = number(value, 8)?,
+            b"uid" => entry.uid = number(value, 10)?,
+            b"gid" => entry.gid = number(value, 10)?,
+            b"size" => entry.size = text(value)?.parse().map_err(|_| broken())?,
+            b"time" => {
+                let (seconds, nanoseconds) = text(value)?.split_once('.').ok_or_else(broken)?;
+                entry.mtime = (seconds.parse().map_err(|_| broken())?, nanoseconds.parse().map_err(|_| broken())?);
+            }
+            b"link" => entry.link = super::lines::unescape(value).ok_or_else(broken)?,
+            b"hardlink" | b"lowerlink" => {
+                let is_lower = keyword == b"lowerlink";
+                entry.kind = if is_lower { LayerEntryKind::LowerLink } else { LayerEntryKind::Hardlink };
+                entry.link = relative(value).ok_or_else(broken)?;
+            }
+            b"device" => {
+                let mut numbers = text(value)?.split(',').skip(1);
+                let mut next = || numbers.next().and_then(|n| n.parse().ok()).ok_or_else(broken);
+                entry.device = (next()?, next()?);
+            }
+            b"implied" => entry.is_implied = true,
+            b"whiteout" if value == b"opaque" => {
+                entry.kind = LayerEntryKind::Opaque;
+                entry.path = split_parent(&entry.path).0.to_vec();
+            }
+            b"whiteout" => {
+                entry.kind = LayerEntryKind::Whiteout;
+                entry.path = without_prefix(&entry.path).ok_or_else(broken)?;
+            }
+            _ => {
+                if let Some(name) = keyword.strip_prefix(b"xattr.") {
+                    let name = super::lines::unescape(name).ok_or_else(broken)?;
+                    entry.xattrs.push((name, BASE64.decode(value).map_err(|_| broken())?));
+                }
+            }
+        }
+    }
+    Ok(entry)
+}
+
+/// `a/x` for `a/.wh.x`.
+fn without_prefix(marker: &[u8]) -> Option<Vec<u8>> {
+    let (parent, name) = split_parent(marker);
+    let name = name.strip_prefix(crate::layer::WHITEOUT_PREFIX)?;
+    Some(if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() })
+}
+
+fn number(value: &[u8], radix: u32) -> Result<u32> {
+    u32::from_str_radix(text(value)?, radix).map_err(|_| broken())
+}
+
+fn text(value: &[u8]) -> Result<&str> {
+    std::str::from_utf8(value).map_err(|_| broken())
+}

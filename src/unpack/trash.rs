@@ -1,0 +1,41 @@
+//! Where replaced things go until the extraction is over.
+//!
+//! Deleting between creating is slow: ext4 does not give an inode out again that was freed a moment ago, and each new
+//! file has to be searched for past all of those. So what a later entry replaces is moved aside, which also takes a whole
+//! directory in one step, and is deleted with everything else at the end.
+
+use std::any::Any;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::error::Result;
+
+/// A directory on the same file system, and what keeps it until the end.
+pub(super) struct Bin {
+    pub(super) handle: OwnedFd,
+    pub(super) _owner: Box<dyn Any>,
+}
+
+/// Made when it is first needed, which for most layers is never.
+pub(super) struct Trash<'a> {
+    make: Box<dyn Fn() -> Result<Bin> + 'a>,
+    bin: Option<Bin>,
+    count: u64,
+}
+
+impl<'a> Trash<'a> {
+    pub(super) fn new(make: impl Fn() -> Result<Bin> + 'a) -> Trash<'a> {
+        Trash { make: Box::new(make), bin: None, count: 0 }
+    }
+
+    /// Takes whatever `name` in `dir` is.
+    pub(super) fn take(&mut self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<Result<(), Errno>> {
+        let bin = match &mut self.bin {
+            Some(bin) => bin,
+            none => none.insert((self.make)()?),
+        };
+        self.count += 1;
+        Ok(rustix::fs::renameat(dir, name, bin.handle.as_fd(), self.count.to_string()))
+    }
+}
