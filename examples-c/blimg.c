@@ -16,12 +16,14 @@
 static const char usage_text[] =
   "usage: blimg --store DIR [--json] [--quiet] COMMAND\n"
   "  put layer|config|manifest DIGEST FILE [--size N]\n"
-  "  extract DIGEST [--tarball FILE] [--diff-id D]\n"
+  "  extract DIGEST [--tarball FILE] [--diff-id D] [--form FORM]\n"
+  "  entries DIGEST [--form FORM]\n"
   "  has layer|config|manifest DIGEST\n"
   "  verify DIGEST\n"
   "  cat config|manifest DIGEST\n"
   "  path layer|config|manifest|extracted DIGEST\n"
-  "  load-layout DIR [TAG]\n";
+  "  load-layout DIR [TAG]\n"
+  "FORM: markers (the default), overlay, user-overlay, override-stat\n";
 
 typedef struct {
   bl_storage *storage;
@@ -73,12 +75,13 @@ static const char *option(char **args, const char *name)
   return NULL;
 }
 
-/* Whether `args` is nothing but pairs of these options and their values. */
-static int check_options(char **args, const char *first, const char *second)
+/* Whether `args` is nothing but pairs of these options, of which each ends in a space, and their values. */
+static int check_options(char **args, const char *known)
 {
   for (; args[0]; args += 2) {
-    int known = !strcmp(args[0], first) || (second && !strcmp(args[0], second));
-    if (!known || !args[1]) return 0;
+    size_t len = strlen(args[0]);
+    const char *found = strstr(known, args[0]);
+    if (strncmp(args[0], "--", 2) || !found || found[len] != ' ' || !args[1]) return 0;
   }
   return 1;
 }
@@ -165,7 +168,7 @@ static int put_manifest(const app *a, const char *digest, const char *path)
 static int cmd_put(const app *a, char **args)
 {
   const char *size;
-  if (!args[0] || !args[1] || !args[2] || !check_options(args + 3, "--size", NULL)) return usage();
+  if (!args[0] || !args[1] || !args[2] || !check_options(args + 3, "--size ")) return usage();
   size = option(args + 3, "--size");
   if (!strcmp(args[0], "layer")) return put_layer(a, args[1], args[2], size ? strtoll(size, NULL, 10) : 0);
   if (size) return usage();
@@ -192,17 +195,30 @@ static void print_extraction(const app *a, const char *digest, const char *path,
   fflush(stdout);
 }
 
-static int extract(const app *a, const char *digest, const char *tarball, const char *diff_id)
+/* What the tree is to look like; 0 for an unknown word. */
+static int set_form(bl_extract_options *options, const char *form)
 {
-  bl_extract_options options = BL_EXTRACT_OPTIONS_INIT;
+  if (!form || !strcmp(form, "markers"))
+    options->whiteouts = BL_WHITEOUTS_MARKERS;
+  else if (!strcmp(form, "overlay"))
+    options->whiteouts = BL_WHITEOUTS_OVERLAY;
+  else if (!strcmp(form, "user-overlay"))
+    options->whiteouts = BL_WHITEOUTS_USER_OVERLAY;
+  else if (!strcmp(form, "override-stat"))
+    options->flags |= BL_EXTRACT_OVERRIDE_STAT;
+  else
+    return 0;
+  return 1;
+}
+
+static int extract(const app *a, const char *digest, bl_extract_options *options)
+{
   bl_extract_result result = BL_EXTRACT_RESULT_INIT;
   bl_bytes *path = NULL;
   bl_error *err = NULL;
-  options.tarball_path = tarball;
-  options.diff_id = diff_id;
-  options.cancel = on_interrupt;
-  if (bl_extract_layer(a->storage, digest, &options, &result, &err)) return failed(err);
-  if (bl_layer_extracted_path(a->storage, digest, &path, &err)) return failed(err);
+  options->cancel = on_interrupt;
+  if (bl_extract_layer(a->storage, digest, options, &result, &err)) return failed(err);
+  if (bl_extracted_path(a->storage, digest, options, &path, &err)) return failed(err);
   print_extraction(a, digest, bl_bytes_str(path), &result);
   bl_bytes_free(path);
   return 0;
@@ -210,8 +226,50 @@ static int extract(const app *a, const char *digest, const char *tarball, const 
 
 static int cmd_extract(const app *a, char **args)
 {
-  if (!args[0] || !check_options(args + 1, "--tarball", "--diff-id")) return usage();
-  return extract(a, args[0], option(args + 1, "--tarball"), option(args + 1, "--diff-id"));
+  bl_extract_options options = BL_EXTRACT_OPTIONS_INIT;
+  if (!args[0] || !check_options(args + 1, "--tarball --diff-id --form ")) return usage();
+  options.tarball_path = option(args + 1, "--tarball");
+  options.diff_id = option(args + 1, "--diff-id");
+  if (!set_form(&options, option(args + 1, "--form"))) return usage();
+  return extract(a, args[0], &options);
+}
+
+/* One line an entry: kind, mode, owner, size, path, and where a link leads. */
+static int cmd_entries(const app *a, char **args)
+{
+  static const char *const kinds[] = {"end",  "file", "dir",  "symlink",  "hardlink", "lowerlink",
+                                      "fifo", "char", "block", "whiteout", "opaque"};
+  bl_extract_options options = BL_EXTRACT_OPTIONS_INIT;
+  bl_layer_entry entry = BL_LAYER_ENTRY_INIT;
+  bl_layer_entries *entries = NULL;
+  bl_error *err = NULL;
+  if (!args[0] || !check_options(args + 1, "--form ")) return usage();
+  if (!set_form(&options, option(args + 1, "--form"))) return usage();
+  if (bl_layer_entries_open(a->storage, args[0], &options, &entries, &err)) return failed(err);
+  while (!bl_layer_entries_next(entries, &entry, &err) && entry.kind != BL_ENTRY_END) {
+    const char *kind = entry.kind < sizeof(kinds) / sizeof(*kinds) ? kinds[entry.kind] : "unknown";
+    if (a->json) {
+      printf("{\"kind\":\"%s\",\"path\":", kind);
+      json_string(entry.path);
+      printf(",\"link\":");
+      json_string(entry.link);
+      printf(",\"mode\":%lu,\"uid\":%lu,\"gid\":%lu,\"mtime\":%lld,\"size\":%llu}\n", (unsigned long)entry.mode,
+             (unsigned long)entry.uid, (unsigned long)entry.gid, (long long)entry.mtime,
+             (unsigned long long)entry.size);
+    } else if (!a->quiet) {
+      /* Names are the layer's: they are not for a terminal as they are. */
+      printf("%-9s %04lo %lu:%lu %llu ", kind, (unsigned long)entry.mode, (unsigned long)entry.uid,
+             (unsigned long)entry.gid, (unsigned long long)entry.size);
+      json_string(entry.path);
+      if (entry.link[0]) {
+        printf(" -> ");
+        json_string(entry.link);
+      }
+      putchar('\n');
+    }
+  }
+  bl_layer_entries_free(entries);
+  return err ? failed(err) : 0;
 }
 
 static int cmd_has(const app *a, char **args)
@@ -298,11 +356,13 @@ static int load_layer(const app *a, const layout *l, const layout_blob *layer)
 {
   char path[8192];
   bool has = false;
+  bl_extract_options options = BL_EXTRACT_OPTIONS_INIT;
   bl_error *err = NULL;
   if (bl_has_layer(a->storage, layer->digest, &has, &err)) return failed(err);
   layout_blob_path(l, layer, path, sizeof(path));
   if (!has && put_layer(a, layer->digest, path, layer->size)) return 1;
-  return extract(a, layer->digest, NULL, layer->diff_id);
+  options.diff_id = layer->diff_id;
+  return extract(a, layer->digest, &options);
 }
 
 static int cmd_load_layout(const app *a, char **args)
@@ -327,7 +387,7 @@ static const struct {
   const char *name;
   int (*run)(const app *, char **);
 } commands[] = {
-  {"put", cmd_put},   {"extract", cmd_extract}, {"has", cmd_has},
+  {"put", cmd_put},   {"extract", cmd_extract}, {"entries", cmd_entries}, {"has", cmd_has},
   {"verify", cmd_verify}, {"cat", cmd_cat},     {"path", cmd_path},
   {"load-layout", cmd_load_layout},
 };

@@ -26,6 +26,9 @@
 
 mod digest;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 #[allow(unsafe_code)]
 pub mod ffi;
 mod interrupt;

@@ -5,9 +5,9 @@ use std::thread::{Builder, JoinHandle};
 
 const STACK: usize = 512 << 10;
 
-/// Whether a second thread would find a processor to run on.
+/// Whether a second thread would find a processor to run on. Fuzzing is faster, and the same each time, on one.
 pub(crate) fn has_cores() -> bool {
-    std::thread::available_parallelism().is_ok_and(|n| n.get() > 1)
+    !cfg!(fuzzing) && std::thread::available_parallelism().is_ok_and(|n| n.get() > 1)
 }
 
 /// Starts a thread with every signal blocked, so that the host's handlers run on the host's threads only. A new thread

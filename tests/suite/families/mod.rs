@@ -343,6 +343,21 @@ fn every_family_is_covered() {
     eprintln!("{} archives", cases.len());
 }
 
+/// Writes the cases as a first corpus for the fuzz targets, each also with the byte that chooses a form.
+#[test]
+fn corpus_for_fuzzing() {
+    let Some(dir) = std::env::var_os("BL_WRITE_CORPUS").map(PathBuf::from) else { return };
+    for (target, choices) in [("entries", &[None][..]), ("unpack", &[Some(0u8), Some(1), Some(6)])] {
+        std::fs::create_dir_all(dir.join(target)).unwrap();
+        let layers = all_cases().into_iter().map(|case| case.layer).filter(|layer| layer.len() <= 8192);
+        for (i, layer) in layers.enumerate() {
+            let choice = choices[i % choices.len()];
+            let bytes: Vec<u8> = choice.into_iter().chain(layer).collect();
+            std::fs::write(dir.join(target).join(format!("case-{i:04}")), bytes).unwrap();
+        }
+    }
+}
+
 /// For cases that need time or an interrupt.
 fn elapsed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let started = Instant::now();

@@ -47,7 +47,8 @@ fn absolute_and_relative() -> Vec<Case> {
             cases.push(case(format!("1 absolute {name} in {carrier}"), layer, tree([dir, path.to_owned()])));
         }
     }
-    let types: [(&str, fn(&[u8]) -> Header); 3] = [
+    type Make = fn(&[u8]) -> Header;
+    let types: [(&str, Make); 3] = [
         ("file", |name| Header::new(b'0', name)),
         ("directory", |name| Header::new(b'5', name)),
         ("symlink", |name| Header::new(b'2', name).link(b"/etc")),

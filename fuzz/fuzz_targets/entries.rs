@@ -1,0 +1,28 @@
+//! Any bytes as a layer's file: they are entries or a typed error, and the same bytes are the same again.
+
+#![no_main]
+
+use boxlite_images::{LayerLimits, fuzzing};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let mut limits = LayerLimits::default();
+    // So that a bomb of a few bytes does not take the time of a thousand other inputs.
+    limits.layer_size = 16 << 20;
+    let read = || {
+        let file = rustix::fs::memfd_create("layer", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::io::write(&file, data).unwrap();
+        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).unwrap();
+        fuzzing::read_entries(file, &limits)
+    };
+    let (first, second) = (read(), read());
+    match (first, second) {
+        (Ok(first), Ok(second)) => assert_eq!(first, second),
+        (Err(first), Err(second)) => {
+            assert_eq!(first.to_string(), second.to_string());
+            assert_ne!(first.status(), boxlite_images::Status::Internal, "{first}");
+            assert!(!first.message().contains(['\n', '\x1b']), "{first:?}");
+        }
+        (first, second) => panic!("{first:?} and then {second:?}"),
+    }
+});
