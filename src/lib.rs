@@ -26,11 +26,11 @@
 
 mod digest;
 mod error;
+#[allow(unsafe_code)]
+pub mod ffi;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-#[allow(unsafe_code)]
-pub mod ffi;
 mod interrupt;
 mod layer;
 pub mod limits;
