@@ -823,7 +823,8 @@ bl_status bl_storage_open(const char *images_dir,
                           bl_error **err);
 
 /**
- * Frees the handle. Staged downloads made with it stay valid. NULL is a no-op.
+ * Frees the handle. Staged downloads made with it stay valid. Waits for the removal of what cancelled or failed calls had
+ * made, if that was much. NULL is a no-op.
  *
  * Since: 0.1.0
  */

@@ -84,7 +84,8 @@ pub unsafe extern "C" fn bl_storage_open(
     unsafe { call(err, body) }
 }
 
-/// Frees the handle. Staged downloads made with it stay valid. NULL is a no-op.
+/// Frees the handle. Staged downloads made with it stay valid. Waits for the removal of what cancelled or failed calls had
+/// made, if that was much. NULL is a no-op.
 ///
 /// Since: 0.1.0
 #[unsafe(no_mangle)]

@@ -3,7 +3,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -64,6 +65,8 @@ pub(crate) struct Directory {
     read_only: bool,
     durability: Durability,
     boot_id: Option<String>,
+    /// Threads that remove what calls left to them.
+    removals: Mutex<Vec<JoinHandle<()>>>,
 }
 
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -95,6 +98,7 @@ impl Directory {
             boot_id: sys::boot_id(),
             read_only,
             durability,
+            removals: Mutex::default(),
         });
         if !has_version && !read_only {
             format::write(&directory)?;
@@ -132,6 +136,13 @@ impl Directory {
     /// the parent, and must leave them alone.
     pub(crate) fn is_forked(&self) -> bool {
         sys::fork_count() != self.forks
+    }
+
+    /// Lets the last owner of the store wait for a thread.
+    pub(super) fn await_at_close(&self, thread: JoinHandle<()>) {
+        let mut removals = self.removals.lock().unwrap_or_else(PoisonError::into_inner);
+        removals.retain(|thread| !thread.is_finished());
+        removals.push(thread);
     }
 
     /// Every public function begins here (or in [`Directory::check_writable`]).
@@ -186,6 +197,19 @@ impl Directory {
         }
         sys::sync_directory(self.area(area)?)
             .map_err(|errno| Error::os(errno, format_args!("sync {}", self.path.join(area.name()).display())))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let removals = std::mem::take(self.removals.get_mut().unwrap_or_else(PoisonError::into_inner));
+        // A forked child has the handles and not the threads: not even to detach them.
+        if self.is_forked() {
+            return std::mem::forget(removals);
+        }
+        for thread in removals {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -8,18 +8,21 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::directory::{Area, Directory, is_directory};
 use super::lock;
-use super::remove::remove_tree;
+use super::remove::{remove_tree, remove_tree_until};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::sys;
 
 pub(crate) const FILE_SUFFIX: &str = ".downloading";
+/// How long the removal of a partial object keeps the call that made it.
+const REMOVAL_TIME: Duration = Duration::from_millis(40);
 pub(crate) const TREE_SUFFIX: &str = ".extracting";
 
 /// An object that is not visible yet. Dropping it removes it.
@@ -197,8 +200,33 @@ impl Drop for Partial {
             return;
         }
         let Ok(folder) = self.directory.area(self.area) else { return };
-        if let Err(errno) = remove_tree(folder, self.name.as_bytes()) {
-            tracing::warn!("cannot remove {}: {errno}; the next open tries again", self.path().display());
+        match remove_tree_until(folder, self.name.as_bytes(), Instant::now() + REMOVAL_TIME) {
+            Ok(true) => {}
+            Ok(false) => self.remove_later(folder),
+            Err(errno) => tracing::warn!("cannot remove {}: {errno}; the next open tries again", self.path().display()),
+        }
+    }
+}
+
+impl Partial {
+    /// A call that is cancelled ends soon, however much it has made: a thread removes the rest, under the same lock, so
+    /// that to everybody else it is an object of a live owner. Closing the store waits for it.
+    fn remove_later(&self, folder: BorrowedFd<'_>) {
+        let (folder, lock) = match (folder.try_clone_to_owned(), self.handle.try_clone()) {
+            (Ok(folder), Ok(lock)) => (folder, lock),
+            // The next open finds it.
+            (Err(cause), _) | (_, Err(cause)) => return tracing::warn!("cannot remove a partial tree now: {cause}"),
+        };
+        let (name, path) = (self.name.clone(), self.path());
+        let thread = sys::spawn("bl-remove", move || {
+            if let Err(errno) = remove_tree(folder.as_fd(), name.as_bytes()) {
+                tracing::warn!("cannot remove {}: {errno}; the next open tries again", path.display());
+            }
+            drop(lock);
+        });
+        match thread {
+            Ok(thread) => self.directory.await_at_close(thread),
+            Err(cause) => tracing::warn!("cannot remove {} now: {cause}", self.path().display()),
         }
     }
 }

@@ -5,31 +5,75 @@
 //! time, no recursion, no `..`, no path that could grow too long.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Removes `parent`/`name`, whatever it is, without following symlinks. Something that is not there is no error.
 pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match remove(parent, name, &mut Budget { deadline: None, steps: 0 }) {
+        Ok(()) => Ok(()),
+        Err(Stop::Failed(errno)) => Err(errno),
+        // There is no deadline.
+        Err(Stop::OutOfTime) => Err(Errno::TIME),
+    }
+}
+
+/// The same until a moment. False where that was not enough: then the rest is under the same name.
+pub(super) fn remove_tree_until(parent: BorrowedFd<'_>, name: &[u8], deadline: Instant) -> Result<bool, Errno> {
+    match remove(parent, name, &mut Budget { deadline: Some(deadline), steps: 0 }) {
+        Ok(()) => Ok(true),
+        Err(Stop::Failed(errno)) => Err(errno),
+        Err(Stop::OutOfTime) => Ok(false),
+    }
+}
+
+fn remove(parent: BorrowedFd<'_>, name: &[u8], budget: &mut Budget) -> Result<(), Stop> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         // Linux answers EISDIR, POSIX says EPERM.
         Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(errno) => return Err(errno),
+        Err(errno) => return Err(errno.into()),
     }
     let top = open_directory(parent, name)?;
     let mut lifted = Lifted { prefix: uuid::Uuid::new_v4().simple().to_string(), count: 0 };
     loop {
-        let directories = remove_files(top.as_fd())?;
+        let directories = remove_files(top.as_fd(), budget)?;
         if directories.is_empty() {
             break;
         }
         for directory in directories {
-            empty_directory(top.as_fd(), &directory, &mut lifted)?;
+            empty_directory(top.as_fd(), &directory, &mut lifted, budget)?;
             rustix::fs::unlinkat(&top, &directory[..], AtFlags::REMOVEDIR)?;
         }
     }
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+    Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+}
+
+/// How long a removal may go on.
+struct Budget {
+    deadline: Option<Instant>,
+    steps: u32,
+}
+
+impl Budget {
+    fn spend(&mut self) -> Result<(), Stop> {
+        self.steps = self.steps.wrapping_add(1);
+        let is_over = self.steps.is_multiple_of(64) && self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if is_over { Err(Stop::OutOfTime) } else { Ok(()) }
+    }
+}
+
+enum Stop {
+    Failed(Errno),
+    OutOfTime,
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Stop {
+        Stop::Failed(errno)
+    }
 }
 
 /// Names that no entry of the tree can have.
@@ -38,9 +82,10 @@ struct Lifted {
     count: u64,
 }
 
-fn empty_directory(top: BorrowedFd<'_>, name: &[u8], lifted: &mut Lifted) -> Result<(), Errno> {
+fn empty_directory(top: BorrowedFd<'_>, name: &[u8], lifted: &mut Lifted, budget: &mut Budget) -> Result<(), Stop> {
     let directory = open_directory(top, name)?;
-    for nested in remove_files(directory.as_fd())? {
+    for nested in remove_files(directory.as_fd(), budget)? {
+        budget.spend()?;
         // Moving a directory rewrites its `..`, which needs write permission on itself.
         drop(open_directory(directory.as_fd(), &nested)?);
         lifted.count += 1;
@@ -51,7 +96,7 @@ fn empty_directory(top: BorrowedFd<'_>, name: &[u8], lifted: &mut Lifted) -> Res
 }
 
 /// Removes everything in a directory that is not a directory; gives the names of those.
-fn remove_files(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+fn remove_files(directory: BorrowedFd<'_>, budget: &mut Budget) -> Result<Vec<Vec<u8>>, Stop> {
     let mut directories = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
@@ -63,12 +108,13 @@ fn remove_files(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
             directories.push(name.to_vec());
             continue;
         }
+        budget.spend()?;
         match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(Errno::ISDIR | Errno::PERM) if entry.file_type() == FileType::Unknown => {
                 directories.push(name.to_vec());
             }
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         }
     }
     Ok(directories)
@@ -117,6 +163,21 @@ mod tests {
         assert!(!tree.exists());
         assert!(outside.join("keep").exists());
         remove_tree(parent.as_fd(), b"tree").unwrap();
+    }
+
+    #[test]
+    fn what_time_was_too_short_for_is_removed_the_next_time() {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 0..500 {
+            std::fs::create_dir_all(dir.path().join(format!("tree/d{}/e", i % 20))).unwrap();
+            std::fs::write(dir.path().join(format!("tree/d{}/e/f{i}", i % 20)), "").unwrap();
+        }
+        let parent = std::fs::File::open(dir.path()).unwrap();
+        assert!(!remove_tree_until(parent.as_fd(), b"tree", Instant::now()).unwrap());
+        assert!(dir.path().join("tree").exists());
+        let later = Instant::now() + std::time::Duration::from_secs(60);
+        assert!(remove_tree_until(parent.as_fd(), b"tree", later).unwrap());
+        assert!(!dir.path().join("tree").exists());
     }
 
     #[test]

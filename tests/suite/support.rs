@@ -42,8 +42,19 @@ pub fn names_in(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Partial objects and locks anywhere in a store.
+/// Partial objects and locks anywhere in a store, once what is being removed had the time.
 pub fn leftovers(store: &Path) -> Vec<String> {
+    let started = std::time::Instant::now();
+    loop {
+        let found = leftovers_now(store);
+        if found.is_empty() || started.elapsed() > std::time::Duration::from_secs(3) {
+            return found;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+fn leftovers_now(store: &Path) -> Vec<String> {
     ["", "manifests", "configs", "layers", "extracted", "locks"]
         .iter()
         .flat_map(|folder| names_in(&store.join(folder)).into_iter().map(move |name| format!("{folder}/{name}")))
