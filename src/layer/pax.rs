@@ -27,6 +27,7 @@ pub(super) struct Extended {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<Timestamp>,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs_given: u64,
     xattrs_size: u64,
     /// Attributes in the form of libarchive, which writes both forms.
     libarchive_xattrs: Vec<(Vec<u8>, Vec<u8>)>,
@@ -101,8 +102,9 @@ impl Extended {
             Some((_, other)) => *other = value.to_vec(),
             None => self.xattrs.push((name.to_vec(), value.to_vec())),
         }
-        limits::XATTRS.check(limits, self.xattrs.len() as u64, || quoted(name))?;
-        // One that is given again counts again.
+        // One that is given again counts again, since it is looked for again.
+        self.xattrs_given += 1;
+        limits::XATTRS.check(limits, self.xattrs_given, || quoted(name))?;
         self.xattrs_size += (name.len() + value.len()) as u64;
         limits::XATTRS_SIZE.check(limits, self.xattrs_size, || quoted(name))
     }

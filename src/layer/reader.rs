@@ -197,9 +197,16 @@ impl Reader {
         let describe = |error: Error| error.context(format_args!("entry {}", quoted(&name)));
         let size = pax.size.map_or_else(|| header.size(), Ok).map_err(describe)?;
         limits::LAYER_SIZE.check(&self.limits, size, || quoted(&name))?;
+        if i64::try_from(size).is_err() {
+            return Err(describe(malformed("a size beyond 63 bits")));
+        }
         let mark = whiteout::classify(&entry.path)?;
         // A whiteout's type is not looked at (D5).
         let kind = if mark == Mark::None { kind_of(header, &name).map_err(describe)? } else { Kind::File };
+        // Readers who do not know markers would take its map and its name for a file's.
+        if mark != Mark::None && (pax.sparse.is_some() || header.typeflag() == b'S') {
+            return Err(describe(malformed("a whiteout marker with a sparse map")));
+        }
         let carries_data = matches!(kind, Kind::File | Kind::Hardlink);
         if size > 0 && !carries_data {
             return Err(describe(malformed("data behind a header whose type has none")));

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::root::{Dir, fail};
 use crate::error::Result;
+use crate::interrupt::Interrupt;
 
 /// What tells whether a name still is the inode that it was.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,10 +24,26 @@ impl Identity {
 }
 
 /// Makes `to_name` what `from_name` is: content, owner, mode, times and extended attributes. `to_name` must be free.
-pub(super) fn copy(from: &Dir, from_name: &[u8], stat: &Stat, to: &Dir, to_name: &[u8]) -> Result<()> {
+pub(super) fn copy(
+    from: &Dir,
+    from_name: &[u8],
+    stat: &Stat,
+    to: &Dir,
+    to_name: &[u8],
+    interrupt: &Interrupt,
+) -> Result<()> {
     let failed = |errno| fail(errno, "copy to", &to.join(to_name));
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => copy_file(from.as_fd(), from_name, stat, to.as_fd(), to_name).map_err(failed),
+        FileType::RegularFile => {
+            let source = open_to_read(from.as_fd(), from_name, stat).map_err(failed)?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let made = rustix::fs::openat(to, to_name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+            let mut buffer = vec![0; 64 << 10];
+            while copy_some(source.as_fd(), made.as_fd(), &mut buffer).map_err(failed)? {
+                interrupt.check()?;
+            }
+            complete_file(source.as_fd(), made.as_fd(), stat).map_err(failed)
+        }
         FileType::Symlink => {
             let target = rustix::fs::readlinkat(from, from_name, Vec::new()).map_err(failed)?;
             rustix::fs::symlinkat(&*target, to, to_name).map_err(failed)?;
@@ -41,36 +58,31 @@ pub(super) fn copy(from: &Dir, from_name: &[u8], stat: &Stat, to: &Dir, to_name:
     }
 }
 
-fn copy_file(
-    from: BorrowedFd<'_>,
-    from_name: &[u8],
-    stat: &Stat,
-    to: BorrowedFd<'_>,
-    to_name: &[u8],
-) -> Result<(), Errno> {
-    let source = open_to_read(from, from_name, stat)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let copy = rustix::fs::openat(to, to_name, flags, Mode::RUSR | Mode::WUSR)?;
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let n = rustix::io::retry_on_intr(|| rustix::io::read(&source, &mut buffer[..]))?;
-        if n == 0 {
-            break;
-        }
-        let mut rest = &buffer[..n];
-        while !rest.is_empty() {
-            let written = rustix::io::retry_on_intr(|| rustix::io::write(&copy, rest))?;
-            rest = &rest[written..];
-        }
+/// Copies one buffer, zeros as a hole; false at the end.
+fn copy_some(from: BorrowedFd<'_>, to: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<bool, Errno> {
+    let n = rustix::io::retry_on_intr(|| rustix::io::read(from, &mut *buffer))?;
+    let mut rest = &buffer[..n];
+    if rest.iter().all(|&b| b == 0) {
+        rustix::fs::seek(to, rustix::fs::SeekFrom::Current(n as i64))?;
+        return Ok(n > 0);
     }
-    let made = rustix::fs::fstat(&copy)?;
+    while !rest.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(to, rest))?;
+        rest = &rest[written..];
+    }
+    Ok(true)
+}
+
+fn complete_file(source: BorrowedFd<'_>, copy: BorrowedFd<'_>, stat: &Stat) -> Result<(), Errno> {
+    rustix::fs::ftruncate(copy, stat.st_size as u64)?;
+    let made = rustix::fs::fstat(copy)?;
     if (made.st_uid, made.st_gid) != (stat.st_uid, stat.st_gid) {
         let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
-        rustix::fs::fchown(&copy, Some(uid), Some(gid))?;
+        rustix::fs::fchown(copy, Some(uid), Some(gid))?;
     }
-    copy_xattrs(source.as_fd(), copy.as_fd())?;
-    rustix::fs::fchmod(&copy, Mode::from_raw_mode(stat.st_mode))?;
-    rustix::fs::futimens(&copy, &times(stat))
+    copy_xattrs(source, copy)?;
+    rustix::fs::fchmod(copy, Mode::from_raw_mode(stat.st_mode))?;
+    rustix::fs::futimens(copy, &times(stat))
 }
 
 /// Its owner can read a file whose mode says otherwise, by changing it for a moment.

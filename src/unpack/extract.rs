@@ -133,7 +133,14 @@ impl Storage {
         anomalies.insert(odd);
         check_strict(options, anomalies)?;
         // The record first: a record without its tree is not looked at and is replaced by the next extraction.
-        let record = record.finish(digest, &totals.diff_id, anomalies, self.directory.boot_id(), new_record)?;
+        let record = record.finish(
+            digest,
+            &totals.diff_id,
+            anomalies,
+            self.directory.boot_id(),
+            new_record,
+            &options.interrupt,
+        )?;
         record.publish(&record_name, |_| Ok(false))?;
         tree.publish(name, |_| Ok(true))?;
         tracing::info!(
@@ -169,7 +176,9 @@ impl Storage {
             }
             // A tree of the seed's, or a digest of the other kind: the layer's file tells.
             _ if expected.is_some() || options.strict => {
-                let (diff_id, anomalies) = self.measure(digest, options)?;
+                let (diff_id, mut anomalies) = self.measure(digest, options)?;
+                // What was odd about unpacking is known from then.
+                anomalies.insert(head.anomalies.unwrap_or_default());
                 (Some(diff_id), anomalies)
             }
             (diff_id, anomalies) => (diff_id, anomalies.unwrap_or_default()),

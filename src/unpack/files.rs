@@ -22,7 +22,7 @@ use crate::queue::Queue;
 use crate::sys;
 
 /// Open files at a time.
-const MOST_JOBS: usize = 64;
+const MOST_JOBS: usize = 32;
 /// Jobs handed over together, at most, and how much data they may have: what waits here keeps its segments from going
 /// round, so it must be less than there is.
 const BATCH: usize = 16;

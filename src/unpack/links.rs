@@ -15,6 +15,7 @@ use super::root::{Dir, Missing, fail};
 use super::tree::{TreeWriter, remove_range};
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Anomalies, split_parent};
+use crate::limits;
 use crate::store::is_directory;
 
 /// Links that are not made yet.
@@ -25,6 +26,7 @@ pub(super) struct Links {
     count: u64,
     /// For targets that can have no more names: where their latest copy is.
     copies: BTreeMap<Vec<u8>, (Vec<u8>, Identity)>,
+    copied_bytes: u64,
 }
 
 struct Pending {
@@ -149,7 +151,9 @@ impl TreeWriter<'_> {
         self.anomalies.insert(self.files.finish()?);
         let stat = rustix::fs::statat(target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| fail(errno, "look at", real_target))?;
-        copy(target_parent, target_name, &stat, parent, name)?;
+        self.links.copied_bytes += stat.st_size as u64;
+        limits::LAYER_SIZE.check(&self.options.limits, self.links.copied_bytes, || quoted(&real_path))?;
+        copy(target_parent, target_name, &stat, parent, name, &self.options.interrupt)?;
         let made = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| fail(errno, "look at", &real_path))?;
         self.keep((real_target.len() + real_path.len()) as u64)?;

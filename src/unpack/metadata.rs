@@ -250,7 +250,7 @@ fn is_reserved(key: &[u8]) -> bool {
 
 /// Whether the file system has blocks left for us; where it cannot be asked, an ENOSPC is taken at its word.
 fn has_space(on: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstatvfs(on).is_ok_and(|status| status.f_bavail > 0)
+    rustix::fs::fstatvfs(on).is_ok_and(|status| status.f_bavail > 0 || status.f_blocks == 0)
 }
 
 /// Reading leaves no trace in an image, so the access time is the modification time.

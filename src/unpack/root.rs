@@ -68,8 +68,9 @@ pub(super) struct Root<'a> {
     symlink_steps: u64,
     limits: LayerLimits,
     interrupt: Interrupt,
-    /// Real paths of directories that a walk made, for the caller to give metadata to.
-    pub(super) created: Vec<Vec<u8>>,
+    /// Real paths of directories that walks made.
+    created: Vec<Vec<u8>>,
+    created_bytes: u64,
     /// Real paths of things that a walk removed because they were in its way.
     pub(super) replaced: Vec<Vec<u8>>,
 }
@@ -86,6 +87,7 @@ impl<'a> Root<'a> {
             limits,
             interrupt,
             created: Vec::new(),
+            created_bytes: 0,
             replaced: Vec::new(),
         }
     }
@@ -113,6 +115,12 @@ impl<'a> Root<'a> {
         }
         self.last = Some((path.to_vec(), at.clone()));
         Ok(Some(at))
+    }
+
+    /// Real paths of directories that were made since the last call, for the caller to give metadata to.
+    pub(super) fn take_created(&mut self) -> Vec<Vec<u8>> {
+        self.created_bytes = 0;
+        std::mem::take(&mut self.created)
     }
 
     /// Drops what is known of directories, because one of them may be gone.
@@ -197,14 +205,14 @@ impl<'a> Root<'a> {
 
     /// A real path has no symlinks, so the parent is found by walking its text.
     fn parent_of(&mut self, dir: &Dir) -> Result<Rc<Dir>> {
-        let mut at = self.root.clone();
         let parent = split_parent(&dir.real_path).0;
+        let mut at = None;
         for name in parent.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
             self.count_step()?;
-            let handle = open_directory(at.as_fd(), name).map_err(|errno| fail(errno, "open directory", parent))?;
-            at = Rc::new(Dir { real_path: at.join(name), handle });
+            let from = at.as_ref().map_or_else(|| self.root.as_fd(), OwnedFd::as_fd);
+            at = Some(open_directory(from, name).map_err(|errno| fail(errno, "open directory", parent))?);
         }
-        Ok(at)
+        Ok(at.map_or_else(|| self.root.clone(), |handle| Rc::new(Dir { handle, real_path: parent.to_vec() })))
     }
 
     fn create(&mut self, at: &Dir, name: &[u8]) -> Result<Rc<Dir>> {
@@ -214,6 +222,9 @@ impl<'a> Root<'a> {
             Err(errno) => return Err(fail(errno, "create directory", &real_path)),
         }
         let handle = open_directory(at.as_fd(), name).map_err(|errno| fail(errno, "open directory", &real_path))?;
+        // Before the caller can count them: one walk may make thousands, each with a longer path.
+        self.created_bytes += real_path.len() as u64;
+        limits::KEPT_METADATA.check(&self.limits, self.created_bytes, || quoted(&real_path))?;
         self.created.push(real_path.clone());
         Ok(Rc::new(Dir { handle, real_path }))
     }

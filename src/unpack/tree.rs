@@ -143,7 +143,7 @@ impl<'a> TreeWriter<'a> {
     pub(super) fn parent(&mut self, path: &[u8]) -> Result<Rc<Dir>> {
         let dir = self.root.dir(path, Missing::Create)?;
         self.drop_replaced()?;
-        for path in std::mem::take(&mut self.root.created) {
+        for path in self.root.take_created() {
             self.links.forget(&path);
             self.keep_directory(path.clone(), Metadata::implied())?;
             self.record.implied_directory(&path)?;
@@ -180,6 +180,10 @@ impl<'a> TreeWriter<'a> {
     fn check_space(&self, parent: &Dir, entry: &Entry) -> Result<()> {
         // Where it cannot be asked, writing will tell.
         let Ok(status) = rustix::fs::fstatvfs(parent) else { return Ok(()) };
+        // Some file systems in user space say nothing of their size.
+        if status.f_blocks == 0 {
+            return Ok(());
+        }
         let blocks = if self.applier.is_root() { status.f_bfree } else { status.f_bavail };
         let free = blocks.saturating_mul(status.f_frsize);
         if entry.size <= free {

@@ -13,7 +13,9 @@ use std::os::fd::BorrowedFd;
 use super::RecordWriter;
 use super::lines::{Line, Lines};
 use crate::error::Result;
+use crate::interrupt::Interrupt;
 use crate::layer::split_parent;
+use crate::limits;
 use crate::store::Partial;
 
 /// What the line of a file said whose name something else has now.
@@ -21,6 +23,13 @@ struct Kept {
     rest: Vec<u8>,
     /// The link that has taken the file's place in the record.
     heir: Option<Vec<u8>>,
+}
+
+/// What was found of the directory that was asked for last: archives list a directory's entries together.
+#[derive(Default)]
+struct Nearby {
+    directory: Option<Vec<u8>>,
+    before: u64,
 }
 
 /// Which lines no longer hold: for a path, those before the line of this number.
@@ -46,29 +55,44 @@ impl Voided {
     }
 
     /// Whether what a path was at a line is gone.
-    fn is_gone(&self, path: &[u8], line: u64) -> bool {
+    fn is_gone(&self, path: &[u8], line: u64, nearby: &mut Nearby) -> bool {
+        let parent = split_parent(path).0;
+        if nearby.directory.as_deref() != Some(parent) {
+            nearby.before = self.gone_before(parent);
+            nearby.directory = Some(parent.to_vec());
+        }
+        line < nearby.before || self.trees.get(path).is_some_and(|&before| line < before)
+    }
+
+    /// The number of the line before which everything at or above a path is gone.
+    fn gone_before(&self, path: &[u8]) -> u64 {
         let mut at = path;
+        let mut before = 0;
         loop {
-            if self.trees.get(at).is_some_and(|&before| line < before) {
-                return true;
-            }
+            before = before.max(self.trees.get(at).copied().unwrap_or(0));
             if at.is_empty() {
-                return false;
+                return before;
             }
             at = split_parent(at).0;
         }
     }
 
-    fn is_void(&self, path: &[u8], line: u64) -> bool {
-        self.is_gone(path, line) || self.lines.get(path).is_some_and(|&before| line < before)
+    fn is_void(&self, path: &[u8], line: u64, nearby: &mut Nearby) -> bool {
+        self.is_gone(path, line, nearby) || self.lines.get(path).is_some_and(|&before| line < before)
     }
 
     /// Copies the lines that hold.
-    pub(super) fn compact(self, record: &Partial, mut out: RecordWriter) -> Result<RecordWriter> {
+    pub(super) fn compact(
+        self,
+        record: &Partial,
+        mut out: RecordWriter,
+        interrupt: &Interrupt,
+    ) -> Result<RecordWriter> {
         let mut needed = BTreeSet::new();
-        for_each_line(record.handle(), |number, line| {
+        let (mut nearby, mut nearby_target) = (Nearby::default(), Nearby::default());
+        for_each_line(record.handle(), interrupt, |number, line| {
             if let Some(target) = line.hardlink()?
-                && self.is_gone(&target, number)
+                && self.is_gone(&target, number, &mut nearby_target)
             {
                 needed.insert(target);
             }
@@ -76,12 +100,13 @@ impl Voided {
         })?;
         // By the target's path.
         let mut kept: BTreeMap<Vec<u8>, Kept> = BTreeMap::new();
-        for_each_line(record.handle(), |number, line| {
+        let mut kept_bytes = 0;
+        for_each_line(record.handle(), interrupt, |number, line| {
             let path = line.path()?;
-            let is_void = self.is_void(&path, number);
+            let is_void = self.is_void(&path, number, &mut nearby);
             let mut rest = line.rest.to_vec();
             if let Some(target) = line.hardlink()?
-                && self.is_gone(&target, number)
+                && self.is_gone(&target, number, &mut nearby_target)
                 && let Some(Kept { rest: target_rest, heir }) = kept.get_mut(&target)
             {
                 match heir {
@@ -96,6 +121,8 @@ impl Voided {
                 return out.raw_line(&[line.name, &rest]);
             }
             if needed.contains(&path) {
+                kept_bytes += rest.len() as u64;
+                limits::KEPT_METADATA.check(&out.limits, kept_bytes, || "layer")?;
                 kept.insert(path, Kept { rest, heir: None });
             }
             Ok(())
@@ -104,10 +131,15 @@ impl Voided {
     }
 }
 
-fn for_each_line(record: BorrowedFd<'_>, mut each: impl FnMut(u64, Line<'_>) -> Result<()>) -> Result<()> {
+fn for_each_line(
+    record: BorrowedFd<'_>,
+    interrupt: &Interrupt,
+    mut each: impl FnMut(u64, Line<'_>) -> Result<()>,
+) -> Result<()> {
     let mut lines = Lines::default();
     let mut number = 0;
     while let Some(line) = lines.next(record)? {
+        interrupt.check()?;
         each(number, line)?;
         number += 1;
     }

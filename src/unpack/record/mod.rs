@@ -23,6 +23,7 @@ use self::lines::escape;
 use super::metadata::Metadata;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Entry, Kind, Timestamp};
 use crate::limits::{self, LayerLimits};
 use crate::store::Partial;
@@ -138,12 +139,16 @@ impl RecordWriter {
         anomalies: Anomalies,
         boot_id: Option<&str>,
         successor: impl FnOnce() -> Result<Partial>,
+        interrupt: &Interrupt,
     ) -> Result<Partial> {
         self.flush()?;
         if !self.voided.is_empty() {
             let successor = successor()?;
-            self =
-                std::mem::take(&mut self.voided).compact(&self.partial, RecordWriter::new(successor, self.limits))?;
+            self = std::mem::take(&mut self.voided).compact(
+                &self.partial,
+                RecordWriter::new(successor, self.limits),
+                interrupt,
+            )?;
             self.flush()?;
         }
         let mut head = format!("{MAGIC}# layer {layer}\n{DIFF_ID}{diff_id}\n{ANOMALIES}{}\n", anomalies.bits());

@@ -227,6 +227,8 @@ fn attributes() -> Vec<Case> {
     let long_name = format!("SCHILY.xattr.user.{}", "n".repeat(300));
     let keys: Vec<String> = (0..20).map(|k| format!("SCHILY.xattr.user.{k}")).collect();
     let many: Vec<(&str, &[u8])> = keys.iter().map(|key| (key.as_str(), &[7; 5000][..])).collect();
+    let again = vec![("SCHILY.xattr.user.a", &b"1"[..]); 1025];
+    cases.push(case("79 one attribute 1,025 times", a().pax(&again).file(b"f", b"1").finish(), fails(Status::Limit)));
     let skipped = |seen: &Seen| assert!(seen.has_anomaly(Anomalies::SKIPPED_XATTR));
     cases.push(case(
         "79 a name that is too long",

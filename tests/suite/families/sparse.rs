@@ -194,6 +194,13 @@ pub fn cases() -> Vec<Case> {
         fails(Status::Limit),
     ));
     cases.push(case("92 a symlink with a map", pax_1_0(SIZE).symlink(b"f", b"x").finish(), fails(Status::Malformed)));
+    for name in ["d/.wh.f", "d/.wh..wh..opq", ".wh..wh.plnk/1"] {
+        let named = pax(&[("GNU.sparse.name", name.to_owned())]).file(b"f", b"").finish();
+        cases.push(case(format!("92 a marker {name} by the name of a sparse file"), named, fails(Status::Malformed)));
+        let typed =
+            a().entry(old_header(&MAP, SIZE, true).raw(0, &[0; 100]).raw(0, name.as_bytes()), b"").bytes(&[0; 512]);
+        cases.push(case(format!("92 a marker {name} of type S"), typed.finish(), fails(Status::Malformed)));
+    }
     let endless = a().raw_entry(old_header(&MAP, SIZE, true), b"").bytes(&[0; 512]).finish();
     cases.push(case("92 a continuation of nothing", endless, fails(Status::Malformed)));
     cases.push(case(
