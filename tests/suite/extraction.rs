@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use boxlite_images::{Anomalies, Cancel, Digest, Error, ExtractOptions, Extraction, Interrupt, Status, Storage};
 
 use super::archive::{Archive, Header, gzip};
-use super::support::{as_each_user, in_own_process, is_root, leftovers, names_in, put_layer, quick_store};
+use super::support::{as_each_user, in_own_process, is_root, leftovers, names_in, put_layer, quick_store, record_of};
 use super::tree::{Canary, snapshot};
 
 /// A store inside a canary, and one layer extracted in it.
@@ -30,7 +30,7 @@ impl Bench {
         assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
         let tree = self.storage.extracted_path(&digest, options.form);
         if result.is_err() {
-            assert!(!tree.exists() && !tree.with_extension("mtree").exists());
+            assert!(!tree.exists() && !record_of(&tree).exists());
         }
         assert_eq!(leftovers(self.storage.images_dir()), [""; 0]);
         (result, tree)
@@ -74,7 +74,7 @@ fn a_tree_of_another_boot_is_made_again() {
     let layer = Archive::new().file(b"d/f", b"content").finish();
     let (result, tree) = bench.extract(&layer, &ExtractOptions::default());
     result.unwrap();
-    let record = tree.with_extension("mtree");
+    let record = record_of(&tree);
     let text = std::fs::read_to_string(&record).unwrap();
     let boot = text.lines().find(|line| line.starts_with("# boot ")).expect("the record names the boot").to_owned();
     std::fs::write(&record, text.replace(&boot, "# boot 00000000-0000-0000-0000-000000000000")).unwrap();
@@ -100,7 +100,7 @@ fn the_record_has_real_paths() {
         .finish();
     let (result, tree) = bench.extract(&layer, &ExtractOptions::default());
     assert!(result.unwrap().anomalies.contains(Anomalies::SELF_LINK));
-    let record = std::fs::read_to_string(tree.with_extension("mtree")).unwrap();
+    let record = std::fs::read_to_string(record_of(&tree)).unwrap();
     let paths: Vec<&str> = record.lines().filter_map(|line| line.strip_prefix("./")?.split(' ').next()).collect();
     assert_eq!(paths, ["lib", "usr", "usr/lib", "usr/lib/foo", "bar", "late", "early"]);
     assert!(record.contains("\n./bar type=file hardlink=./usr/lib/foo\n"), "{record}");

@@ -7,7 +7,7 @@ use boxlite_images::oci::Document;
 use boxlite_images::{Digest, ExtractOptions};
 use serde_json::Value;
 
-use super::support::{has_tool, is_root, quick_store, run, skip, temp_dir};
+use super::support::{has_tool, is_root, quick_store, record_of, run, skip, temp_dir};
 use super::tree::{differences, snapshot};
 
 #[test]
@@ -40,9 +40,7 @@ fn layers_match_what_bsdtar_extracts() {
         let mut theirs = snapshot(&theirs);
         // bsdtar leaves the times of the directory that it is sent to; we give the root what its entry says (D2).
         // Directories without an entry are of now for bsdtar, and of the epoch for us (family 83).
-        let record =
-            std::fs::read_to_string(storage.extracted_path(&layer.digest, options.form).with_extension("mtree"))
-                .unwrap();
+        let record = std::fs::read_to_string(record_of(&storage.extracted_path(&layer.digest, options.form))).unwrap();
         let implied = record.lines().filter(|line| line.ends_with(" implied"));
         for path in implied.map(|line| line.split(' ').next().unwrap()) {
             assert_eq!(ours[path].mtime, 0, "{path}");

@@ -62,6 +62,13 @@ fn leftovers_now(store: &Path) -> Vec<String> {
         .collect()
 }
 
+/// Where the metadata record of a tree is.
+pub fn record_of(tree: &Path) -> PathBuf {
+    let mut name = tree.as_os_str().to_owned();
+    name.push(".mtree");
+    name.into()
+}
+
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
