@@ -271,9 +271,9 @@ fn markers(seen: &Seen) -> (BTreeSet<String>, BTreeSet<String>) {
 }
 
 #[test]
-fn families_1_to_65_random_layers_agree_with_the_model() {
+fn random_layers_agree_with_the_model() {
     as_each_user_capped(
-        "families::model::families_1_to_65_random_layers_agree_with_the_model",
+        "families::model::random_layers_agree_with_the_model",
         || (),
         |()| {
             let bench = Bench::new();

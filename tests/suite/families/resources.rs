@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use boxlite_images::{Cancel, Digest, ExtractOptions, Interrupt, LayerLimits, ProgressCallback, Status, limits};
+use boxlite_images::{
+    Anomalies, Cancel, Digest, ExtractOptions, Interrupt, LayerLimits, ProgressCallback, Status, limits,
+};
 
 use super::super::archive::{Archive, Header, gzip};
-use super::super::support::{as_each_user_capped, is_root, leftovers, put_layer, quick_store, run, skip, temp_dir};
+use super::super::support::{
+    as_each_user_capped, in_own_process, is_root, leftovers, put_layer, quick_store, run, skip, temp_dir,
+};
 use super::{Bench, Case, Outcome, case, elapsed, fails, seen};
 
 fn a() -> Archive {
@@ -219,6 +223,24 @@ fn families_133_134_an_extraction_can_be_ended_at_any_entry() {
             assert_eq!(fds(), before, "file descriptors leaked");
         },
     );
+}
+
+/// Nothing is looked up from where the process stands.
+#[test]
+fn family_34_the_working_directory_has_no_say() {
+    in_own_process("families::resources::family_34_the_working_directory_has_no_say", || {
+        let bench = Bench::new();
+        let here = bench.canary.target().join("here");
+        std::fs::create_dir(&here).unwrap();
+        std::fs::write(here.join("sentinel"), "outside").unwrap();
+        std::env::set_current_dir(&here).unwrap();
+        let layer =
+            a().hardlink(b"l", b"sentinel").symlink(b"s", b"here").file(b"s/x", b"1").file(b"f", b"2").finish();
+        let seen = bench.see("34", &layer, &ExtractOptions::default());
+        assert!(!seen.has("l") && seen.has_anomaly(Anomalies::LOWER_LINK));
+        assert_eq!(std::fs::read_to_string("sentinel").unwrap(), "outside");
+        assert_eq!(std::fs::read_dir(".").unwrap().count(), 1);
+    });
 }
 
 /// Bytes are left, inodes are not.
