@@ -234,8 +234,7 @@ fn family_34_the_working_directory_has_no_say() {
         std::fs::create_dir(&here).unwrap();
         std::fs::write(here.join("sentinel"), "outside").unwrap();
         std::env::set_current_dir(&here).unwrap();
-        let layer =
-            a().hardlink(b"l", b"sentinel").symlink(b"s", b"here").file(b"s/x", b"1").file(b"f", b"2").finish();
+        let layer = a().hardlink(b"l", b"sentinel").symlink(b"s", b"here").file(b"s/x", b"1").file(b"f", b"2").finish();
         let seen = bench.see("34", &layer, &ExtractOptions::default());
         assert!(!seen.has("l") && seen.has_anomaly(Anomalies::LOWER_LINK));
         assert_eq!(std::fs::read_to_string("sentinel").unwrap(), "outside");
