@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use crate::digest::{Algorithm, Digest};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::layer::{Algorithms, Entry, Reader, Source, Stream};
+use crate::layer::{Entry, Reader, Source, Stream};
 use crate::limits::LayerLimits;
 use crate::store::{Area, Partial, RECORD_SUFFIX, Storage};
 use crate::unpack::TreeForm;
@@ -16,9 +16,8 @@ use crate::unpack::TreeForm;
 /// All entries of a layer with their data, as text, and both digests.
 pub fn read_entries(file: OwnedFd, limits: &LayerLimits) -> Result<(Vec<String>, Digest, Digest)> {
     let interrupt = Interrupt::default();
-    let source = Source::open(file, interrupt.clone(), limits)?;
-    let algorithms = Algorithms { file: Algorithm::Sha256, diff_id: Algorithm::Sha256 };
-    let mut reader = Reader::new(Stream::new(source, algorithms, interrupt)?, limits.clone());
+    let source = Source::open(file, Algorithm::Sha256, interrupt.clone(), limits)?;
+    let mut reader = Reader::new(Stream::new(source, Algorithm::Sha256, interrupt)?, limits.clone());
     let mut entry = Entry::default();
     let mut found = Vec::new();
     while reader.next(&mut entry)? {

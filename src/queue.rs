@@ -26,6 +26,12 @@ pub(crate) enum Popped<T> {
     TimedOut,
 }
 
+impl<T> Default for Queue<T> {
+    fn default() -> Queue<T> {
+        Queue::new([])
+    }
+}
+
 impl<T> Queue<T> {
     pub(crate) fn new(items: impl IntoIterator<Item = T>) -> Queue<T> {
         let state = State { items: items.into_iter().collect(), waiting: 0, is_closed: false };

@@ -1,7 +1,7 @@
 //! A layer's bytes, as a stream of validated entries.
 //!
 //! ```text
-//! blob file ─> Source: hash, inflate ─> Pipeline: 256 KiB segments, hash (diff_id) ─> Stream ─> Reader: tar ─> Entry
+//! LayerFile: read, hash ─> Source: inflate ─> Pipeline: 256 KiB segments, hash (diff_id) ─> Stream ─> Reader: tar ─> Entry
 //! ```
 //!
 //! All hardening that does not need a file system lives here: compression, limits, tar and PAX parsing, names, the
@@ -12,6 +12,7 @@
 
 mod compression;
 mod entry;
+mod file;
 mod header;
 mod inflate;
 mod name;
@@ -29,9 +30,8 @@ pub(crate) use entry::{Device, Entry, Kind, Timestamp};
 #[cfg(feature = "isal")]
 pub(crate) use inflate::Inflated;
 pub(crate) use name::split_parent;
-pub(crate) use pipeline::Algorithms;
 pub use reader::Progress;
-pub(crate) use reader::Reader;
+pub(crate) use reader::{Data, Reader};
 pub(crate) use segment::SharedBytes;
 pub(crate) use source::Source;
 pub(crate) use stream::Stream;

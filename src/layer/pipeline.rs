@@ -1,10 +1,10 @@
-//! Who inflates, who hashes: the work on a layer's bytes before they are parsed.
+//! Who reads, who inflates, who hashes: the work on a layer's bytes before they are parsed.
 //!
 //! Inflating a layer, hashing it (the file and its uncompressed bytes), and creating its files take about equally long.
-//! So where there is more than one core a thread of ours inflates, another one hashes, and the caller's thread parses
-//! and creates. Segments of 256 KiB go round between them, and take along the pieces of the file that they were made
-//! of: few enough of them to stay in the cache, recycled so that no fresh memory is touched, and bounded, so that nobody
-//! runs away. On one core the same is done in turn.
+//! So where there is more than one core one thread of ours reads the file and hashes it, one inflates, one hashes what
+//! came of that, and the caller's thread parses. Inflating is what the others wait for, so its thread does nothing else.
+//! Segments of 256 KiB go from it to both the hash and the parser: few enough of them to stay in the cache, recycled so
+//! that no fresh memory is touched, and bounded, so that nobody runs away. On one core the same is done in turn.
 //!
 //! A layer that is a plain tar archive is hashed once: its bytes and its uncompressed bytes are the same.
 
@@ -13,8 +13,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::entry::Anomalies;
+use super::file::{LayerFile, Piece};
 use super::segment::{Contents, Segment};
-use super::source::{Piece, Source};
+use super::source::{Pieces, Source};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -22,10 +23,12 @@ use crate::queue::{Popped, Queue};
 use crate::sys;
 
 /// A multiple of the tar block, so that a header never spans two.
-const SEGMENT: usize = 256 << 10;
+const SEGMENT: usize = 512 << 10;
 /// Layers have stretches of small files, which take long to create, and of large ones, which take long to inflate: 8 MiB
 /// of slack lets the stages run on through some of that.
-const SEGMENTS: usize = 32;
+const SEGMENTS: usize = 16;
+/// Pieces of the file on their way.
+const PIECES: usize = 4;
 /// How long a caller waits before it looks at its interrupt again, and at the end for a thread that is stuck in a read.
 const PATIENCE: Duration = Duration::from_millis(50);
 
@@ -41,17 +44,8 @@ pub(crate) struct Totals {
 }
 
 pub(super) enum Delivery {
-    Segment(Segment),
+    Segment(Arc<Segment>),
     End(Totals),
-}
-
-/// Which digests a stream is to be hashed for.
-#[derive(Clone, Copy)]
-pub(crate) struct Algorithms {
-    /// Of the file.
-    pub(crate) file: Algorithm,
-    /// Of the uncompressed bytes.
-    pub(crate) diff_id: Algorithm,
 }
 
 /// The uncompressed stream of a source, segment by segment.
@@ -61,14 +55,15 @@ pub(super) enum Pipeline {
 }
 
 impl Pipeline {
-    pub(super) fn start(source: Source, algorithms: Algorithms, interrupt: Interrupt) -> Result<Pipeline> {
-        let hashers = Hashers::new(&source, algorithms);
-        let spent = Arc::new(Queue::new([]));
-        let producer = Producer { source, spent, partial: Vec::new(), filled: 0, is_over: false };
+    /// `diff_id` is what the uncompressed bytes are to be hashed with.
+    pub(super) fn start(source: Source, diff_id: Algorithm, interrupt: Interrupt) -> Result<Pipeline> {
+        let is_same = source.is_plain() && source.algorithm() == diff_id;
+        let hasher = (!is_same).then(|| Hasher::new(diff_id));
+        let producer = Producer { source, is_over: false };
         if sys::has_cores() {
-            return Ok(Pipeline::Threaded(Threaded::start(producer, hashers, interrupt)?));
+            return Ok(Pipeline::Threaded(Threaded::start(producer, hasher, interrupt)?));
         }
-        Ok(Pipeline::Inline(Box::new(Inline { producer, hashers: Some(hashers), free: Arc::new(Queue::new([])) })))
+        Ok(Pipeline::Inline(Box::new(Inline { producer, hasher, free: Arc::default() })))
     }
 
     /// The next segment, or the end.
@@ -83,134 +78,102 @@ impl Pipeline {
 /// Everything on the caller's thread.
 pub(super) struct Inline {
     producer: Producer,
-    hashers: Option<Hashers>,
+    /// `None` where the file's digest is the diff_id.
+    hasher: Option<Hasher>,
     free: Arc<Queue<Contents>>,
 }
 
 impl Inline {
     fn next(&mut self) -> Result<Delivery> {
-        let over = || Error::new(Status::Internal, "layer stream read past its end");
         let used = self.free.try_pop().unwrap_or_default();
-        if let Some(mut contents) = self.producer.next(used)? {
-            self.hashers.as_mut().ok_or_else(over)?.update(&mut contents, &self.producer.spent);
-            return Ok(Delivery::Segment(Segment::new(contents, &self.free)));
+        if let Some(contents) = self.producer.next(used)? {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&contents.bytes);
+            }
+            return Ok(Delivery::Segment(Arc::new(Segment::new(contents, &self.free))));
         }
-        let hashers = self.hashers.take().ok_or_else(over)?;
-        Ok(Delivery::End(hashers.finish(self.producer.ended())))
+        Ok(Delivery::End(self.producer.ended()?.totals(self.hasher.take().map(Hasher::finish))))
     }
 }
 
-/// The first stage: fills segments.
-pub(super) struct Producer {
+/// Fills segments.
+struct Producer {
     source: Source,
-    /// Pieces to use again.
-    spent: Arc<Queue<Piece>>,
-    /// A segment's bytes that are not complete yet, and how many of them there are.
-    partial: Vec<u8>,
-    filled: usize,
     is_over: bool,
 }
 
 /// What a source says at its end.
 struct Ended {
+    digest: Digest,
     bytes_in: u64,
     anomalies: Anomalies,
 }
 
 impl Producer {
-    /// `None` at the end. A segment may be empty but for the pieces that go with it.
+    /// `None` at the end.
     fn next(&mut self, mut segment: Contents) -> Result<Option<Contents>> {
         if self.is_over {
             return Ok(None);
         }
-        if self.partial.is_empty() {
-            self.partial = std::mem::take(&mut segment.bytes);
-            self.partial.resize(SEGMENT, 0);
-        }
-        while let Some(piece) = self.spent.try_pop() {
-            self.source.reuse(piece);
-        }
-        let filled = self.source.fill(&mut self.partial[self.filled..])?;
-        self.source.take_pieces(&mut segment.pieces);
-        self.filled += filled.bytes;
+        segment.bytes.resize(SEGMENT, 0);
+        let filled = self.source.fill(&mut segment.bytes)?;
         self.is_over = filled.is_end;
-        segment.bytes.clear();
-        if self.filled == SEGMENT || self.is_over {
-            self.partial.truncate(self.filled);
-            std::mem::swap(&mut segment.bytes, &mut self.partial);
-            self.partial.clear();
-            self.filled = 0;
-        }
+        segment.bytes.truncate(filled.bytes);
         segment.bytes_in = self.source.bytes_in();
         Ok(Some(segment))
     }
 
-    fn ended(&self) -> Ended {
-        Ended { bytes_in: self.source.bytes_in(), anomalies: self.source.anomalies() }
+    fn ended(&self) -> Result<Ended> {
+        let unread = || Error::new(Status::Internal, "layer file not read to its end");
+        let digest = self.source.digest().ok_or_else(unread)?.clone();
+        Ok(Ended { digest, bytes_in: self.source.bytes_in(), anomalies: self.source.anomalies() })
     }
 }
 
-/// The second stage: hashes segments and the pieces that they were made of.
-pub(super) struct Hashers {
-    file: Hasher,
-    /// `None` where the file's digest is the diff_id.
-    diff_id: Option<Hasher>,
-}
-
-impl Hashers {
-    fn new(source: &Source, algorithms: Algorithms) -> Hashers {
-        let is_same = source.is_plain() && algorithms.file == algorithms.diff_id;
-        Hashers { file: Hasher::new(algorithms.file), diff_id: (!is_same).then(|| Hasher::new(algorithms.diff_id)) }
-    }
-
-    /// Pieces that are hashed go back at once, so that few of them are in use.
-    fn update(&mut self, segment: &mut Contents, spent: &Queue<Piece>) {
-        for piece in segment.pieces.drain(..) {
-            self.file.update(piece.bytes());
-            spent.push_front(piece);
-        }
-        if let Some(diff_id) = &mut self.diff_id {
-            diff_id.update(&segment.bytes);
-        }
-    }
-
-    fn finish(self, ended: Ended) -> Totals {
-        let digest = self.file.finish();
-        let diff_id = self.diff_id.map_or_else(|| digest.clone(), Hasher::finish);
-        Totals { digest, bytes_in: ended.bytes_in, diff_id, anomalies: ended.anomalies }
+impl Ended {
+    fn totals(self, diff_id: Option<Digest>) -> Totals {
+        let diff_id = diff_id.unwrap_or_else(|| self.digest.clone());
+        Totals { digest: self.digest, bytes_in: self.bytes_in, diff_id, anomalies: self.anomalies }
     }
 }
 
 /// A source at work on threads of ours. Dropping it ends them.
 pub(super) struct Threaded {
     queues: Arc<Queues>,
+    is_hashed: bool,
     threads: Vec<JoinHandle<()>>,
     interrupt: Interrupt,
 }
 
-/// Segments go from `free` to `inflated` to `hashed`, and back when nobody needs them any more.
+/// Segments go from `free` to `inflated` and `to_hash`, and back when nobody needs them any more.
+#[derive(Default)]
 struct Queues {
+    pieces: Arc<Pieces>,
     free: Arc<Queue<Contents>>,
     inflated: Queue<Result<Inflated>>,
-    hashed: Queue<Result<Delivery>>,
+    to_hash: Queue<Arc<Segment>>,
+    diff_id: Queue<Digest>,
 }
 
 enum Inflated {
-    Segment(Contents),
+    Segment(Arc<Segment>),
     End(Ended),
 }
 
 impl Threaded {
-    fn start(producer: Producer, hashers: Hashers, interrupt: Interrupt) -> Result<Threaded> {
-        let queues = Arc::new(Queues {
-            free: Arc::new(Queue::new((0..SEGMENTS).map(|_| Contents::default()))),
-            inflated: Queue::new([]),
-            hashed: Queue::new([]),
-        });
-        let mut threaded = Threaded { queues, threads: Vec::new(), interrupt };
-        let spent = producer.spent.clone();
-        threaded.spawn("bl-inflate", move |queues| inflate(producer, &queues.free, &queues.inflated))?;
-        threaded.spawn("bl-hash", move |queues| hash(hashers, &spent, queues))?;
+    fn start(mut producer: Producer, hasher: Option<Hasher>, interrupt: Interrupt) -> Result<Threaded> {
+        let queues = Arc::new(Queues::default());
+        let is_hashed = hasher.is_some();
+        let mut threaded = Threaded { queues: queues.clone(), is_hashed, threads: Vec::new(), interrupt };
+        (0..SEGMENTS).for_each(|_| queues.free.push(Contents::default()));
+        (0..PIECES).for_each(|_| queues.pieces.free.push(Vec::new()));
+        if let Some(file) = producer.source.detach(queues.pieces.clone()) {
+            threaded.spawn("bl-read", move |queues| read(file, &queues.pieces))?;
+        }
+        threaded.spawn("bl-inflate", move |queues| inflate(producer, is_hashed, queues))?;
+        if let Some(hasher) = hasher {
+            threaded.spawn("bl-hash", move |queues| hash(hasher, &queues.to_hash, &queues.diff_id))?;
+        }
         Ok(threaded)
     }
 
@@ -222,9 +185,19 @@ impl Threaded {
     }
 
     fn next(&mut self) -> Result<Delivery> {
+        match self.wait(&self.queues.inflated)?? {
+            Inflated::Segment(segment) => Ok(Delivery::Segment(segment)),
+            Inflated::End(ended) => {
+                let diff_id = if self.is_hashed { Some(self.wait(&self.queues.diff_id)?) } else { None };
+                Ok(Delivery::End(ended.totals(diff_id)))
+            }
+        }
+    }
+
+    fn wait<T>(&self, queue: &Queue<T>) -> Result<T> {
         loop {
-            match self.queues.hashed.pop_within(PATIENCE) {
-                Popped::Item(delivery) => return delivery,
+            match queue.pop_within(PATIENCE) {
+                Popped::Item(item) => return Ok(item),
                 Popped::Closed => return Err(Error::new(Status::Internal, "a thread of the library died")),
                 // A file on a slow disk or network keeps the thread that reads it; it need not keep the caller.
                 Popped::TimedOut => self.interrupt.check()?,
@@ -235,9 +208,13 @@ impl Threaded {
 
 impl Drop for Threaded {
     fn drop(&mut self) {
-        self.queues.free.abandon();
-        self.queues.inflated.abandon();
-        self.queues.hashed.abandon();
+        let Queues { pieces, free, inflated, to_hash, diff_id } = &*self.queues;
+        pieces.free.abandon();
+        pieces.read.abandon();
+        free.abandon();
+        inflated.abandon();
+        to_hash.abandon();
+        diff_id.abandon();
         let started = Instant::now();
         for thread in self.threads.drain(..) {
             // At most one read or segment away from its end. Where that read does not come back the thread is left to
@@ -252,13 +229,13 @@ impl Drop for Threaded {
     }
 }
 
-/// The body of the first thread: until the source is at its end, fails, or nobody wants more.
-fn inflate(mut producer: Producer, free: &Queue<Contents>, out: &Queue<Result<Inflated>>) {
-    let _closed_at_end = CloseAtEnd(out);
-    while let Some(segment) = free.pop() {
-        let result = producer.next(segment);
-        let is_last = !matches!(result, Ok(Some(_)));
-        out.push(result.map(|segment| segment.map_or_else(|| Inflated::End(producer.ended()), Inflated::Segment)));
+/// The body of the first thread: until the file is at its end, cannot be read, or nobody wants more.
+fn read(mut file: LayerFile, pieces: &Pieces) {
+    let _closed_at_end = CloseAtEnd(&pieces.read);
+    while let Some(buffer) = pieces.free.pop() {
+        let piece = file.read(buffer);
+        let is_last = !matches!(piece, Ok(Piece::Bytes(_)));
+        pieces.read.push(piece);
         if is_last {
             return;
         }
@@ -266,19 +243,31 @@ fn inflate(mut producer: Producer, free: &Queue<Contents>, out: &Queue<Result<In
 }
 
 /// The body of the second thread.
-fn hash(mut hashers: Hashers, spent: &Queue<Piece>, queues: &Queues) {
-    let (inflated, out) = (&queues.inflated, &queues.hashed);
-    let _closed_at_end = CloseAtEnd(out);
-    while let Some(result) = inflated.pop() {
-        match result {
-            Ok(Inflated::Segment(mut segment)) => {
-                hashers.update(&mut segment, spent);
-                out.push(Ok(Delivery::Segment(Segment::new(segment, &queues.free))));
+fn inflate(mut producer: Producer, is_hashed: bool, queues: &Queues) {
+    let Queues { free, inflated, to_hash, .. } = queues;
+    let _closed_at_end = (CloseAtEnd(inflated), CloseAtEnd(to_hash));
+    while let Some(segment) = free.pop() {
+        match producer.next(segment) {
+            Ok(Some(contents)) => {
+                let segment = Arc::new(Segment::new(contents, free));
+                inflated.push(Ok(Inflated::Segment(segment.clone())));
+                if is_hashed {
+                    to_hash.push(segment);
+                }
             }
-            Ok(Inflated::End(ended)) => return out.push(Ok(Delivery::End(hashers.finish(ended)))),
-            Err(error) => return out.push(Err(error)),
+            Ok(None) => return inflated.push(producer.ended().map(Inflated::End)),
+            Err(error) => return inflated.push(Err(error)),
         }
     }
+}
+
+/// The body of the third thread, which does not exist where the file's digest is the diff_id.
+fn hash(mut hasher: Hasher, segments: &Queue<Arc<Segment>>, diff_id: &Queue<Digest>) {
+    let _closed_at_end = CloseAtEnd(diff_id);
+    while let Some(segment) = segments.pop() {
+        hasher.update(&segment.bytes);
+    }
+    diff_id.push(hasher.finish());
 }
 
 /// However a thread ends, by a panic too, the next one sees it.

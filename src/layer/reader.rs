@@ -391,9 +391,7 @@ mod tests {
     use crate::digest::{Algorithm, Digest};
     use crate::error::Status;
     use crate::interrupt::{Cancel, Interrupt};
-    use crate::layer::{Algorithms, Source};
-
-    const ALGORITHMS: Algorithms = Algorithms { file: Algorithm::Sha256, diff_id: Algorithm::Sha256 };
+    use crate::layer::Source;
 
     fn archive() -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -408,8 +406,8 @@ mod tests {
 
     fn reader(source: std::io::PipeReader, interrupt: &Interrupt) -> Result<Reader> {
         let limits = LayerLimits::default();
-        let source = Source::open(source.into(), interrupt.clone(), &limits)?;
-        Ok(Reader::new(Stream::new(source, ALGORITHMS, interrupt.clone())?, limits))
+        let source = Source::open(source.into(), Algorithm::Sha256, interrupt.clone(), &limits)?;
+        Ok(Reader::new(Stream::new(source, Algorithm::Sha256, interrupt.clone())?, limits))
     }
 
     #[test]

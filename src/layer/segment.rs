@@ -4,18 +4,15 @@
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use super::source::Piece;
 use crate::queue::Queue;
 
-/// What goes round: a buffer, and what comes with it.
+/// What goes round.
 #[derive(Default)]
 pub(super) struct Contents {
     /// Full unless it is the last one, or empty.
     pub(super) bytes: Vec<u8>,
     /// Bytes of the file that had been read when the buffer was full.
     pub(super) bytes_in: u64,
-    /// Of the file, to be hashed.
-    pub(super) pieces: Vec<Piece>,
 }
 
 /// Contents that nobody changes any more. Dropping it sends them home.

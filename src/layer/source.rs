@@ -1,25 +1,21 @@
-//! A layer's file: read once, piece by piece, and inflated into the buffers that the caller gives.
-//!
-//! The pieces are not hashed here. They are handed on once they were decoded, so that another thread can hash them while
-//! this one inflates the next ([`super::pipeline`]).
+//! From the pieces of a layer's file to uncompressed bytes, in the buffers that the caller gives.
 
 use std::os::fd::OwnedFd;
-
-use rustix::io::Errno;
+use std::sync::Arc;
 
 use super::compression::{Decoder, MAGIC_LEN};
 use super::entry::Anomalies;
-use crate::error::{Error, Result};
+use super::file::{LayerFile, Piece};
+use crate::digest::{Algorithm, Digest};
+use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::limits::{self, LayerLimits, RATIO_FREE_BYTES};
-
-const INPUT_SIZE: usize = 128 << 10;
-/// How many pieces wait to be handed on before [`Source::fill`] returns, however little came of them.
-const MOST_SPENT: usize = 8;
+use crate::queue::Queue;
 
 /// The uncompressed bytes of a layer file.
 pub(crate) struct Source {
     input: Input,
+    algorithm: Algorithm,
     decoder: Decoder,
     bytes_out: u64,
     /// The compressed stream is over; what follows it is read all the same.
@@ -27,21 +23,6 @@ pub(crate) struct Source {
     anomalies: Anomalies,
     interrupt: Interrupt,
     limits: LayerLimits,
-}
-
-/// A piece of the file.
-#[derive(Default)]
-pub(super) struct Piece {
-    bytes: Vec<u8>,
-    /// Before this there is what was left of the piece before, which has been hashed with that one.
-    start: usize,
-}
-
-impl Piece {
-    /// The bytes that no other piece has.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
 }
 
 /// What one call of [`Source::fill`] came to.
@@ -53,29 +34,38 @@ pub(super) struct Filled {
 }
 
 impl Source {
-    /// Begins to read a file. Every step asks `interrupt`.
-    pub(crate) fn open(file: OwnedFd, interrupt: Interrupt, limits: &LayerLimits) -> Result<Source> {
-        // A hint; where it is not taken nothing is lost.
-        #[cfg(target_os = "linux")]
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
-        let mut input = Input {
-            file,
-            piece: Piece::default(),
-            position: 0,
-            at_eof: false,
-            total: 0,
-            spent: Vec::new(),
-            free: Vec::new(),
-        };
+    /// Begins to read a file, hashed as it is read. Every step asks `interrupt`.
+    pub(crate) fn open(
+        file: OwnedFd,
+        algorithm: Algorithm,
+        interrupt: Interrupt,
+        limits: &LayerLimits,
+    ) -> Result<Source> {
+        let feed = Feed::File(Box::new(LayerFile::new(file, algorithm)));
+        let mut input = Input { feed, piece: Vec::new(), position: 0, total: 0, digest: None };
         input.fill_to(MAGIC_LEN)?;
         let decoder = Decoder::detect(input.bytes(), limits)?;
         let limits = limits.clone();
-        Ok(Source { input, decoder, bytes_out: 0, is_over: false, anomalies: Anomalies::default(), interrupt, limits })
+        let anomalies = Anomalies::default();
+        Ok(Source { input, algorithm, decoder, bytes_out: 0, is_over: false, anomalies, interrupt, limits })
+    }
+
+    /// From now on the file's pieces come from elsewhere; gives the file, for somebody to read on.
+    pub(super) fn detach(&mut self, pieces: Arc<Pieces>) -> Option<LayerFile> {
+        match std::mem::replace(&mut self.input.feed, Feed::Pieces(pieces)) {
+            Feed::File(file) => Some(*file),
+            Feed::Pieces(_) => None,
+        }
     }
 
     /// Whether the file is the tar archive itself, so that one digest is that of both.
     pub(super) fn is_plain(&self) -> bool {
         matches!(self.decoder, Decoder::Plain)
+    }
+
+    /// What the file is hashed with.
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     /// Bytes of the file that were read.
@@ -88,17 +78,12 @@ impl Source {
         self.anomalies
     }
 
-    /// Appends the pieces that were decoded since the last call.
-    pub(super) fn take_pieces(&mut self, pieces: &mut Vec<Piece>) {
-        pieces.append(&mut self.input.spent);
+    /// The digest of the file, once it was read to its end.
+    pub(super) fn digest(&self) -> Option<&Digest> {
+        self.input.digest.as_ref()
     }
 
-    /// Takes a piece back, to read another one into it.
-    pub(super) fn reuse(&mut self, piece: Piece) {
-        self.input.free.push(piece);
-    }
-
-    /// Fills `out` with uncompressed bytes, unless so many pieces come together that they should be handed on first.
+    /// Fills `out` with uncompressed bytes, as far as there are any.
     pub(super) fn fill(&mut self, out: &mut [u8]) -> Result<Filled> {
         let mut filled = 0;
         let is_end = loop {
@@ -110,7 +95,7 @@ impl Source {
             } else if filled == out.len() {
                 break false;
             } else {
-                let step = self.decoder.step(self.input.bytes(), &mut out[filled..], self.input.at_eof)?;
+                let step = self.decoder.step(self.input.bytes(), &mut out[filled..], self.input.at_eof())?;
                 self.input.position += step.read;
                 filled += step.written;
                 if step.done {
@@ -120,9 +105,6 @@ impl Source {
                     self.input.fill_to(self.input.bytes().len() + 1)?;
                 }
             }
-            if self.input.spent.len() >= MOST_SPENT {
-                break false;
-            }
         };
         self.bytes_out += filled as u64;
         self.check_limits()?;
@@ -130,18 +112,14 @@ impl Source {
     }
 
     /// Some of what follows the compressed stream: hashed, since the blob's digest covers it, and nothing else (D10).
-    /// True at the end of the file, when the last piece is spent too.
+    /// True at the end of the file.
     fn drain_piece(&mut self) -> Result<bool> {
         if self.input.bytes().iter().any(|&b| b != 0) {
             self.anomalies.insert(Anomalies::TRAILING_COMPRESSED);
         }
-        self.input.position = self.input.piece.bytes.len();
-        if self.input.at_eof {
-            self.input.spend();
-            return Ok(true);
-        }
+        self.input.position = self.input.piece.len();
         self.input.fill_to(1)?;
-        Ok(false)
+        Ok(self.input.bytes().is_empty())
     }
 
     fn check_limits(&self) -> Result<()> {
@@ -161,53 +139,70 @@ impl Source {
 
 /// The file, a piece at a time.
 struct Input {
-    file: OwnedFd,
-    piece: Piece,
+    feed: Feed,
+    piece: Vec<u8>,
     position: usize,
-    at_eof: bool,
     total: u64,
-    spent: Vec<Piece>,
-    free: Vec<Piece>,
+    /// Known at the end.
+    digest: Option<Digest>,
+}
+
+/// Where pieces come from.
+enum Feed {
+    File(Box<LayerFile>),
+    Pieces(Arc<Pieces>),
+}
+
+/// Pieces on their way from another thread, and buffers on their way back.
+#[derive(Default)]
+pub(super) struct Pieces {
+    pub(super) read: Queue<Result<Piece>>,
+    pub(super) free: Queue<Vec<u8>>,
+}
+
+impl Feed {
+    /// `spent` is a buffer to use again.
+    fn next(&mut self, spent: Vec<u8>) -> Result<Piece> {
+        match self {
+            Feed::File(file) => file.read(spent),
+            Feed::Pieces(pieces) => {
+                if spent.capacity() > 0 {
+                    pieces.free.push_front(spent);
+                }
+                let closed = || Err(Error::new(Status::Internal, "a thread of the library died"));
+                pieces.read.pop().unwrap_or_else(closed)
+            }
+        }
+    }
 }
 
 impl Input {
     fn bytes(&self) -> &[u8] {
-        &self.piece.bytes[self.position..]
+        &self.piece[self.position..]
     }
 
-    /// Reads another piece, which begins with what is left of this one, until at least `wanted` bytes are there or the
-    /// file ends.
+    fn at_eof(&self) -> bool {
+        self.digest.is_some()
+    }
+
+    /// Goes on to the next piece, which begins with what is left of this one, until at least `wanted` bytes are there or
+    /// the file ends.
     fn fill_to(&mut self, wanted: usize) -> Result<()> {
-        if self.at_eof {
-            return Ok(());
-        }
-        let mut next = self.free.pop().unwrap_or_default();
-        next.bytes.clear();
-        next.bytes.extend_from_slice(self.bytes());
-        next.start = next.bytes.len();
-        let mut end = next.start;
-        next.bytes.resize(INPUT_SIZE, 0);
-        while end < wanted.min(INPUT_SIZE) && !self.at_eof {
-            match rustix::io::read(&self.file, &mut next.bytes[end..]) {
-                Ok(0) => self.at_eof = true,
-                Ok(n) => end += n,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Error::os(errno, "read layer")),
+        while self.bytes().len() < wanted && !self.at_eof() {
+            let left = self.bytes().to_vec();
+            self.position = 0;
+            match self.feed.next(std::mem::take(&mut self.piece))? {
+                Piece::Bytes(bytes) => {
+                    self.total += bytes.len() as u64;
+                    self.piece = bytes;
+                    self.piece.splice(0..0, left);
+                }
+                Piece::End(digest) => {
+                    self.digest = Some(digest);
+                    self.piece = left;
+                }
             }
         }
-        next.bytes.truncate(end);
-        self.total += (end - next.start) as u64;
-        self.spend();
-        self.piece = next;
         Ok(())
-    }
-
-    /// Hands the piece on.
-    fn spend(&mut self) {
-        let spent = std::mem::take(&mut self.piece);
-        self.position = 0;
-        if !spent.bytes().is_empty() {
-            self.spent.push(spent);
-        }
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::header::BLOCK;
-use super::pipeline::{Algorithms, Delivery, Pipeline, Totals};
+use super::pipeline::{Delivery, Pipeline, Totals};
 use super::segment::{Segment, SharedBytes};
 use super::source::Source;
+use crate::digest::Algorithm;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 
@@ -20,9 +21,9 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// A stream over `source`, hashed on the way.
-    pub(crate) fn new(source: Source, algorithms: Algorithms, interrupt: Interrupt) -> Result<Stream> {
-        let pipeline = Pipeline::start(source, algorithms, interrupt)?;
+    /// A stream over `source`, its bytes hashed with `diff_id` on the way.
+    pub(crate) fn new(source: Source, diff_id: Algorithm, interrupt: Interrupt) -> Result<Stream> {
+        let pipeline = Pipeline::start(source, diff_id, interrupt)?;
         Ok(Stream { pipeline, bytes_in: 0, segment: Arc::default(), position: 0, bytes_out: 0, totals: None })
     }
 
@@ -94,7 +95,7 @@ impl Stream {
             Delivery::Segment(segment) => {
                 self.bytes_in = segment.bytes_in;
                 self.bytes_out += segment.bytes.len() as u64;
-                self.segment = Arc::new(segment);
+                self.segment = segment;
             }
             Delivery::End(totals) => {
                 self.bytes_in = totals.bytes_in;

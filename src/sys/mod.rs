@@ -17,4 +17,4 @@ pub(crate) use isal::Inflate;
 pub(crate) use linux::*;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::*;
-pub(crate) use thread::{has_cores, spawn};
+pub(crate) use thread::{has_cores, leave_umask, spawn};

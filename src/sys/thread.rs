@@ -23,6 +23,24 @@ pub(crate) fn spawn<T: Send + 'static>(
     thread
 }
 
+/// Frees the calling thread, which must be one of ours, from the process's umask, which is the host's and may change at
+/// any time. False where the system has no such thing or a sandbox does not allow it.
+pub(crate) fn leave_umask() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: a system call without pointers. Root, working directory and umask become the thread's own; it uses
+        // none of the first two.
+        let is_own = unsafe { libc::unshare(libc::CLONE_FS) } == 0;
+        if is_own {
+            // SAFETY: a system call without pointers, which cannot fail.
+            unsafe { libc::umask(0) };
+        }
+        is_own
+    }
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
 fn block_all_signals() -> libc::sigset_t {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();
@@ -41,6 +59,19 @@ fn restore_signals(mask: &libc::sigset_t) {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_thread_without_umask_leaves_that_of_the_host() {
+        let umask = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            status.lines().find(|line| line.starts_with("Umask:")).unwrap().to_owned()
+        };
+        let before = umask();
+        let inside = super::spawn("bl-test", move || super::leave_umask().then(umask)).unwrap().join().unwrap();
+        assert_eq!(before, umask());
+        assert_ne!(before, "Umask:\t0000");
+        assert_eq!(inside.unwrap(), "Umask:\t0000");
+    }
+
     #[test]
     fn our_threads_block_every_signal_and_the_caller_keeps_its_mask() {
         let mask = || {

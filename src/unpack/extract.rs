@@ -18,7 +18,7 @@ use super::tree::TreeWriter;
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
-use crate::layer::{Algorithms, Anomalies, Entry, Progress, Reader, Source, Stream};
+use crate::layer::{Anomalies, Entry, Progress, Reader, Source, Stream};
 use crate::limits::LayerLimits;
 use crate::store::{Area, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, is_directory, is_regular};
 
@@ -204,10 +204,9 @@ impl Storage {
             Some(path) => open_tarball(path)?,
             None => self.open_layer(digest)?,
         };
-        let source = Source::open(file, options.interrupt.clone(), &options.limits)?;
+        let source = Source::open(file, digest.algorithm(), options.interrupt.clone(), &options.limits)?;
         let diff_id = options.diff_id.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
-        let algorithms = Algorithms { file: digest.algorithm(), diff_id };
-        let stream = Stream::new(source, algorithms, options.interrupt.clone())?;
+        let stream = Stream::new(source, diff_id, options.interrupt.clone())?;
         Ok(Reader::new(stream, options.limits.clone()))
     }
 }

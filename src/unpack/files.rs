@@ -1,92 +1,173 @@
-//! Filling files: their data, their metadata, and closing them.
+//! Making files: creating them, their data, their metadata, and closing them.
 //!
-//! In a stretch of small files creating them is what takes long, and half of it can be done beside the other half: the
-//! thread that walks the tree creates a name and goes on to the next, while a thread of ours writes the file, sets its
-//! metadata and closes it. Jobs are done in order. There are few of them at a time, because each is an open file, and
-//! they are handed over some together, because waking a thread costs as much as a small file. On one core each job is
-//! done at once.
+//! A layer is mostly small files, and for those creating takes longer than anything else in the whole pipeline. So a
+//! small file is one job, from its creation on, that a thread of ours does while the caller's thread reads on; there are
+//! two such threads, because kernels create files in different directories side by side. A large file is created by the
+//! caller's thread and written in parts; whoever does the last of them finishes it. Jobs are handed over some together,
+//! because waking a thread costs as much as a small file. On one core there is one such thread: what it gains is that it
+//! can do without the host's umask, and so without a call that sets the mode ([`BirthModes`]).
+//!
+//! Jobs are done in any order. That changes nothing as long as no name in them was used before (the tree knows) and
+//! nobody looks for one of them before it is made ([`Files::finish`]).
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::metadata::{Applier, Metadata};
-use super::root::fail;
-use crate::error::{Error, Result, Status};
+use super::root::{Dir, fail};
+use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
-use crate::layer::{Anomalies, SharedBytes};
+use crate::layer::{Anomalies, Entry, SharedBytes, split_parent};
 use crate::queue::Queue;
 use crate::sys;
 
-/// Open files at a time.
-const MOST_JOBS: usize = 32;
+const WRITERS: usize = 2;
+/// Jobs that may wait: each may have a file or a directory open, and segments of the stream that cannot go round.
+const MOST_JOBS: usize = 64;
 /// Jobs handed over together, at most, and how much data they may have: what waits here keeps its segments from going
 /// round, so it must be less than there is.
 const BATCH: usize = 16;
 const BATCH_BYTES: usize = 256 << 10;
+/// The mode of a file that nobody is to open before it is finished.
+pub(super) const PRIVATE: u32 = 0o600;
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Some of the work on a file.
-pub(super) struct Job {
-    pub(super) file: Arc<OwnedFd>,
-    /// For messages.
-    pub(super) path: Arc<[u8]>,
-    /// Where in the file the data belongs, and the data.
-    pub(super) data: Option<(u64, SharedBytes)>,
-    /// With the last data: what the file is to be.
-    pub(super) end: Option<End>,
-}
-
-pub(super) struct End {
+/// What a file is to be, besides its data.
+pub(super) struct Plan {
+    /// As the layer has it; the last component is the name.
+    pub(super) path: Vec<u8>,
     pub(super) metadata: Metadata<'static>,
-    /// Where the data ends before the file does.
+    /// Where the data may end before the file does.
     pub(super) size: Option<u64>,
 }
 
-/// Where jobs are done.
-pub(super) enum Files {
-    Inline { applier: Applier, anomalies: Anomalies },
-    Threaded(Threaded),
-}
-
-impl Files {
-    pub(super) fn new(applier: Applier, interrupt: Interrupt) -> Result<Files> {
-        if sys::has_cores() {
-            return Ok(Files::Threaded(Threaded::start(applier, interrupt)?));
-        }
-        Ok(Files::Inline { applier, anomalies: Anomalies::default() })
-    }
-
-    /// Does a job, now or soon. An error may be that of an earlier job.
-    pub(super) fn submit(&mut self, job: Job) -> Result<()> {
-        match self {
-            Files::Inline { applier, anomalies } => run(&job, *applier, anomalies),
-            Files::Threaded(threaded) => threaded.submit(job),
-        }
-    }
-
-    /// Waits until every job is done; gives what was odd.
-    pub(super) fn finish(&mut self) -> Result<Anomalies> {
-        match self {
-            Files::Inline { anomalies, .. } => Ok(*anomalies),
-            Files::Threaded(threaded) => threaded.finish(),
-        }
+impl Plan {
+    pub(super) fn of(entry: &Entry) -> Plan {
+        Plan { path: entry.path.clone(), metadata: Metadata::of(entry).into_owned(), size: None }
     }
 }
 
-fn run(job: &Job, applier: Applier, anomalies: &mut Anomalies) -> Result<()> {
-    let file = job.file.as_fd();
-    if let Some((offset, data)) = &job.data {
-        write_at(file, *offset, data).map_err(|errno| fail(errno, "write", &job.path))?;
+/// A file in the making. Whoever drops the last reference to it finishes it first.
+pub(super) struct OpenFile {
+    file: OwnedFd,
+    plan: Plan,
+    has_mode: bool,
+}
+
+/// Where in a file data belongs, and the data.
+pub(super) type Part = (u64, SharedBytes);
+
+pub(super) enum Job {
+    /// A file that nothing has the name of, with all of its data.
+    Whole {
+        parent: Arc<Dir>,
+        plan: Plan,
+        data: Option<Part>,
+    },
+    Part {
+        file: Arc<OpenFile>,
+        data: Option<Part>,
+    },
+}
+
+impl Job {
+    fn bytes(&self) -> usize {
+        let (Job::Whole { data, .. } | Job::Part { data, .. }) = self;
+        data.as_ref().map_or(0, |(_, data)| data.len())
     }
-    let Some(End { metadata, size }) = &job.end else { return Ok(()) };
-    if let Some(size) = size {
-        rustix::fs::ftruncate(file, *size).map_err(|errno| fail(errno, "write", &job.path))?;
+
+    fn run(self, maker: &mut Maker) -> Result<()> {
+        match self {
+            Job::Whole { parent, plan, data } => {
+                let file = maker.create(&parent, plan)?;
+                file.write(data)?;
+                file.finish(maker)
+            }
+            Job::Part { file, data } => {
+                file.write(data)?;
+                Arc::into_inner(file).map_or(Ok(()), |file| file.finish(maker))
+            }
+        }
     }
-    applier.apply(file, metadata, &job.path, anomalies)
+}
+
+/// What does jobs, on one thread.
+pub(super) struct Maker {
+    applier: Applier,
+    modes: BirthModes,
+    anomalies: Anomalies,
+}
+
+/// Whether a file gets the mode that it is created with, so that it need not be set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BirthModes {
+    /// A umask may take some of it.
+    Masked,
+    /// The thread has no umask. An ACL may still take some; the first file tells.
+    Unproven,
+    Exact,
+}
+
+impl Maker {
+    fn new(applier: Applier, modes: BirthModes) -> Maker {
+        Maker { applier, modes, anomalies: Anomalies::default() }
+    }
+
+    fn create(&mut self, parent: &Dir, plan: Plan) -> Result<OpenFile> {
+        let name = split_parent(&plan.path).1;
+        // Set-id bits come after the owner and attributes (an ACL) may be more than a mode says.
+        let mode = self.applier.file_mode(plan.metadata.mode);
+        let is_plain = mode & !0o777 == 0 && plan.metadata.xattrs.is_empty() && !self.applier.has_attributes();
+        let at_birth = is_plain && self.modes != BirthModes::Masked;
+        let file = create(parent, name, if at_birth { mode } else { PRIVATE }).map_err(|errno| match errno {
+            // Families 26 and 27: a file system that takes two names for one.
+            Errno::EXIST => same_name(&plan.path),
+            errno => fail(errno, "create", &plan.path),
+        })?;
+        if at_birth && self.modes == BirthModes::Unproven {
+            let stat = rustix::fs::fstat(&file).map_err(|errno| fail(errno, "look at", &plan.path))?;
+            let is_exact = Mode::from_raw_mode(stat.st_mode).as_raw_mode() == mode;
+            self.modes = if is_exact { BirthModes::Exact } else { BirthModes::Masked };
+        }
+        Ok(OpenFile { file, plan, has_mode: at_birth && self.modes == BirthModes::Exact })
+    }
+}
+
+impl OpenFile {
+    /// One that was made for nobody but us.
+    pub(super) fn new(file: OwnedFd, plan: Plan) -> OpenFile {
+        OpenFile { file, plan, has_mode: false }
+    }
+
+    fn write(&self, data: Option<Part>) -> Result<()> {
+        let Some((offset, data)) = data else { return Ok(()) };
+        write_at(self.file.as_fd(), offset, &data).map_err(|errno| fail(errno, "write", &self.plan.path))
+    }
+
+    fn finish(self, maker: &mut Maker) -> Result<()> {
+        let OpenFile { file, plan: Plan { path, metadata, size }, has_mode } = self;
+        if let Some(size) = size {
+            rustix::fs::ftruncate(&file, size).map_err(|errno| fail(errno, "write", &path))?;
+        }
+        maker.applier.apply(file.as_fd(), &metadata, has_mode, &path, &mut maker.anomalies)
+    }
+}
+
+/// Creates a file, and never opens one that is there.
+pub(super) fn create(parent: &Dir, name: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode))
+}
+
+/// Nothing of this layer has the name, and yet it is taken.
+pub(super) fn same_name(path: &[u8]) -> Error {
+    let why = format!("{}: the file system takes this name for another one in the layer", quoted(path));
+    Error::new(Status::Unsupported, why)
 }
 
 fn write_at(file: BorrowedFd<'_>, mut offset: u64, mut data: &[u8]) -> Result<(), Errno> {
@@ -103,10 +184,11 @@ fn write_at(file: BorrowedFd<'_>, mut offset: u64, mut data: &[u8]) -> Result<()
     Ok(())
 }
 
-/// A thread that does the jobs. Dropping it drops those that are left.
-pub(super) struct Threaded {
+/// Threads that do the jobs. Dropping it drops those that are left.
+pub(super) struct Files {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+    are_pending: bool,
     batch: Vec<Job>,
     batch_bytes: usize,
     interrupt: Interrupt,
@@ -122,24 +204,36 @@ struct Shared {
 struct State {
     /// Jobs that were handed over and are not done.
     pending: usize,
-    /// The first one; no job is done after it.
+    /// The first one; jobs that are not begun by then are dropped.
     error: Option<Error>,
     anomalies: Anomalies,
     is_dead: bool,
 }
 
-impl Threaded {
-    fn start(applier: Applier, interrupt: Interrupt) -> Result<Threaded> {
+impl Files {
+    pub(super) fn new(applier: Applier, interrupt: Interrupt) -> Result<Files> {
         let shared =
-            Arc::new(Shared { jobs: Queue::new([]), state: Mutex::new(State::default()), progress: Condvar::new() });
-        let worker = Worker(shared.clone());
-        let thread =
-            sys::spawn("bl-write", move || worker.run(applier)).map_err(|e| Error::io(&e, "start a thread"))?;
-        Ok(Threaded { shared, thread: Some(thread), batch: Vec::with_capacity(BATCH), batch_bytes: 0, interrupt })
+            Arc::new(Shared { jobs: Queue::default(), state: Mutex::new(State::default()), progress: Condvar::new() });
+        let mut files = Files {
+            shared,
+            threads: Vec::new(),
+            are_pending: false,
+            batch: Vec::with_capacity(BATCH),
+            batch_bytes: 0,
+            interrupt,
+        };
+        for _ in 0..if sys::has_cores() { WRITERS } else { 1 } {
+            let worker = Worker(files.shared.clone());
+            let thread = sys::spawn("bl-write", move || worker.run(applier));
+            files.threads.push(thread.map_err(|e| Error::io(&e, "start a thread"))?);
+        }
+        Ok(files)
     }
 
-    fn submit(&mut self, job: Job) -> Result<()> {
-        self.batch_bytes += job.data.as_ref().map_or(0, |(_, data)| data.len());
+    /// Does a job, soon. An error may be that of an earlier job.
+    pub(super) fn submit(&mut self, job: Job) -> Result<()> {
+        self.are_pending = true;
+        self.batch_bytes += job.bytes();
         self.batch.push(job);
         if self.batch.len() < BATCH && self.batch_bytes < BATCH_BYTES {
             return Ok(());
@@ -147,9 +241,19 @@ impl Threaded {
         self.hand_over(MOST_JOBS - BATCH)
     }
 
-    fn finish(&mut self) -> Result<Anomalies> {
-        self.hand_over(0)?;
-        Ok(self.shared.lock().anomalies)
+    /// Waits until every job is done.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        self.hand_over(0)
+    }
+
+    /// Whether there may be jobs that are not done.
+    pub(super) fn are_pending(&self) -> bool {
+        self.are_pending
+    }
+
+    /// What was odd about the jobs that are done.
+    pub(super) fn anomalies(&self) -> Anomalies {
+        self.shared.lock().anomalies
     }
 
     /// Hands over what there is, once no more than `most` jobs are pending; with 0 waits until all are done.
@@ -168,6 +272,7 @@ impl Threaded {
                 return Err(Error::new(Status::Internal, "a thread of the library died"));
             }
             if state.pending <= most {
+                self.are_pending = state.pending > 0;
                 return Ok(());
             }
             state = self.shared.progress.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
@@ -176,10 +281,10 @@ impl Threaded {
     }
 }
 
-impl Drop for Threaded {
+impl Drop for Files {
     fn drop(&mut self) {
         self.shared.jobs.abandon();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
@@ -195,22 +300,21 @@ struct Worker(Arc<Shared>);
 
 impl Worker {
     fn run(&self, applier: Applier) {
-        let mut has_failed = false;
+        let modes = if sys::leave_umask() { BirthModes::Unproven } else { BirthModes::Masked };
+        let mut maker = Maker::new(applier, modes);
         while let Some(batch) = self.0.jobs.pop() {
             let count = batch.len();
-            let mut anomalies = Anomalies::default();
-            let mut error = None;
-            for job in batch {
-                if !has_failed && let Err(cause) = run(&job, applier, &mut anomalies) {
-                    error = Some(cause);
-                    has_failed = true;
-                }
-            }
+            let done = batch.into_iter().try_for_each(|job| job.run(&mut maker));
             let mut state = self.0.lock();
             state.pending -= count;
-            state.anomalies.insert(anomalies);
-            state.error = state.error.take().or(error);
+            state.anomalies.insert(maker.anomalies);
+            let has_failed = done.is_err();
+            state.error = state.error.take().or(done.err());
             drop(state);
+            if has_failed {
+                // Nobody wants what is left.
+                self.0.jobs.abandon();
+            }
             self.0.progress.notify_one();
         }
     }

@@ -11,8 +11,9 @@ use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::copy::{Identity, copy};
+use super::files::same_name;
 use super::root::{Dir, Missing, fail};
-use super::tree::{TreeWriter, remove_range};
+use super::tree::{Place, TreeWriter, remove_range};
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Anomalies, split_parent};
 use crate::limits;
@@ -56,15 +57,15 @@ enum Linked {
 }
 
 impl TreeWriter<'_> {
-    pub(super) fn hardlink(&mut self, parent: &Dir, name: &[u8], target: &[u8], real_path: Vec<u8>) -> Result<()> {
-        match self.try_link(parent, name, target, &real_path)? {
+    pub(super) fn hardlink(&mut self, place: &Place<'_>, target: &[u8], real_path: Vec<u8>) -> Result<()> {
+        match self.try_link(place, target, &real_path)? {
             Linked::Made => self.links.forget(&real_path),
             // It changes nothing (family 40).
             Linked::ToItself => self.anomalies.insert(Anomalies::SELF_LINK),
             Linked::NotYet => {
                 // What has the name is replaced now, as by any other entry.
-                if exists(parent, name)? {
-                    self.remove(parent, name)?;
+                if exists(place.parent, place.name)? {
+                    self.remove(place.parent, place.name)?;
                 }
                 self.keep((real_path.len() + target.len()) as u64)?;
                 self.links.count += 1;
@@ -81,7 +82,7 @@ impl TreeWriter<'_> {
         is_device && self.whiteouts.contains(real_path)
     }
 
-    fn try_link(&mut self, parent: &Dir, name: &[u8], target: &[u8], real_path: &[u8]) -> Result<Linked> {
+    fn try_link(&mut self, place: &Place<'_>, target: &[u8], real_path: &[u8]) -> Result<Linked> {
         let (target_parent, target_name) = split_parent(target);
         let Some(target_parent) = self.root.dir(target_parent, Missing::Leave)? else { return Ok(Linked::NotYet) };
         let real_target = target_parent.join(target_name);
@@ -92,7 +93,13 @@ impl TreeWriter<'_> {
             let (link, target) = (quoted(real_path), quoted(target));
             Err(Error::new(Status::Malformed, format!("hard link {link} to {target}: {why}")))
         };
-        let stat = match rustix::fs::statat(&*target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW) {
+        let look = || rustix::fs::statat(&*target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW);
+        let mut stat = look();
+        if matches!(stat, Err(Errno::NOENT)) && self.files.are_pending() {
+            self.files.finish()?;
+            stat = look();
+        }
+        let stat = match stat {
             Err(Errno::NOENT) => return Ok(Linked::NotYet),
             // Longer than any file here can be called.
             Err(Errno::NAMETOOLONG) => return Ok(Linked::NotYet),
@@ -108,7 +115,7 @@ impl TreeWriter<'_> {
         if real_target.starts_with(&[real_path, b"/"].concat()) {
             return refuse("the link would replace the directory that its target is in");
         }
-        if !self.make_link(&target_parent, target_name, &real_target, parent, name)? {
+        if !self.make_link(&target_parent, target_name, &real_target, place)? {
             // A copy is a file of its own, with the metadata of the target; its line says so.
             self.anomalies.insert(Anomalies::COPIED_LINK);
         }
@@ -122,13 +129,16 @@ impl TreeWriter<'_> {
         target_parent: &Dir,
         target_name: &[u8],
         real_target: &[u8],
-        parent: &Dir,
-        name: &[u8],
+        place: &Place<'_>,
     ) -> Result<bool> {
+        let Place { parent, name, is_free } = *place;
         let real_path = parent.join(name);
         let link = |from: &Dir, from_name: &[u8]| rustix::fs::linkat(from, from_name, parent, name, AtFlags::empty());
         let mut made = link(target_parent, target_name);
         if made == Err(Errno::EXIST) {
+            if is_free {
+                return Err(same_name(&real_path));
+            }
             self.remove(parent, name)?;
             made = link(target_parent, target_name);
         }
@@ -148,7 +158,7 @@ impl TreeWriter<'_> {
             }
         }
         // The target may still be in the making.
-        self.anomalies.insert(self.files.finish()?);
+        self.files.finish()?;
         let stat = rustix::fs::statat(target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| fail(errno, "look at", real_target))?;
         self.links.copied_bytes += stat.st_size as u64;
@@ -178,7 +188,8 @@ impl TreeWriter<'_> {
                 let Some(Pending { target, .. }) = pending.get(&link) else { continue };
                 let (parent, name) = split_parent(&link);
                 let parent = self.parent(parent)?;
-                if self.try_link(&parent, name, target, &link)? == Linked::Made {
+                let place = Place { parent: &parent, name, is_free: false };
+                if self.try_link(&place, target, &link)? == Linked::Made {
                     pending.remove(&link);
                     queue.extend(waiting.remove(&link).unwrap_or_default());
                 }

@@ -99,11 +99,12 @@ impl Applier {
         differs.then(|| (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
     }
 
-    /// To an open file, or to a directory when nothing will be put into it any more.
+    /// To an open file, or to a directory when nothing will be put into it any more. `has_mode`: it has its mode already.
     pub(super) fn apply(
         self,
         on: BorrowedFd<'_>,
         metadata: &Metadata<'_>,
+        has_mode: bool,
         path: &[u8],
         anomalies: &mut Anomalies,
     ) -> Result<()> {
@@ -127,10 +128,22 @@ impl Applier {
                 WhiteoutForm::UserOverlay => must_set("user.overlay.opaque", b"y")?,
             }
         }
-        let is_directory = matches!(metadata.stat_type, Some(StatType::Directory));
-        let mode = Mode::from_raw_mode(self.mode(metadata.mode, is_directory));
-        rustix::fs::fchmod(on, mode).map_err(|e| fail(e, "set mode of", path))?;
+        if !has_mode {
+            let is_directory = matches!(metadata.stat_type, Some(StatType::Directory));
+            let mode = Mode::from_raw_mode(self.mode(metadata.mode, is_directory));
+            rustix::fs::fchmod(on, mode).map_err(|e| fail(e, "set mode of", path))?;
+        }
         rustix::fs::futimens(on, &times(metadata.mtime)).map_err(|e| fail(e, "set times of", path))
+    }
+
+    /// The mode of a file on the disk.
+    pub(super) fn file_mode(self, mode: u32) -> u32 {
+        self.mode(mode, false)
+    }
+
+    /// Whether every file gets an extended attribute.
+    pub(super) fn has_attributes(self) -> bool {
+        self.form.override_stat
     }
 
     /// The mode on the disk: where `override_stat` has the real one, one that lets the host read and that is harmless.

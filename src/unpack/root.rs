@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -59,11 +59,11 @@ pub(super) enum Missing {
 
 /// The root of a tree, and the walk.
 pub(super) struct Root<'a> {
-    root: Rc<Dir>,
+    root: Arc<Dir>,
     trash: Trash<'a>,
-    last: Option<(Vec<u8>, Rc<Dir>)>,
+    last: Option<(Vec<u8>, Arc<Dir>)>,
     /// By the name asked for, the oldest first. Few enough to be searched from end to end.
-    cache: VecDeque<(Vec<u8>, Rc<Dir>)>,
+    cache: VecDeque<(Vec<u8>, Arc<Dir>)>,
     steps: u64,
     symlink_steps: u64,
     limits: LayerLimits,
@@ -79,7 +79,7 @@ impl<'a> Root<'a> {
     pub(super) fn new(handle: OwnedFd, trash: Trash<'a>, limits: LayerLimits, interrupt: Interrupt) -> Root<'a> {
         Root {
             trash,
-            root: Rc::new(Dir { handle, real_path: Vec::new() }),
+            root: Arc::new(Dir { handle, real_path: Vec::new() }),
             last: None,
             cache: VecDeque::new(),
             steps: 0,
@@ -93,7 +93,7 @@ impl<'a> Root<'a> {
     }
 
     /// The directory at a normalised path, symlinks in it resolved inside the root.
-    pub(super) fn dir(&mut self, path: &[u8], missing: Missing) -> Result<Option<Rc<Dir>>> {
+    pub(super) fn dir(&mut self, path: &[u8], missing: Missing) -> Result<Option<Arc<Dir>>> {
         if let Some((last, dir)) = &self.last
             && last == path
         {
@@ -129,13 +129,13 @@ impl<'a> Root<'a> {
         self.cache.clear();
     }
 
-    fn nearest_cached(&self, path: &[u8]) -> (Rc<Dir>, usize) {
+    fn nearest_cached(&self, path: &[u8]) -> (Arc<Dir>, usize) {
         let leads_to = |prefix: &[u8]| path.starts_with(prefix) && matches!(path.get(prefix.len()), None | Some(b'/'));
         let nearest = self.cache.iter().filter(|(prefix, _)| leads_to(prefix)).max_by_key(|(prefix, _)| prefix.len());
         nearest.map_or_else(|| (self.root.clone(), 0), |(prefix, dir)| (dir.clone(), prefix.len()))
     }
 
-    fn remember(&mut self, path: &[u8], dir: &Rc<Dir>) {
+    fn remember(&mut self, path: &[u8], dir: &Arc<Dir>) {
         if self.cache.len() >= CACHED {
             self.cache.pop_front();
         }
@@ -143,7 +143,7 @@ impl<'a> Root<'a> {
     }
 
     /// From a directory to the one that `name` in it leads to, through however many symlinks.
-    fn step(&mut self, from: Rc<Dir>, name: &[u8], missing: Missing) -> Result<Option<Rc<Dir>>> {
+    fn step(&mut self, from: Arc<Dir>, name: &[u8], missing: Missing) -> Result<Option<Arc<Dir>>> {
         let mut at = from;
         let mut hops = 0;
         // What is still to be walked, the next component last.
@@ -160,7 +160,7 @@ impl<'a> Root<'a> {
                 continue;
             }
             match open_directory(at.as_fd(), &name) {
-                Ok(handle) => at = Rc::new(Dir { real_path: at.join(&name), handle }),
+                Ok(handle) => at = Arc::new(Dir { real_path: at.join(&name), handle }),
                 Err(Errno::NOENT) if missing == Missing::Create => at = self.create(&at, &name)?,
                 Err(Errno::NOENT) => return Ok(None),
                 Err(Errno::NOTDIR | Errno::LOOP) => match read_symlink(&at, &name)? {
@@ -204,7 +204,7 @@ impl<'a> Root<'a> {
     }
 
     /// A real path has no symlinks, so the parent is found by walking its text.
-    fn parent_of(&mut self, dir: &Dir) -> Result<Rc<Dir>> {
+    fn parent_of(&mut self, dir: &Dir) -> Result<Arc<Dir>> {
         let parent = split_parent(&dir.real_path).0;
         let mut at = None;
         for name in parent.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
@@ -212,10 +212,10 @@ impl<'a> Root<'a> {
             let from = at.as_ref().map_or_else(|| self.root.as_fd(), OwnedFd::as_fd);
             at = Some(open_directory(from, name).map_err(|errno| fail(errno, "open directory", parent))?);
         }
-        Ok(at.map_or_else(|| self.root.clone(), |handle| Rc::new(Dir { handle, real_path: parent.to_vec() })))
+        Ok(at.map_or_else(|| self.root.clone(), |handle| Arc::new(Dir { handle, real_path: parent.to_vec() })))
     }
 
-    fn create(&mut self, at: &Dir, name: &[u8]) -> Result<Rc<Dir>> {
+    fn create(&mut self, at: &Dir, name: &[u8]) -> Result<Arc<Dir>> {
         let real_path = at.join(name);
         match make_directory(at.as_fd(), name) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -226,7 +226,7 @@ impl<'a> Root<'a> {
         self.created_bytes += real_path.len() as u64;
         limits::KEPT_METADATA.check(&self.limits, self.created_bytes, || quoted(&real_path))?;
         self.created.push(real_path.clone());
-        Ok(Rc::new(Dir { handle, real_path }))
+        Ok(Arc::new(Dir { handle, real_path }))
     }
 
     /// Removes whatever `name` in `at` is, so that something else can take its place (family 20).

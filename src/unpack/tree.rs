@@ -6,24 +6,24 @@
 //! What is kept until then is keyed by real paths: a directory that is replaced meanwhile takes its entry along
 //! (family 13).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::rc::Rc;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::extract::ExtractOptions;
-use super::files::{End, Files, Job};
+use super::files::{Files, Job, OpenFile, PRIVATE, Part, Plan, create, same_name};
 use super::links::Links;
 use super::metadata::{Applier, Metadata, StatType};
 use super::record::RecordWriter;
 use super::root::{Dir, Missing, Root, fail, make_directory};
 use super::trash::Trash;
 use crate::error::{Error, Result, Status, quoted};
-use crate::layer::{Anomalies, Device, Entry, Kind, Progress, Reader, WHITEOUT_PREFIX, split_parent};
+use crate::layer::{Anomalies, Data, Device, Entry, Kind, Progress, Reader, WHITEOUT_PREFIX, split_parent};
 use crate::limits;
 use crate::store::is_directory;
 
@@ -34,6 +34,14 @@ const LARGE_FILE: u64 = 1 << 20;
 /// How far apart reports of progress are, in uncompressed bytes and in entries.
 const REPORT_BYTES: u64 = 1 << 20;
 const REPORT_ENTRIES: u64 = 256;
+
+/// Where an entry goes.
+pub(super) struct Place<'a> {
+    pub(super) parent: &'a Arc<Dir>,
+    pub(super) name: &'a [u8],
+    /// Nothing of this layer has had the name.
+    pub(super) is_free: bool,
+}
 
 /// A tree in the making.
 pub(super) struct TreeWriter<'a> {
@@ -48,6 +56,9 @@ pub(super) struct TreeWriter<'a> {
     /// Real paths that lower layers lose: in the overlay forms all of them, in the form of markers those without one.
     pub(super) whiteouts: BTreeSet<Vec<u8>>,
     entries: u64,
+    /// Hashes of the real paths that were used so far. A path whose hash is not here is free.
+    used: HashSet<u64>,
+    hasher: RandomState,
     /// Bytes that went into what is kept.
     kept: u64,
     reported: Progress,
@@ -71,6 +82,8 @@ impl<'a> TreeWriter<'a> {
             directories: BTreeMap::new(),
             links: Links::default(),
             whiteouts: BTreeSet::new(),
+            used: HashSet::default(),
+            hasher: RandomState::new(),
             entries: 0,
             kept: 0,
             reported: Progress::default(),
@@ -94,7 +107,8 @@ impl<'a> TreeWriter<'a> {
     /// Gives the directories their metadata; gives back the record and what was odd.
     pub(super) fn finish(mut self) -> Result<(RecordWriter, Anomalies)> {
         self.link_pending()?;
-        self.anomalies.insert(self.files.finish()?);
+        self.files.finish()?;
+        self.anomalies.insert(self.files.anomalies());
         let mut directories = std::mem::take(&mut self.directories);
         directories.entry(Vec::new()).or_insert_with(Metadata::implied);
         // Reverse order of paths puts every directory after what is in it.
@@ -102,7 +116,7 @@ impl<'a> TreeWriter<'a> {
             self.options.interrupt.check()?;
             self.root.grant_steps();
             if let Some(dir) = self.root.dir(path, Missing::Leave)? {
-                self.applier.apply(dir.as_fd(), metadata, path, &mut self.anomalies)?;
+                self.applier.apply(dir.as_fd(), metadata, false, path, &mut self.anomalies)?;
             }
         }
         Ok((self.record, self.anomalies))
@@ -116,34 +130,47 @@ impl<'a> TreeWriter<'a> {
         let (parent, name) = split_parent(&entry.path);
         let parent = self.parent(parent)?;
         let real_path = parent.join(name);
+        let place = Place { parent: &parent, name, is_free: self.claim(&real_path)? };
         if entry.kind == Kind::Hardlink {
-            return self.hardlink(&parent, name, &entry.link, real_path);
+            return self.hardlink(&place, &entry.link, real_path);
         }
         self.links.forget(&real_path);
         match entry.kind {
-            Kind::File => self.file(&parent, name, entry, reader)?,
-            Kind::Whiteout => return self.whiteout(&parent, name, entry, &real_path),
-            Kind::Opaque => return self.opaque(&parent, name, entry, &real_path),
-            Kind::Directory => self.directory(&parent, name, entry, real_path.clone())?,
-            Kind::Symlink => {
-                self.make(&parent, name, entry, |dir| rustix::fs::symlinkat(&entry.link[..], dir, name))?
-            }
+            Kind::File => self.file(&place, entry, reader)?,
+            Kind::Whiteout => return self.whiteout(&place, entry, &real_path),
+            Kind::Opaque => return self.opaque(&place, entry, &real_path),
+            Kind::Directory => self.directory(&place, entry, real_path.clone())?,
+            Kind::Symlink => self.make(&place, entry, |dir| rustix::fs::symlinkat(&entry.link[..], dir, name))?,
             Kind::Fifo => {
-                self.make(&parent, name, entry, |dir| rustix::fs::mkfifoat(dir, name, Mode::RUSR | Mode::WUSR))?;
+                self.make(&place, entry, |dir| rustix::fs::mkfifoat(dir, name, Mode::RUSR | Mode::WUSR))?;
             }
-            Kind::CharDevice(device) => self.device(&parent, name, entry, FileType::CharacterDevice, device)?,
-            Kind::BlockDevice(device) => self.device(&parent, name, entry, FileType::BlockDevice, device)?,
+            Kind::CharDevice(device) => self.device(&place, entry, FileType::CharacterDevice, device)?,
+            Kind::BlockDevice(device) => self.device(&place, entry, FileType::BlockDevice, device)?,
             // Dealt with above.
             Kind::Hardlink => {}
         }
         self.record.entry(&real_path, entry)
     }
 
+    /// Notes that a name is used; true where it was not before. Where it was, what has it is there after this.
+    fn claim(&mut self, real_path: &[u8]) -> Result<bool> {
+        let is_free = self.used.insert(self.hasher.hash_one(real_path));
+        if !is_free {
+            self.files.finish()?;
+        }
+        Ok(is_free)
+    }
+
     /// The directory that an entry goes into, made where it is missing.
-    pub(super) fn parent(&mut self, path: &[u8]) -> Result<Rc<Dir>> {
+    pub(super) fn parent(&mut self, path: &[u8]) -> Result<Arc<Dir>> {
+        // A file that is not made yet may be in the way of what the walk would make.
+        if self.files.are_pending() && self.root.dir(path, Missing::Leave)?.is_none() {
+            self.files.finish()?;
+        }
         let dir = self.root.dir(path, Missing::Create)?;
         self.drop_replaced()?;
         for path in self.root.take_created() {
+            self.claim(&path)?;
             self.links.forget(&path);
             self.keep_directory(path.clone(), Metadata::implied())?;
             self.record.implied_directory(&path)?;
@@ -151,29 +178,43 @@ impl<'a> TreeWriter<'a> {
         dir.ok_or_else(|| Error::new(Status::Internal, format!("directory {} not made", quoted(path))))
     }
 
-    fn file(&mut self, parent: &Dir, name: &[u8], entry: &Entry, reader: &mut Reader) -> Result<()> {
+    fn file(&mut self, place: &Place<'_>, entry: &Entry, reader: &mut Reader) -> Result<()> {
         if entry.size >= LARGE_FILE && !entry.is_sparse {
-            self.check_space(parent, entry)?;
+            self.check_space(place.parent, entry)?;
         }
-        let file = Arc::new(self.create_file(parent, name, entry)?);
-        let path: Arc<[u8]> = entry.path.as_slice().into();
-        loop {
-            let data = reader.data()?;
-            let end = data.as_ref().is_none_or(|data| data.is_last).then(|| {
-                let data_end = data.as_ref().map_or(0, |data| data.offset + data.bytes.len() as u64);
-                // Holes, or nothing at all, at the end.
-                let size = (data_end != entry.size).then_some(entry.size);
-                End { metadata: Metadata::of(entry).into_owned(), size }
-            });
-            let is_end = end.is_some();
-            let data = data.map(|data| (data.offset, data.bytes));
-            self.files.submit(Job { file: file.clone(), path: path.clone(), data, end })?;
-            if is_end {
-                return Ok(());
+        let mut data = reader.data()?;
+        // Holes may be at the end.
+        let plan = Plan { size: entry.is_sparse.then_some(entry.size), ..Plan::of(entry) };
+        if data.as_ref().is_none_or(|data| data.is_last) {
+            return self.whole_file(place, plan, data.map(|data| (data.offset, data.bytes)));
+        }
+        let file = Arc::new(self.open_file(place, plan)?);
+        while let Some(Data { offset, bytes, is_last }) = data {
+            let part = Some((offset, bytes));
+            if is_last {
+                // Our own reference goes along: whoever has the last one finishes the file.
+                return self.files.submit(Job::Part { file, data: part });
             }
+            self.files.submit(Job::Part { file: file.clone(), data: part })?;
             self.options.interrupt.check()?;
             self.report(reader.progress())?;
+            data = reader.data()?;
         }
+        Ok(())
+    }
+
+    fn whole_file(&mut self, place: &Place<'_>, plan: Plan, data: Option<Part>) -> Result<()> {
+        let job = if place.is_free {
+            Job::Whole { parent: place.parent.clone(), plan, data }
+        } else {
+            Job::Part { file: Arc::new(self.open_file(place, plan)?), data }
+        };
+        self.files.submit(job)
+    }
+
+    fn open_file(&mut self, place: &Place<'_>, plan: Plan) -> Result<OpenFile> {
+        let file = self.replacing(place, "create", &plan.path, |dir| create(dir, place.name, PRIVATE))?;
+        Ok(OpenFile::new(file, plan))
     }
 
     /// A full disk that is known beforehand is not filled first.
@@ -194,66 +235,54 @@ impl<'a> TreeWriter<'a> {
     }
 
     /// A marker, or an empty file in place of a device.
-    fn empty_file(&mut self, parent: &Dir, name: &[u8], entry: &Entry) -> Result<()> {
-        let file = Arc::new(self.create_file(parent, name, entry)?);
-        let end = End { metadata: Metadata::of(entry).into_owned(), size: None };
-        self.files.submit(Job { file, path: entry.path.as_slice().into(), data: None, end: Some(end) })
+    fn empty_file(&mut self, place: &Place<'_>, entry: &Entry) -> Result<()> {
+        self.whole_file(place, Plan::of(entry), None)
     }
 
-    fn create_file(&mut self, parent: &Dir, name: &[u8], entry: &Entry) -> Result<OwnedFd> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.replacing(parent, name, "create", &entry.path, |dir| {
-            rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)
-        })
-    }
-
-    fn directory(&mut self, parent: &Dir, name: &[u8], entry: &Entry, real_path: Vec<u8>) -> Result<()> {
+    fn directory(&mut self, place: &Place<'_>, entry: &Entry, real_path: Vec<u8>) -> Result<()> {
+        let Place { parent, name, is_free } = *place;
+        let made = |made: Result<(), Errno>| made.map_err(|errno| fail(errno, "create directory", &entry.path));
         match make_directory(parent.as_fd(), name) {
+            Err(Errno::EXIST) if is_free => return Err(same_name(&entry.path)),
             Err(Errno::EXIST) => {
                 let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
                     .map_err(|errno| fail(errno, "look at", &entry.path))?;
                 if !is_directory(&stat) {
-                    self.replacing(parent, name, "create directory", &entry.path, |dir| {
-                        make_directory(dir.as_fd(), name)
-                    })?;
+                    self.remove(parent, name)?;
+                    made(make_directory(parent.as_fd(), name))?;
                 }
             }
-            other => other.map_err(|errno| fail(errno, "create directory", &entry.path))?,
+            other => made(other)?,
         }
         self.keep_directory(real_path, Metadata::of(entry).into_owned())
     }
 
     /// Symlinks, fifos and devices: made by name, never opened.
-    fn make(
-        &mut self,
-        parent: &Dir,
-        name: &[u8],
-        entry: &Entry,
-        create: impl Fn(&Dir) -> Result<(), Errno>,
-    ) -> Result<()> {
-        self.replacing(parent, name, "create", &entry.path, create)?;
-        self.applier.apply_to_special(parent, name, entry, &mut self.anomalies)
+    fn make(&mut self, place: &Place<'_>, entry: &Entry, create: impl Fn(&Dir) -> Result<(), Errno>) -> Result<()> {
+        self.replacing(place, "create", &entry.path, create)?;
+        self.applier.apply_to_special(place.parent, place.name, entry, &mut self.anomalies)
     }
 
     /// D6: a device node only as root and when asked for; otherwise a file that says where one would be. In the overlay
     /// forms the device 0:0 is a whiteout and never a device (family 63).
-    fn device(&mut self, parent: &Dir, name: &[u8], entry: &Entry, file_type: FileType, device: Device) -> Result<()> {
+    fn device(&mut self, place: &Place<'_>, entry: &Entry, file_type: FileType, device: Device) -> Result<()> {
         let is_whiteout = self.options.form.is_overlay() && device == Device { major: 0, minor: 0 };
         if !(self.options.form.device_nodes && self.applier.is_root()) || is_whiteout {
             self.anomalies.insert(Anomalies::DEVICE_PLACEHOLDER);
-            return self.empty_file(parent, name, entry);
+            return self.empty_file(place, entry);
         }
         let number = rustix::fs::makedev(device.major, device.minor);
         let mode = Mode::RUSR | Mode::WUSR;
-        self.make(parent, name, entry, |dir| rustix::fs::mknodat(dir, name, file_type, mode, number))
+        self.make(place, entry, |dir| rustix::fs::mknodat(dir, place.name, file_type, mode, number))
     }
 
-    /// `marker` is the name with its prefix. Whatever this layer itself has under the name stays (family 56); a directory
+    /// The place has the name with its prefix. Whatever this layer itself has under the name stays (family 56); a directory
     /// of it hides the lower one (family 57).
-    fn whiteout(&mut self, parent: &Dir, marker: &[u8], entry: &Entry, real_marker: &[u8]) -> Result<()> {
+    fn whiteout(&mut self, place: &Place<'_>, entry: &Entry, real_marker: &[u8]) -> Result<()> {
+        let Place { parent, name: marker, .. } = *place;
         let is_overlay = self.options.form.is_overlay();
         if !is_overlay && marker.len() <= NAME_MAX {
-            self.empty_file(parent, marker, entry)?;
+            self.empty_file(place, entry)?;
             return self.record.entry(real_marker, entry);
         }
         let name = marker.get(WHITEOUT_PREFIX.len()..).unwrap_or_default();
@@ -267,6 +296,7 @@ impl<'a> TreeWriter<'a> {
             if let Some(directory) = self.directories.get_mut(&real_path) {
                 directory.is_opaque = true;
             } else {
+                self.claim(&real_path)?;
                 let (mode, number) = (Mode::empty(), rustix::fs::makedev(0, 0));
                 match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, mode, number) {
                     Ok(()) | Err(Errno::EXIST) => {}
@@ -280,13 +310,13 @@ impl<'a> TreeWriter<'a> {
         self.record.entry(real_marker, entry)
     }
 
-    fn opaque(&mut self, parent: &Dir, marker: &[u8], entry: &Entry, real_marker: &[u8]) -> Result<()> {
+    fn opaque(&mut self, place: &Place<'_>, entry: &Entry, real_marker: &[u8]) -> Result<()> {
         if !self.options.form.is_overlay() {
-            self.empty_file(parent, marker, entry)?;
+            self.empty_file(place, entry)?;
             return self.record.entry(real_marker, entry);
         }
         // Every directory of the tree is kept, but for the root, which may come later or not at all.
-        let directory = self.directories.entry(parent.real_path.clone()).or_insert_with(Metadata::implied);
+        let directory = self.directories.entry(place.parent.real_path.clone()).or_insert_with(Metadata::implied);
         let said_already = std::mem::replace(&mut directory.is_opaque, true);
         if said_already {
             // By a whiteout of the directory, or by a marker: then this line replaces that one's.
@@ -320,18 +350,18 @@ impl<'a> TreeWriter<'a> {
     }
 
     /// Creates a name, after removing whatever has it.
-    pub(super) fn replacing<T>(
+    fn replacing<T>(
         &mut self,
-        parent: &Dir,
-        name: &[u8],
+        place: &Place<'_>,
         action: &str,
         path: &[u8],
         create: impl Fn(&Dir) -> Result<T, Errno>,
     ) -> Result<T> {
-        match create(parent) {
+        match create(place.parent) {
+            Err(Errno::EXIST) if place.is_free => Err(same_name(path)),
             Err(Errno::EXIST) => {
-                self.remove(parent, name)?;
-                create(parent).map_err(|errno| fail(errno, action, path))
+                self.remove(place.parent, place.name)?;
+                create(place.parent).map_err(|errno| fail(errno, action, path))
             }
             other => other.map_err(|errno| fail(errno, action, path)),
         }

@@ -133,12 +133,12 @@ fn is_child() -> bool {
     std::env::var_os("BL_TEST_CHILD").is_some()
 }
 
-/// Runs one test of this binary in a child. The binary is copied to where every user can reach it.
+/// Runs one test of this binary in a child. Linux reaches the binary through its magic link, wherever it lies: a copy
+/// in a place open to every user would be "text file busy" whenever another thread forks while it is written.
 fn in_child(test: &str, uid: Option<u32>) {
-    let dir = temp_dir();
-    let copy = dir.path().join("suite");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    let mut command = Command::new(copy);
+    let linux = cfg!(target_os = "linux");
+    let binary = if linux { PathBuf::from("/proc/self/exe") } else { std::env::current_exe().unwrap() };
+    let mut command = Command::new(binary);
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("BL_TEST_CHILD", "1").current_dir("/");
     // One heap, so that a cap on memory is one on what is used.
     command.env("MALLOC_ARENA_MAX", "1");
