@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""The benchmarks: what writing costs over a plain loop, and how much memory a large layer takes.
+"""The benchmarks of one part each: writing against a plain loop, memory of a large layer, many markers, cached calls.
 
 usage: measure.py [-n ROUNDS] [--mib MIB] [--quick] [--record]
 
-Builds benches/write.c and benches/memory.c against the release library (cargo build --release first; needs OpenSSL's
+Builds benches/write.c and benches/layer.c against the release library (cargo build --release first; needs OpenSSL's
 headers, and gzip and zstd for the layers). Writing: both forms in alternating order into fresh directories, the first
 round dropped, medians and their ratio. Memory: peak above the idle process, of a layer of random and repeated bytes.
---quick leaves the memory out; --record puts the tables into benches/README.md.
+Markers: a layer of opaque markers and one of ten times as many, medians of alternating rounds. --quick does the writing
+only; --record puts the tables into benches/README.md.
 """
 import argparse
 import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -83,21 +85,60 @@ def make_layer(work):
     shutil.rmtree(tree)
 
 
+def sha256(path):
+    with open(path, "rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def run_layer(program, store, blob):
+    try:
+        command = [program, store, sha256(blob), blob]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    finally:
+        shutil.rmtree(store, ignore_errors=True)
+
+
 def memory(work):
-    program = build("memory", work)
+    program = build("layer", work)
     make_layer(work)
-    rows = ["| layer | peak |", "|---|---|"]
+    rows = ["| layer | bytes of the file | uncompressed | entries | peak above idle |", "|---|---|---|---|---|"]
+    cached = []
     for name, command in (("gzip", ["gzip", "-1", "-k"]), ("zstd", ["zstd", "-q", "-3", "-k"]), ("plain tar", None)):
         if command:
             subprocess.run([*command, work / "layer.tar"], check=True)
         blob = work / {"gzip": "layer.tar.gz", "zstd": "layer.tar.zst", "plain tar": "layer.tar"}[name]
-        with open(blob, "rb") as file:
-            digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-        store = work / "store"
-        out = subprocess.run([program, store, digest, blob], check=True, capture_output=True, text=True).stdout
-        rows.append(f"| {name} | {out.strip()} |")
-        shutil.rmtree(store)
+        found = run_layer(program, work / "store", blob)
+        cached.append(found["cached_us"])
+        peak = (found["peak_kib"] - found["idle_kib"]) / 1024
+        rows.append(f"| {name} | {found['bytes_in']} | {found['bytes_out']} | {found['entries']} | {peak:.1f} MiB |")
+    rows.append(f"\nA call for a layer that is extracted already: {statistics.median(cached):.1f} µs (aim: under 50).")
     return "\n".join(rows)
+
+
+def marker_layer(path, count):
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for i in range(count):
+            archive.addfile(tarfile.TarInfo(f"d{i}/f"))
+        for i in range(count):
+            archive.addfile(tarfile.TarInfo(f"d{i}/.wh..wh..opq"))
+
+
+def markers(work, rounds):
+    program = build("layer", work)
+    counts = (10_000, 100_000)
+    seconds = {count: [] for count in counts}
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as fast:
+        for count in counts:
+            marker_layer(work / f"{count}.tar", count)
+        for number in range(rounds + 1):
+            for count in counts[:: 1 if number % 2 else -1]:
+                touch_memory(1024)
+                found = run_layer(program, pathlib.Path(fast) / "store", work / f"{count}.tar")
+                if number:
+                    seconds[count].append(found["seconds"])
+    few, many = (statistics.median(seconds[count]) for count in counts)
+    return (f"{counts[0]} opaque markers over as many files, each in a directory of its own: {few:.2f} s; {counts[1]}: "
+            f"{many:.2f} s; a factor of {many / few:.1f} (aim: at most 12). Medians of {rounds} rounds, tmpfs.")
 
 
 def record(name, table):
@@ -119,6 +160,7 @@ def main():
         tables = {"writing": writing(work, args.n, args.mib)}
         if not args.quick:
             tables["memory"] = memory(work)
+            tables["markers"] = markers(work, min(args.n, 5))
     for name, table in tables.items():
         print(table, end="\n\n")
         if args.record:

@@ -1,7 +1,7 @@
 //! A layer's bytes, as a stream of validated entries.
 //!
 //! ```text
-//! LayerFile: read, hash ─> Source: inflate ─> Pipeline: 256 KiB segments, hash (diff_id) ─> Stream ─> Reader: tar ─> Entry
+//! LayerFile: read, hash ─> Source: inflate ─> Pipeline: 512 KiB segments, hash (diff_id) ─> Stream ─> Reader: tar ─> Entry
 //! ```
 //!
 //! All hardening that does not need a file system lives here: compression, limits, tar and PAX parsing, names, the

@@ -3,7 +3,7 @@
 //! Inflating a layer, hashing it (the file and its uncompressed bytes), and creating its files take about equally long.
 //! So where there is more than one core one thread of ours reads the file and hashes it, one inflates, one hashes what
 //! came of that, and the caller's thread parses. Inflating is what the others wait for, so its thread does nothing else.
-//! Segments of 256 KiB go from it to both the hash and the parser: few enough of them to stay in the cache, recycled so
+//! Segments of 512 KiB go from it to both the hash and the parser: few enough of them to stay in the cache, recycled so
 //! that no fresh memory is touched, and bounded, so that nobody runs away. On one core the same is done in turn.
 //!
 //! A layer that is a plain tar archive is hashed once: its bytes and its uncompressed bytes are the same.

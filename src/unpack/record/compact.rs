@@ -5,7 +5,7 @@
 //! that hold are copied, so that memory is for what was replaced and not for the layer.
 //!
 //! A hard link outlives its target: a link to a file that was replaced keeps the old file (family 39). The old file's
-//! line then becomes the line of the first such link, and the others link to that.
+//! line then becomes the line of the first such link that is still there, and the others link to that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
@@ -98,17 +98,21 @@ impl Voided {
             }
             Ok(())
         })?;
-        // By the target's path.
-        let mut kept: BTreeMap<Vec<u8>, Kept> = BTreeMap::new();
+        let mut kept: Vec<Kept> = Vec::new();
+        // Names of what is kept; a link that was replaced too is one more name of its target.
+        let mut names: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
         let mut kept_bytes = 0;
         for_each_line(record.handle(), interrupt, |number, line| {
             let path = line.path()?;
             let is_void = self.is_void(&path, number, &mut nearby);
             let mut rest = line.rest.to_vec();
+            let mut same = None;
             if let Some(target) = line.hardlink()?
                 && self.is_gone(&target, number, &mut nearby_target)
-                && let Some(Kept { rest: target_rest, heir }) = kept.get_mut(&target)
+                && let Some(&index) = names.get(&target)
+                && let Some(Kept { rest: target_rest, heir }) = kept.get_mut(index)
             {
+                same = Some(index);
                 match heir {
                     Some(heir) => rest = [b" type=file hardlink=", &heir[..]].concat(),
                     None => rest = target_rest.clone(),
@@ -121,9 +125,13 @@ impl Voided {
                 return out.raw_line(&[line.name, &rest]);
             }
             if needed.contains(&path) {
-                kept_bytes += rest.len() as u64;
-                limits::KEPT_METADATA.check(&out.limits, kept_bytes, || "layer")?;
-                kept.insert(path, Kept { rest, heir: None });
+                let index = same.unwrap_or(kept.len());
+                if same.is_none() {
+                    kept_bytes += rest.len() as u64;
+                    limits::KEPT_METADATA.check(&out.limits, kept_bytes, || "layer")?;
+                    kept.push(Kept { rest, heir: None });
+                }
+                names.insert(path, index);
             }
             Ok(())
         })?;

@@ -133,6 +133,22 @@ fn order() -> Vec<Case> {
             }),
         ),
         case(
+            "39 a chain of targets that are replaced later",
+            a().file(b"f", b"1")
+                .hardlink(b"g", b"f")
+                .hardlink(b"h", b"g")
+                .hardlink(b"k", b"f")
+                .file(b"f", b"22")
+                .file(b"g", b"333")
+                .finish(),
+            seen(|seen| {
+                one_inode(seen, &["h", "k"]);
+                assert_eq!((seen.entry("h").kind, seen.entry("h").size), (LayerEntryKind::File, 1));
+                assert_eq!((seen.entry("k").kind, &seen.entry("k").link[..]), (LayerEntryKind::Hardlink, &b"h"[..]));
+                assert_eq!((seen.entry("f").size, seen.entry("g").size), (2, 3));
+            }),
+        ),
+        case(
             "39 a target that a whiteout names",
             a().file(b"f", b"1").hardlink(b"l", b"f").file(b".wh.f", b"").finish(),
             tree([".wh.f", "f=1", "l=1"]),

@@ -1,13 +1,18 @@
 /*
- * Peak memory of storing and extracting a layer, above that of the idle process.
+ * Stores and extracts a layer, then asks for it again many times. Prints what that took, as JSON: peak memory of the idle
+ * process and of the busy one in KiB, what the layer is, seconds of the extraction, and microseconds of a call that
+ * finds the layer extracted.
  *
- *   memory DIR DIGEST FILE     prints KiB
+ *   layer DIR DIGEST FILE
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "boxlite_images.h"
+
+enum { CALLS = 10000 };
 
 static void check(bl_status status, bl_error *err)
 {
@@ -29,6 +34,13 @@ static long peak(void)
   return kib;
 }
 
+static double now(void)
+{
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 int main(int argc, char **argv)
 {
   static char buffer[64 << 10];
@@ -36,7 +48,9 @@ int main(int argc, char **argv)
   bl_storage *storage;
   bl_staged *staged;
   bl_error *err = NULL;
-  long idle;
+  long idle, busy;
+  double started, seconds;
+  int i;
   size_t n;
   FILE *f;
   if (argc != 4 || !(f = fopen(argv[3], "rb"))) return 2;
@@ -46,9 +60,20 @@ int main(int argc, char **argv)
   while ((n = fread(buffer, 1, sizeof(buffer), f)) > 0) check(bl_write(staged, buffer, n, &err), err);
   check(bl_commit(staged, &err), err);
   bl_staged_free(staged);
+  started = now();
   check(bl_extract_layer(storage, argv[2], NULL, &result, &err), err);
-  printf("%ld KiB above %ld KiB idle; %llu bytes in, %llu bytes out, %llu entries\n", peak() - idle, idle,
-         (unsigned long long)result.bytes_in, (unsigned long long)result.bytes_out, (unsigned long long)result.entries);
+  seconds = now() - started;
+  busy = peak();
+  started = now();
+  for (i = 0; i < CALLS; i++) {
+    bl_extract_result again = BL_EXTRACT_RESULT_INIT;
+    check(bl_extract_layer(storage, argv[2], NULL, &again, &err), err);
+    if (!again.cached) return 1;
+  }
+  printf("{\"idle_kib\": %ld, \"peak_kib\": %ld, \"bytes_in\": %llu, \"bytes_out\": %llu, \"entries\": %llu, "
+         "\"seconds\": %.6f, \"cached_us\": %.3f}\n",
+         idle, busy, (unsigned long long)result.bytes_in, (unsigned long long)result.bytes_out,
+         (unsigned long long)result.entries, seconds, (now() - started) / CALLS * 1e6);
   bl_storage_close(storage);
   fclose(f);
   return 0;
