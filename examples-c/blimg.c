@@ -23,6 +23,12 @@ static const char usage_text[] =
   "  cat config|manifest DIGEST\n"
   "  path layer|config|manifest|extracted DIGEST\n"
   "  load-layout DIR [TAG]\n"
+  "  tag DIGEST NAME\n"
+  "  ls\n"
+  "  inspect NAME|DIGEST\n"
+  "  rm NAME\n"
+  "  gc [--dry-run] [--any-age]\n"
+  "  lease create SECONDS | hold ID DIGEST | extend ID SECONDS | release ID\n"
   "FORM: markers (the default), overlay, user-overlay, override-stat\n";
 
 typedef struct {
@@ -383,13 +389,186 @@ static int cmd_load_layout(const app *a, char **args)
   return result;
 }
 
+static int cmd_tag(const app *a, char **args)
+{
+  bl_error *err = NULL;
+  if (!args[0] || !args[1] || args[2]) return usage();
+  return bl_tag_image(a->storage, args[1], args[0], &err) ? failed(err) : 0;
+}
+
+static int cmd_rm(const app *a, char **args)
+{
+  bl_error *err = NULL;
+  if (!args[0] || args[1]) return usage();
+  return bl_remove_image(a->storage, args[0], &err) ? failed(err) : 0;
+}
+
+/* One line an image: name, digest of the manifest, size. */
+static int ls_one(const app *a, const char *name)
+{
+  bl_image_usage usage = BL_IMAGE_USAGE_INIT;
+  bl_image *image = NULL;
+  bl_error *err = NULL;
+  const char *digest;
+  if (bl_image_open(a->storage, name, &image, &err) || bl_image_get_usage(a->storage, image, &usage, &err)) {
+    bl_image_free(image);
+    return failed(err);
+  }
+  digest = bl_image_text(image, BL_IMAGE_MANIFEST_DIGEST, 0);
+  if (a->json) {
+    printf("{\"name\":");
+    json_string(name);
+    printf(",\"manifest\":");
+    json_string(digest);
+    printf(",\"compressed_size\":%llu,\"extracted_size\":%llu,\"shared_size\":%llu,\"unique_size\":%llu}\n",
+           (unsigned long long)usage.compressed_size, (unsigned long long)usage.extracted_size,
+           (unsigned long long)usage.shared_size, (unsigned long long)usage.unique_size);
+  } else if (!a->quiet) {
+    printf("%s %s %llu\n", name, digest, (unsigned long long)usage.compressed_size);
+  }
+  bl_image_free(image);
+  return 0;
+}
+
+static int cmd_ls(const app *a, char **args)
+{
+  bl_names *names = NULL;
+  bl_error *err = NULL;
+  size_t i;
+  int result = 0;
+  if (args[0]) return usage();
+  if (bl_image_list(a->storage, &names, &err)) return failed(err);
+  for (i = 0; i < bl_names_count(names); i++) result |= ls_one(a, bl_names_get(names, i));
+  bl_names_free(names);
+  return result;
+}
+
+static const struct {
+  const char *label;
+  uint32_t field;
+} image_texts[] = {
+  {"name", BL_IMAGE_NAME},
+  {"manifest", BL_IMAGE_MANIFEST_DIGEST},
+  {"config", BL_IMAGE_CONFIG_DIGEST},
+  {"created", BL_IMAGE_CREATED},
+  {"architecture", BL_IMAGE_ARCHITECTURE},
+  {"variant", BL_IMAGE_VARIANT},
+  {"os", BL_IMAGE_OS},
+  {"entrypoint", BL_IMAGE_ENTRYPOINT},
+  {"cmd", BL_IMAGE_CMD},
+  {"env", BL_IMAGE_ENV},
+  {"working_dir", BL_IMAGE_WORKING_DIR},
+  {"user", BL_IMAGE_USER},
+  {"stop_signal", BL_IMAGE_STOP_SIGNAL},
+  {"exposed_port", BL_IMAGE_EXPOSED_PORT},
+  {"volume", BL_IMAGE_VOLUME},
+  {"label", BL_IMAGE_LABEL_KEY},
+  {"label_value", BL_IMAGE_LABEL_VALUE},
+  {"missing", BL_IMAGE_MISSING},
+};
+
+/* A line for each text, then one for each layer: with --json one object a line, the same way. */
+static void print_image(const app *a, bl_image *image)
+{
+  size_t i, f;
+  const char *text;
+  for (f = 0; f < sizeof(image_texts) / sizeof(*image_texts); f++)
+    for (i = 0; (text = bl_image_text(image, image_texts[f].field, i)) != NULL; i++) {
+      printf(a->json ? "{\"%s\":" : "%s: ", image_texts[f].label);
+      /* The maker's words are not for a terminal as they are. */
+      json_string(text);
+      puts(a->json ? "}" : "");
+    }
+  for (i = 0; i < bl_image_layer_count(image); i++) {
+    bl_image_layer_info layer = BL_IMAGE_LAYER_INFO_INIT;
+    if (bl_image_layer(image, i, &layer, NULL)) continue;
+    printf(a->json ? "{\"layer\":" : "layer: ");
+    json_string(layer.digest);
+    printf(a->json ? ",\"size\":%llu,\"diff_id\":" : " %llu ", (unsigned long long)layer.size);
+    json_string(layer.diff_id ? layer.diff_id : "");
+    puts(a->json ? "}" : "");
+  }
+}
+
+static int cmd_inspect(const app *a, char **args)
+{
+  bl_image *image = NULL;
+  bl_error *err = NULL;
+  if (!args[0] || args[1]) return usage();
+  if (bl_image_open(a->storage, args[0], &image, &err)) return failed(err);
+  if (!a->quiet) print_image(a, image);
+  bl_image_free(image);
+  return 0;
+}
+
+static void print_removed(void *user_data, const char *object)
+{
+  const app *a = user_data;
+  if (a->json) {
+    printf("{\"removed\":");
+    json_string(object);
+    puts("}");
+  } else if (!a->quiet) {
+    puts(object);
+  }
+}
+
+static int cmd_gc(const app *a, char **args)
+{
+  app copy = *a;
+  bl_gc_options options = BL_GC_OPTIONS_INIT;
+  bl_gc_result result = BL_GC_RESULT_INIT;
+  bl_error *err = NULL;
+  for (; args[0]; args++)
+    if (!strcmp(args[0], "--dry-run"))
+      options.flags |= BL_GC_DRY_RUN;
+    else if (!strcmp(args[0], "--any-age"))
+      options.flags |= BL_GC_ANY_AGE;
+    else
+      return usage();
+  options.cancel = on_interrupt;
+  options.on_removed = print_removed;
+  options.user_data = &copy;
+  if (bl_gc(a->storage, &options, &result, &err)) return failed(err);
+  if (a->json)
+    printf("{\"count\":%llu,\"bytes\":%llu,\"kept\":%llu}\n", (unsigned long long)result.removed,
+           (unsigned long long)result.bytes, (unsigned long long)result.kept);
+  else if (!a->quiet)
+    printf("%llu objects, %llu bytes; %llu kept\n", (unsigned long long)result.removed,
+           (unsigned long long)result.bytes, (unsigned long long)result.kept);
+  return 0;
+}
+
+static int cmd_lease(const app *a, char **args)
+{
+  bl_lease *lease = NULL;
+  bl_error *err = NULL;
+  if (!args[0] || !args[1]) return usage();
+  if (!strcmp(args[0], "create")) {
+    if (args[2]) return usage();
+    if (!bl_lease_create(a->storage, strtoull(args[1], NULL, 10), &lease, &err)) puts(bl_lease_id(lease));
+  } else if (!strcmp(args[0], "release")) {
+    if (args[2]) return usage();
+    if (!bl_lease_open(a->storage, args[1], &lease, &err)) bl_lease_release(lease, &err);
+  } else if (!strcmp(args[0], "hold") && args[2] && !args[3]) {
+    if (!bl_lease_open(a->storage, args[1], &lease, &err)) bl_lease_hold(lease, args[2], &err);
+  } else if (!strcmp(args[0], "extend") && args[2] && !args[3]) {
+    if (!bl_lease_open(a->storage, args[1], &lease, &err)) bl_lease_extend(lease, strtoull(args[2], NULL, 10), &err);
+  } else {
+    return usage();
+  }
+  bl_lease_free(lease);
+  return err ? failed(err) : 0;
+}
+
 static const struct {
   const char *name;
   int (*run)(const app *, char **);
 } commands[] = {
   {"put", cmd_put},   {"extract", cmd_extract}, {"entries", cmd_entries}, {"has", cmd_has},
   {"verify", cmd_verify}, {"cat", cmd_cat},     {"path", cmd_path},
-  {"load-layout", cmd_load_layout},
+  {"load-layout", cmd_load_layout}, {"tag", cmd_tag}, {"ls", cmd_ls}, {"inspect", cmd_inspect}, {"rm", cmd_rm},
+  {"gc", cmd_gc},     {"lease", cmd_lease},
 };
 
 static int run(app *a, const char *store, char **args)

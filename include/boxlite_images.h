@@ -268,6 +268,111 @@ typedef int32_t bl_status;
 #define BL_ENTRY_IMPLIED 1
 
 /**
+ * bl_image_text(): the full name that the image was opened by; absent where it was opened by digest.
+ */
+#define BL_IMAGE_NAME 1
+
+/**
+ * bl_image_text(): the digest of the manifest.
+ */
+#define BL_IMAGE_MANIFEST_DIGEST 2
+
+/**
+ * bl_image_text(): the digest of the config.
+ */
+#define BL_IMAGE_CONFIG_DIGEST 3
+
+/**
+ * bl_image_text(): the config as it is, in JSON; absent where it is missing in the store.
+ */
+#define BL_IMAGE_CONFIG_JSON 4
+
+/**
+ * bl_image_text(): when the image was made, as its maker wrote it (RFC 3339).
+ */
+#define BL_IMAGE_CREATED 5
+
+/**
+ * bl_image_text(): the processor, as in GOARCH: "amd64", "arm64".
+ */
+#define BL_IMAGE_ARCHITECTURE 6
+
+/**
+ * bl_image_text(): which kind of that processor, such as "v8".
+ */
+#define BL_IMAGE_VARIANT 7
+
+/**
+ * bl_image_text(): the operating system, as in GOOS: "linux".
+ */
+#define BL_IMAGE_OS 8
+
+/**
+ * bl_image_text(): the first words of the command, by index.
+ */
+#define BL_IMAGE_ENTRYPOINT 9
+
+/**
+ * bl_image_text(): the arguments, or without an entrypoint the whole command, by index.
+ */
+#define BL_IMAGE_CMD 10
+
+/**
+ * bl_image_text(): variables as "NAME=value", by index.
+ */
+#define BL_IMAGE_ENV 11
+
+/**
+ * bl_image_text(): the directory to start in.
+ */
+#define BL_IMAGE_WORKING_DIR 12
+
+/**
+ * bl_image_text(): "user", "uid", "user:group" or "uid:gid", to be looked up in the image.
+ */
+#define BL_IMAGE_USER 13
+
+/**
+ * bl_image_text(): the signal that asks it to stop, such as "SIGTERM".
+ */
+#define BL_IMAGE_STOP_SIGNAL 14
+
+/**
+ * bl_image_text(): ports that it listens on, such as "8080/tcp", by index.
+ */
+#define BL_IMAGE_EXPOSED_PORT 15
+
+/**
+ * bl_image_text(): directories with data of its own, by index.
+ */
+#define BL_IMAGE_VOLUME 16
+
+/**
+ * bl_image_text(): keys of the labels, sorted, by index.
+ */
+#define BL_IMAGE_LABEL_KEY 17
+
+/**
+ * bl_image_text(): the label of the key with the same index.
+ */
+#define BL_IMAGE_LABEL_VALUE 18
+
+/**
+ * bl_image_text(): digests of its config and layers that are not in the store, by index.
+ */
+#define BL_IMAGE_MISSING 19
+
+/**
+ * bl_gc_options.flags: only say what would be removed.
+ */
+#define BL_GC_DRY_RUN 1
+
+/**
+ * bl_gc_options.flags: whatever its age.
+ */
+#define BL_GC_ANY_AGE 2
+
+/**
  * Bytes owned by the caller: a path, a digest, a document. One NUL byte follows them, so that text can be used as a C
  * string; a document or a path may contain others. Release it with bl_bytes_free().
  */
@@ -285,9 +390,25 @@ typedef struct bl_cancel bl_cancel;
 typedef struct bl_error bl_error;
 
 /**
+ * An image as it was when it was opened. It may be used by several threads at once.
+ */
+typedef struct bl_image bl_image;
+
+/**
  * The entries of an extracted layer, one after the other.
  */
 typedef struct bl_layer_entries bl_layer_entries;
+
+/**
+ * A hold on objects of a store, with a time after which it ends. It lives in the store, not in the process: freeing the
+ * handle leaves it, and another process can open it by its id. It may be used by several threads at once.
+ */
+typedef struct bl_lease bl_lease;
+
+/**
+ * Texts owned by the caller. Release them with bl_names_free().
+ */
+typedef struct bl_names bl_names;
 
 /**
  * A blob that is being written. Nothing of it is visible before bl_commit().
@@ -643,6 +764,128 @@ typedef struct bl_layer_entry {
    */
   size_t xattr_count;
 } bl_layer_entry;
+
+/**
+ * A layer of an image. The pointers are valid until bl_image_free(). Initialise with BL_IMAGE_LAYER_INFO_INIT.
+ */
+typedef struct bl_image_layer_info {
+  /**
+   * sizeof(bl_image_layer_info); set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * The digest, by which it is stored and extracted.
+   */
+  const char *digest;
+  /**
+   * The digest of its uncompressed bytes, for bl_extract_options.diff_id; NULL where the config does not say it.
+   */
+  const char *diff_id;
+  /**
+   * The media type as the manifest has it; "" for none.
+   */
+  const char *media_type;
+  /**
+   * Bytes, as it is stored.
+   */
+  uint64_t size;
+} bl_image_layer_info;
+
+/**
+ * Times and sizes of an image. Initialise with BL_IMAGE_USAGE_INIT.
+ */
+typedef struct bl_image_usage {
+  /**
+   * sizeof(bl_image_usage); set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * When the name was given to the image, in seconds since 1970; 0 where it was opened by digest.
+   */
+  int64_t tagged;
+  /**
+   * When the image was last opened by this name before now, in seconds since 1970; 0 where it was opened by digest.
+   */
+  int64_t last_used;
+  /**
+   * Bytes of its config and layers as they are stored, each counted once.
+   */
+  uint64_t compressed_size;
+  /**
+   * Bytes of the files in those of its layers that are extracted with default options.
+   */
+  uint64_t extracted_size;
+  /**
+   * The part of compressed_size that other images with a name use too.
+   */
+  uint64_t shared_size;
+  /**
+   * The rest of compressed_size.
+   */
+  uint64_t unique_size;
+} bl_image_usage;
+
+/**
+ * Is told of an object that was removed, or would be: "layers/sha256-<hex>.tar.gz". Runs on the thread that called.
+ */
+typedef void (*bl_gc_callback)(void *user_data,
+                               const char *object);
+
+/**
+ * What to collect. Zero in a field is its default; initialise with BL_GC_OPTIONS_INIT.
+ */
+typedef struct bl_gc_options {
+  /**
+   * sizeof(bl_gc_options).
+   */
+  size_t struct_size;
+  /**
+   * BL_GC_* flags.
+   */
+  uint64_t flags;
+  /**
+   * What was stored so many seconds ago, or less, stays, because it may get its name next; 0 is an hour.
+   */
+  uint64_t min_age;
+  /**
+   * Ends the call early; may be NULL.
+   */
+  bl_cancel *cancel;
+  /**
+   * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+   */
+  uint64_t timeout_ms;
+  /**
+   * Is told of each object; may be NULL.
+   */
+  bl_gc_callback on_removed;
+  /**
+   * For the callback.
+   */
+  void *user_data;
+} bl_gc_options;
+
+/**
+ * What bl_gc() did. Initialise with BL_GC_RESULT_INIT.
+ */
+typedef struct bl_gc_result {
+  /**
+   * sizeof(bl_gc_result); set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * Objects that were removed, or would be.
+   */
+  uint64_t removed;
+  /**
+   * Their bytes.
+   */
+  uint64_t bytes;
+  /**
+   * Objects that nothing reaches and that stayed, because they are young or in use.
+   */
+  uint64_t kept;
+} bl_gc_result;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1131,6 +1374,206 @@ bl_status bl_config_path(bl_storage *storage,
                          bl_error **err);
 
 /**
+ * Gives an image a name. The manifest, its config and all its layers must be in the store. A name that stands for
+ * another image changes over at once; an image may have any number of names.
+ *
+ * name: a reference as in "docker pull"; "alpine" is "docker.io/library/alpine:latest".
+ *
+ * Returns: BL_OK; BL_E_INVALID_ARGUMENT for what is no reference; BL_E_NOT_FOUND naming what is missing;
+ * BL_E_UNSUPPORTED for an index; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO. Cost: one small file, synced. Since: 0.1.0
+ */
+bl_status bl_tag_image(bl_storage *storage,
+                       const char *name,
+                       const char *manifest_digest,
+                       bl_error **err);
+
+/**
+ * Takes a name away. What it stood for stays in the store.
+ *
+ * Returns: BL_OK; BL_E_NOT_FOUND; BL_E_INVALID_ARGUMENT for what is no reference; BL_E_PERMISSION, BL_E_IO. Cost: one
+ * file, synced. Since: 0.1.0
+ */
+bl_status bl_remove_image(bl_storage *storage,
+                          const char *name,
+                          bl_error **err);
+
+/**
+ * The names of all images, in full and sorted.
+ *
+ * Returns: BL_OK; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_names_free(). Cost: reads a small file for
+ * each name. Since: 0.1.0
+ */
+bl_status bl_image_list(bl_storage *storage,
+                        bl_names **out,
+                        bl_error **err);
+
+/**
+ * How many names there are; 0 for NULL.
+ *
+ * Since: 0.1.0
+ */
+size_t bl_names_count(const bl_names *names);
+
+/**
+ * A name. Valid until bl_names_free().
+ *
+ * Returns: NULL from bl_names_count() on. Since: 0.1.0
+ */
+const char *bl_names_get(const bl_names *names,
+                         size_t index);
+
+/**
+ * Frees the names. NULL is a no-op.
+ *
+ * Since: 0.1.0
+ */
+void bl_names_free(bl_names *names);
+
+/**
+ * Opens an image: reads its manifest and config. By name it also notes that the image was used.
+ *
+ * name: a name, or the digest of a manifest.
+ *
+ * Returns: BL_OK, also where blobs are missing, which BL_IMAGE_MISSING lists; BL_E_NOT_FOUND for the name or the
+ * manifest; BL_E_INVALID_ARGUMENT for what is neither a reference nor a digest; BL_E_UNSUPPORTED for an index;
+ * BL_E_MALFORMED for a config that is none; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_image_free().
+ * Cost: reads and hashes two documents. Since: 0.1.0
+ */
+bl_status bl_image_open(bl_storage *storage,
+                        const char *name,
+                        bl_image **out,
+                        bl_error **err);
+
+/**
+ * What an image says: a text, or one of several. Valid until bl_image_free().
+ *
+ *     for (size_t i = 0; (s = bl_image_text(image, BL_IMAGE_ENV, i)) != NULL; i++)
+ *
+ * field: BL_IMAGE_*. index: 0 for those that are one text.
+ *
+ * Returns: NULL where there is none, or no more. Since: 0.1.0
+ */
+const char *bl_image_text(const bl_image *image,
+                          uint32_t field,
+                          size_t index);
+
+/**
+ * How many layers an image has; 0 for NULL.
+ *
+ * Since: 0.1.0
+ */
+size_t bl_image_layer_count(const bl_image *image);
+
+/**
+ * A layer of an image, the lowest first.
+ *
+ * Returns: BL_OK; BL_E_INVALID_ARGUMENT for an index from bl_image_layer_count() on. Since: 0.1.0
+ */
+bl_status bl_image_layer(bl_image *image,
+                         size_t index,
+                         bl_image_layer_info *layer,
+                         bl_error **err);
+
+/**
+ * When an image was used, and how much room it takes.
+ *
+ * Returns: BL_OK; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images that have a name. Since: 0.1.0
+ */
+bl_status bl_image_get_usage(bl_storage *storage,
+                             bl_image *image,
+                             bl_image_usage *usage,
+                             bl_error **err);
+
+/**
+ * Frees an image. NULL is a no-op.
+ *
+ * Since: 0.1.0
+ */
+void bl_image_free(bl_image *image);
+
+/**
+ * Makes a lease, which holds nothing yet. bl_gc() leaves alone what it holds, until its time or bl_lease_release().
+ *
+ * seconds: from now; 1 or more.
+ *
+ * Returns: BL_OK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_lease_free(), which does not
+ * end the lease. Cost: one small file, synced. Since: 0.1.0
+ */
+bl_status bl_lease_create(bl_storage *storage,
+                          uint64_t seconds,
+                          bl_lease **out,
+                          bl_error **err);
+
+/**
+ * Opens a lease that was made earlier, perhaps by another process.
+ *
+ * Returns: BL_OK; BL_E_NOT_FOUND where it has ended; BL_E_INVALID_ARGUMENT for what is no id; BL_E_PERMISSION, BL_E_IO.
+ * Ownership: release *out with bl_lease_free(). Cost: reads a small file. Since: 0.1.0
+ */
+bl_status bl_lease_open(bl_storage *storage,
+                        const char *id,
+                        bl_lease **out,
+                        bl_error **err);
+
+/**
+ * What bl_lease_open() takes. Valid until bl_lease_free().
+ *
+ * Returns: NULL for NULL. Since: 0.1.0
+ */
+const char *bl_lease_id(const bl_lease *lease);
+
+/**
+ * Holds an object, which need not be in the store yet. Holding a manifest holds its config and layers, and their trees.
+ * Hold first and look afterwards: what is there then stays.
+ *
+ * Returns: BL_OK; BL_E_NOT_FOUND where the lease has ended; BL_E_LIMIT after some ten thousand digests; BL_E_NO_SPACE,
+ * BL_E_PERMISSION, BL_E_IO. Cost: one small file, synced; waits for a collection in progress. Since: 0.1.0
+ */
+bl_status bl_lease_hold(bl_lease *lease,
+                        const char *digest,
+                        bl_error **err);
+
+/**
+ * Lets a lease end that many seconds from now, later or earlier than before.
+ *
+ * Returns: BL_OK; BL_E_NOT_FOUND where it has ended; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO. Cost: as bl_lease_hold().
+ * Since: 0.1.0
+ */
+bl_status bl_lease_extend(bl_lease *lease,
+                          uint64_t seconds,
+                          bl_error **err);
+
+/**
+ * Ends a lease now. One that has ended is no error. The handle is still to be freed.
+ *
+ * Returns: BL_OK; BL_E_PERMISSION, BL_E_IO. Cost: one file, synced. Since: 0.1.0
+ */
+bl_status bl_lease_release(bl_lease *lease,
+                           bl_error **err);
+
+/**
+ * Frees the handle; the lease lives on. NULL is a no-op.
+ *
+ * Since: 0.1.0
+ */
+void bl_lease_free(bl_lease *lease);
+
+/**
+ * Removes what no image name and no lease reaches: manifests, configs, layers and their trees. Safe at any time and in
+ * any process: what is in use stays.
+ *
+ * options: NULL for the defaults. result: may be NULL.
+ *
+ * Returns: BL_OK; BL_E_STATE where the manifest of an image name cannot be read, so that it is not known what it needs;
+ * BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images, lists all folders,
+ * deletes. Since: 0.1.0
+ */
+bl_status bl_gc(bl_storage *storage,
+                const bl_gc_options *options,
+                bl_gc_result *result,
+                bl_error **err);
+
+/**
  * Whether the blobs of all of these layers are in the store; true for none.
  *
  * digests, count: an array of strings.
@@ -1174,6 +1617,10 @@ bl_status bl_local_bundle_cache_dir(bl_storage *storage,
 #define BL_EXTRACT_RESULT_INIT { sizeof(bl_extract_result), 0, 0, 0, 0, 0, 0, { 0 } }
 #define BL_LAYER_ENTRY_INIT \
   { sizeof(bl_layer_entry), BL_ENTRY_END, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0 }
+#define BL_IMAGE_LAYER_INFO_INIT { sizeof(bl_image_layer_info), NULL, NULL, NULL, 0 }
+#define BL_IMAGE_USAGE_INIT { sizeof(bl_image_usage), 0, 0, 0, 0, 0, 0 }
+#define BL_GC_OPTIONS_INIT { sizeof(bl_gc_options), 0, 0, NULL, 0, NULL, NULL }
+#define BL_GC_RESULT_INIT { sizeof(bl_gc_result), 0, 0, 0 }
 
 static inline bl_storage_options bl_storage_options_init(void)
 {
@@ -1209,5 +1656,29 @@ static inline bl_layer_entry bl_layer_entry_init(void)
 {
   bl_layer_entry entry = BL_LAYER_ENTRY_INIT;
   return entry;
+}
+
+static inline bl_image_layer_info bl_image_layer_info_init(void)
+{
+  bl_image_layer_info layer = BL_IMAGE_LAYER_INFO_INIT;
+  return layer;
+}
+
+static inline bl_image_usage bl_image_usage_init(void)
+{
+  bl_image_usage usage = BL_IMAGE_USAGE_INIT;
+  return usage;
+}
+
+static inline bl_gc_options bl_gc_options_init(void)
+{
+  bl_gc_options options = BL_GC_OPTIONS_INIT;
+  return options;
+}
+
+static inline bl_gc_result bl_gc_result_init(void)
+{
+  bl_gc_result result = BL_GC_RESULT_INIT;
+  return result;
 }
 #endif /* BL_STORAGE_OPTIONS_INIT */

@@ -31,6 +31,7 @@ pub mod ffi;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod image;
 mod interrupt;
 mod layer;
 pub mod limits;
@@ -41,16 +42,20 @@ mod store;
 #[allow(unsafe_code)]
 mod sys;
 mod unpack;
+mod upkeep;
 
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, Result, Status};
+pub use image::{Image, ImageSizes};
 pub use interrupt::{Cancel, Interrupt};
 pub use layer::{Anomalies, Progress};
 pub use limits::LayerLimits;
-pub use store::{Durability, Staged, Storage, StorageOptions};
+pub use store::{Durability, ImageName, Lease, Staged, Storage, StorageOptions, TaggedImage};
 pub use unpack::{
     ExtractOptions, Extraction, LayerEntries, LayerEntry, LayerEntryKind, ProgressCallback, TreeForm, WhiteoutForm,
 };
+
+pub use upkeep::{GcOptions, GcReport};
 
 /// Compiles the README's Rust.
 #[cfg(doctest)]

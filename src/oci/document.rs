@@ -8,9 +8,9 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::json;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
-use crate::limits;
 
 /// What points at a blob: its media type, digest and size (OCI image-spec, descriptor.md).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Document {
     /// Parses a manifest or index of at most 4 MiB. `MALFORMED` for what is not exactly one of the two, `UNSUPPORTED`
     /// for schema 1 and for digests of another algorithm, `LIMIT` for size and nesting.
     pub fn parse(bytes: &[u8]) -> Result<Document> {
-        check_size_and_depth(bytes)?;
+        json::check_size_and_depth(bytes, "manifest")?;
         // The JSON library would also read a struct from an array, field by field.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
             return Err(malformed("not a JSON object"));
@@ -114,10 +114,7 @@ struct RawDescriptor {
 
 impl RawDescriptor {
     fn check(self) -> Result<Descriptor> {
-        let digest = Digest::parse(&self.digest).map_err(|error| match error.status() {
-            Status::Unsupported => error,
-            _ => malformed(error.message()),
-        })?;
+        let digest = json::digest(&self.digest, "manifest")?;
         Ok(Descriptor { media_type: self.media_type, digest, size: self.size })
     }
 }
@@ -128,28 +125,6 @@ fn descriptors(raw: Vec<RawDescriptor>) -> Result<Vec<Descriptor>> {
 
 fn malformed(why: impl std::fmt::Display) -> Error {
     Error::new(Status::Malformed, format!("manifest: {why}"))
-}
-
-/// Runs before the JSON parser so that a bomb costs one pass over its bytes and nothing else.
-fn check_size_and_depth(bytes: &[u8]) -> Result<()> {
-    if bytes.len() as u64 > limits::DOCUMENT_SIZE.default {
-        return Err(Error::limit(limits::DOCUMENT_SIZE.name, limits::DOCUMENT_SIZE.default, bytes.len(), "manifest"));
-    }
-    let (mut depth, mut in_string, mut escaped) = (0u64, false, false);
-    for &byte in bytes {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => depth += 1,
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > limits::JSON_DEPTH.default {
-            return Err(Error::limit(limits::JSON_DEPTH.name, limits::JSON_DEPTH.default, depth, "manifest"));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+mod config;
 mod document;
+mod json;
 
+pub use config::ImageConfig;
 pub use document::{Descriptor, Document, ImageIndex, ImageManifest};

@@ -21,11 +21,14 @@ pub(crate) enum Area {
     Configs,
     Layers,
     Extracted,
+    Names,
+    Leases,
     Locks,
 }
 
 impl Area {
-    pub(super) const FOLDERS: [Area; 5] = [Area::Manifests, Area::Configs, Area::Layers, Area::Extracted, Area::Locks];
+    pub(super) const FOLDERS: [Area; 7] =
+        [Area::Manifests, Area::Configs, Area::Layers, Area::Extracted, Area::Names, Area::Leases, Area::Locks];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -34,6 +37,8 @@ impl Area {
             Area::Configs => "configs",
             Area::Layers => "layers",
             Area::Extracted => "extracted",
+            Area::Names => "names",
+            Area::Leases => "leases",
             Area::Locks => "locks",
         }
     }
@@ -59,7 +64,7 @@ pub enum Durability {
 pub(crate) struct Directory {
     path: PathBuf,
     /// By `Area as usize`. `None` only in a read-only store whose folder does not exist.
-    areas: [Option<OwnedFd>; 6],
+    areas: [Option<OwnedFd>; 8],
     /// The count of forks when the store was opened.
     forks: u64,
     read_only: bool,
@@ -83,7 +88,7 @@ impl Directory {
             .map_err(|errno| Error::os(errno, format_args!("open store {}", path.display())))?;
         // Before anything is created: a store of a newer format is not touched.
         let has_version = format::check(root.as_fd(), &path)?;
-        let mut areas = [const { None }; 6];
+        let mut areas = [const { None }; 8];
         for area in Area::FOLDERS {
             areas[area as usize] = open_folder(root.as_fd(), &path, area.name(), area.mode(), read_only)?;
         }

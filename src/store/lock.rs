@@ -18,6 +18,9 @@ use crate::interrupt::Interrupt;
 
 const OPEN: OFlags = OFlags::RDWR.union(OFlags::CREATE).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// The file of [`CollectionLock`].
+const COLLECTION: &str = "collection";
+
 /// Takes the lock on an open file if nobody has it.
 pub(super) fn try_lock(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     loop {
@@ -67,7 +70,7 @@ impl Lock {
 
 impl Lock {
     /// Takes the lock if it is free at this moment.
-    pub(super) fn try_acquire(directory: &Arc<Directory>, name: String) -> Result<Option<Lock>, Errno> {
+    pub(crate) fn try_acquire(directory: &Arc<Directory>, name: String) -> Result<Option<Lock>, Errno> {
         let Ok(folder) = directory.area(Area::Locks) else { return Ok(None) };
         let file = rustix::fs::openat(folder, name.as_str(), OPEN, Mode::from_raw_mode(0o644))?;
         let is_ours = try_lock(file.as_fd())? && has_name(file.as_fd())?;
@@ -83,6 +86,44 @@ impl Drop for Lock {
         // While we hold it nobody else believes to hold a file of this name. Left behind it would do no harm.
         if let Ok(folder) = self.directory.area(Area::Locks) {
             let _ = rustix::fs::unlinkat(folder, self.name.as_str(), AtFlags::empty());
+        }
+    }
+}
+
+/// The lock between collections, which have it alone, and whatever relies on an object's being there, which share it.
+/// Its file stays, since it is never without somebody who might want it.
+pub(crate) struct CollectionLock {
+    _file: OwnedFd,
+}
+
+impl CollectionLock {
+    /// Held while something is found in the store and made to be reached; for moments.
+    pub(crate) fn shared(directory: &Arc<Directory>, interrupt: &Interrupt) -> Result<CollectionLock> {
+        CollectionLock::acquire(directory, FlockOperation::NonBlockingLockShared, interrupt)
+    }
+
+    /// Held while what nothing reaches loses its name.
+    pub(crate) fn exclusive(directory: &Arc<Directory>, interrupt: &Interrupt) -> Result<CollectionLock> {
+        CollectionLock::acquire(directory, FlockOperation::NonBlockingLockExclusive, interrupt)
+    }
+
+    fn acquire(directory: &Arc<Directory>, how: FlockOperation, interrupt: &Interrupt) -> Result<CollectionLock> {
+        let path = directory.object_path(Area::Locks, COLLECTION);
+        let fail = |errno| Error::os(errno, format_args!("lock {}", path.display()));
+        let folder = directory.area(Area::Locks)?;
+        let file = rustix::fs::openat(folder, COLLECTION, OPEN, Mode::from_raw_mode(0o644)).map_err(fail)?;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match rustix::fs::flock(&file, how) {
+                Ok(()) => return Ok(CollectionLock { _file: file }),
+                Err(Errno::WOULDBLOCK) => {
+                    interrupt.check().map_err(|error| error.context(format_args!("waiting for {}", path.display())))?;
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(20));
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(fail(errno)),
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Every object is made as a partial that no reader looks for and becomes visible by one rename, in [`partial`]; that
 //! rename is the only way in. What a name means, and what may be read under it, is in one file a kind: [`documents`]
-//! (manifests and configs), [`layers`], and `unpack::extract` for extracted trees.
+//! (manifests and configs), [`layers`], [`names`], and `unpack::extract` for extracted trees.
 
 #![forbid(unsafe_code)]
 
@@ -11,23 +11,30 @@ mod directory;
 mod documents;
 mod format;
 mod layers;
+mod lease;
 mod lock;
+mod names;
 mod partial;
 mod remove;
 mod staged;
 mod sweep;
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result, Status};
 use crate::limits;
 
 pub use directory::Durability;
 pub(crate) use directory::{Area, Directory, is_directory, is_regular};
-pub(crate) use lock::Lock;
-pub(crate) use partial::Partial;
+pub use lease::Lease;
+pub(crate) use lock::{CollectionLock, Lock};
+pub use names::{ImageName, TaggedImage};
+pub(crate) use partial::{Partial, Trash};
 pub use staged::Staged;
 
 /// What follows a tree's name in the name of its metadata record, which lies beside it.
@@ -81,4 +88,23 @@ impl Storage {
 fn blob_name(area: Area, digest: &Digest) -> String {
     let suffix = if area == Area::Layers { ".tar.gz" } else { ".json" };
     digest.file_stem() + suffix
+}
+
+/// All of a file that is small; `MALFORMED` for one of more than `most` bytes.
+fn read_small(file: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; most + 1];
+    let mut len = 0;
+    while len < bytes.len() {
+        match rustix::io::pread(file, &mut bytes[len..], len as u64) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::os(errno, "read it")),
+        }
+    }
+    if len > most {
+        return Err(Error::new(Status::Malformed, format!("has more than {most} bytes")));
+    }
+    bytes.truncate(len);
+    Ok(bytes)
 }

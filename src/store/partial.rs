@@ -10,14 +10,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 
 use super::directory::{Area, Directory, is_directory};
-use super::lock;
+use super::lock::{self, CollectionLock};
 use super::remove::{remove_tree, remove_tree_until};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::sys;
 
 pub(crate) const FILE_SUFFIX: &str = ".downloading";
@@ -92,24 +93,21 @@ impl Partial {
 
     /// Removes a visible object: it loses its name in one step, and is deleted under the name of a leftover. Nothing of
     /// that name is no error.
-    pub(crate) fn take_away(directory: &Directory, area: Area, name: &str) -> Result<()> {
+    pub(crate) fn take_away(directory: &Arc<Directory>, area: Area, name: &str) -> Result<()> {
+        let trash = Partial::take_to_trash(directory, area, name)?;
+        if trash.is_some() { directory.sync_area(area) } else { Ok(()) }
+    }
+
+    /// The first half of [`Partial::take_away`]: the caller syncs the folder, and deletes by dropping.
+    pub(crate) fn take_to_trash(directory: &Arc<Directory>, area: Area, name: &str) -> Result<Option<Trash>> {
         let folder = directory.area(area)?;
-        let fail = |errno| Error::os(errno, format_args!("remove {}", directory.object_path(area, name).display()));
         let stem = name.split('.').next().unwrap_or(name);
         let trash = format!("{stem}.{}{TREE_SUFFIX}", uuid::Uuid::new_v4().simple());
         match rustix::fs::renameat(folder, name, folder, trash.as_str()) {
-            Ok(()) => {}
-            Err(Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(fail(errno)),
+            Ok(()) => Ok(Some(Trash { directory: directory.clone(), area, name: trash })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::os(errno, format_args!("remove {}", directory.object_path(area, name).display()))),
         }
-        directory.sync_area(area)?;
-        if let Err(errno) = remove_tree(folder, trash.as_bytes()) {
-            tracing::warn!(
-                "cannot remove {}: {errno}; the next open tries again",
-                directory.object_path(area, &trash).display()
-            );
-        }
-        Ok(())
     }
 
     /// The file, or the directory that is the tree's root.
@@ -145,6 +143,11 @@ impl Partial {
             sys::sync_data(self.handle.as_fd()).map_err(|errno| fail("flush", errno))?;
         }
         let folder = self.directory.area(self.area)?;
+        // A collection either sees what appears here, and that it is new, or is over before.
+        let _collection = match self.area {
+            Area::Manifests | Area::Configs => Some(CollectionLock::shared(&self.directory, &Interrupt::default())?),
+            _ => None,
+        };
         match rename_new(folder, &self.name, name, self.is_tree) {
             Ok(()) => self.is_pending = false,
             Err(Errno::EXIST | Errno::NOTEMPTY) => {
@@ -189,7 +192,34 @@ impl Partial {
                 Error::os(errno, format_args!("flush {}", self.directory.object_path(self.area, name).display()))
             })?;
         }
+        if matches!(self.area, Area::Manifests | Area::Configs) {
+            // It counts as new, so that a collection does not take it before its image has a name.
+            let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+            let times = Timestamps { last_access: now, last_modification: now };
+            // In somebody else's store it is as old as it is.
+            let _ = rustix::fs::futimens(&existing, &times);
+        }
         Ok(true)
+    }
+}
+
+/// An object that lost its name. Dropping it deletes it; what cannot be deleted is a leftover.
+pub(crate) struct Trash {
+    directory: Arc<Directory>,
+    area: Area,
+    name: String,
+}
+
+impl Drop for Trash {
+    fn drop(&mut self) {
+        if self.directory.is_forked() {
+            return;
+        }
+        let Ok(folder) = self.directory.area(self.area) else { return };
+        if let Err(errno) = remove_tree(folder, self.name.as_bytes()) {
+            let path = self.directory.object_path(self.area, &self.name);
+            tracing::warn!("cannot remove {}: {errno}; the next open tries again", path.display());
+        }
     }
 }
 

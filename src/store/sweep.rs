@@ -15,7 +15,7 @@ use super::remove::remove_tree;
 
 /// Removes the leftovers. Names that this library does not give are not its to touch.
 pub(super) fn sweep(directory: &Arc<Directory>) {
-    for area in [Area::Root, Area::Manifests, Area::Configs, Area::Layers, Area::Extracted, Area::Locks] {
+    for area in std::iter::once(Area::Root).chain(Area::FOLDERS) {
         let Ok(folder) = directory.area(area) else { continue };
         let leftovers = match leftovers(folder, area) {
             Ok(names) => names,
@@ -52,7 +52,11 @@ fn leftovers(folder: BorrowedFd<'_>, area: Area) -> Result<Vec<String>, Errno> {
 fn is_ours(name: &str, area: Area) -> bool {
     match area {
         Area::Root => is_partial_name(name, |stem| stem == super::format::NAME),
-        Area::Locks => name.strip_prefix(EXTRACTION_LOCK).is_some_and(is_digest_stem),
+        Area::Leases => is_partial_name(name, super::lease::is_id),
+        Area::Locks => {
+            let lease = name.strip_prefix(super::lease::LOCK);
+            name.strip_prefix(EXTRACTION_LOCK).is_some_and(is_digest_stem) || lease.is_some_and(super::lease::is_id)
+        }
         _ => is_partial_name(name, is_digest_stem),
     }
 }

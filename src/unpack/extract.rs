@@ -89,6 +89,21 @@ impl Storage {
         self.directory.object_path(Area::Extracted, &form.tree_name(digest))
     }
 
+    /// Bytes of the files in a tree, by its name; 0 for one of boxlite 0.9, and for none.
+    pub(crate) fn tree_content(&self, name: &str) -> Result<u64> {
+        Ok(self.tree_head(name)?.and_then(|head| head.content).unwrap_or(0))
+    }
+
+    /// What the record of a tree says, if there is a tree of this boot.
+    fn tree_head(&self, name: &str) -> Result<Option<Head>> {
+        if !self.directory.stat(Area::Extracted, name)?.is_some_and(|stat| is_directory(&stat)) {
+            return Ok(None);
+        }
+        let record = self.directory.open_file(Area::Extracted, &format!("{name}{RECORD_SUFFIX}"))?;
+        let head = record.map_or_else(|| Ok(Head::default()), |record| read_head(record.as_fd()))?;
+        Ok(head.is_of_this_boot(self.directory.boot_id()).then_some(head))
+    }
+
     /// Unpacks a layer into [`Storage::extracted_path`], unless it is there; whiteouts are kept, in the form that was
     /// asked for.
     ///
@@ -160,14 +175,7 @@ impl Storage {
 
     /// The tree that is there, if there is one of this boot, and what was asked of it holds.
     fn cached_tree(&self, name: &str, digest: &Digest, options: &ExtractOptions) -> Result<Option<Extraction>> {
-        if !self.directory.stat(Area::Extracted, name)?.is_some_and(|stat| is_directory(&stat)) {
-            return Ok(None);
-        }
-        let record = self.directory.open_file(Area::Extracted, &format!("{name}{RECORD_SUFFIX}"))?;
-        let head = record.map_or_else(|| Ok(Head::default()), |record| read_head(record.as_fd()))?;
-        if !head.is_of_this_boot(self.directory.boot_id()) {
-            return Ok(None);
-        }
+        let Some(head) = self.tree_head(name)? else { return Ok(None) };
         let expected = options.diff_id.as_ref();
         let (diff_id, anomalies) = match (head.diff_id, head.anomalies) {
             (Some(actual), Some(anomalies)) if expected.is_none_or(|e| e.algorithm() == actual.algorithm()) => {

@@ -46,6 +46,13 @@
 #define ABC "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 #define EMPTY_LAYER "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 
+/* An image of that layer, whose config is "abc". */
+#define ONE_LAYER_IMAGE "sha256:34836ba77a9d7a240816a0749cc3c22239747c97b117539fcbdf7122760ff754"
+#define ONE_LAYER_MANIFEST \
+  "{\"schemaVersion\":2,\"config\":{\"mediaType\":\"text/plain\",\"digest\":\"" ABC "\"," \
+  "\"size\":3},\"layers\":[{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",\"digest\":\"" EMPTY_LAYER "\"," \
+  "\"size\":1024}]}"
+
 /* The store to work in: the only argument of every test program. */
 static inline bl_storage *open_store(int argc, char **argv)
 {

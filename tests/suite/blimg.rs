@@ -101,6 +101,41 @@ fn commands_do_what_they_say() {
 }
 
 #[test]
+fn images_get_names_and_leases_and_go() {
+    let Some(tool) = Tool::new() else { return };
+    let layout = tool.path("layout");
+    super::make_layout::make(&layout);
+    tool.says(&["load-layout", layout.to_str().unwrap()]);
+    let manifest = names_in(&tool.store().join("manifests"))[0].trim_end_matches(".json").replace('-', ":");
+    assert_eq!(tool.says(&["tag", &manifest, "demo"]), "");
+    assert_eq!(tool.fails(&["tag", &manifest, "Not A Name"]), "INVALID_ARGUMENT");
+    let listed = tool.says(&["ls"]);
+    assert!(listed.starts_with(&format!("docker.io/library/demo:latest {manifest} ")), "{listed}");
+    let json: Value = serde_json::from_str(&tool.says(&["--json", "ls"])).unwrap();
+    assert!(json["extracted_size"].as_u64().unwrap() > 0 && json["shared_size"].as_u64() == Some(0), "{json}");
+    let about = tool.says(&["inspect", "demo"]);
+    assert_eq!(about.lines().filter(|line| line.starts_with("layer: ")).count(), 4, "{about}");
+    assert!(about.contains(&format!("manifest: \"{manifest}\"\n")) && !about.contains("missing"), "{about}");
+    for line in tool.says(&["--json", "inspect", &manifest]).lines() {
+        serde_json::from_str::<Value>(line).unwrap();
+    }
+    let lease = tool.says(&["lease", "create", "60"]);
+    let lease = lease.trim();
+    assert_eq!(tool.says(&["lease", "hold", lease, &manifest]), "");
+    assert_eq!(tool.says(&["rm", "demo"]), "");
+    assert_eq!(tool.fails(&["rm", "demo"]), "NOT_FOUND");
+    assert_eq!(tool.says(&["gc", "--any-age"]), "0 objects, 0 bytes; 0 kept\n");
+    assert_eq!(tool.says(&["lease", "extend", lease, "30"]), "");
+    assert_eq!(tool.says(&["lease", "release", lease]), "");
+    assert_eq!(tool.fails(&["lease", "hold", lease, &manifest]), "NOT_FOUND");
+    assert!(tool.says(&["gc"]).starts_with("0 objects, 0 bytes; "));
+    let would = tool.says(&["gc", "--any-age", "--dry-run"]);
+    assert_eq!(tool.says(&["gc", "--any-age"]), would);
+    assert_eq!(would.lines().count(), 1 + 1 + 1 + 3 * 4, "{would}");
+    assert_eq!(leftovers(&tool.store()), [""; 0]);
+}
+
+#[test]
 fn wrong_usage_is_two() {
     let Some(tool) = Tool::new() else { return };
     for args in [

@@ -380,7 +380,8 @@ both! {
         let dir = temp_dir();
         let at = dir.path().join("new/images");
         let api = A::open(&at, false, 0).unwrap();
-        assert_eq!(names_in(&at), ["configs", "extracted", "format-version", "layers", "local", "locks", "manifests"]);
+        let folders = ["configs", "extracted", "format-version", "layers", "leases", "local", "locks", "manifests", "names"];
+        assert_eq!(names_in(&at), folders);
         assert_eq!((api.images_dir(), api.layers_dir()), (at.clone(), at.join("layers")));
         A::open(&at, false, 0).unwrap();
     }

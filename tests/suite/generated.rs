@@ -71,6 +71,9 @@ fn header_is_up_to_date() {
         "entries",
         "staged",
         "configs",
+        "images",
+        "leases",
+        "gc",
         "utility",
     ];
     let mut builder = cbindgen::Builder::new().with_config(config);

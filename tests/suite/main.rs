@@ -17,6 +17,7 @@ mod disk_faults;
 mod extraction;
 mod families;
 mod generated;
+mod images;
 #[path = "../../examples-c/make_layout.rs"]
 mod make_layout;
 mod null_arguments;
@@ -25,3 +26,4 @@ mod real_image;
 mod seed_store;
 mod support;
 mod tree;
+mod upkeep;

@@ -57,6 +57,7 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("const void *", "data") => "\"abc\"",
         ("size_t", "len") => "3",
         ("size_t", "count") => "1",
+        ("size_t", "index") => "0",
         ("int64_t", _) => "3",
         ("int32_t", "level") => "BL_LOG_OFF",
         ("bl_storage **", "out") => "&out_storage",
@@ -66,6 +67,17 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("bl_layer_entries **", "out") => "&out_entries",
         ("bl_layer_entries *", "entries") => "entries",
         ("bl_layer_entry *", "entry") => "&entry",
+        ("const char *", "name") => "ABC",
+        ("bl_image **", "out") => "&out_image",
+        ("bl_image *" | "const bl_image *", "image") => "image",
+        ("bl_image_layer_info *", "layer") => "&layer",
+        ("bl_image_usage *", "usage") => "&usage",
+        ("bl_lease **", "out") => "&out_lease",
+        ("bl_lease *" | "const bl_lease *", "lease") => "lease",
+        ("const char *", "id") => "bl_lease_id(lease)",
+        ("uint64_t", "seconds") => "60",
+        ("const bl_gc_options *", "options") | ("bl_gc_result *", "result") => return None,
+        ("bl_names **", "out") => "&out_names",
         ("bool *", "out") => "&out_bool",
         ("bl_error **", "err") => "&err",
         ("const bl_storage_options *" | "const bl_verify_options *" | "const bl_extract_options *", "options") => {
@@ -87,12 +99,17 @@ fn every_pointer_of_every_function() {
          bl_storage *storage = open_store(argc, argv), *out_storage; bl_staged *staged = NULL, *out_staged;\n\
          bl_bytes *out_bytes; bl_cancel *out_cancel; bool out_bool; bl_error *err = NULL;\n\
          bl_layer_entries *entries = NULL, *out_entries; bl_layer_entry entry = BL_LAYER_ENTRY_INIT;\n\
-         (void)&out_cancel;\n\
+         bl_image *image = NULL, *out_image; bl_names *out_names; bl_lease *lease = NULL, *out_lease;\n\
+         bl_image_layer_info layer = BL_IMAGE_LAYER_INFO_INIT; bl_image_usage usage = BL_IMAGE_USAGE_INIT;\n\
+         (void)&out_cancel; (void)&out_image; (void)&out_names; (void)&out_lease;\n\
          const char *digests[] = {ABC}, *null_digest[] = {NULL};\n\
          CHECK_OK(err, bl_stage_layer(storage, ABC, 3, &staged, &err));\n\
          static const char zeros[1024]; put(storage, EMPTY_LAYER, zeros, sizeof(zeros));\n\
          CHECK_OK(err, bl_extract_layer(storage, EMPTY_LAYER, NULL, NULL, &err));\n\
          CHECK_OK(err, bl_layer_entries_open(storage, EMPTY_LAYER, NULL, &entries, &err));\n\
+         CHECK_OK(err, bl_save_manifest(storage, ONE_LAYER_IMAGE, ONE_LAYER_MANIFEST, strlen(ONE_LAYER_MANIFEST), &err));\n\
+         CHECK_OK(err, bl_image_open(storage, ONE_LAYER_IMAGE, &image, &err));\n\
+         CHECK_OK(err, bl_lease_create(storage, 60, &lease, &err));\n\
          CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_verify_blobs_exist(storage, null_digest, 1, &out_bool, &err));\n\
          CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_write(NULL, NULL, 0, &err));\n\
          CHECK_OK(err, bl_write(staged, NULL, 0, &err));\n",
@@ -100,8 +117,8 @@ fn every_pointer_of_every_function() {
     let mut cases = 0;
     for function in functions() {
         if function.parameters.last().is_none_or(|(_, name)| name != "err") {
-            let nulls: Vec<_> =
-                function.parameters.iter().map(|(kind, _)| if kind == "bl_status" { "0" } else { "NULL" }).collect();
+            let null = |kind: &str| if kind.ends_with('*') { "NULL" } else { "0" };
+            let nulls: Vec<_> = function.parameters.iter().map(|(kind, _)| null(kind)).collect();
             writeln!(program, "(void){}({});", function.name, nulls.join(", ")).unwrap();
             continue;
         }
@@ -118,7 +135,7 @@ fn every_pointer_of_every_function() {
             // The error names the argument, and whatever output there is was reset.
             writeln!(
                 program,
-                "out_storage = (void *)1; out_staged = (void *)1; out_bytes = (void *)1; out_cancel = (void *)1; out_entries = (void *)1; out_bool = true;\n\
+                "out_storage = (void *)1; out_staged = (void *)1; out_bytes = (void *)1; out_cancel = (void *)1; out_entries = (void *)1; out_image = (void *)1; out_names = (void *)1; out_lease = (void *)1; out_bool = true;\n\
                  CHECK({call} == BL_E_INVALID_ARGUMENT);\n\
                  CHECK(!strcmp(bl_error_message(err), \"{name} is NULL\")); bl_error_free(err); err = NULL;",
                 call = format_args!("{}({})", function.name, arguments.join(", ")),
@@ -134,7 +151,7 @@ fn every_pointer_of_every_function() {
         }
     }
     program
-        .push_str("bl_layer_entries_free(entries); bl_staged_free(staged); bl_storage_close(storage); return 0; }\n");
+        .push_str("bl_lease_free(lease); bl_image_free(image); bl_layer_entries_free(entries); bl_staged_free(staged); bl_storage_close(storage); return 0; }\n");
     assert!(cases >= 50, "only {cases} pointers found");
     let dir = temp_dir();
     let source = dir.path().join("null.c");

@@ -59,6 +59,8 @@ fn leftovers_now(store: &Path) -> Vec<String> {
         .iter()
         .flat_map(|folder| names_in(&store.join(folder)).into_iter().map(move |name| format!("{folder}/{name}")))
         .filter(|name| name.ends_with(".downloading") || name.ends_with(".extracting") || name.starts_with("locks/"))
+        // It is nobody's, and stays.
+        .filter(|name| name != "locks/collection")
         .collect()
 }
 

@@ -122,7 +122,7 @@ impl Voided {
                 }
             }
             if !is_void {
-                return out.raw_line(&[line.name, &rest]);
+                return out.copied_line(&Line { name: line.name, rest: &rest });
             }
             if needed.contains(&path) {
                 let index = same.unwrap_or(kept.len());

@@ -29,6 +29,13 @@ impl Line<'_> {
         })
     }
 
+    /// Bytes of a file.
+    pub(super) fn size(&self) -> Result<Option<u64>> {
+        let size = self.keywords().find(|(keyword, _)| *keyword == b"size");
+        let parse = |size: &[u8]| std::str::from_utf8(size).ok()?.parse().ok();
+        size.map(|(_, size)| parse(size).ok_or_else(broken)).transpose()
+    }
+
     pub(super) fn hardlink(&self) -> Result<Option<Vec<u8>>> {
         let target = self.keywords().find(|(keyword, _)| *keyword == b"hardlink");
         target.map(|(_, target)| relative(target).ok_or_else(broken)).transpose()

@@ -19,7 +19,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rustix::io::Errno;
 
 use self::compact::Voided;
-use self::lines::escape;
+use self::lines::{Line, escape};
 use super::metadata::Metadata;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -34,6 +34,7 @@ const MAGIC: &str = "#mtree v2.0\n";
 const DIFF_ID: &str = "# diff_id ";
 const BOOT: &str = "# boot ";
 const ANOMALIES: &str = "# anomalies ";
+const CONTENT: &str = "# content ";
 /// The head's length is fixed because the diff_id is known last: it is written over this many bytes.
 const HEAD_LEN: usize = 512;
 const BUFFER: usize = 64 << 10;
@@ -44,6 +45,8 @@ pub(super) struct RecordWriter {
     buffer: Vec<u8>,
     flushed: u64,
     lines: u64,
+    /// Bytes of all files that the lines speak of.
+    content: u64,
     voided: Voided,
     limits: LayerLimits,
 }
@@ -53,6 +56,8 @@ pub(super) struct RecordWriter {
 pub(super) struct Head {
     pub(super) diff_id: Option<Digest>,
     pub(super) anomalies: Option<Anomalies>,
+    /// Bytes of all files in the tree.
+    pub(super) content: Option<u64>,
     boot_id: Option<String>,
 }
 
@@ -68,12 +73,16 @@ impl Head {
 
 impl RecordWriter {
     pub(super) fn new(partial: Partial, limits: LayerLimits) -> RecordWriter {
-        RecordWriter { partial, buffer: vec![b'\n'; HEAD_LEN], flushed: 0, lines: 0, voided: Voided::default(), limits }
+        let buffer = vec![b'\n'; HEAD_LEN];
+        RecordWriter { partial, buffer, flushed: 0, lines: 0, content: 0, voided: Voided::default(), limits }
     }
 
     /// One entry of the layer, which is not a hard link, by the real path that it came to be at.
     pub(super) fn entry(&mut self, real_path: &[u8], entry: &Entry) -> Result<()> {
         let metadata = (entry.mode, entry.uid, entry.gid, entry.mtime);
+        if entry.kind == Kind::File {
+            self.content = self.content.saturating_add(entry.size);
+        }
         self.line(real_path, entry.kind, metadata, &entry.xattrs, |out| match entry.kind {
             Kind::File => {
                 let _ = write!(out, " size={}", entry.size);
@@ -151,7 +160,11 @@ impl RecordWriter {
             )?;
             self.flush()?;
         }
-        let mut head = format!("{MAGIC}# layer {layer}\n{DIFF_ID}{diff_id}\n{ANOMALIES}{}\n", anomalies.bits());
+        let mut head = format!(
+            "{MAGIC}# layer {layer}\n{DIFF_ID}{diff_id}\n{ANOMALIES}{}\n{CONTENT}{}\n",
+            anomalies.bits(),
+            self.content
+        );
         if let Some(boot_id) = boot_id {
             head.push_str(&format!("{BOOT}{boot_id}\n"));
         }
@@ -168,11 +181,11 @@ impl RecordWriter {
         Ok(self.partial)
     }
 
-    /// A line out of another record, without its newline.
-    pub(super) fn raw_line(&mut self, parts: &[&[u8]]) -> Result<()> {
-        for part in parts {
-            self.buffer.extend_from_slice(part);
-        }
+    /// A line out of another record.
+    fn copied_line(&mut self, line: &Line<'_>) -> Result<()> {
+        self.content = self.content.saturating_add(line.size()?.unwrap_or(0));
+        self.buffer.extend_from_slice(line.name);
+        self.buffer.extend_from_slice(line.rest);
         self.buffer.push(b'\n');
         self.end_line()
     }
@@ -239,6 +252,7 @@ pub(super) fn read_head(record: BorrowedFd<'_>) -> Result<Head> {
     Ok(Head {
         diff_id: value(DIFF_ID).and_then(|text| Digest::parse(text).ok()),
         anomalies: value(ANOMALIES).and_then(|text| text.parse().ok()).map(Anomalies::from_bits),
+        content: value(CONTENT).and_then(|text| text.parse().ok()),
         boot_id: value(BOOT).map(str::to_owned),
     })
 }

@@ -1,0 +1,125 @@
+//! Collection.
+
+use std::ffi::{CString, c_char, c_void};
+use std::time::Duration;
+
+use super::args::{SizedStruct, call, check_flags};
+use super::cancel::bl_cancel;
+use super::error::{bl_error, bl_status};
+use super::storage::bl_storage;
+use crate::error::{Error, Result, Status};
+use crate::upkeep::GcOptions;
+
+/// bl_gc_options.flags: only say what would be removed.
+pub const BL_GC_DRY_RUN: u64 = 1;
+/// bl_gc_options.flags: whatever its age.
+pub const BL_GC_ANY_AGE: u64 = 2;
+
+/// Is told of an object that was removed, or would be: "layers/sha256-<hex>.tar.gz". Runs on the thread that called.
+pub type bl_gc_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, object: *const c_char)>;
+
+/// What to collect. Zero in a field is its default; initialise with BL_GC_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_gc_options {
+    /// sizeof(bl_gc_options).
+    pub struct_size: usize,
+    /// BL_GC_* flags.
+    pub flags: u64,
+    /// What was stored so many seconds ago, or less, stays, because it may get its name next; 0 is an hour.
+    pub min_age: u64,
+    /// Ends the call early; may be NULL.
+    pub cancel: *mut bl_cancel,
+    /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+    pub timeout_ms: u64,
+    /// Is told of each object; may be NULL.
+    pub on_removed: bl_gc_callback,
+    /// For the callback.
+    pub user_data: *mut c_void,
+}
+
+// SAFETY: integers and pointers, and a function pointer for which zero is none.
+unsafe impl SizedStruct for bl_gc_options {
+    const ZERO: Self = Self {
+        struct_size: 0,
+        flags: 0,
+        min_age: 0,
+        cancel: std::ptr::null_mut(),
+        timeout_ms: 0,
+        on_removed: None,
+        user_data: std::ptr::null_mut(),
+    };
+}
+
+/// What bl_gc() did. Initialise with BL_GC_RESULT_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_gc_result {
+    /// sizeof(bl_gc_result); set by the caller.
+    pub struct_size: usize,
+    /// Objects that were removed, or would be.
+    pub removed: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects that nothing reaches and that stayed, because they are young or in use.
+    pub kept: u64,
+}
+
+// SAFETY: integers only.
+unsafe impl SizedStruct for bl_gc_result {
+    const ZERO: Self = Self { struct_size: 0, removed: 0, bytes: 0, kept: 0 };
+}
+
+/// Removes what no image name and no lease reaches: manifests, configs, layers and their trees. Safe at any time and in
+/// any process: what is in use stays.
+///
+/// options: NULL for the defaults. result: may be NULL.
+///
+/// Returns: BL_OK; BL_E_STATE where the manifest of an image name cannot be read, so that it is not known what it needs;
+/// BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images, lists all folders,
+/// deletes. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_gc(
+    storage: *mut bl_storage,
+    options: *const bl_gc_options,
+    result: *mut bl_gc_result,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let result = c.result(result, "result")?;
+            let storage = c.handle(storage, "storage")?;
+            let options = c.options(options, "options")?;
+            check_flags(options.flags, BL_GC_DRY_RUN | BL_GC_ANY_AGE, "options.flags")?;
+            let default = GcOptions::default();
+            let min_age = match options.min_age {
+                _ if options.flags & BL_GC_ANY_AGE != 0 => Duration::ZERO,
+                0 => default.min_age,
+                seconds => Duration::from_secs(seconds),
+            };
+            let dry_run = options.flags & BL_GC_DRY_RUN != 0;
+            let interrupt = c.interrupt(options.cancel, options.timeout_ms);
+            let report = storage.0.collect(&GcOptions { dry_run, min_age, interrupt })?;
+            if let Some(function) = options.on_removed {
+                report.removed.iter().try_for_each(|object| tell(function, options.user_data, object))?;
+            }
+            if let Some(result) = result {
+                let (removed, bytes, kept) = (report.removed.len() as u64, report.bytes, report.kept);
+                result.set(&bl_gc_result { struct_size: 0, removed, bytes, kept });
+            }
+            Ok(())
+        })
+    }
+}
+
+fn tell(
+    function: unsafe extern "C" fn(*mut c_void, *const c_char),
+    user_data: *mut c_void,
+    object: &str,
+) -> Result<()> {
+    let object = CString::new(object).map_err(|_| Error::new(Status::Internal, "a name in the store with a NUL"))?;
+    // SAFETY: the host vouches for its callback; the text lives until it returns.
+    unsafe { function(user_data, object.as_ptr()) };
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Leases: holds on objects that outlive the process that took them, and end by their time at the latest.
+//!
+//! A collection keeps what names reach. A host that has something in the store without a name, or goes on using a layer
+//! after its image lost its name (a machine that runs from its tree), says so with a lease: a small file that names what
+//! it holds, until when. A lease on a manifest holds the image's config and layers too.
+
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::Storage;
+use super::directory::{Area, Directory};
+use super::lock::{CollectionLock, Lock};
+use super::partial::Partial;
+use crate::digest::Digest;
+use crate::error::{Error, Result, Status, quoted};
+use crate::interrupt::Interrupt;
+
+/// What precedes the lease in the name of the lock on it.
+pub(super) const LOCK: &str = "lease-";
+/// Of a lease's file: some ten thousand digests.
+const FILE_SIZE: usize = 1 << 20;
+
+/// A hold on objects of a store. Dropping it changes nothing: it lives until its time, or [`Lease::release`].
+#[derive(Debug)]
+pub struct Lease {
+    directory: Arc<Directory>,
+    id: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LeaseFile {
+    /// Seconds since 1970.
+    expires: u64,
+    digests: Vec<String>,
+}
+
+impl Storage {
+    /// A new lease that ends after `time`, and holds nothing yet.
+    pub fn create_lease(&self, time: Duration) -> Result<Lease> {
+        self.directory.check_writable()?;
+        let lease = Lease { directory: self.directory.clone(), id: uuid::Uuid::new_v4().simple().to_string() };
+        lease.write(&LeaseFile { expires: after(time), digests: Vec::new() })?;
+        Ok(lease)
+    }
+
+    /// A lease that was made earlier, perhaps by another process; `NOT_FOUND` where it has ended.
+    pub fn open_lease(&self, id: &str) -> Result<Lease> {
+        self.directory.check_alive()?;
+        if !is_id(id) {
+            return Err(Error::new(
+                Status::InvalidArgument,
+                format!("{} is not the id of a lease", quoted(id.as_bytes())),
+            ));
+        }
+        let lease = Lease { directory: self.directory.clone(), id: id.to_owned() };
+        lease.read()?;
+        Ok(lease)
+    }
+
+    /// What live leases hold. Those whose time is over are removed, unless `keep_ended`.
+    pub(crate) fn leased(&self, keep_ended: bool) -> Result<Vec<Digest>> {
+        let folder = self.directory.area(Area::Leases)?;
+        let fail = |errno| Error::os(errno, format_args!("list {}/leases", self.directory.path().display()));
+        let mut held = Vec::new();
+        for entry in rustix::fs::Dir::read_from(folder).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let Some(id) = entry.file_name().to_str().ok().and_then(|name| name.strip_suffix(".json")) else {
+                continue;
+            };
+            if !is_id(id) {
+                continue;
+            }
+            let lease = Lease { directory: self.directory.clone(), id: id.to_owned() };
+            match lease.read() {
+                Ok(file) => held.extend(file.digests.iter().filter_map(|text| Digest::parse(text).ok())),
+                Err(error) if error.status() == Status::NotFound && !keep_ended => {
+                    let _ = rustix::fs::unlinkat(folder, lease.file_name().as_str(), AtFlags::empty());
+                }
+                Err(error) if error.status() == Status::NotFound => {}
+                // What it holds cannot be known, so nothing may be removed.
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(held)
+    }
+}
+
+impl Lease {
+    /// What other processes open it by.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Holds an object, which need not be in the store yet: it is not removed from now on. For a manifest this holds what
+    /// it points to. `NOT_FOUND` where the lease has ended.
+    pub fn hold(&self, digest: &Digest) -> Result<()> {
+        self.change(|file| {
+            let text = digest.to_string();
+            if !file.digests.contains(&text) {
+                file.digests.push(text);
+            }
+        })
+    }
+
+    /// Lets the lease end after `time` from now. `NOT_FOUND` where it has ended.
+    pub fn extend(&self, time: Duration) -> Result<()> {
+        self.change(|file| file.expires = after(time))
+    }
+
+    /// Ends the lease. One that has ended is no error.
+    pub fn release(&self) -> Result<()> {
+        self.directory.check_writable()?;
+        match rustix::fs::unlinkat(self.directory.area(Area::Leases)?, self.file_name(), AtFlags::empty()) {
+            Ok(()) => self.directory.sync_area(Area::Leases),
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::os(errno, format_args!("end lease {}", self.id))),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut LeaseFile)) -> Result<()> {
+        self.directory.check_writable()?;
+        let interrupt = Interrupt::default();
+        // A collection that is under way has read the lease as it was.
+        let _collection = CollectionLock::shared(&self.directory, &interrupt)?;
+        let _lock = Lock::acquire(&self.directory, format!("{LOCK}{}", self.id), &interrupt)?;
+        let mut file = self.read()?;
+        change(&mut file);
+        self.write(&file)
+    }
+
+    fn file_name(&self) -> String {
+        format!("{}.json", self.id)
+    }
+
+    fn read(&self) -> Result<LeaseFile> {
+        let ended = || Error::new(Status::NotFound, format!("lease {} has ended", self.id));
+        let file = self.directory.open_file(Area::Leases, &self.file_name())?.ok_or_else(ended)?;
+        let path = self.directory.object_path(Area::Leases, &self.file_name());
+        let bytes = super::read_small(file.as_fd(), FILE_SIZE).map_err(|error| error.context(path.display()))?;
+        let file: LeaseFile = serde_json::from_slice(&bytes)
+            .map_err(|cause| Error::new(Status::Malformed, format!("{}: not a lease: {cause}", path.display())))?;
+        if file.expires <= now() { Err(ended()) } else { Ok(file) }
+    }
+
+    fn write(&self, file: &LeaseFile) -> Result<()> {
+        let bytes = serde_json::to_vec(file).map_err(|cause| Error::new(Status::Internal, cause.to_string()))?;
+        if bytes.len() > FILE_SIZE {
+            return Err(Error::limit("lease size", FILE_SIZE as u64, bytes.len(), &self.id));
+        }
+        let mut partial = Partial::create_file(&self.directory, Area::Leases, &self.id)?;
+        partial.write_all(&bytes)?;
+        partial.publish(&self.file_name(), |_| Ok(false))
+    }
+}
+
+/// 32 hex digits.
+pub(super) fn is_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn after(time: Duration) -> u64 {
+    now().saturating_add(time.as_secs().max(1))
+}

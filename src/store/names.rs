@@ -1,0 +1,224 @@
+//! Image names: which manifest `docker.io/library/alpine:3.20` is.
+//!
+//! One small file for each name, replaced by a rename, so that readers see the old manifest or the new one and nothing
+//! between; no index over them that could disagree. The file is called by the hash of the name, because a name may be
+//! longer than a file's may be and has slashes in it. When an image was used last is the file's access time, which we
+//! set and never leave to the mount's options.
+
+use std::fmt;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::directory::Area;
+use super::lock::CollectionLock;
+use super::partial::Partial;
+use super::{Storage, blob_name, read_small};
+use crate::digest::Digest;
+use crate::error::{Error, Result, Status, quoted};
+use crate::interrupt::Interrupt;
+use crate::oci::{Document, ImageManifest};
+
+/// More than a reference can have: 255 bytes of name, 128 of tag, a digest.
+const FILE_SIZE: usize = 4096;
+
+/// What an image is called: a reference as in `docker pull`, in its full form. `alpine` is
+/// `docker.io/library/alpine:latest`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageName(String);
+
+impl ImageName {
+    /// `INVALID_ARGUMENT` for what is no reference (distribution spec, and Docker's short forms).
+    pub fn parse(text: &str) -> Result<ImageName> {
+        let invalid = |why: &dyn fmt::Display| {
+            Error::new(Status::InvalidArgument, format!("image name {}: {why}", quoted(text.as_bytes())))
+        };
+        let reference = oci_spec::distribution::Reference::try_from(text).map_err(|cause| invalid(&cause))?;
+        if reference.repository().bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(invalid(&"a repository is in lower case"));
+        }
+        Ok(ImageName(reference.whole()))
+    }
+
+    /// The full form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn file_name(&self) -> String {
+        format!("{}.json", Digest::of(self.0.as_bytes()).file_stem())
+    }
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A name and what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaggedImage {
+    /// The name.
+    pub name: ImageName,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// When the name was given to this manifest.
+    pub tagged: SystemTime,
+    /// When [`Storage::open_image`] found it last by this name.
+    pub used: SystemTime,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NameFile {
+    name: String,
+    manifest: String,
+}
+
+impl Storage {
+    /// Gives a name to a manifest that is in the store with its config and all layers; a name that was another's changes
+    /// over at once. `NOT_FOUND` names what is missing (invariant I3); `UNSUPPORTED` for an index, which has no layers.
+    pub fn tag_image(&self, name: &ImageName, manifest: &Digest) -> Result<()> {
+        self.directory.check_writable()?;
+        // What is found here stays until the name reaches it.
+        let _collection = CollectionLock::shared(&self.directory, &Interrupt::default())?;
+        let document = self.load_image_manifest(manifest)?;
+        let missing = self.missing_blobs(&document)?;
+        if !missing.is_empty() {
+            let missing: Vec<String> = missing.iter().map(Digest::to_string).collect();
+            let why = format!("{name}: {manifest} is not complete: {} not in the store", missing.join(", "));
+            return Err(Error::new(Status::NotFound, why));
+        }
+        let file = NameFile { name: name.0.clone(), manifest: manifest.to_string() };
+        let bytes = serde_json::to_vec(&file).map_err(|cause| Error::new(Status::Internal, cause.to_string()))?;
+        let mut partial =
+            Partial::create_file(&self.directory, Area::Names, &Digest::of(name.0.as_bytes()).file_stem())?;
+        partial.write_all(&bytes)?;
+        // What is there is the same, or it is replaced.
+        partial.publish(&name.file_name(), |existing| {
+            Ok(read_small(existing, FILE_SIZE).is_ok_and(|found| found == bytes))
+        })
+    }
+
+    /// Takes a name away; what it stood for stays until the next collection. `NOT_FOUND` where nothing has the name.
+    pub fn remove_image(&self, name: &ImageName) -> Result<()> {
+        self.directory.check_writable()?;
+        let file_name = name.file_name();
+        match rustix::fs::unlinkat(self.directory.area(Area::Names)?, file_name.as_str(), AtFlags::empty()) {
+            Ok(()) => self.directory.sync_area(Area::Names),
+            Err(Errno::NOENT) => Err(no_image(name)),
+            Err(errno) => {
+                let path = self.directory.object_path(Area::Names, &file_name);
+                Err(Error::os(errno, format_args!("remove {}", path.display())))
+            }
+        }
+    }
+
+    /// All names, in order.
+    pub fn images(&self) -> Result<Vec<TaggedImage>> {
+        self.directory.check_alive()?;
+        let Ok(folder) = self.directory.area(Area::Names) else { return Ok(Vec::new()) };
+        let fail =
+            |errno| Error::os(errno, format_args!("list {}/{}", self.directory.path().display(), Area::Names.name()));
+        let mut images = Vec::new();
+        for entry in rustix::fs::Dir::read_from(folder).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let Ok(file_name) = entry.file_name().to_str() else { continue };
+            if !file_name.ends_with(".json") {
+                continue;
+            }
+            // One that was removed meanwhile, or that is none of ours, is no image.
+            match self.read_name(file_name) {
+                Ok(Some(image)) => images.push(image),
+                Ok(None) => {}
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        images.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(images)
+    }
+
+    /// What a name stands for; `NOT_FOUND`.
+    pub fn image(&self, name: &ImageName) -> Result<TaggedImage> {
+        self.directory.check_alive()?;
+        self.read_name(&name.file_name())?.ok_or_else(|| no_image(name))
+    }
+
+    /// Notes that an image was used now.
+    pub(crate) fn mark_used(&self, name: &ImageName) {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let same = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let times = Timestamps { last_access: now, last_modification: same };
+        // In a store that is read-only, or somebody else's, it is not noted.
+        if let Ok(folder) = self.directory.area(Area::Names) {
+            let _ = rustix::fs::utimensat(folder, name.file_name(), &times, AtFlags::SYMLINK_NOFOLLOW);
+        }
+    }
+
+    fn read_name(&self, file_name: &str) -> Result<Option<TaggedImage>> {
+        let Some(file) = self.directory.open_file(Area::Names, file_name)? else { return Ok(None) };
+        let path = self.directory.object_path(Area::Names, file_name);
+        self.parse_name(&file, file_name).map_err(|error| error.context(path.display())).map(Some)
+    }
+
+    fn parse_name(&self, file: &OwnedFd, file_name: &str) -> Result<TaggedImage> {
+        let bytes = read_small(file.as_fd(), FILE_SIZE)?;
+        let malformed = |why: String| Error::new(Status::Malformed, why);
+        let NameFile { name, manifest } =
+            serde_json::from_slice(&bytes).map_err(|cause| malformed(format!("not an image name: {cause}")))?;
+        let name = ImageName(name);
+        if name.file_name() != file_name {
+            return Err(malformed(format!("is not where {} belongs", quoted(name.0.as_bytes()))));
+        }
+        let stat = rustix::fs::fstat(file).map_err(|errno| Error::os(errno, "look at it"))?;
+        Ok(TaggedImage {
+            name,
+            manifest: Digest::parse(&manifest).map_err(|error| malformed(error.message().to_owned()))?,
+            tagged: time(stat.st_mtime, stat.st_mtime_nsec as i64),
+            used: time(stat.st_atime, stat.st_atime_nsec as i64),
+        })
+    }
+
+    pub(crate) fn load_image_manifest(&self, digest: &Digest) -> Result<ImageManifest> {
+        match Document::parse(&self.load_manifest(digest)?).map_err(|error| error.context(digest))? {
+            Document::Manifest(manifest) => Ok(manifest),
+            Document::Index(_) => {
+                let why = format!("{digest} is an index of images for several platforms, not an image");
+                Err(Error::new(Status::Unsupported, why))
+            }
+        }
+    }
+
+    /// Which of an image's config and layers are not in the store.
+    pub(crate) fn missing_blobs(&self, manifest: &ImageManifest) -> Result<Vec<Digest>> {
+        let mut missing = Vec::new();
+        if !self.has_config(&manifest.config.digest)? {
+            missing.push(manifest.config.digest.clone());
+        }
+        for layer in &manifest.layers {
+            let name = blob_name(Area::Layers, &layer.digest);
+            let is_there =
+                self.directory.stat(Area::Layers, &name)?.is_some_and(|stat| stat.st_size as u64 == layer.size);
+            if !is_there && !missing.contains(&layer.digest) {
+                missing.push(layer.digest.clone());
+            }
+        }
+        Ok(missing)
+    }
+}
+
+fn no_image(name: &ImageName) -> Error {
+    Error::new(Status::NotFound, format!("no image is called {name}"))
+}
+
+fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
+    let fraction = Duration::from_nanos(nanoseconds.clamp(0, 999_999_999) as u64);
+    match u64::try_from(seconds) {
+        Ok(seconds) => SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + fraction,
+        Err(_) => SystemTime::UNIX_EPOCH,
+    }
+}
