@@ -826,7 +826,7 @@ typedef struct bl_image_usage {
 } bl_image_usage;
 
 /**
- * Is told of an object that was removed, or would be: "layers/sha256-<hex>.tar.gz". Runs on the thread that called.
+ * Is told of an object that was removed, or would be: `layers/sha256-<hex>.tar.gz`. Runs on the thread that called.
  */
 typedef void (*bl_gc_callback)(void *user_data,
                                const char *object);
@@ -1564,8 +1564,8 @@ void bl_lease_free(bl_lease *lease);
  *
  * options: NULL for the defaults. result: may be NULL.
  *
- * Returns: BL_OK; BL_E_STATE where the manifest of an image name cannot be read, so that it is not known what it needs;
- * BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images, lists all folders,
+ * Returns: BL_OK; BL_E_STATE where the manifest of an image name cannot be read, or BL_E_MALFORMED where a name or a lease
+ * cannot, so that it is not known what must stay; BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images, lists all folders,
  * deletes. Since: 0.1.0
  */
 bl_status bl_gc(bl_storage *storage,

@@ -40,17 +40,23 @@ impl<T> Queue<T> {
 
     /// Appends an item.
     pub(crate) fn push(&self, item: T) {
-        self.put(|items| items.push_back(item));
+        self.put(item, VecDeque::push_back);
     }
 
     /// Puts an item where the next pop finds it: what was used last is still in the cache.
     pub(crate) fn push_front(&self, item: T) {
-        self.put(|items| items.push_front(item));
+        self.put(item, VecDeque::push_front);
     }
 
-    fn put(&self, put: impl FnOnce(&mut VecDeque<T>)) {
+    /// What is put into a closed queue is dropped: nobody is to wait for it to come round.
+    fn put(&self, item: T, put: impl FnOnce(&mut VecDeque<T>, T)) {
         let mut state = self.lock();
-        put(&mut state.items);
+        if state.is_closed {
+            // Outside the lock: an item may have a queue as its home.
+            drop(state);
+            return drop(item);
+        }
+        put(&mut state.items, item);
         let is_awaited = state.waiting > 0;
         drop(state);
         if is_awaited {
@@ -113,5 +119,23 @@ impl<T> Queue<T> {
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_closed_queue_keeps_what_it_has_and_takes_nothing() {
+        let (queue, item) = (Queue::new([]), Arc::new(()));
+        queue.push(item.clone());
+        queue.close();
+        queue.push(item.clone());
+        assert_eq!(Arc::strong_count(&item), 2);
+        assert!(queue.pop().is_some() && queue.pop().is_none());
+        queue.abandon();
+        assert_eq!(Arc::strong_count(&item), 1);
     }
 }

@@ -15,7 +15,7 @@ pub const BL_GC_DRY_RUN: u64 = 1;
 /// bl_gc_options.flags: whatever its age.
 pub const BL_GC_ANY_AGE: u64 = 2;
 
-/// Is told of an object that was removed, or would be: "layers/sha256-<hex>.tar.gz". Runs on the thread that called.
+/// Is told of an object that was removed, or would be: `layers/sha256-<hex>.tar.gz`. Runs on the thread that called.
 pub type bl_gc_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, object: *const c_char)>;
 
 /// What to collect. Zero in a field is its default; initialise with BL_GC_OPTIONS_INIT.
@@ -75,8 +75,8 @@ unsafe impl SizedStruct for bl_gc_result {
 ///
 /// options: NULL for the defaults. result: may be NULL.
 ///
-/// Returns: BL_OK; BL_E_STATE where the manifest of an image name cannot be read, so that it is not known what it needs;
-/// BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images, lists all folders,
+/// Returns: BL_OK; BL_E_STATE where the manifest of an image name cannot be read, or BL_E_MALFORMED where a name or a lease
+/// cannot, so that it is not known what must stay; BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images, lists all folders,
 /// deletes. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_gc(

@@ -263,7 +263,8 @@ fn inflate(mut producer: Producer, is_hashed: bool, queues: &Queues) {
 
 /// The body of the third thread, which does not exist where the file's digest is the diff_id.
 fn hash(mut hasher: Hasher, segments: &Queue<Arc<Segment>>, diff_id: &Queue<Digest>) {
-    let _closed_at_end = CloseAtEnd(diff_id);
+    // Segments that wait for a hash that will not come would never go round again.
+    let _closed_at_end = (CloseAtEnd(diff_id), AbandonAtEnd(segments));
     while let Some(segment) = segments.pop() {
         hasher.update(&segment.bytes);
     }
@@ -276,5 +277,14 @@ struct CloseAtEnd<'a, T>(&'a Queue<T>);
 impl<T> Drop for CloseAtEnd<'_, T> {
     fn drop(&mut self) {
         self.0.close();
+    }
+}
+
+/// The same for the queue that a thread takes from.
+struct AbandonAtEnd<'a, T>(&'a Queue<T>);
+
+impl<T> Drop for AbandonAtEnd<'_, T> {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }

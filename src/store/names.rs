@@ -118,12 +118,20 @@ impl Storage {
         }
     }
 
-    /// All names, in order.
+    /// All names, in order. What is damaged, or none of ours, is no image.
     pub fn images(&self) -> Result<Vec<TaggedImage>> {
+        self.images_but(|damaged| {
+            tracing::warn!("{damaged}");
+            Ok(())
+        })
+    }
+
+    /// All names; `on_damage` decides whether the listing goes on after one that cannot be understood.
+    pub(crate) fn images_but(&self, on_damage: impl Fn(Error) -> Result<()>) -> Result<Vec<TaggedImage>> {
         self.directory.check_alive()?;
         let Ok(folder) = self.directory.area(Area::Names) else { return Ok(Vec::new()) };
-        let fail =
-            |errno| Error::os(errno, format_args!("list {}/{}", self.directory.path().display(), Area::Names.name()));
+        let path = self.directory.object_path(Area::Names, "");
+        let fail = |errno| Error::os(errno, format_args!("list {}", path.display()));
         let mut images = Vec::new();
         for entry in rustix::fs::Dir::read_from(folder).map_err(fail)? {
             let entry = entry.map_err(fail)?;
@@ -131,11 +139,9 @@ impl Storage {
             if !file_name.ends_with(".json") {
                 continue;
             }
-            // One that was removed meanwhile, or that is none of ours, is no image.
             match self.read_name(file_name) {
-                Ok(Some(image)) => images.push(image),
-                Ok(None) => {}
-                Err(error) => tracing::warn!("{error}"),
+                Ok(image) => images.extend(image),
+                Err(error) => on_damage(error)?,
             }
         }
         images.sort_by(|one, other| one.name.cmp(&other.name));
@@ -154,7 +160,9 @@ impl Storage {
         let same = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
         let times = Timestamps { last_access: now, last_modification: same };
         // In a store that is read-only, or somebody else's, it is not noted.
-        if let Ok(folder) = self.directory.area(Area::Names) {
+        if self.directory.check_writable().is_ok()
+            && let Ok(folder) = self.directory.area(Area::Names)
+        {
             let _ = rustix::fs::utimensat(folder, name.file_name(), &times, AtFlags::SYMLINK_NOFOLLOW);
         }
     }

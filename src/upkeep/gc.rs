@@ -5,8 +5,8 @@
 //! the image a name. Everything else loses its name while the collection lock is held, so that whoever relies on what
 //! is there (a tag, a lease) comes before or after; deleting, which takes long, happens afterwards.
 //!
-//! What cannot be understood stays: a name whose manifest cannot be read ends the collection with an error, because what
-//! it needs cannot be known.
+//! What cannot be understood stays: a name, or the manifest of one, that cannot be read ends the collection with an error,
+//! because what it needs cannot be known.
 
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
@@ -69,7 +69,7 @@ impl Storage {
     /// Everything that names and leases lead to, whatever kind of object has the digest.
     fn reached(&self, options: &GcOptions) -> Result<BTreeSet<Digest>> {
         let mut reached = BTreeSet::new();
-        for tagged in self.images()? {
+        for tagged in self.images_but(Err)? {
             let manifest = self.load_image_manifest(&tagged.manifest).map_err(|error| {
                 Error::new(Status::State, format!("{}: what it needs is not known: {}", tagged.name, error.message()))
             })?;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use boxlite_images::{Digest, ExtractOptions, Image, ImageName, Status, Storage};
+use boxlite_images::{Digest, ExtractOptions, Image, ImageName, Status, Storage, StorageOptions};
 
 use super::archive::{Archive, gzip};
 use super::support::{digest_of, leftovers, names_in, put_layer, quick_store, temp_dir};
@@ -143,6 +143,11 @@ fn an_image_says_what_it_is() {
     storage.open_image(&name("x")).unwrap();
     let second = storage.image(&name("x")).unwrap();
     assert!(second.used > first.used && second.tagged == first.tagged, "{first:?} {second:?}");
+    // Nothing is changed through a store that was opened to read.
+    let mut options = StorageOptions::default();
+    options.read_only = true;
+    Storage::open(dir.path(), &options).unwrap().open_image(&name("x")).unwrap();
+    assert_eq!(storage.image(&name("x")).unwrap(), second);
 }
 
 #[test]

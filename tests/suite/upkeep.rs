@@ -136,6 +136,9 @@ fn a_name_without_its_manifest_ends_a_collection() {
     assert_eq!(error.status(), Status::State);
     assert!(error.message().contains("docker.io/library/x:latest"), "{error}");
     assert_eq!(names_in(&dir.path().join("layers")).len(), 1);
+    let file = dir.path().join("names").join(&names_in(&dir.path().join("names"))[0]);
+    std::fs::write(file, "junk").unwrap();
+    assert_eq!(storage.collect(&options).unwrap_err().status(), Status::Malformed);
     let lease = storage.create_lease(HOUR).unwrap();
     storage.remove_image(&name("x")).unwrap();
     std::fs::write(dir.path().join("leases").join(format!("{}.json", lease.id())), "junk").unwrap();
@@ -184,11 +187,12 @@ fn names_and_collections_exclude_each_other() {
             let storage = quick_store(dir.path());
             while !is_over.load(Ordering::Relaxed) {
                 collect(&storage);
+                std::thread::sleep(Duration::from_millis(3));
             }
         });
         let storage = quick_store(dir.path());
         let (mut named, mut refused) = (0, 0);
-        for round in 0..200 {
+        for round in 0..100 {
             let image = put_image(&storage, &round.to_string(), &["a", "b"]);
             match storage.tag_image(&name("x"), &image) {
                 Ok(()) => {
