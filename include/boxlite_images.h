@@ -826,7 +826,7 @@ typedef struct bl_image_usage {
 } bl_image_usage;
 
 /**
- * Is told of an object that was removed, or would be: `layers/sha256-<hex>.tar.gz`. Runs on the thread that called.
+ * After the collection, is told of an object that was removed, or would be: `layers/sha256-<hex>.tar.gz`. Runs on the thread that called.
  */
 typedef void (*bl_gc_callback)(void *user_data,
                                const char *object);
@@ -1523,7 +1523,8 @@ bl_status bl_lease_open(bl_storage *storage,
 const char *bl_lease_id(const bl_lease *lease);
 
 /**
- * Holds an object, which need not be in the store yet. Holding a manifest holds its config and layers, and their trees.
+ * Holds an object, which need not be in the store yet. A manifest, once it is there, holds its config and layers, and
+ * their trees.
  * Hold first and look afterwards: what is there then stays.
  *
  * Returns: BL_OK; BL_E_NOT_FOUND where the lease has ended; BL_E_LIMIT after some ten thousand digests; BL_E_NO_SPACE,
@@ -1560,7 +1561,8 @@ void bl_lease_free(bl_lease *lease);
 
 /**
  * Removes what no image name and no lease reaches: manifests, configs, layers and their trees. Safe at any time and in
- * any process: what is in use stays.
+ * any process. Running calls of the library are not disturbed; a tree that the host goes on using needs a name or a
+ * lease, and so does everything in a store that boxlite 0.9 made, which has none.
  *
  * options: NULL for the defaults. result: may be NULL.
  *

@@ -100,6 +100,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Whether nothing more is wanted.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// What is in it can still be popped.
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;

@@ -15,7 +15,7 @@ pub const BL_GC_DRY_RUN: u64 = 1;
 /// bl_gc_options.flags: whatever its age.
 pub const BL_GC_ANY_AGE: u64 = 2;
 
-/// Is told of an object that was removed, or would be: `layers/sha256-<hex>.tar.gz`. Runs on the thread that called.
+/// After the collection, is told of an object that was removed, or would be: `layers/sha256-<hex>.tar.gz`. Runs on the thread that called.
 pub type bl_gc_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, object: *const c_char)>;
 
 /// What to collect. Zero in a field is its default; initialise with BL_GC_OPTIONS_INIT.
@@ -71,7 +71,8 @@ unsafe impl SizedStruct for bl_gc_result {
 }
 
 /// Removes what no image name and no lease reaches: manifests, configs, layers and their trees. Safe at any time and in
-/// any process: what is in use stays.
+/// any process. Running calls of the library are not disturbed; a tree that the host goes on using needs a name or a
+/// lease, and so does everything in a store that boxlite 0.9 made, which has none.
 ///
 /// options: NULL for the defaults. result: may be NULL.
 ///

@@ -85,7 +85,8 @@ pub unsafe extern "C" fn bl_lease_id(lease: *const bl_lease) -> *const c_char {
     unsafe { peek(lease) }.map_or(std::ptr::null(), |lease| lease.id.as_ptr())
 }
 
-/// Holds an object, which need not be in the store yet. Holding a manifest holds its config and layers, and their trees.
+/// Holds an object, which need not be in the store yet. A manifest, once it is there, holds its config and layers, and
+/// their trees.
 /// Hold first and look afterwards: what is there then stays.
 ///
 /// Returns: BL_OK; BL_E_NOT_FOUND where the lease has ended; BL_E_LIMIT after some ten thousand digests; BL_E_NO_SPACE,

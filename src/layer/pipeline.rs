@@ -63,7 +63,7 @@ impl Pipeline {
         if sys::has_cores() {
             return Ok(Pipeline::Threaded(Threaded::start(producer, hasher, interrupt)?));
         }
-        Ok(Pipeline::Inline(Box::new(Inline { producer, hasher, free: Arc::default() })))
+        Ok(Pipeline::Inline(Box::new(Inline { producer, hasher, free: Arc::default(), segments: 0, interrupt })))
     }
 
     /// The next segment, or the end.
@@ -81,11 +81,14 @@ pub(super) struct Inline {
     /// `None` where the file's digest is the diff_id.
     hasher: Option<Hasher>,
     free: Arc<Queue<Contents>>,
+    /// Segments that were made.
+    segments: usize,
+    interrupt: Interrupt,
 }
 
 impl Inline {
     fn next(&mut self) -> Result<Delivery> {
-        let used = self.free.try_pop().unwrap_or_default();
+        let used = self.segment()?;
         if let Some(contents) = self.producer.next(used)? {
             if let Some(hasher) = &mut self.hasher {
                 hasher.update(&contents.bytes);
@@ -93,6 +96,24 @@ impl Inline {
             return Ok(Delivery::Segment(Arc::new(Segment::new(contents, &self.free))));
         }
         Ok(Delivery::End(self.producer.ended()?.totals(self.hasher.take().map(Hasher::finish))))
+    }
+
+    /// One to use again, or a new one while there are few.
+    fn segment(&mut self) -> Result<Contents> {
+        if let Some(used) = self.free.try_pop() {
+            return Ok(used);
+        }
+        if self.segments < SEGMENTS {
+            self.segments += 1;
+            return Ok(Contents::default());
+        }
+        loop {
+            match self.free.pop_within(PATIENCE) {
+                Popped::Item(used) => return Ok(used),
+                Popped::Closed => return Ok(Contents::default()),
+                Popped::TimedOut => self.interrupt.check()?,
+            }
+        }
     }
 }
 

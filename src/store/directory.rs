@@ -144,7 +144,7 @@ impl Directory {
     }
 
     /// Lets the last owner of the store wait for a thread.
-    pub(super) fn await_at_close(&self, thread: JoinHandle<()>) {
+    pub(crate) fn await_at_close(&self, thread: JoinHandle<()>) {
         let mut removals = self.removals.lock().unwrap_or_else(PoisonError::into_inner);
         removals.retain(|thread| !thread.is_finished());
         removals.push(thread);

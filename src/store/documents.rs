@@ -31,6 +31,11 @@ impl Storage {
         partial.publish(&blob_name(Area::Manifests, digest), |existing| is_intact(existing, digest))
     }
 
+    /// Whether there is a file for it, intact or not.
+    pub(crate) fn is_manifest_there(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.directory.stat(Area::Manifests, &blob_name(Area::Manifests, digest))?.is_some())
+    }
+
     /// The manifest's exact bytes. `NOT_FOUND` where it is absent, or not intact.
     pub fn load_manifest(&self, digest: &Digest) -> Result<Vec<u8>> {
         self.load_document(Area::Manifests, "manifest", digest)

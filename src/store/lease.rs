@@ -115,6 +115,8 @@ impl Lease {
     /// Ends the lease. One that has ended is no error.
     pub fn release(&self) -> Result<()> {
         self.directory.check_writable()?;
+        // Not while somebody else changes it, and so would put it back.
+        let _lock = Lock::acquire(&self.directory, format!("{LOCK}{}", self.id), &Interrupt::default())?;
         match rustix::fs::unlinkat(self.directory.area(Area::Leases)?, self.file_name(), AtFlags::empty()) {
             Ok(()) => self.directory.sync_area(Area::Leases),
             Err(Errno::NOENT) => Ok(()),

@@ -93,7 +93,8 @@ impl Drop for Lock {
 /// The lock between collections, which have it alone, and whatever relies on an object's being there, which share it.
 /// Its file stays, since it is never without somebody who might want it.
 pub(crate) struct CollectionLock {
-    _file: OwnedFd,
+    directory: Arc<Directory>,
+    file: OwnedFd,
 }
 
 impl CollectionLock {
@@ -115,7 +116,7 @@ impl CollectionLock {
         let mut pause = Duration::from_millis(1);
         loop {
             match rustix::fs::flock(&file, how) {
-                Ok(()) => return Ok(CollectionLock { _file: file }),
+                Ok(()) => return Ok(CollectionLock { directory: directory.clone(), file }),
                 Err(Errno::WOULDBLOCK) => {
                     interrupt.check().map_err(|error| error.context(format_args!("waiting for {}", path.display())))?;
                     std::thread::sleep(pause);
@@ -124,6 +125,15 @@ impl CollectionLock {
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(fail(errno)),
             }
+        }
+    }
+}
+
+impl Drop for CollectionLock {
+    /// Closing would leave the lock with a child that was forked meanwhile and has a copy of the file.
+    fn drop(&mut self) {
+        if !self.directory.is_forked() {
+            let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
         }
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! One small file for each name, replaced by a rename, so that readers see the old manifest or the new one and nothing
 //! between; no index over them that could disagree. The file is called by the hash of the name, because a name may be
-//! longer than a file's may be and has slashes in it. When an image was used last is the file's access time, which we
-//! set and never leave to the mount's options.
+//! longer than a file's may be and has slashes in it. When an image was used last is the file's modification time, since
+//! access times change by a listing too.
 
 use std::fmt;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,8 @@ pub struct TaggedImage {
 struct NameFile {
     name: String,
     manifest: String,
+    /// Seconds since 1970.
+    tagged: u64,
 }
 
 impl Storage {
@@ -93,14 +95,15 @@ impl Storage {
             let why = format!("{name}: {manifest} is not complete: {} not in the store", missing.join(", "));
             return Err(Error::new(Status::NotFound, why));
         }
-        let file = NameFile { name: name.0.clone(), manifest: manifest.to_string() };
+        let tagged = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let file = NameFile { name: name.0.clone(), manifest: manifest.to_string(), tagged };
         let bytes = serde_json::to_vec(&file).map_err(|cause| Error::new(Status::Internal, cause.to_string()))?;
         let mut partial =
             Partial::create_file(&self.directory, Area::Names, &Digest::of(name.0.as_bytes()).file_stem())?;
         partial.write_all(&bytes)?;
         // What is there is the same, or it is replaced.
         partial.publish(&name.file_name(), |existing| {
-            Ok(read_small(existing, FILE_SIZE).is_ok_and(|found| found == bytes))
+            Ok(parse(existing).is_ok_and(|found| (&found.name, &found.manifest) == (&file.name, &file.manifest)))
         })
     }
 
@@ -157,8 +160,7 @@ impl Storage {
     /// Notes that an image was used now.
     pub(crate) fn mark_used(&self, name: &ImageName) {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        let same = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-        let times = Timestamps { last_access: now, last_modification: same };
+        let times = Timestamps { last_access: now, last_modification: now };
         // In a store that is read-only, or somebody else's, it is not noted.
         if self.directory.check_writable().is_ok()
             && let Ok(folder) = self.directory.area(Area::Names)
@@ -174,10 +176,8 @@ impl Storage {
     }
 
     fn parse_name(&self, file: &OwnedFd, file_name: &str) -> Result<TaggedImage> {
-        let bytes = read_small(file.as_fd(), FILE_SIZE)?;
         let malformed = |why: String| Error::new(Status::Malformed, why);
-        let NameFile { name, manifest } =
-            serde_json::from_slice(&bytes).map_err(|cause| malformed(format!("not an image name: {cause}")))?;
+        let NameFile { name, manifest, tagged } = parse(file.as_fd())?;
         let name = ImageName(name);
         if name.file_name() != file_name {
             return Err(malformed(format!("is not where {} belongs", quoted(name.0.as_bytes()))));
@@ -186,8 +186,8 @@ impl Storage {
         Ok(TaggedImage {
             name,
             manifest: Digest::parse(&manifest).map_err(|error| malformed(error.message().to_owned()))?,
-            tagged: time(stat.st_mtime, stat.st_mtime_nsec as i64),
-            used: time(stat.st_atime, stat.st_atime_nsec as i64),
+            tagged: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(tagged)).unwrap_or(SystemTime::UNIX_EPOCH),
+            used: time(stat.st_mtime, stat.st_mtime_nsec as i64),
         })
     }
 
@@ -217,6 +217,11 @@ impl Storage {
         }
         Ok(missing)
     }
+}
+
+fn parse(file: std::os::fd::BorrowedFd<'_>) -> Result<NameFile> {
+    serde_json::from_slice(&read_small(file, FILE_SIZE)?)
+        .map_err(|cause| Error::new(Status::Malformed, format!("not an image name: {cause}")))
 }
 
 fn no_image(name: &ImageName) -> Error {

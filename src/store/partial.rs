@@ -145,7 +145,9 @@ impl Partial {
         let folder = self.directory.area(self.area)?;
         // A collection either sees what appears here, and that it is new, or is over before.
         let _collection = match self.area {
-            Area::Manifests | Area::Configs => Some(CollectionLock::shared(&self.directory, &Interrupt::default())?),
+            Area::Manifests | Area::Configs | Area::Layers => {
+                Some(CollectionLock::shared(&self.directory, &Interrupt::default())?)
+            }
             _ => None,
         };
         match rename_new(folder, &self.name, name, self.is_tree) {
@@ -207,12 +209,48 @@ impl Partial {
 pub(crate) struct Trash {
     directory: Arc<Directory>,
     area: Area,
+    /// Empty when the deletion was left to somebody else.
     name: String,
+}
+
+impl Trash {
+    /// Leaves the deletion to a thread, for which closing the store waits.
+    pub(crate) fn delete_later(directory: &Arc<Directory>, trash: Vec<Trash>) {
+        // Without a reference to the directory, whose last owner joins the thread.
+        let mut by_folder: Vec<(Area, OwnedFd, Vec<String>)> = Vec::new();
+        for mut trash in trash {
+            if by_folder.last().is_none_or(|(area, ..)| *area != trash.area) {
+                let Ok(Ok(folder)) = directory.area(trash.area).map(|folder| folder.try_clone_to_owned()) else {
+                    continue;
+                };
+                by_folder.push((trash.area, folder, Vec::new()));
+            }
+            if let Some((.., names)) = by_folder.last_mut() {
+                names.push(std::mem::take(&mut trash.name));
+            }
+        }
+        if by_folder.is_empty() {
+            return;
+        }
+        let thread = sys::spawn("bl-remove", move || {
+            for (area, folder, names) in by_folder {
+                for name in names {
+                    if let Err(errno) = remove_tree(folder.as_fd(), name.as_bytes()) {
+                        tracing::warn!("cannot remove {}/{name}: {errno}; the next open tries again", area.name());
+                    }
+                }
+            }
+        });
+        match thread {
+            Ok(thread) => directory.await_at_close(thread),
+            Err(cause) => tracing::warn!("cannot remove now: {cause}; the next open does"),
+        }
+    }
 }
 
 impl Drop for Trash {
     fn drop(&mut self) {
-        if self.directory.is_forked() {
+        if self.name.is_empty() || self.directory.is_forked() {
             return;
         }
         let Ok(folder) = self.directory.area(self.area) else { return };

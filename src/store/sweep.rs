@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::EXTRACTION_LOCK;
 use super::directory::{Area, Directory};
 use super::lock::{self, Lock};
-use super::partial::{is_digest_stem, is_partial_name};
+use super::partial::{TREE_SUFFIX, is_digest_stem, is_partial_name};
 use super::remove::remove_tree;
 
 /// Removes the leftovers. Names that this library does not give are not its to touch.
@@ -70,8 +70,9 @@ fn reclaim(directory: &Arc<Directory>, area: Area, name: &str) -> Result<bool, E
         Err(Errno::NOENT) => return Ok(false),
         // A tree whose root has its final mode already. Whoever makes a tree also holds the lock on its extraction.
         Err(Errno::ACCESS) if area == Area::Extracted => {
-            let digest = name.split('.').next().unwrap_or(name);
-            let Some(_lock) = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{digest}"))? else {
+            let tree =
+                name.strip_suffix(TREE_SUFFIX).and_then(|rest| rest.rsplit_once('.')).map_or(name, |(tree, _)| tree);
+            let Some(_lock) = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{tree}"))? else {
                 return Ok(false);
             };
             remove_tree(folder, name.as_bytes())?;

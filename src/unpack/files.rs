@@ -108,9 +108,8 @@ pub(super) struct Maker {
 enum BirthModes {
     /// A umask may take some of it.
     Masked,
-    /// The thread has no umask. An ACL may still take some; the first file tells.
-    Unproven,
-    Exact,
+    /// The thread has no umask. An ACL or a server may still take some: files tell which of these bits they got.
+    Proven(u32),
 }
 
 impl Maker {
@@ -123,18 +122,23 @@ impl Maker {
         // Set-id bits come after the owner and attributes (an ACL) may be more than a mode says.
         let mode = self.applier.file_mode(plan.metadata.mode);
         let is_plain = mode & !0o777 == 0 && plan.metadata.xattrs.is_empty() && !self.applier.has_attributes();
-        let at_birth = is_plain && self.modes != BirthModes::Masked;
-        let file = create(parent, name, if at_birth { mode } else { PRIVATE }).map_err(|errno| match errno {
-            // Families 26 and 27: a file system that takes two names for one.
-            Errno::EXIST => same_name(&plan.path),
-            errno => fail(errno, "create", &plan.path),
-        })?;
-        if at_birth && self.modes == BirthModes::Unproven {
+        let proven = match self.modes {
+            BirthModes::Proven(bits) if is_plain => Some(bits),
+            _ => None,
+        };
+        let file =
+            create(parent, name, if proven.is_some() { mode } else { PRIVATE }).map_err(|errno| match errno {
+                // Families 26 and 27: a file system that takes two names for one.
+                Errno::EXIST => same_name(&plan.path),
+                errno => fail(errno, "create", &plan.path),
+            })?;
+        let mut has_mode = proven.is_some();
+        if let Some(bits) = proven.filter(|bits| mode & !bits != 0) {
             let stat = rustix::fs::fstat(&file).map_err(|errno| fail(errno, "look at", &plan.path))?;
-            let is_exact = Mode::from_raw_mode(stat.st_mode).as_raw_mode() == mode;
-            self.modes = if is_exact { BirthModes::Exact } else { BirthModes::Masked };
+            has_mode = Mode::from_raw_mode(stat.st_mode).as_raw_mode() == mode;
+            self.modes = if has_mode { BirthModes::Proven(bits | mode) } else { BirthModes::Masked };
         }
-        Ok(OpenFile { file, plan, has_mode: at_birth && self.modes == BirthModes::Exact })
+        Ok(OpenFile { file, plan, has_mode })
     }
 }
 
@@ -300,11 +304,14 @@ struct Worker(Arc<Shared>);
 
 impl Worker {
     fn run(&self, applier: Applier) {
-        let modes = if sys::leave_umask() { BirthModes::Unproven } else { BirthModes::Masked };
+        let modes = if sys::leave_umask() { BirthModes::Proven(0) } else { BirthModes::Masked };
         let mut maker = Maker::new(applier, modes);
         while let Some(batch) = self.0.jobs.pop() {
             let count = batch.len();
-            let done = batch.into_iter().try_for_each(|job| job.run(&mut maker));
+            let done = batch.into_iter().try_for_each(|job| match self.0.jobs.is_closed() {
+                true => Ok(()),
+                false => job.run(&mut maker),
+            });
             let mut state = self.0.lock();
             state.pending -= count;
             state.anomalies.insert(maker.anomalies);

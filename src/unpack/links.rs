@@ -65,6 +65,9 @@ impl TreeWriter<'_> {
             Linked::NotYet => {
                 // What has the name is replaced now, as by any other entry.
                 if exists(place.parent, place.name)? {
+                    if place.is_free {
+                        return Err(same_name(&real_path));
+                    }
                     self.remove(place.parent, place.name)?;
                 }
                 self.keep((real_path.len() + target.len()) as u64)?;

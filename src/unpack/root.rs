@@ -117,6 +117,15 @@ impl<'a> Root<'a> {
         Ok(Some(at))
     }
 
+    /// Whether a walk would find a directory. It is not counted, so that whether it is needed changes no outcome.
+    pub(super) fn finds(&mut self, path: &[u8]) -> bool {
+        let counts = (self.steps, self.symlink_steps);
+        let found = self.dir(path, Missing::Leave);
+        (self.steps, self.symlink_steps) = counts;
+        // What is wrong with it, the walk that counts will say.
+        matches!(found, Ok(Some(_)))
+    }
+
     /// Real paths of directories that were made since the last call, for the caller to give metadata to.
     pub(super) fn take_created(&mut self) -> Vec<Vec<u8>> {
         self.created_bytes = 0;

@@ -164,7 +164,7 @@ impl<'a> TreeWriter<'a> {
     /// The directory that an entry goes into, made where it is missing.
     pub(super) fn parent(&mut self, path: &[u8]) -> Result<Arc<Dir>> {
         // A file that is not made yet may be in the way of what the walk would make.
-        if self.files.are_pending() && self.root.dir(path, Missing::Leave)?.is_none() {
+        if self.files.are_pending() && !self.root.finds(path) {
             self.files.finish()?;
         }
         let dir = self.root.dir(path, Missing::Create)?;
@@ -296,9 +296,10 @@ impl<'a> TreeWriter<'a> {
             if let Some(directory) = self.directories.get_mut(&real_path) {
                 directory.is_opaque = true;
             } else {
-                self.claim(&real_path)?;
+                let is_free = self.claim(&real_path)?;
                 let (mode, number) = (Mode::empty(), rustix::fs::makedev(0, 0));
                 match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, mode, number) {
+                    Err(Errno::EXIST) if is_free => return Err(same_name(&real_path)),
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(fail(errno, "make a whiteout of", &real_path)),
                 }

@@ -19,7 +19,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::oci::Document;
-use crate::store::{Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, Trash, is_directory};
+use crate::store::{Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, Trash};
 
 /// What [`Storage::collect`] does.
 #[derive(Clone, Debug)]
@@ -59,11 +59,11 @@ impl Storage {
         let report = {
             let _lock = CollectionLock::exclusive(&self.directory, &options.interrupt)?;
             let reached = self.reached(options)?;
-            self.sweep_unreached(&reached, options, &mut trash)?
+            self.sweep_unreached(&reached, options, &mut trash)
         };
-        // Deletes what lost its name, which nobody waits for.
-        drop(trash);
-        Ok(report)
+        // However it ended: what lost its name goes, and nobody waits for that.
+        Trash::delete_later(&self.directory, trash);
+        report
     }
 
     /// Everything that names and leases lead to, whatever kind of object has the digest.
@@ -77,23 +77,31 @@ impl Storage {
             reached.insert(manifest.config.digest);
             reached.extend(manifest.layers.into_iter().map(|layer| layer.digest));
         }
+        // A lease may hold any of these as a manifest, so they are not known as such.
+        let mut expanded = BTreeSet::new();
         let mut todo = self.leased(options.dry_run)?;
         while let Some(digest) = todo.pop() {
             options.interrupt.check()?;
-            if !reached.insert(digest.clone()) {
+            if !expanded.insert(digest.clone()) {
                 continue;
             }
-            match self.load_manifest(&digest).and_then(|bytes| Document::parse(&bytes)) {
-                Ok(Document::Manifest(manifest)) => {
-                    todo.push(manifest.config.digest);
-                    todo.extend(manifest.layers.into_iter().map(|layer| layer.digest));
+            if self.is_manifest_there(&digest)? {
+                let document = self.load_manifest(&digest).and_then(|bytes| Document::parse(&bytes));
+                match document.map_err(|error| {
+                    let why = format!("{digest} has a lease, and what it needs is not known: {}", error.message());
+                    Error::new(Status::State, why)
+                })? {
+                    Document::Manifest(manifest) => {
+                        todo.push(manifest.config.digest);
+                        todo.extend(manifest.layers.into_iter().map(|layer| layer.digest));
+                    }
+                    Document::Index(index) => {
+                        todo.extend(index.manifests.into_iter().map(|manifest| manifest.digest));
+                    }
                 }
-                Ok(Document::Index(index)) => todo.extend(index.manifests.into_iter().map(|manifest| manifest.digest)),
-                // A config, a layer, or something that is not here yet.
-                Err(error) if error.status() == Status::NotFound => {}
-                Err(error) => return Err(error),
             }
         }
+        reached.append(&mut expanded);
         Ok(reached)
     }
 
@@ -104,13 +112,11 @@ impl Storage {
         trash: &mut Vec<Trash>,
     ) -> Result<GcReport> {
         let mut sweep = Sweep { storage: self, reached, options, trash, report: GcReport::default() };
-        // What points comes before what it points to, a tree before its record: a tree without one would be taken for
-        // boxlite 0.9's, and so never be missed. The sync keeps that order on the disk.
+        // What points comes before what it points to.
         for area in [Area::Manifests, Area::Configs, Area::Layers] {
-            sweep.folder(area, |_| true)?;
+            sweep.blobs(area)?;
         }
-        sweep.folder(Area::Extracted, |name| !name.ends_with(RECORD_SUFFIX))?;
-        sweep.folder(Area::Extracted, |name| name.ends_with(RECORD_SUFFIX))?;
+        sweep.trees()?;
         Ok(sweep.report)
     }
 }
@@ -124,49 +130,71 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    fn folder(&mut self, area: Area, is_meant: impl Fn(&str) -> bool) -> Result<()> {
+    fn blobs(&mut self, area: Area) -> Result<()> {
         let directory = &self.storage.directory;
-        let fail = |errno| Error::os(errno, format_args!("list {}/{}", directory.path().display(), area.name()));
-        for name in names(directory.area(area)?).map_err(fail)?.into_iter().filter(|name| is_meant(name)) {
+        for name in self.unreached(area)? {
             self.options.interrupt.check()?;
-            if let Some(digest) = digest_of(area, &name).filter(|digest| !self.reached.contains(digest)) {
-                self.object(area, &name, &digest)?;
+            let Some(stat) = directory.stat(area, &name)? else { continue };
+            if self.is_young(stat.st_mtime.max(stat.st_ctime)) {
+                self.report.kept += 1;
+                continue;
             }
+            self.remove(area, &name, stat.st_size as u64)?;
         }
         if self.options.dry_run { Ok(()) } else { directory.sync_area(area) }
     }
 
-    fn object(&mut self, area: Area, name: &str, digest: &Digest) -> Result<()> {
+    /// A tree goes before its record, and the disk knows that before the record goes: a tree without one would be taken
+    /// for boxlite 0.9's, whose trees are whole. Nobody makes either of them meanwhile.
+    fn trees(&mut self) -> Result<()> {
         let directory = &self.storage.directory;
-        let Some(stat) = directory.stat(area, name)? else { return Ok(()) };
-        let is_tree = area == Area::Extracted && is_directory(&stat);
-        // A tree's own times are its layer's; when it came about is when it changed last.
-        let born = if area == Area::Extracted { stat.st_ctime } else { stat.st_mtime.max(stat.st_ctime) };
-        let born = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(born).unwrap_or(0));
-        let newest = SystemTime::now().checked_sub(self.options.min_age);
-        if newest.is_none_or(|newest| born > newest) {
-            self.report.kept += 1;
-            return Ok(());
-        }
-        let tree = name.strip_suffix(RECORD_SUFFIX).unwrap_or(name);
-        let _lock = match area {
-            Area::Extracted => {
-                let lock = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{tree}"));
-                match lock.map_err(|errno| Error::os(errno, format_args!("lock the extraction of {digest}")))? {
-                    None => {
-                        self.report.kept += 1;
-                        return Ok(());
-                    }
-                    lock => lock,
+        let names = self.unreached(Area::Extracted)?;
+        let trees: BTreeSet<&str> = names.iter().map(|name| name.strip_suffix(RECORD_SUFFIX).unwrap_or(name)).collect();
+        for tree in trees {
+            self.options.interrupt.check()?;
+            let record = format!("{tree}{RECORD_SUFFIX}");
+            let lock = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{tree}"))
+                .map_err(|errno| Error::os(errno, format_args!("lock the extraction of {tree}")))?;
+            let stats = [directory.stat(Area::Extracted, tree)?, directory.stat(Area::Extracted, &record)?];
+            // Their modification times are the layer's; when they came about is when they changed last.
+            let born = stats.iter().flatten().map(|stat| stat.st_ctime).max();
+            if lock.is_none() || born.is_some_and(|born| self.is_young(born)) {
+                self.report.kept += stats.iter().flatten().count() as u64;
+                continue;
+            }
+            let [tree_stat, record_stat] = stats;
+            if tree_stat.is_some() {
+                self.remove(Area::Extracted, tree, self.storage.tree_content(tree)?)?;
+                if !self.options.dry_run {
+                    directory.sync_area(Area::Extracted)?;
                 }
             }
-            _ => None,
-        };
-        let bytes = if is_tree { self.storage.tree_content(name)? } else { stat.st_size as u64 };
+            if let Some(stat) = record_stat {
+                self.remove(Area::Extracted, &record, stat.st_size as u64)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names in a folder that are ours and not reached.
+    fn unreached(&self, area: Area) -> Result<Vec<String>> {
+        let directory = &self.storage.directory;
+        let fail = |errno| Error::os(errno, format_args!("list {}/{}", directory.path().display(), area.name()));
+        let names = names(directory.area(area)?).map_err(fail)?.into_iter();
+        Ok(names.filter(|name| digest_of(area, name).is_some_and(|digest| !self.reached.contains(&digest))).collect())
+    }
+
+    /// `born` in seconds since 1970.
+    fn is_young(&self, born: i64) -> bool {
+        let born = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(born).unwrap_or(0));
+        SystemTime::now().checked_sub(self.options.min_age).is_none_or(|newest| born > newest)
+    }
+
+    fn remove(&mut self, area: Area, name: &str, bytes: u64) -> Result<()> {
         self.report.bytes = self.report.bytes.saturating_add(bytes);
         self.report.removed.push(format!("{}/{name}", area.name()));
         if !self.options.dry_run {
-            self.trash.extend(Partial::take_to_trash(directory, area, name)?);
+            self.trash.extend(Partial::take_to_trash(&self.storage.directory, area, name)?);
         }
         Ok(())
     }

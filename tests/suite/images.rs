@@ -141,6 +141,7 @@ fn an_image_says_what_it_is() {
     let first = storage.image(&name("x")).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(20));
     storage.open_image(&name("x")).unwrap();
+    storage.images().unwrap();
     let second = storage.image(&name("x")).unwrap();
     assert!(second.used > first.used && second.tagged == first.tagged, "{first:?} {second:?}");
     // Nothing is changed through a store that was opened to read.

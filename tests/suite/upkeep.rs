@@ -64,10 +64,10 @@ fn what_a_name_reaches_stays_and_the_rest_goes() {
     storage.remove_image(&name("x")).unwrap();
     expected.clear();
     assert_eq!(collect(&storage).removed.len(), 8);
+    assert_eq!(leftovers(dir.path()), [""; 0]);
     for folder in ["manifests", "configs", "layers", "extracted"] {
         assert_eq!(names_in(&dir.path().join(folder)), [""; 0], "{folder}");
     }
-    assert_eq!(leftovers(dir.path()), [""; 0]);
 }
 
 #[test]
@@ -78,6 +78,51 @@ fn what_is_young_stays() {
     let report = storage.collect(&GcOptions::default()).unwrap();
     assert_eq!((report.removed.len(), report.kept), (0, 3));
     assert!(storage.open_image_by_digest(&image).unwrap().missing.is_empty());
+}
+
+/// A tree without its record would be taken for boxlite 0.9's.
+#[test]
+fn a_record_stays_with_its_tree() {
+    let dir = temp_dir();
+    let storage = quick_store(dir.path());
+    let layer = put_layer(&storage, &Archive::new().file(b"f", b"x").finish());
+    extract(&storage, &layer);
+    let tree = storage.layer_extracted_path(&layer);
+    std::thread::sleep(Duration::from_millis(3100));
+    std::fs::write(tree.join("new"), "").unwrap();
+    let mut options = GcOptions::default();
+    options.min_age = Duration::from_secs(2);
+    let report = storage.collect(&options).unwrap();
+    assert_eq!((report.removed.len(), report.kept), (1, 2), "{report:?}");
+    assert!(tree.exists() && record_of(&tree).exists());
+}
+
+/// That a named image has a manifest among its layers says nothing of what that manifest needs.
+#[test]
+fn a_leased_image_is_held_whatever_others_list() {
+    let dir = temp_dir();
+    let storage = quick_store(dir.path());
+    let leased = put_image(&storage, "1", &["a"]);
+    let bytes = storage.load_manifest(&leased).unwrap();
+    let mut staged = storage.stage_layer(&leased, None).unwrap();
+    staged.write(&bytes).unwrap();
+    staged.commit().unwrap();
+    let config = put_config(&storage, b"{}");
+    let hostile = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"x","digest":"{config}","size":2}},
+            "layers":[{{"mediaType":"x","digest":"{leased}","size":{}}}]}}"#,
+        bytes.len()
+    );
+    let digest = digest_of(hostile.as_bytes());
+    storage.save_manifest(&digest, hostile.as_bytes()).unwrap();
+    storage.tag_image(&name("hostile"), &digest).unwrap();
+    storage.create_lease(HOUR).unwrap().hold(&leased).unwrap();
+    assert_eq!(collect(&storage), GcReport::default());
+    // A leased manifest that is damaged leaves it unknown what it needs.
+    std::fs::write(storage.manifest_path(&leased), "{}").unwrap();
+    let mut options = GcOptions::default();
+    options.min_age = Duration::ZERO;
+    assert_eq!(storage.collect(&options).unwrap_err().status(), Status::State);
 }
 
 #[test]
