@@ -1445,9 +1445,8 @@ bl_status bl_image_open(bl_storage *storage,
                         bl_error **err);
 
 /**
- * What an image says: a text, or one of several. Valid until bl_image_free().
- *
- *     for (size_t i = 0; (s = bl_image_text(image, BL_IMAGE_ENV, i)) != NULL; i++)
+ * What an image says: a text, or one of several, of which an index past the last gives NULL. Valid until
+ * bl_image_free().
  *
  * field: BL_IMAGE_*. index: 0 for those that are one text.
  *

@@ -298,9 +298,8 @@ pub unsafe extern "C" fn bl_image_open(
     }
 }
 
-/// What an image says: a text, or one of several. Valid until bl_image_free().
-///
-///     for (size_t i = 0; (s = bl_image_text(image, BL_IMAGE_ENV, i)) != NULL; i++)
+/// What an image says: a text, or one of several, of which an index past the last gives NULL. Valid until
+/// bl_image_free().
 ///
 /// field: BL_IMAGE_*. index: 0 for those that are one text.
 ///

@@ -46,9 +46,7 @@ pub(super) fn read_local(data: &[u8], limits: &LayerLimits, extended: &mut Exten
 /// everything else is ignored.
 pub(super) fn check_global(data: &[u8]) -> Result<()> {
     for_each_record(data, |key, _| match key {
-        b"path" | b"linkpath" | b"size" => {
-            Err(malformed(format!("a global header sets {}", String::from_utf8_lossy(key))))
-        }
+        b"path" | b"linkpath" | b"size" => Err(malformed(format!("a global header sets {}", quoted(key)))),
         _ if key.starts_with(b"GNU.sparse.") => Err(malformed("a global header describes a sparse file")),
         _ => Ok(()),
     })
@@ -156,7 +154,7 @@ pub(super) fn decimal(key: &[u8], value: &[u8]) -> Result<u64> {
         .ok()
         .filter(|_| digits_only)
         .and_then(|text| text.parse().ok())
-        .ok_or_else(|| malformed(format!("{} is {}, not a number", String::from_utf8_lossy(key), quoted(value))))
+        .ok_or_else(|| malformed(format!("{} is {}, not a number", quoted(key), quoted(value))))
 }
 
 /// `[-]<seconds>[.<fraction>]`; times beyond what fits are clamped, digits beyond nanoseconds are cut (family 81).

@@ -53,7 +53,7 @@ impl PaxSparse {
                     self.push(decimal(part)?, limits)?;
                 }
             }
-            _ => return Err(malformed(format!("GNU.sparse.{} is out of place", String::from_utf8_lossy(key)))),
+            _ => return Err(malformed(format!("GNU.sparse keyword {} is out of place", quoted(key)))),
         }
         Ok(())
     }

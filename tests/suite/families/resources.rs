@@ -6,7 +6,7 @@ use boxlite_images::{
     Anomalies, Cancel, Digest, ExtractOptions, Interrupt, LayerLimits, ProgressCallback, Status, limits,
 };
 
-use super::super::archive::{Archive, Header, gzip};
+use super::super::archive::{Archive, Header, gzip, pax_record};
 use super::super::support::{
     as_each_user_capped, in_own_process, is_root, leftovers, put_layer, quick_store, run, skip, temp_dir,
 };
@@ -35,6 +35,16 @@ pub fn cases() -> Vec<Case> {
         case("130 a size that overflows", sized(b"18446744073709551615"), fails(Status::Limit)),
         case("132 a farm of symlinks", farm.finish(), seen(|seen| assert!(seen.has("d/1999")))),
         case("135 a name that would write on a terminal", a().file(b"\x1b[2J\n../x", b"").finish(), Outcome::Contained),
+        case(
+            "135 a keyword that would write on a terminal",
+            a().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.\x1b[2J\n", b"0")]).file(b"f", b"").finish(),
+            fails(Status::Malformed),
+        ),
+        case(
+            "135 a keyword like it in a global header",
+            a().raw_entry(Header::new(b'g', b"g"), &pax_record("GNU.sparse.\x1b\n", b"0")).file(b"f", b"").finish(),
+            fails(Status::Malformed),
+        ),
         case(
             "135 a long name in an error",
             a().pax(&[("path", &[b'.'; 60_000])]).file(b"x", b"").finish(),
