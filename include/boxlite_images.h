@@ -1209,8 +1209,8 @@ bl_status bl_stage_layer(bl_storage *storage,
  * Returns: BL_OK; BL_E_NOT_FOUND without a file; BL_E_DIGEST_MISMATCH when the file does not hash to the digest or its
  * content to options.diff_id; BL_E_MALFORMED, BL_E_UNSAFE_PATH, BL_E_UNSUPPORTED, BL_E_LIMIT for what is in it;
  * BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these nothing is
- * left. Cost: reads the layer once and writes its files; not synced. Two threads of the library's where there are two
- * cores. A layer that is there costs a look at the directory. Since: 0.1.0
+ * left. Cost: reads the layer once and writes its files; not synced. One thread of the library's, five where there
+ * are two cores. A layer that is there costs a look at the directory. Since: 0.1.0
  */
 bl_status bl_extract_layer(bl_storage *storage,
                            const char *digest,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::directory::{Area, is_regular};
 use super::partial::Partial;
-use super::{Staged, Storage, blob_name};
+use super::{Staged, Storage, blob_name, read_small};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::{limits, oci};
@@ -111,18 +111,11 @@ fn read_intact(file: BorrowedFd<'_>, digest: &Digest) -> Result<Option<Vec<u8>>>
     if !is_regular(&stat) || size > limits::DOCUMENT_SIZE.default {
         return Ok(None);
     }
-    // One byte more than the size shows a file that is still growing.
-    let mut bytes = vec![0; size as usize + 1];
-    let mut len = 0;
-    while len < bytes.len() {
-        match rustix::io::pread(file, &mut bytes[len..], len as u64) {
-            Ok(0) => break,
-            Ok(n) => len += n,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(fail(errno)),
-        }
-    }
-    bytes.truncate(len);
+    let bytes = match read_small(file, size as usize) {
+        // It is still growing.
+        Err(error) if error.status() == Status::Malformed => return Ok(None),
+        other => other.map_err(|error| error.context(format_args!("read document {digest}")))?,
+    };
     let mut hasher = Hasher::new(digest.algorithm());
     hasher.update(&bytes);
     Ok((hasher.finish() == *digest).then_some(bytes))
