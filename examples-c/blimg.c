@@ -113,6 +113,7 @@ static int fill(const app *a, bl_staged *staged, const char *digest, const char 
   static char buffer[1 << 20];
   bl_error *err = NULL;
   size_t n;
+  int read_errno;
   FILE *f = fopen(path, "rb");
   if (!f) {
     fprintf(stderr, "blimg: %s: %s\n", path, strerror(errno));
@@ -123,15 +124,16 @@ static int fill(const app *a, bl_staged *staged, const char *digest, const char 
     if (bl_write(staged, buffer, n, &err)) break;
     progress(a, digest, bl_staged_bytes_written(staged), size);
   }
+  read_errno = ferror(f) ? errno : 0;
   progress_end(a);
-  if (!err && ferror(f)) {
-    fprintf(stderr, "blimg: %s: %s\n", path, strerror(errno));
-    fclose(f);
-    return 1;
-  }
   fclose(f);
+  /* First: the signal may have ended the read with an error. */
   if (!err && bl_cancel_is_triggered(on_interrupt)) {
     fputs("blimg: CANCELLED: interrupted\n", stderr);
+    return 1;
+  }
+  if (!err && read_errno) {
+    fprintf(stderr, "blimg: %s: %s\n", path, strerror(read_errno));
     return 1;
   }
   if (err || bl_commit(staged, &err)) return failed(err);

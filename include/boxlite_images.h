@@ -163,6 +163,12 @@ typedef int32_t bl_status;
 #define BL_STORAGE_READ_ONLY 1
 
 /**
+ * bl_storage_options.flags: no other process opens the store as long as this one has it open. Only for file systems where
+ * file locks (flock) do not work, in which a store is not opened otherwise.
+ */
+#define BL_STORAGE_SINGLE_PROCESS 2
+
+/**
  * bl_storage_options.durability: what was committed survives power loss. The default.
  */
 #define BL_DURABILITY_FULL 0
@@ -1056,7 +1062,8 @@ bl_status bl_set_log_callback(int32_t level,
  * images_dir: any path; it is resolved once, here.
  * options: NULL for the defaults.
  *
- * Returns: BL_OK; BL_E_UNSUPPORTED for a store of a newer format or an unknown option; BL_E_NOT_FOUND for a missing
+ * Returns: BL_OK; BL_E_UNSUPPORTED for a store of a newer format, an unknown option, or
+ * a file system where file locks do not work; BL_E_NOT_FOUND for a missing
  * directory when read-only; BL_E_PERMISSION, BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with bl_storage_close().
  * Cost: a few directory reads; syncs when it creates something. Since: 0.1.0
  */

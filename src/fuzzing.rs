@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::{Entry, Reader, Source, Stream};
 use crate::limits::LayerLimits;
-use crate::store::{Area, Partial, RECORD_SUFFIX, Storage};
+use crate::store::{Area, Partial, Storage, record_name};
 use crate::unpack::TreeForm;
 
 /// All entries of a layer with their data, as text, and both digests.
@@ -38,5 +38,5 @@ pub fn read_entries(file: OwnedFd, limits: &LayerLimits) -> Result<(Vec<String>,
 pub fn remove_tree(storage: &Storage, digest: &Digest, form: TreeForm) -> Result<()> {
     let name = form.tree_name(digest);
     Partial::take_away(&storage.directory, Area::Extracted, &name)?;
-    Partial::take_away(&storage.directory, Area::Extracted, &format!("{name}{RECORD_SUFFIX}"))
+    Partial::take_away(&storage.directory, Area::Extracted, &record_name(&name))
 }

@@ -15,6 +15,10 @@ pub struct bl_storage(pub(super) Storage);
 /// bl_storage_options.flags: nothing in the directory is created, changed or removed.
 pub const BL_STORAGE_READ_ONLY: u64 = 1;
 
+/// bl_storage_options.flags: no other process opens the store as long as this one has it open. Only for file systems where
+/// file locks (flock) do not work, in which a store is not opened otherwise.
+pub const BL_STORAGE_SINGLE_PROCESS: u64 = 2;
+
 /// bl_storage_options.durability: what was committed survives power loss. The default.
 pub const BL_DURABILITY_FULL: u32 = 0;
 /// bl_storage_options.durability: nothing is flushed; for stores that can be thrown away. What is visible is whole
@@ -48,7 +52,8 @@ unsafe impl SizedStruct for bl_storage_options {
 /// images_dir: any path; it is resolved once, here.
 /// options: NULL for the defaults.
 ///
-/// Returns: BL_OK; BL_E_UNSUPPORTED for a store of a newer format or an unknown option; BL_E_NOT_FOUND for a missing
+/// Returns: BL_OK; BL_E_UNSUPPORTED for a store of a newer format, an unknown option, or
+/// a file system where file locks do not work; BL_E_NOT_FOUND for a missing
 /// directory when read-only; BL_E_PERMISSION, BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with bl_storage_close().
 /// Cost: a few directory reads; syncs when it creates something. Since: 0.1.0
 #[unsafe(no_mangle)]
@@ -62,7 +67,7 @@ pub unsafe extern "C" fn bl_storage_open(
         let out = c.out(out, "out")?;
         let images_dir = c.path(images_dir, "images_dir")?;
         let options = c.options(options, "options")?;
-        check_flags(options.flags, BL_STORAGE_READ_ONLY, "options.flags")?;
+        check_flags(options.flags, BL_STORAGE_READ_ONLY | BL_STORAGE_SINGLE_PROCESS, "options.flags")?;
         check_flags(options.reserved.into(), 0, "options.reserved")?;
         let durability = match options.durability {
             BL_DURABILITY_FULL => Durability::Full,
@@ -74,6 +79,7 @@ pub unsafe extern "C" fn bl_storage_open(
         };
         let options = StorageOptions {
             durability,
+            single_process: options.flags & BL_STORAGE_SINGLE_PROCESS != 0,
             read_only: options.flags & BL_STORAGE_READ_ONLY != 0,
             max_blob_size: (options.max_blob_size > 0).then_some(options.max_blob_size),
         };

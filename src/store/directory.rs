@@ -3,13 +3,18 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::format;
+use super::flock::{self, Locking};
+use super::lock::COLLECTION;
+use super::syncer::Syncer;
+use super::trees::{self, Mark};
+use super::{StorageOptions, format};
 use crate::error::{Error, Result, Status};
 use crate::sys;
 
@@ -67,9 +72,15 @@ pub(crate) struct Directory {
     areas: [Option<OwnedFd>; 8],
     /// The count of forks when the store was opened.
     forks: u64,
+    locking: Locking,
     read_only: bool,
     durability: Durability,
     boot_id: Option<String>,
+    /// Nobody has looked at the trees of boxlite 0.9 yet, and nobody may write down that they are good.
+    takes_trees_as_they_are: bool,
+    syncer: Option<Syncer>,
+    /// Tells threads that may stop to do so.
+    is_closing: Arc<AtomicBool>,
     /// Threads that remove what calls left to them.
     removals: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -78,7 +89,8 @@ const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::C
 
 impl Directory {
     /// Opens the store at `path`, which is made absolute. Unless `read_only`, it and its folders are created.
-    pub(super) fn open(path: &Path, read_only: bool, durability: Durability) -> Result<Arc<Directory>> {
+    pub(super) fn open(path: &Path, options: &StorageOptions) -> Result<Arc<Directory>> {
+        let &StorageOptions { read_only, durability, single_process, .. } = options;
         let path = std::path::absolute(path)
             .map_err(|cause| Error::io(&cause, format_args!("open store {}", path.display())))?;
         if !read_only {
@@ -96,16 +108,38 @@ impl Directory {
             open_folder(root.as_fd(), &path, super::bundle::FOLDER, 0o755, false)?;
         }
         areas[Area::Root as usize] = Some(root);
+        let locking = if single_process { Locking::Threads } else { Locking::Processes };
+        if let Some(locks) = &areas[Area::Locks as usize]
+            && !read_only
+            && !single_process
+        {
+            flock::probe(locks.as_fd(), COLLECTION, &path)?;
+        }
+        let boot_id = sys::boot_id();
+        let syncer = match &areas[Area::Extracted as usize] {
+            Some(trees) if !read_only && durability == Durability::Full => {
+                let trees = trees
+                    .try_clone()
+                    .map_err(|cause| Error::io(&cause, format_args!("open store {}", path.display())))?;
+                Some(Syncer::new(trees, Mark::volatile(boot_id.as_deref())))
+            }
+            _ => None,
+        };
         let directory = Arc::new(Directory {
             path,
             areas,
             forks: sys::fork_count(),
-            boot_id: sys::boot_id(),
+            boot_id,
+            takes_trees_as_they_are: read_only && !has_version,
+            syncer,
+            is_closing: Arc::default(),
+            locking,
             read_only,
             durability,
             removals: Mutex::default(),
         });
         if !has_version && !read_only {
+            trees::adopt(&directory)?;
             format::write(&directory)?;
         }
         Ok(directory)
@@ -133,6 +167,31 @@ impl Directory {
         self.boot_id.as_deref()
     }
 
+    pub(super) fn locking(&self) -> Locking {
+        self.locking
+    }
+
+    /// Whether a tree without a record counts.
+    pub(super) fn takes_trees_as_they_are(&self) -> bool {
+        self.takes_trees_as_they_are
+    }
+
+    /// Has a tree synced, some time after this returns. Nothing in a store that is not durable, or read-only.
+    pub(crate) fn make_durable(&self, tree: &str) {
+        if let Some(syncer) = &self.syncer {
+            syncer.add(tree);
+        }
+    }
+
+    /// Flushes everything that was written, where the store is durable.
+    pub(crate) fn sync_everything(&self) -> Result<()> {
+        if !self.is_durable() {
+            return Ok(());
+        }
+        sys::sync_file_system(self.area(Area::Root)?)
+            .map_err(|errno| Error::os(errno, format_args!("sync {}", self.path.display())))
+    }
+
     pub(crate) fn is_durable(&self) -> bool {
         self.durability == Durability::Full
     }
@@ -141,6 +200,36 @@ impl Directory {
     /// the parent, and must leave them alone.
     pub(crate) fn is_forked(&self) -> bool {
         sys::fork_count() != self.forks
+    }
+
+    /// The same store with handles of its own, for a thread that the last owner waits for.
+    pub(super) fn duplicate(&self) -> Result<Arc<Directory>> {
+        let mut areas = [const { None }; 8];
+        for (own, area) in areas.iter_mut().zip(&self.areas) {
+            *own = area
+                .as_ref()
+                .map(OwnedFd::try_clone)
+                .transpose()
+                .map_err(|cause| Error::io(&cause, "open the store"))?;
+        }
+        Ok(Arc::new(Directory {
+            path: self.path.clone(),
+            areas,
+            forks: self.forks,
+            locking: self.locking,
+            read_only: self.read_only,
+            durability: self.durability,
+            boot_id: self.boot_id.clone(),
+            takes_trees_as_they_are: self.takes_trees_as_they_are,
+            syncer: None,
+            is_closing: self.is_closing.clone(),
+            removals: Mutex::default(),
+        }))
+    }
+
+    /// Whether the last owner is waiting.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
     }
 
     /// Lets the last owner of the store wait for a thread.
@@ -208,9 +297,15 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         let removals = std::mem::take(self.removals.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if let Some(syncer) = &self.syncer {
+            syncer.close(self.is_forked());
+        }
         // A forked child has the handles and not the threads: not even to detach them.
         if self.is_forked() {
             return std::mem::forget(removals);
+        }
+        if !removals.is_empty() {
+            self.is_closing.store(true, Ordering::Relaxed);
         }
         for thread in removals {
             let _ = thread.join();

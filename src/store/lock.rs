@@ -1,11 +1,11 @@
-//! Locks between threads and processes: `flock` on small files of their own in `locks/`, and on partial objects.
+//! Locks between threads and processes, on small files of their own in `locks/`. That a lock is held, and never a pid or an
+//! age, tells a live owner from a dead one ([`super::flock`]).
 //!
-//! `flock` because the kernel releases it when its owner dies, however it dies: that, and never a pid or an age, tells a
-//! live owner from a dead one. A lock belongs to an open file description, so it also separates threads of one process.
 //! A lock file may be removed while others wait for it; whoever gets a lock therefore looks whether the file still has
 //! its name, and starts again where it has not.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,25 +13,14 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::directory::{Area, Directory};
+use super::flock::{Held, Locking, Share};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 
 const OPEN: OFlags = OFlags::RDWR.union(OFlags::CREATE).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The file of [`CollectionLock`].
-const COLLECTION: &str = "collection";
-
-/// Takes the lock on an open file if nobody has it.
-pub(super) fn try_lock(file: BorrowedFd<'_>) -> Result<bool, Errno> {
-    loop {
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(true),
-            Err(Errno::WOULDBLOCK) => return Ok(false),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-}
+pub(super) const COLLECTION: &str = "collection";
 
 /// Whether the open file still has a name. One that has none was removed by its last owner or by a sweep.
 pub(super) fn has_name(file: BorrowedFd<'_>) -> Result<bool, Errno> {
@@ -42,6 +31,7 @@ pub(super) fn has_name(file: BorrowedFd<'_>) -> Result<bool, Errno> {
 pub(crate) struct Lock {
     directory: Arc<Directory>,
     name: String,
+    _held: Held,
     _file: OwnedFd,
 }
 
@@ -53,28 +43,23 @@ impl Lock {
         let fail = |errno| Error::os(errno, format_args!("lock {}", path.display()));
         loop {
             let file = rustix::fs::openat(folder, name.as_str(), OPEN, Mode::from_raw_mode(0o644)).map_err(fail)?;
-            // There is no flock with a time limit. The owner is at work for milliseconds to minutes, so waiting
-            // between two looks grows to 20 ms, well within the promised 100 ms for a cancelled call.
-            let mut pause = Duration::from_millis(1);
-            while !try_lock(file.as_fd()).map_err(fail)? {
-                interrupt.check().map_err(|error| error.context(format_args!("waiting for {}", path.display())))?;
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(20));
-            }
+            let held = wait(directory, file.as_fd(), Share::Alone, &path, interrupt)?;
             if has_name(file.as_fd()).map_err(fail)? {
-                return Ok(Lock { directory: directory.clone(), name, _file: file });
+                return Ok(Lock { directory: directory.clone(), name, _held: held, _file: file });
             }
         }
     }
-}
 
-impl Lock {
     /// Takes the lock if it is free at this moment.
     pub(crate) fn try_acquire(directory: &Arc<Directory>, name: String) -> Result<Option<Lock>, Errno> {
         let Ok(folder) = directory.area(Area::Locks) else { return Ok(None) };
         let file = rustix::fs::openat(folder, name.as_str(), OPEN, Mode::from_raw_mode(0o644))?;
-        let is_ours = try_lock(file.as_fd())? && has_name(file.as_fd())?;
-        Ok(is_ours.then(|| Lock { directory: directory.clone(), name, _file: file }))
+        match directory.locking().try_lock(file.as_fd(), Share::Alone)? {
+            Some(held) if has_name(file.as_fd())? => {
+                Ok(Some(Lock { directory: directory.clone(), name, _held: held, _file: file }))
+            }
+            _ => Ok(None),
+        }
     }
 }
 
@@ -94,45 +79,50 @@ impl Drop for Lock {
 /// Its file stays, since it is never without somebody who might want it.
 pub(crate) struct CollectionLock {
     directory: Arc<Directory>,
+    _held: Held,
     file: OwnedFd,
 }
 
 impl CollectionLock {
     /// Held while something is found in the store and made to be reached; for moments.
     pub(crate) fn shared(directory: &Arc<Directory>, interrupt: &Interrupt) -> Result<CollectionLock> {
-        CollectionLock::acquire(directory, FlockOperation::NonBlockingLockShared, interrupt)
+        CollectionLock::acquire(directory, Share::Together, interrupt)
     }
 
     /// Held while what nothing reaches loses its name.
     pub(crate) fn exclusive(directory: &Arc<Directory>, interrupt: &Interrupt) -> Result<CollectionLock> {
-        CollectionLock::acquire(directory, FlockOperation::NonBlockingLockExclusive, interrupt)
+        CollectionLock::acquire(directory, Share::Alone, interrupt)
     }
 
-    fn acquire(directory: &Arc<Directory>, how: FlockOperation, interrupt: &Interrupt) -> Result<CollectionLock> {
+    fn acquire(directory: &Arc<Directory>, share: Share, interrupt: &Interrupt) -> Result<CollectionLock> {
         let path = directory.object_path(Area::Locks, COLLECTION);
         let fail = |errno| Error::os(errno, format_args!("lock {}", path.display()));
         let folder = directory.area(Area::Locks)?;
         let file = rustix::fs::openat(folder, COLLECTION, OPEN, Mode::from_raw_mode(0o644)).map_err(fail)?;
-        let mut pause = Duration::from_millis(1);
-        loop {
-            match rustix::fs::flock(&file, how) {
-                Ok(()) => return Ok(CollectionLock { directory: directory.clone(), file }),
-                Err(Errno::WOULDBLOCK) => {
-                    interrupt.check().map_err(|error| error.context(format_args!("waiting for {}", path.display())))?;
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(20));
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(fail(errno)),
-            }
+        let held = wait(directory, file.as_fd(), share, &path, interrupt)?;
+        Ok(CollectionLock { directory: directory.clone(), _held: held, file })
+    }
+}
+
+/// There is no `flock` with a time limit. Owners are at work for milliseconds to minutes, so waiting between two looks
+/// grows to 20 ms, well within the promised 100 ms for a cancelled call.
+fn wait(directory: &Directory, file: BorrowedFd<'_>, share: Share, path: &Path, interrupt: &Interrupt) -> Result<Held> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let held = directory.locking().try_lock(file, share);
+        if let Some(held) = held.map_err(|errno| Error::os(errno, format_args!("lock {}", path.display())))? {
+            return Ok(held);
         }
+        interrupt.check().map_err(|error| error.context(format_args!("waiting for {}", path.display())))?;
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
 
 impl Drop for CollectionLock {
     /// Closing would leave the lock with a child that was forked meanwhile and has a copy of the file.
     fn drop(&mut self) {
-        if !self.directory.is_forked() {
+        if !self.directory.is_forked() && self.directory.locking() == Locking::Processes {
             let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
         }
     }
@@ -142,12 +132,16 @@ impl Drop for CollectionLock {
 mod tests {
     use super::*;
     use crate::error::Status;
-    use crate::store::Durability;
+    use crate::store::{Durability, StorageOptions};
+
+    fn quick() -> StorageOptions {
+        StorageOptions { durability: Durability::None, ..StorageOptions::default() }
+    }
 
     #[test]
     fn one_owner_at_a_time_and_nothing_left() {
         let dir = tempfile::tempdir().unwrap();
-        let directory = Directory::open(dir.path(), false, Durability::None).unwrap();
+        let directory = Directory::open(dir.path(), &quick()).unwrap();
         let inside = std::sync::atomic::AtomicU32::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -161,13 +155,15 @@ mod tests {
                 });
             }
         });
-        assert_eq!(std::fs::read_dir(dir.path().join("locks")).unwrap().count(), 0);
+        let left: Vec<_> =
+            std::fs::read_dir(dir.path().join("locks")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, [COLLECTION]);
     }
 
     #[test]
     fn waiting_ends_with_the_deadline() {
         let dir = tempfile::tempdir().unwrap();
-        let directory = Directory::open(dir.path(), false, Durability::None).unwrap();
+        let directory = Directory::open(dir.path(), &quick()).unwrap();
         let _held = Lock::acquire(&directory, "x".into(), &Interrupt::default()).unwrap();
         let interrupt = Interrupt::new(None, Some(Duration::from_millis(30)));
         let error = Lock::acquire(&directory, "x".into(), &interrupt).err().unwrap();

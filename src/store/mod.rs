@@ -2,13 +2,14 @@
 //!
 //! Every object is made as a partial that no reader looks for and becomes visible by one rename, in [`partial`]; that
 //! rename is the only way in. What a name means, and what may be read under it, is in one file a kind: [`documents`]
-//! (manifests and configs), [`layers`], [`names`], and `unpack::extract` for extracted trees.
+//! (manifests and configs), [`layers`], [`names`], [`trees`].
 
 #![forbid(unsafe_code)]
 
 mod bundle;
 mod directory;
 mod documents;
+mod flock;
 mod format;
 mod layers;
 mod lease;
@@ -18,6 +19,8 @@ mod partial;
 mod remove;
 mod staged;
 mod sweep;
+mod syncer;
+mod trees;
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -36,9 +39,7 @@ pub(crate) use lock::{CollectionLock, Lock};
 pub use names::{ImageName, TaggedImage};
 pub(crate) use partial::{Partial, Trash};
 pub use staged::Staged;
-
-/// What follows a tree's name in the name of its metadata record, which lies beside it.
-pub(crate) const RECORD_SUFFIX: &str = ".mtree";
+pub(crate) use trees::{HEAD_LEN, Head, Mark, RECORD_SUFFIX, record_name};
 
 /// What precedes the layer in the name of the lock on its extraction.
 pub(crate) const EXTRACTION_LOCK: &str = "extract-";
@@ -51,6 +52,9 @@ pub struct StorageOptions {
     pub durability: Durability,
     /// Nothing is created, removed or changed; works on a read-only file system and without write permission.
     pub read_only: bool,
+    /// No other process opens the store as long as this one has it open. Only for file systems where file locks
+    /// (`flock`) do not work, in which a store is not opened otherwise.
+    pub single_process: bool,
     /// Largest layer blob in bytes; `None` is 50 GiB.
     pub max_blob_size: Option<u64>,
 }
@@ -64,9 +68,10 @@ pub struct Storage {
 
 impl Storage {
     /// Opens the store in `images_dir`, creating the directory and its folders where they are missing, and sweeps away
-    /// what dead processes left. `UNSUPPORTED` for a store of a newer format.
+    /// what dead processes left. `UNSUPPORTED` for a store of a newer format, and in a file system where file locks do
+    /// not work.
     pub fn open(images_dir: impl AsRef<Path>, options: &StorageOptions) -> Result<Storage> {
-        let directory = Directory::open(images_dir.as_ref(), options.read_only, options.durability)?;
+        let directory = Directory::open(images_dir.as_ref(), options)?;
         if !options.read_only {
             sweep::sweep(&directory);
         }
@@ -92,7 +97,16 @@ fn blob_name(area: Area, digest: &Digest) -> String {
 
 /// All of a file that is small; `MALFORMED` for one of more than `most` bytes.
 fn read_small(file: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; most + 1];
+    let bytes = read_start(file, most + 1)?;
+    if bytes.len() > most {
+        return Err(Error::new(Status::Malformed, format!("has more than {most} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The first bytes of a file, `most` of them or as many as it has.
+fn read_start(file: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; most];
     let mut len = 0;
     while len < bytes.len() {
         match rustix::io::pread(file, &mut bytes[len..], len as u64) {
@@ -101,9 +115,6 @@ fn read_small(file: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>> {
             Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::os(errno, "read it")),
         }
-    }
-    if len > most {
-        return Err(Error::new(Status::Malformed, format!("has more than {most} bytes")));
     }
     bytes.truncate(len);
     Ok(bytes)

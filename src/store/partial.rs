@@ -1,7 +1,7 @@
 //! The commit protocol, in its one place: how an object comes to be visible.
 //!
 //! A partial file or tree is made in the folder of its final name, under a name that no reader looks for, and is locked
-//! as long as its owner lives. Publishing it is: flush the data, rename without replacing, flush the folder. At every
+//! as long as its owner lives. Publishing it is: flush the data, rename without replacing, flush the folder (not for extracted trees, see [`super::trees`]). At every
 //! moment the final name is absent or the whole object; a crash leaves a partial that the next open sweeps away, because
 //! its lock is free (store invariants I1, I2, I4, I5; docs/on-disk.md).
 
@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME
 use rustix::io::Errno;
 
 use super::directory::{Area, Directory, is_directory};
+use super::flock::{Held, Share};
 use super::lock::{self, CollectionLock};
 use super::remove::{remove_tree, remove_tree_until};
 use crate::digest::Digest;
@@ -32,7 +33,8 @@ pub(crate) struct Partial {
     directory: Arc<Directory>,
     area: Area,
     name: String,
-    /// Holds the lock that says that the owner lives.
+    /// Says that the owner lives.
+    held: Option<Held>,
     handle: OwnedFd,
     is_tree: bool,
     /// The name is still ours to remove.
@@ -71,8 +73,8 @@ impl Partial {
             // removed the name, and another name is taken.
             match handle {
                 Ok(handle) => {
-                    let partial =
-                        Partial { directory: directory.clone(), area, name, handle, is_tree, is_pending: true };
+                    let directory = directory.clone();
+                    let mut partial = Partial { directory, area, name, held: None, handle, is_tree, is_pending: true };
                     if partial.claim()? {
                         return Ok(partial);
                     }
@@ -86,9 +88,11 @@ impl Partial {
         }
     }
 
-    fn claim(&self) -> Result<bool> {
-        let fail = |errno| Error::os(errno, format_args!("lock {}", self.path().display()));
-        Ok(lock::try_lock(self.handle.as_fd()).map_err(fail)? && lock::has_name(self.handle.as_fd()).map_err(fail)?)
+    fn claim(&mut self) -> Result<bool> {
+        let path = self.path();
+        let fail = |errno| Error::os(errno, format_args!("lock {}", path.display()));
+        self.held = self.directory.locking().try_lock(self.handle.as_fd(), Share::Alone).map_err(fail)?;
+        Ok(self.held.is_some() && lock::has_name(self.handle.as_fd()).map_err(fail)?)
     }
 
     /// Removes a visible object: it loses its name in one step, and is deleted under the name of a leftover. Nothing of
@@ -139,7 +143,7 @@ impl Partial {
             let path = self.directory.object_path(self.area, name);
             Error::os(errno, format_args!("{action} {}", path.display()))
         };
-        if self.directory.is_durable() && !self.is_tree {
+        if self.is_synced() {
             sys::sync_data(self.handle.as_fd()).map_err(|errno| fail("flush", errno))?;
         }
         let folder = self.directory.area(self.area)?;
@@ -165,7 +169,12 @@ impl Partial {
             }
             Err(errno) => return Err(fail("publish", errno)),
         }
-        self.directory.sync_area(self.area)
+        if self.is_synced() { self.directory.sync_area(self.area) } else { Ok(()) }
+    }
+
+    /// Trees and their records become durable later (see [`super::trees`]).
+    fn is_synced(&self) -> bool {
+        self.directory.is_durable() && self.area != Area::Extracted
     }
 
     /// Our success promises durability, whoever made the object that is there.
@@ -189,7 +198,7 @@ impl Partial {
         if !is_good(existing.as_fd())? {
             return Ok(false);
         }
-        if self.directory.is_durable() && !self.is_tree {
+        if self.is_synced() {
             sys::sync_data(existing.as_fd()).map_err(|errno| {
                 Error::os(errno, format_args!("flush {}", self.directory.object_path(self.area, name).display()))
             })?;
@@ -270,7 +279,7 @@ impl Drop for Partial {
         let Ok(folder) = self.directory.area(self.area) else { return };
         match remove_tree_until(folder, self.name.as_bytes(), Instant::now() + REMOVAL_TIME) {
             Ok(true) => {}
-            Ok(false) => self.remove_later(folder),
+            Ok(false) => self.remove_later(),
             Err(errno) => tracing::warn!("cannot remove {}: {errno}; the next open tries again", self.path().display()),
         }
     }
@@ -279,12 +288,14 @@ impl Drop for Partial {
 impl Partial {
     /// A call that is cancelled ends soon, however much it has made: a thread removes the rest, under the same lock, so
     /// that to everybody else it is an object of a live owner. Closing the store waits for it.
-    fn remove_later(&self, folder: BorrowedFd<'_>) {
+    fn remove_later(&mut self) {
+        let Ok(folder) = self.directory.area(self.area) else { return };
         let (folder, lock) = match (folder.try_clone_to_owned(), self.handle.try_clone()) {
             (Ok(folder), Ok(lock)) => (folder, lock),
             // The next open finds it.
             (Err(cause), _) | (_, Err(cause)) => return tracing::warn!("cannot remove a partial tree now: {cause}"),
         };
+        let lock = (self.held.take(), lock);
         let (name, path) = (self.name.clone(), self.path());
         let thread = sys::spawn("bl-remove", move || {
             if let Err(errno) = remove_tree(folder.as_fd(), name.as_bytes()) {
@@ -326,10 +337,13 @@ pub(super) fn is_partial_name(name: &str, stem_is_ours: impl Fn(&str) -> bool) -
     random.len() == 32 && random.bytes().all(|b| b.is_ascii_hexdigit()) && stem_is_ours(stem)
 }
 
-/// Whether a name's stem is one that digests become: `sha256-<hex>`, that with the form of a tree (`.overlay-stat`), and
-/// that with the suffix of a metadata record.
+/// Whether a name's stem is one that digests become: that of a tree, or that with the suffix of a metadata record.
 pub(super) fn is_digest_stem(stem: &str) -> bool {
-    let stem = stem.strip_suffix(super::RECORD_SUFFIX).unwrap_or(stem);
+    is_tree_name(stem.strip_suffix(super::trees::RECORD_SUFFIX).unwrap_or(stem))
+}
+
+/// Whether a name is one of a tree: `sha256-<hex>`, or that with the form of a tree (`.overlay-stat`).
+pub(super) fn is_tree_name(stem: &str) -> bool {
     let (stem, form) = stem.split_once('.').unwrap_or((stem, ""));
     let is_form = form.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     is_form && stem.split_once('-').is_some_and(|(algorithm, hex)| Digest::parse(&format!("{algorithm}:{hex}")).is_ok())

@@ -1,38 +1,84 @@
 //! Reclaims what dead owners left: partial objects and lock files whose lock nobody holds. Runs when a store is opened
-//! and never makes that fail; what cannot be removed now waits for the next time.
+//! and never makes that fail; what cannot be removed now waits for the next time. A few leftovers are gone when the store
+//! is open; what takes longer is left to a thread that gives way to others, and stops when the store is closed.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::EXTRACTION_LOCK;
 use super::directory::{Area, Directory};
+use super::flock::Share;
 use super::lock::{self, Lock};
 use super::partial::{TREE_SUFFIX, is_digest_stem, is_partial_name};
-use super::remove::remove_tree;
+use super::remove::remove_tree_until;
+use crate::sys;
+
+/// How long opening a store waits for its leftovers to go.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How long the thread works, and then rests.
+const WORK: Duration = Duration::from_millis(20);
+const REST: Duration = Duration::from_millis(5);
 
 /// Removes the leftovers. Names that this library does not give are not its to touch.
 pub(super) fn sweep(directory: &Arc<Directory>) {
+    let mut left = VecDeque::new();
     for area in std::iter::once(Area::Root).chain(Area::FOLDERS) {
         let Ok(folder) = directory.area(area) else { continue };
-        let leftovers = match leftovers(folder, area) {
-            Ok(names) => names,
+        match leftovers(folder, area) {
+            Ok(names) => left.extend(names.into_iter().map(|name| (area, name))),
             Err(errno) => {
                 tracing::warn!("cannot look for leftovers in {}/{}: {errno}", directory.path().display(), area.name());
-                continue;
-            }
-        };
-        for name in leftovers {
-            let path = directory.object_path(area, &name);
-            match reclaim(directory, area, &name) {
-                Ok(true) => tracing::debug!("removed leftover {}", path.display()),
-                Ok(false) => {}
-                Err(errno) => tracing::warn!("cannot remove leftover {}: {errno}", path.display()),
             }
         }
     }
+    reclaim_until(directory, &mut left, Instant::now() + PATIENCE);
+    if left.is_empty() {
+        return;
+    }
+    tracing::info!("{}: {} leftovers are removed in the background", directory.path().display(), left.len());
+    let spawned = directory.duplicate().map_err(|error| error.to_string()).and_then(|own| {
+        let body = move || {
+            while !left.is_empty() && !own.is_closing() {
+                reclaim_until(&own, &mut left, Instant::now() + WORK);
+                std::thread::sleep(REST);
+            }
+        };
+        sys::spawn("bl-sweep", body).map_err(|cause| cause.to_string())
+    });
+    match spawned {
+        Ok(thread) => directory.await_at_close(thread),
+        Err(cause) => tracing::warn!("cannot remove leftovers now: {cause}; the next open tries again"),
+    }
+}
+
+/// Works off the list until a moment; at least one step of it.
+fn reclaim_until(directory: &Arc<Directory>, left: &mut VecDeque<(Area, String)>, deadline: Instant) {
+    while let Some((area, name)) = left.pop_front() {
+        let path = directory.object_path(area, &name);
+        match reclaim(directory, area, &name, deadline) {
+            Ok(Reclaimed::Gone) => tracing::debug!("removed leftover {}", path.display()),
+            Ok(Reclaimed::Alive) => {}
+            Ok(Reclaimed::Partly) => return left.push_front((area, name)),
+            Err(errno) => tracing::warn!("cannot remove leftover {}: {errno}", path.display()),
+        }
+        if Instant::now() >= deadline {
+            return;
+        }
+    }
+}
+
+enum Reclaimed {
+    /// It is removed, or was nothing to remove any more.
+    Gone,
+    /// Somebody is at work on it.
+    Alive,
+    /// Time was too short.
+    Partly,
 }
 
 fn leftovers(folder: BorrowedFd<'_>, area: Area) -> Result<Vec<String>, Errno> {
@@ -63,26 +109,29 @@ fn is_ours(name: &str, area: Area) -> bool {
 
 /// Removes a partial object unless its owner lives. The lock is held meanwhile, so that an owner who has just made the
 /// name and not locked it yet sees that it lost it.
-fn reclaim(directory: &Arc<Directory>, area: Area, name: &str) -> Result<bool, Errno> {
-    let Ok(folder) = directory.area(area) else { return Ok(false) };
+fn reclaim(directory: &Arc<Directory>, area: Area, name: &str, deadline: Instant) -> Result<Reclaimed, Errno> {
+    let Ok(folder) = directory.area(area) else { return Ok(Reclaimed::Gone) };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let remove = || {
+        let is_gone = remove_tree_until(folder, name.as_bytes(), deadline)?;
+        Ok(if is_gone { Reclaimed::Gone } else { Reclaimed::Partly })
+    };
     let handle = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(false),
+        Err(Errno::NOENT) => return Ok(Reclaimed::Gone),
         // A tree whose root has its final mode already. Whoever makes a tree also holds the lock on its extraction.
         Err(Errno::ACCESS) if area == Area::Extracted => {
             let tree =
                 name.strip_suffix(TREE_SUFFIX).and_then(|rest| rest.rsplit_once('.')).map_or(name, |(tree, _)| tree);
             let Some(_lock) = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{tree}"))? else {
-                return Ok(false);
+                return Ok(Reclaimed::Alive);
             };
-            remove_tree(folder, name.as_bytes())?;
-            return Ok(true);
+            return remove();
         }
         other => other?,
     };
-    if !lock::try_lock(handle.as_fd())? || !lock::has_name(handle.as_fd())? {
-        return Ok(false);
+    let held = directory.locking().try_lock(handle.as_fd(), Share::Alone)?;
+    if held.is_none() || !lock::has_name(handle.as_fd())? {
+        return Ok(Reclaimed::Alive);
     }
-    remove_tree(folder, name.as_bytes())?;
-    Ok(true)
+    remove()
 }

@@ -14,6 +14,11 @@ pub(crate) fn sync_directory(dir: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::fsync(dir)
 }
 
+/// Everything of the file system that was written before is on the disk when this returns.
+pub(crate) fn sync_file_system(any: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::syncfs(any)
+}
+
 /// Sets an extended attribute of `dir`/`name` without following it if it is a symlink. There is no call for that below
 /// a directory handle before Linux 6.13, so the handle's entry in /proc names it; where /proc is not mounted that is
 /// `ENOENT`, never a path looked up anew.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use super::form::TreeForm;
-use super::record::{Head, RecordWriter, read_head};
+use super::record::RecordWriter;
 use super::trash::{Bin, Trash};
 use super::tree::TreeWriter;
 use crate::digest::{Algorithm, Digest};
@@ -20,7 +20,7 @@ use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Entry, Progress, Reader, Source, Stream};
 use crate::limits::LayerLimits;
-use crate::store::{Area, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, is_directory, is_regular};
+use crate::store::{Area, EXTRACTION_LOCK, Lock, Mark, Partial, Storage, is_regular, record_name};
 
 /// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.
 #[derive(Clone, Debug, Default)]
@@ -89,21 +89,6 @@ impl Storage {
         self.directory.object_path(Area::Extracted, &form.tree_name(digest))
     }
 
-    /// Bytes of the files in a tree, by its name; 0 for one of boxlite 0.9, and for none.
-    pub(crate) fn tree_content(&self, name: &str) -> Result<u64> {
-        Ok(self.tree_head(name)?.and_then(|head| head.content).unwrap_or(0))
-    }
-
-    /// What the record of a tree says, if there is a tree of this boot.
-    fn tree_head(&self, name: &str) -> Result<Option<Head>> {
-        if !self.directory.stat(Area::Extracted, name)?.is_some_and(|stat| is_directory(&stat)) {
-            return Ok(None);
-        }
-        let record = self.directory.open_file(Area::Extracted, &format!("{name}{RECORD_SUFFIX}"))?;
-        let head = record.map_or_else(|| Ok(Head::default()), |record| read_head(record.as_fd()))?;
-        Ok(head.is_of_this_boot(self.directory.boot_id()).then_some(head))
-    }
-
     /// Unpacks a layer into [`Storage::extracted_path`], unless it is there; whiteouts are kept, in the form that was
     /// asked for.
     ///
@@ -128,9 +113,8 @@ impl Storage {
 
     fn extract_new(&self, name: &str, digest: &Digest, options: &ExtractOptions) -> Result<Extraction> {
         let mut reader = self.open_reader(digest, options)?;
-        let record_name = format!("{name}{RECORD_SUFFIX}");
-        // One of an earlier boot. It goes before the new record says that it is of this one.
-        Partial::take_away(&self.directory, Area::Extracted, name)?;
+        let record_name = record_name(name);
+        self.take_old_tree_away(name)?;
         let tree = Partial::create_tree(&self.directory, Area::Extracted, name)?;
         let new_record = || Partial::create_record(&self.directory, Area::Extracted, &record_name);
         let record = RecordWriter::new(new_record()?, options.limits.clone());
@@ -147,17 +131,22 @@ impl Storage {
         let (record, odd) = writer.finish()?;
         anomalies.insert(odd);
         check_strict(options, anomalies)?;
+        let mark = match self.directory.boot_id() {
+            // Nobody could tell later whether the machine was started again.
+            None if self.directory.is_durable() => Mark::Durable,
+            boot_id => Mark::volatile(boot_id),
+        };
+        let is_durable = mark == Mark::Durable;
         // The record first: a record without its tree is not looked at and is replaced by the next extraction.
-        let record = record.finish(
-            digest,
-            &totals.diff_id,
-            anomalies,
-            self.directory.boot_id(),
-            new_record,
-            &options.interrupt,
-        )?;
+        let record = record.finish(digest, &totals.diff_id, anomalies, mark, new_record, &options.interrupt)?;
+        if is_durable {
+            self.directory.sync_everything()?;
+        }
         record.publish(&record_name, |_| Ok(false))?;
         tree.publish(name, |_| Ok(true))?;
+        if !is_durable {
+            self.directory.make_durable(name);
+        }
         tracing::info!(
             "extracted {digest} ({} entries) to {}",
             progress.entries,
@@ -173,11 +162,20 @@ impl Storage {
         })
     }
 
-    /// The tree that is there, if there is one of this boot, and what was asked of it holds.
+    /// Removes what is left of a tree that does not count, and of one without its record. A record that says "durable" must
+    /// be gone from the disk before another tree has its name.
+    fn take_old_tree_away(&self, name: &str) -> Result<()> {
+        let tree = Partial::take_to_trash(&self.directory, Area::Extracted, name)?;
+        let record = Partial::take_to_trash(&self.directory, Area::Extracted, &record_name(name))?;
+        if tree.is_some() || record.is_some() { self.directory.sync_area(Area::Extracted) } else { Ok(()) }
+    }
+
+    /// The tree that is there, if there is one that counts, and what was asked of it holds.
     fn cached_tree(&self, name: &str, digest: &Digest, options: &ExtractOptions) -> Result<Option<Extraction>> {
-        let Some(head) = self.tree_head(name)? else { return Ok(None) };
+        let Some(head) = self.tree_for_use(name)? else { return Ok(None) };
+        let known = head.anomalies.map(Anomalies::from_bits);
         let expected = options.diff_id.as_ref();
-        let (diff_id, anomalies) = match (head.diff_id, head.anomalies) {
+        let (diff_id, anomalies) = match (head.diff_id, known) {
             (Some(actual), Some(anomalies)) if expected.is_none_or(|e| e.algorithm() == actual.algorithm()) => {
                 check(digest, expected, digest, &actual)?;
                 (Some(actual), anomalies)
@@ -186,7 +184,7 @@ impl Storage {
             _ if expected.is_some() || options.strict => {
                 let (diff_id, mut anomalies) = self.measure(digest, options)?;
                 // What was odd about unpacking is known from then.
-                anomalies.insert(head.anomalies.unwrap_or_default());
+                anomalies.insert(known.unwrap_or_default());
                 (Some(diff_id), anomalies)
             }
             (diff_id, anomalies) => (diff_id, anomalies.unwrap_or_default()),

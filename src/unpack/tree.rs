@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
+use super::content::{self, ContentSum, sum_of};
 use super::extract::ExtractOptions;
 use super::files::{Files, Job, OpenFile, PRIVATE, Part, Plan, create, same_name};
 use super::links::Links;
@@ -61,6 +62,8 @@ pub(super) struct TreeWriter<'a> {
     hasher: RandomState,
     /// Bytes that went into what is kept.
     kept: u64,
+    /// Bytes of holes that may still be hashed.
+    holes: u64,
     reported: Progress,
     pub(super) anomalies: Anomalies,
 }
@@ -86,6 +89,7 @@ impl<'a> TreeWriter<'a> {
             hasher: RandomState::new(),
             entries: 0,
             kept: 0,
+            holes: content::HOLES,
             reported: Progress::default(),
             anomalies: Anomalies::default(),
         })
@@ -136,7 +140,10 @@ impl<'a> TreeWriter<'a> {
         }
         self.links.forget(&real_path);
         match entry.kind {
-            Kind::File => self.file(&place, entry, reader)?,
+            Kind::File => {
+                let sum = self.file(&place, entry, reader)?;
+                return self.record.file(&real_path, entry, sum);
+            }
             Kind::Whiteout => return self.whiteout(&place, entry, &real_path),
             Kind::Opaque => return self.opaque(&place, entry, &real_path),
             Kind::Directory => self.directory(&place, entry, real_path.clone())?,
@@ -178,29 +185,38 @@ impl<'a> TreeWriter<'a> {
         dir.ok_or_else(|| Error::new(Status::Internal, format!("directory {} not made", quoted(path))))
     }
 
-    fn file(&mut self, place: &Place<'_>, entry: &Entry, reader: &mut Reader) -> Result<()> {
+    /// The sum of the content, where there is one.
+    fn file(&mut self, place: &Place<'_>, entry: &Entry, reader: &mut Reader) -> Result<Option<u64>> {
         if entry.size >= LARGE_FILE && !entry.is_sparse {
             self.check_space(place.parent, entry)?;
         }
         let mut data = reader.data()?;
         // Holes may be at the end.
         let plan = Plan { size: entry.is_sparse.then_some(entry.size), ..Plan::of(entry) };
+        let sum;
         if data.as_ref().is_none_or(|data| data.is_last) {
-            return self.whole_file(place, plan, data.map(|data| (data.offset, data.bytes)));
+            let data = data.map(|data| (data.offset, data.bytes));
+            (sum, self.holes) = sum_of(data.as_ref(), entry.size, self.holes);
+            self.whole_file(place, plan, data)?;
+            return Ok(sum);
         }
+        let mut content = ContentSum::new(self.holes);
         let file = Arc::new(self.open_file(place, plan)?);
         while let Some(Data { offset, bytes, is_last }) = data {
+            content.update(offset, &bytes);
             let part = Some((offset, bytes));
             if is_last {
                 // Our own reference goes along: whoever has the last one finishes the file.
-                return self.files.submit(Job::Part { file, data: part });
+                self.files.submit(Job::Part { file, data: part })?;
+                break;
             }
             self.files.submit(Job::Part { file: file.clone(), data: part })?;
             self.options.interrupt.check()?;
             self.report(reader.progress())?;
             data = reader.data()?;
         }
-        Ok(())
+        (sum, self.holes) = content.finish(entry.size);
+        Ok(sum)
     }
 
     fn whole_file(&mut self, place: &Place<'_>, plan: Plan, data: Option<Part>) -> Result<()> {

@@ -19,7 +19,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::oci::Document;
-use crate::store::{Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, Trash};
+use crate::store::{Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, Trash, record_name};
 
 /// What [`Storage::collect`] does.
 #[derive(Clone, Debug)]
@@ -152,7 +152,7 @@ impl Sweep<'_> {
         let trees: BTreeSet<&str> = names.iter().map(|name| name.strip_suffix(RECORD_SUFFIX).unwrap_or(name)).collect();
         for tree in trees {
             self.options.interrupt.check()?;
-            let record = format!("{tree}{RECORD_SUFFIX}");
+            let record = record_name(tree);
             let lock = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{tree}"))
                 .map_err(|errno| Error::os(errno, format_args!("lock the extraction of {tree}")))?;
             let stats = [directory.stat(Area::Extracted, tree)?, directory.stat(Area::Extracted, &record)?];

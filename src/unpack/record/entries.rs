@@ -9,7 +9,7 @@ use super::lines::{Line, Lines, broken, relative};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::layer::split_parent;
-use crate::store::{Area, RECORD_SUFFIX, Storage};
+use crate::store::Storage;
 use crate::unpack::TreeForm;
 
 /// What a layer has at a path.
@@ -80,10 +80,7 @@ impl Storage {
     pub fn layer_entries(&self, digest: &Digest, form: TreeForm) -> Result<LayerEntries> {
         self.directory.check_alive()?;
         let name = form.tree_name(digest);
-        let record = match self.directory.stat(Area::Extracted, &name)? {
-            Some(_) => self.directory.open_file(Area::Extracted, &format!("{name}{RECORD_SUFFIX}"))?,
-            None => None,
-        };
+        let record = self.tree_record(&name)?;
         let absent =
             || Error::new(Status::NotFound, format!("layer {digest} has no metadata record; extract it first"));
         Ok(LayerEntries { record: record.ok_or_else(absent)?, lines: Lines::default(), failed: false })

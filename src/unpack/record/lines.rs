@@ -5,8 +5,8 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
-use super::HEAD_LEN;
 use crate::error::{Error, Result, Status};
+use crate::store::HEAD_LEN;
 
 /// A line as it stands in the record.
 pub(super) struct Line<'a> {

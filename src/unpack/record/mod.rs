@@ -4,19 +4,18 @@
 //!
 //! Lines are written in the order of the archive, as the tree is made. Where an entry took the place of another one,
 //! [`compact`] takes the old lines out at the end, so that a record speaks of each path once. The head says which
-//! bytes the tree is (layer, diff_id), what was odd about them, and in which boot it was made: a tree is not synced, so
-//! that after another start of the machine it may lack what was never written, and counts as absent.
+//! bytes the tree is (layer, diff_id), what was odd about them, and how long the tree counts ([`Head`]).
 
 mod compact;
 mod entries;
 mod lines;
 
+use std::hash::Hasher as _;
 use std::io::Write as _;
-use std::os::fd::BorrowedFd;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rustix::io::Errno;
+use twox_hash::XxHash3_64;
 
 use self::compact::Voided;
 use self::lines::{Line, escape};
@@ -26,17 +25,10 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Entry, Kind, Timestamp};
 use crate::limits::{self, LayerLimits};
-use crate::store::Partial;
+use crate::store::{HEAD_LEN, Head, Mark, Partial};
 
 pub use self::entries::{LayerEntries, LayerEntry, LayerEntryKind};
 
-const MAGIC: &str = "#mtree v2.0\n";
-const DIFF_ID: &str = "# diff_id ";
-const BOOT: &str = "# boot ";
-const ANOMALIES: &str = "# anomalies ";
-const CONTENT: &str = "# content ";
-/// The head's length is fixed because the diff_id is known last: it is written over this many bytes.
-const HEAD_LEN: usize = 512;
 const BUFFER: usize = 64 << 10;
 
 /// Writes the record of a tree while the tree is made.
@@ -47,46 +39,42 @@ pub(super) struct RecordWriter {
     lines: u64,
     /// Bytes of all files that the lines speak of.
     content: u64,
+    /// Of the lines that were written.
+    sum: XxHash3_64,
     voided: Voided,
     limits: LayerLimits,
 }
 
-/// What a record's head says.
-#[derive(Debug, Default)]
-pub(super) struct Head {
-    pub(super) diff_id: Option<Digest>,
-    pub(super) anomalies: Option<Anomalies>,
-    /// Bytes of all files in the tree.
-    pub(super) content: Option<u64>,
-    boot_id: Option<String>,
-}
-
-impl Head {
-    /// Whether the tree was made since the machine started, as far as can be told.
-    pub(super) fn is_of_this_boot(&self, boot_id: Option<&str>) -> bool {
-        match (&self.boot_id, boot_id) {
-            (Some(then), Some(now)) => then == now,
-            _ => true,
-        }
-    }
-}
-
 impl RecordWriter {
     pub(super) fn new(partial: Partial, limits: LayerLimits) -> RecordWriter {
-        let buffer = vec![b'\n'; HEAD_LEN];
-        RecordWriter { partial, buffer, flushed: 0, lines: 0, content: 0, voided: Voided::default(), limits }
+        RecordWriter {
+            partial,
+            buffer: Vec::new(),
+            flushed: 0,
+            lines: 0,
+            content: 0,
+            sum: XxHash3_64::new(),
+            voided: Voided::default(),
+            limits,
+        }
     }
 
-    /// One entry of the layer, which is not a hard link, by the real path that it came to be at.
+    /// A file of the layer, with the XXH3 of its content.
+    pub(super) fn file(&mut self, real_path: &[u8], entry: &Entry, sum: Option<u64>) -> Result<()> {
+        self.content = self.content.saturating_add(entry.size);
+        let metadata = (entry.mode, entry.uid, entry.gid, entry.mtime);
+        self.line(real_path, entry.kind, metadata, &entry.xattrs, |out| {
+            let _ = write!(out, " size={}", entry.size);
+            if let Some(sum) = sum.filter(|_| entry.size > 0) {
+                let _ = write!(out, " xxh3={sum:016x}");
+            }
+        })
+    }
+
+    /// One entry of the layer, which is neither a file nor a hard link, by the real path that it came to be at.
     pub(super) fn entry(&mut self, real_path: &[u8], entry: &Entry) -> Result<()> {
         let metadata = (entry.mode, entry.uid, entry.gid, entry.mtime);
-        if entry.kind == Kind::File {
-            self.content = self.content.saturating_add(entry.size);
-        }
         self.line(real_path, entry.kind, metadata, &entry.xattrs, |out| match entry.kind {
-            Kind::File => {
-                let _ = write!(out, " size={}", entry.size);
-            }
             Kind::Symlink => {
                 out.extend_from_slice(b" link=");
                 escape(&entry.link, out);
@@ -96,7 +84,7 @@ impl RecordWriter {
             }
             Kind::Whiteout => out.extend_from_slice(b" whiteout=file"),
             Kind::Opaque => out.extend_from_slice(b" whiteout=opaque"),
-            Kind::Directory | Kind::Fifo | Kind::Hardlink => {}
+            Kind::File | Kind::Directory | Kind::Fifo | Kind::Hardlink => {}
         })
     }
 
@@ -146,7 +134,7 @@ impl RecordWriter {
         layer: &Digest,
         diff_id: &Digest,
         anomalies: Anomalies,
-        boot_id: Option<&str>,
+        mark: Mark,
         successor: impl FnOnce() -> Result<Partial>,
         interrupt: &Interrupt,
     ) -> Result<Partial> {
@@ -160,24 +148,16 @@ impl RecordWriter {
             )?;
             self.flush()?;
         }
-        let mut head = format!(
-            "{MAGIC}# layer {layer}\n{DIFF_ID}{diff_id}\n{ANOMALIES}{}\n{CONTENT}{}\n",
-            anomalies.bits(),
-            self.content
-        );
-        if let Some(boot_id) = boot_id {
-            head.push_str(&format!("{BOOT}{boot_id}\n"));
-        }
-        let mut head = head.into_bytes();
-        head.resize(HEAD_LEN, b'\n');
-        let mut done = 0;
-        while done < head.len() {
-            match rustix::io::pwrite(self.partial.handle(), &head[done..], done as u64) {
-                Ok(n) => done += n,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Error::os(errno, format_args!("write {}", self.partial.path().display()))),
-            }
-        }
+        let head = Head {
+            layer: layer.to_string(),
+            diff_id: Some(diff_id.clone()),
+            anomalies: Some(anomalies.bits()),
+            content: Some(self.content),
+            lines: Some(self.sum.finish()),
+            mark,
+        };
+        let fail = |errno| Error::os(errno, format_args!("write {}", self.partial.path().display()));
+        head.write(self.partial.handle()).map_err(fail)?;
         Ok(self.partial)
     }
 
@@ -232,27 +212,16 @@ impl RecordWriter {
     }
 
     fn flush(&mut self) -> Result<()> {
+        if self.flushed == 0 {
+            // The head's length is fixed because the digests are known last: it is written over this.
+            self.partial.write_all(&[b'\n'; HEAD_LEN])?;
+            self.flushed = HEAD_LEN as u64;
+        }
         self.flushed += self.buffer.len() as u64;
         limits::RECORD_SIZE.check(&self.limits, self.flushed, || self.partial.path().display().to_string())?;
+        self.sum.write(&self.buffer);
         self.partial.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())
     }
-}
-
-/// The head of a record; all unknown for a file that is none.
-pub(super) fn read_head(record: BorrowedFd<'_>) -> Result<Head> {
-    let mut head = [0; HEAD_LEN];
-    let n = rustix::io::pread(record, &mut head, 0).map_err(|errno| Error::os(errno, "read a metadata record"))?;
-    let head = String::from_utf8_lossy(&head[..n]);
-    if !head.starts_with(MAGIC) {
-        return Ok(Head::default());
-    }
-    let value = |key: &str| head.lines().find_map(|line| line.strip_prefix(key));
-    Ok(Head {
-        diff_id: value(DIFF_ID).and_then(|text| Digest::parse(text).ok()),
-        anomalies: value(ANOMALIES).and_then(|text| text.parse().ok()).map(Anomalies::from_bits),
-        content: value(CONTENT).and_then(|text| text.parse().ok()),
-        boot_id: value(BOOT).map(str::to_owned),
-    })
 }

@@ -1,0 +1,160 @@
+//! Making trees durable, late and together: a thread waits a moment for more of them, has the file system flushed once,
+//! and then says so in their records. Nobody waits for it, also not at close: a tree that was not synced is made durable
+//! by the next process that uses it, and if the power goes before, it is unpacked again.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::trees::{Head, Mark, record_name};
+use crate::error::Result;
+use crate::sys;
+
+/// How long the first tree waits for others.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Records that are open at a time.
+const BATCH: usize = 64;
+
+/// Trees that wait to be synced, and the thread that does it.
+#[derive(Debug)]
+pub(super) struct Syncer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The folder of the trees.
+    folder: OwnedFd,
+    mark: Mark,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: BTreeSet<String>,
+    /// Trees that the disk refused: an error of a sync is final.
+    failed: BTreeSet<String>,
+    thread: Option<JoinHandle<()>>,
+    is_closing: bool,
+}
+
+impl Syncer {
+    /// `mark` is that of this boot's trees.
+    pub(super) fn new(folder: OwnedFd, mark: Mark) -> Syncer {
+        Syncer { shared: Arc::new(Shared { folder, mark, state: Mutex::default(), changed: Condvar::new() }) }
+    }
+
+    /// Has a tree synced, some time.
+    pub(super) fn add(&self, tree: &str) {
+        let mut state = self.shared.lock();
+        if state.waiting.contains(tree) || state.failed.contains(tree) {
+            return;
+        }
+        state.waiting.insert(tree.to_owned());
+        if state.thread.is_none() {
+            let shared = self.shared.clone();
+            match sys::spawn("bl-sync", move || shared.run()) {
+                Ok(thread) => state.thread = Some(thread),
+                Err(cause) => {
+                    state.waiting.clear();
+                    tracing::warn!("cannot sync trees now: {cause}");
+                }
+            }
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Ends the thread, in a process that has it.
+    pub(super) fn close(&self, is_forked: bool) {
+        let thread = {
+            let mut state = if is_forked {
+                // Whatever the parent's threads were at is not ours.
+                match self.shared.state.try_lock() {
+                    Ok(state) => state,
+                    Err(_) => return,
+                }
+            } else {
+                self.shared.lock()
+            };
+            state.is_closing = true;
+            state.thread.take()
+        };
+        if is_forked {
+            return std::mem::forget(thread);
+        }
+        self.shared.changed.notify_all();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        loop {
+            let mut state = self.lock();
+            while state.waiting.is_empty() && !state.is_closing {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            let due = Instant::now() + PATIENCE;
+            while !state.is_closing
+                && let Some(time) = due.checked_duration_since(Instant::now())
+            {
+                state = self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            if state.is_closing {
+                return;
+            }
+            let batch: Vec<String> = state.waiting.iter().take(BATCH).cloned().collect();
+            drop(state);
+            let result = self.sync(&batch);
+            let mut state = self.lock();
+            for tree in batch {
+                state.waiting.remove(&tree);
+                if result.is_err() {
+                    state.failed.insert(tree);
+                }
+            }
+            if let Err(error) = result {
+                tracing::warn!("trees stay as they are until the machine starts again: {error}");
+            }
+        }
+    }
+
+    /// The records are opened first: whatever they speak of was complete before, so that the flush covers it. A record
+    /// that is replaced meanwhile is not the one that is marked.
+    fn sync(&self, trees: &[String]) -> Result<(), Errno> {
+        let records: Vec<(OwnedFd, Head)> = trees.iter().filter_map(|tree| self.open(tree)).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        sys::sync_file_system(self.folder.as_fd())?;
+        for (record, head) in records {
+            let head = Head { mark: Mark::Durable, ..head };
+            head.write(record.as_fd())?;
+            sys::sync_data(record.as_fd())?;
+        }
+        Ok(())
+    }
+
+    fn open(&self, tree: &str) -> Option<(OwnedFd, Head)> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let record = rustix::fs::openat(&self.folder, record_name(tree), flags, Mode::empty()).ok()?;
+        let head = head_of(record.as_fd())?;
+        (head.mark == self.mark).then_some((record, head))
+    }
+}
+
+fn head_of(record: BorrowedFd<'_>) -> Option<Head> {
+    Head::read(record).ok().flatten()
+}

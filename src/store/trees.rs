@@ -1,0 +1,240 @@
+//! Extracted trees: which of them count, and the head of the metadata record that says so.
+//!
+//! Syncing tens of thousands of files would cost more than unpacking them, so a tree becomes visible without. Its record
+//! says in which boot of the machine it was made, and after the next one the tree counts as absent, because it may lack
+//! what was never written; its layer is there to unpack again. Meanwhile [`super::syncer`] has the file system flushed
+//! and then writes "durable" into the record. A tree whose record is missing or does not match its own checksum is
+//! absent too: nothing about a tree has to reach the disk in any order.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::Dir;
+use rustix::io::Errno;
+use twox_hash::XxHash3_64;
+
+use super::Storage;
+use super::directory::{Area, Directory, is_directory};
+use super::partial::{Partial, is_tree_name};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+
+/// What follows a tree's name in the name of its metadata record, which lies beside it.
+pub(crate) const RECORD_SUFFIX: &str = ".mtree";
+
+/// Bytes of a record's head, padded with newlines: one sector, so that a mark is written in one piece.
+pub(crate) const HEAD_LEN: usize = 512;
+
+const MAGIC: &str = "#mtree v2.0\n";
+const LAYER: &str = "# layer ";
+const DIFF_ID: &str = "# diff_id ";
+const ANOMALIES: &str = "# anomalies ";
+const CONTENT: &str = "# content ";
+const LINES: &str = "# lines ";
+const DURABLE: &str = "# durable";
+const BOOT: &str = "# boot ";
+const SUM: &str = "# head ";
+/// Of a machine that does not tell one boot from another.
+const UNKNOWN_BOOT: &str = "unknown";
+
+/// What a record's head says.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) layer: String,
+    /// Digest of the uncompressed layer; `None` for a tree that boxlite 0.9 made, of which nothing more is known.
+    pub(crate) diff_id: Option<Digest>,
+    /// The bits of what was odd about the layer.
+    pub(crate) anomalies: Option<u64>,
+    /// Bytes of all files in the tree.
+    pub(crate) content: Option<u64>,
+    /// XXH3 of everything after the head.
+    pub(crate) lines: Option<u64>,
+    pub(crate) mark: Mark,
+}
+
+/// How long a tree counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// Everything of it was synced.
+    Durable,
+    /// Until the machine starts again: the kernel's name for this boot.
+    Volatile(String),
+}
+
+impl Mark {
+    pub(crate) fn volatile(boot_id: Option<&str>) -> Mark {
+        Mark::Volatile(boot_id.unwrap_or(UNKNOWN_BOOT).to_owned())
+    }
+}
+
+impl Head {
+    /// The head's bytes.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut text = format!("{MAGIC}{LAYER}{}\n", self.layer);
+        let mut line = |key: &str, value: String| text.push_str(&format!("{key}{value}\n"));
+        self.diff_id.iter().for_each(|diff_id| line(DIFF_ID, diff_id.to_string()));
+        self.anomalies.iter().for_each(|bits| line(ANOMALIES, bits.to_string()));
+        self.content.iter().for_each(|content| line(CONTENT, content.to_string()));
+        self.lines.iter().for_each(|sum| line(LINES, format!("{sum:016x}")));
+        match &self.mark {
+            Mark::Durable => line(DURABLE, String::new()),
+            Mark::Volatile(boot) => line(BOOT, boot.clone()),
+        }
+        let sum = XxHash3_64::oneshot(text.as_bytes());
+        text.push_str(&format!("{SUM}{sum:016x}\n"));
+        let mut bytes = text.into_bytes();
+        bytes.resize(HEAD_LEN, b'\n');
+        bytes
+    }
+
+    /// The head of a record; `None` for a file that has none, or a damaged one.
+    pub(crate) fn read(record: BorrowedFd<'_>) -> Result<Option<Head>> {
+        let bytes = super::read_start(record, HEAD_LEN)?;
+        Ok(std::str::from_utf8(&bytes).ok().filter(|text| text.len() == HEAD_LEN).and_then(Head::parse))
+    }
+
+    fn parse(text: &str) -> Option<Head> {
+        let (summed, sum) = text.split_at(text.find(SUM)?);
+        let sum = sum.strip_prefix(SUM)?;
+        if u64::from_str_radix(sum.get(..16)?, 16).ok()? != XxHash3_64::oneshot(summed.as_bytes())
+            || sum.bytes().skip(16).any(|byte| byte != b'\n')
+        {
+            return None;
+        }
+        let summed = summed.strip_prefix(MAGIC)?;
+        let value = |key: &str| summed.lines().find_map(|line| line.strip_prefix(key));
+        Some(Head {
+            layer: value(LAYER)?.to_owned(),
+            diff_id: value(DIFF_ID).and_then(|text| Digest::parse(text).ok()),
+            anomalies: value(ANOMALIES).and_then(|text| text.parse().ok()),
+            content: value(CONTENT).and_then(|text| text.parse().ok()),
+            lines: value(LINES).and_then(|text| u64::from_str_radix(text, 16).ok()),
+            mark: match value(BOOT) {
+                Some(boot) => Mark::Volatile(boot.to_owned()),
+                None => value(DURABLE).map(|_| Mark::Durable)?,
+            },
+        })
+    }
+
+    /// Writes the head over the one that is there.
+    pub(crate) fn write(&self, record: BorrowedFd<'_>) -> Result<(), Errno> {
+        let bytes = self.to_bytes();
+        let mut done = 0;
+        while done < bytes.len() {
+            match rustix::io::pwrite(record, &bytes[done..], done as u64) {
+                Ok(n) => done += n,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Storage {
+    /// Bytes of the files in a tree, by its name; 0 for one of boxlite 0.9, and for none.
+    pub(crate) fn tree_content(&self, name: &str) -> Result<u64> {
+        Ok(tree_head(&self.directory, name)?.and_then(|head| head.content).unwrap_or(0))
+    }
+
+    /// What the record of a tree says, if there is a tree that counts. Whoever asks is about to use it, so it is made
+    /// durable where it is not.
+    pub(crate) fn tree_for_use(&self, name: &str) -> Result<Option<Head>> {
+        let head = tree_head(&self.directory, name)?;
+        if head.as_ref().is_some_and(|head| head.mark != Mark::Durable) {
+            self.directory.make_durable(name);
+        }
+        Ok(head)
+    }
+
+    /// A tree's record, if the tree counts and has one of ours.
+    pub(crate) fn tree_record(&self, name: &str) -> Result<Option<OwnedFd>> {
+        let Some(head) = tree_head(&self.directory, name)? else { return Ok(None) };
+        match head.lines {
+            Some(_) => self.directory.open_file(Area::Extracted, &record_name(name)),
+            None => Ok(None),
+        }
+    }
+}
+
+pub(crate) fn record_name(tree: &str) -> String {
+    format!("{tree}{RECORD_SUFFIX}")
+}
+
+/// What the record of a tree says, if there is a tree that counts.
+pub(crate) fn tree_head(directory: &Directory, name: &str) -> Result<Option<Head>> {
+    if !directory.stat(Area::Extracted, name)?.is_some_and(|stat| is_directory(&stat)) {
+        return Ok(None);
+    }
+    let Some(record) = directory.open_file(Area::Extracted, &record_name(name))? else {
+        return Ok(directory.takes_trees_as_they_are().then(|| adopted(name)));
+    };
+    let head = Head::read(record.as_fd()).map_err(|error| {
+        error.context(format_args!("read {}", directory.object_path(Area::Extracted, &record_name(name)).display()))
+    })?;
+    Ok(head.filter(|head| match &head.mark {
+        Mark::Durable => true,
+        volatile => *volatile == Mark::volatile(directory.boot_id()),
+    }))
+}
+
+/// Gives the trees of a store that boxlite 0.9 made their records: of these trees nothing is known but that they are
+/// good. Those that it adds later have none, and are made again when they are needed.
+pub(super) fn adopt(directory: &Arc<Directory>) -> Result<()> {
+    let fail = |errno| Error::os(errno, format_args!("list {}/extracted", directory.path().display()));
+    for entry in Dir::read_from(directory.area(Area::Extracted)?).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let is_tree = is_tree_name(name)
+            && directory.stat(Area::Extracted, name)?.is_some_and(|stat| is_directory(&stat))
+            && directory.stat(Area::Extracted, &record_name(name))?.is_none();
+        if is_tree {
+            let mut record = Partial::create_record(directory, Area::Extracted, &record_name(name))?;
+            record.write_all(&adopted(name).to_bytes())?;
+            record.publish(&record_name(name), |_| Ok(true))?;
+        }
+    }
+    Ok(())
+}
+
+fn adopted(name: &str) -> Head {
+    let layer = name.replacen('-', ":", 1);
+    Head { layer, diff_id: None, anomalies: None, content: None, lines: None, mark: Mark::Durable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_what_was_written_or_nothing() {
+        let digest = Digest::of(b"x");
+        let long = format!("sha512:{}", "a".repeat(128));
+        for mark in [Mark::Durable, Mark::volatile(Some("00000000-0000-0000-0000-000000000000")), Mark::volatile(None)]
+        {
+            let head = Head {
+                layer: long.clone(),
+                diff_id: Some(Digest::parse(&long).unwrap()),
+                anomalies: Some(u64::MAX),
+                content: Some(u64::MAX),
+                lines: Some(u64::MAX),
+                mark,
+            };
+            let bytes = head.to_bytes();
+            assert_eq!(bytes.len(), HEAD_LEN);
+            let file = tempfile::tempfile().unwrap();
+            head.write(file.as_fd()).unwrap();
+            let again = Head::read(file.as_fd()).unwrap().unwrap();
+            assert_eq!((&again.mark, again.lines, again.anomalies), (&head.mark, head.lines, head.anomalies));
+            for at in 0..HEAD_LEN {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1;
+                let text = String::from_utf8(flipped).unwrap();
+                assert!(Head::parse(&text).is_none(), "byte {at} says nothing");
+            }
+        }
+        let file = tempfile::tempfile().unwrap();
+        assert!(Head::read(file.as_fd()).unwrap().is_none());
+        assert_eq!(adopted(&digest.file_stem()).layer, digest.to_string());
+    }
+}
