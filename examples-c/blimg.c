@@ -14,7 +14,7 @@
 #include "layout.h"
 
 static const char usage_text[] =
-  "usage: blimg --store DIR [--json] [--quiet] COMMAND\n"
+  "usage: blimg --store DIR [--json] [--quiet] [--read-only] [--single-process] COMMAND\n"
   "  put layer|config|manifest DIGEST FILE [--size N]\n"
   "  extract DIGEST [--tarball FILE] [--diff-id D] [--form FORM]\n"
   "  entries DIGEST [--form FORM]\n"
@@ -28,6 +28,8 @@ static const char usage_text[] =
   "  inspect NAME|DIGEST\n"
   "  rm NAME\n"
   "  gc [--dry-run] [--any-age]\n"
+  "  check [--repair] [--skip-trees] [--rate BYTES]\n"
+  "  df\n"
   "  lease create SECONDS | hold ID DIGEST | extend ID SECONDS | release ID\n"
   "FORM: markers (the default), overlay, user-overlay, override-stat\n";
 
@@ -541,6 +543,74 @@ static int cmd_gc(const app *a, char **args)
   return 0;
 }
 
+static void print_finding(void *user_data, const bl_finding *finding)
+{
+  const app *a = user_data;
+  if (a->json) {
+    printf("{\"object\":");
+    json_string(finding->object);
+    printf(",\"message\":");
+    json_string(finding->message);
+    printf(",\"problem\":\"%s\",\"quarantined\":%s}\n",
+           finding->problem == BL_PROBLEM_MISSING ? "missing" : "damaged", finding->quarantined ? "true" : "false");
+  } else if (!a->quiet) {
+    printf("%s%s\n", finding->message, finding->quarantined ? " (moved to quarantine)" : "");
+  }
+}
+
+/* "No" is when something is wrong that was not mended. */
+static int cmd_check(const app *a, char **args)
+{
+  app copy = *a;
+  bl_check_options options = BL_CHECK_OPTIONS_INIT;
+  bl_check_result result = BL_CHECK_RESULT_INIT;
+  bl_error *err = NULL;
+  for (; args[0]; args++)
+    if (!strcmp(args[0], "--repair"))
+      options.flags |= BL_CHECK_REPAIR;
+    else if (!strcmp(args[0], "--skip-trees"))
+      options.flags |= BL_CHECK_SKIP_TREES;
+    else if (!strcmp(args[0], "--rate") && args[1])
+      options.bytes_per_second = strtoull(*++args, NULL, 10);
+    else
+      return usage();
+  options.cancel = on_interrupt;
+  options.on_finding = print_finding;
+  options.user_data = &copy;
+  if (bl_check(a->storage, &options, &result, &err)) return failed(err);
+  if (!a->quiet)
+    printf(a->json ? "{\"objects\":%llu,\"bytes\":%llu,\"skipped\":%llu,\"damaged\":%llu,\"missing\":%llu}\n"
+                   : "%llu objects, %llu bytes; %llu skipped, %llu damaged, %llu incomplete images\n",
+           (unsigned long long)result.objects, (unsigned long long)result.bytes, (unsigned long long)result.skipped,
+           (unsigned long long)result.damaged, (unsigned long long)result.missing);
+  return result.missing > 0 || result.damaged > result.quarantined;
+}
+
+static void print_usage_of(const app *a, const char *kind, uint64_t objects, uint64_t bytes)
+{
+  if (a->quiet) return;
+  printf(a->json ? "{\"kind\":\"%s\",\"objects\":%llu,\"bytes\":%llu}\n" : "%-12s %8llu %16llu\n", kind,
+         (unsigned long long)objects, (unsigned long long)bytes);
+}
+
+static int cmd_df(const app *a, char **args)
+{
+  bl_disk_usage_result usage_of = BL_DISK_USAGE_RESULT_INIT;
+  bl_error *err = NULL;
+  if (args[0]) return usage();
+  if (bl_disk_usage(a->storage, &usage_of, &err)) return failed(err);
+  print_usage_of(a, "manifests", usage_of.manifests, usage_of.manifest_bytes);
+  print_usage_of(a, "configs", usage_of.configs, usage_of.config_bytes);
+  print_usage_of(a, "layers", usage_of.layers, usage_of.layer_bytes);
+  print_usage_of(a, "trees", usage_of.trees, usage_of.tree_bytes);
+  print_usage_of(a, "partials", usage_of.partials, usage_of.partial_bytes);
+  print_usage_of(a, "quarantined", usage_of.quarantined, usage_of.quarantined_bytes);
+  if (!a->quiet)
+    printf(a->json ? "{\"free\":%llu,\"total\":%llu}\n" : "%llu bytes of %llu free\n",
+           (unsigned long long)usage_of.free_bytes, (unsigned long long)usage_of.total_bytes);
+  return 0;
+}
+
 static int cmd_lease(const app *a, char **args)
 {
   bl_lease *lease = NULL;
@@ -570,10 +640,10 @@ static const struct {
   {"put", cmd_put},   {"extract", cmd_extract}, {"entries", cmd_entries}, {"has", cmd_has},
   {"verify", cmd_verify}, {"cat", cmd_cat},     {"path", cmd_path},
   {"load-layout", cmd_load_layout}, {"tag", cmd_tag}, {"ls", cmd_ls}, {"inspect", cmd_inspect}, {"rm", cmd_rm},
-  {"gc", cmd_gc},     {"lease", cmd_lease},
+  {"gc", cmd_gc},     {"lease", cmd_lease},   {"check", cmd_check},     {"df", cmd_df},
 };
 
-static int run(app *a, const char *store, char **args)
+static int run(app *a, const char *store, const bl_storage_options *options, char **args)
 {
   struct sigaction action;
   bl_error *err = NULL;
@@ -582,7 +652,7 @@ static int run(app *a, const char *store, char **args)
   for (i = 0; i < sizeof(commands) / sizeof(*commands); i++)
     if (!strcmp(args[0], commands[i].name)) break;
   if (i == sizeof(commands) / sizeof(*commands)) return usage();
-  if (bl_cancel_new(&on_interrupt, &err) || bl_storage_open(store, NULL, &a->storage, &err)) return failed(err);
+  if (bl_cancel_new(&on_interrupt, &err) || bl_storage_open(store, options, &a->storage, &err)) return failed(err);
   memset(&action, 0, sizeof(action));
   action.sa_handler = interrupted;
   sigaction(SIGINT, &action, NULL);
@@ -599,6 +669,7 @@ static int run(app *a, const char *store, char **args)
 int main(int argc, char **argv)
 {
   app a = {NULL, 0, 0};
+  bl_storage_options options = BL_STORAGE_OPTIONS_INIT;
   const char *store = NULL;
   int i;
   for (i = 1; i < argc && argv[i][0] == '-'; i++) {
@@ -608,13 +679,17 @@ int main(int argc, char **argv)
       a.json = 1;
     else if (!strcmp(argv[i], "--quiet"))
       a.quiet = 1;
+    else if (!strcmp(argv[i], "--read-only"))
+      options.flags |= BL_STORAGE_READ_ONLY;
+    else if (!strcmp(argv[i], "--single-process"))
+      options.flags |= BL_STORAGE_SINGLE_PROCESS;
     else if (!strcmp(argv[i], "--version"))
       return printf("blimg %s\n", bl_version_string()), 0;
     else
       return usage();
   }
   if (!store || i == argc) return usage();
-  i = run(&a, store, argv + i);
+  i = run(&a, store, &options, argv + i);
   /* Output that did not arrive is a failure too. */
   if (fflush(stdout) || ferror(stdout)) return i ? i : 1;
   return i;

@@ -379,6 +379,27 @@ typedef int32_t bl_status;
 #define BL_GC_ANY_AGE 2
 
 /**
+ * bl_check_options.flags: move what is damaged to the folder quarantine, so that it is absent, and the next commit,
+ * pull or extraction replaces it. A tree that is in use loses its path.
+ */
+#define BL_CHECK_REPAIR 1
+
+/**
+ * bl_check_options.flags: do not compare extracted trees.
+ */
+#define BL_CHECK_SKIP_TREES 2
+
+/**
+ * bl_finding.problem: the object is there, and is not what it was.
+ */
+#define BL_PROBLEM_DAMAGED 1
+
+/**
+ * bl_finding.problem: the object is an image name, and something that the image needs is not there.
+ */
+#define BL_PROBLEM_MISSING 2
+
+/**
  * Bytes owned by the caller: a path, a digest, a document. One NUL byte follows them, so that text can be used as a C
  * string; a document or a path may contain others. Release it with bl_bytes_free().
  */
@@ -459,6 +480,16 @@ typedef struct bl_storage_options {
    * Zero.
    */
   uint32_t reserved;
+  /**
+   * Bytes of the file system that are to stay free: a blob or an extraction that would take of them is refused with
+   * BL_E_NO_SPACE.
+   */
+  uint64_t min_free_bytes;
+  /**
+   * When a layer that is to be stored would bring the store above so many bytes, or there is no room for it, the store
+   * is collected first, as bl_gc() does by default; 0 is never.
+   */
+  uint64_t gc_above_bytes;
 } bl_storage_options;
 
 /**
@@ -892,6 +923,173 @@ typedef struct bl_gc_result {
    */
   uint64_t kept;
 } bl_gc_result;
+
+/**
+ * Something that is not as it should be. Valid during the callback.
+ */
+typedef struct bl_finding {
+  /**
+   * sizeof(bl_finding) of the library: what follows a known field may be more than this header has.
+   */
+  size_t struct_size;
+  /**
+   * The object, by its place in the store: `layers/sha256-<hex>.tar.gz`.
+   */
+  const char *object;
+  /**
+   * One line for a reader.
+   */
+  const char *message;
+  /**
+   * BL_PROBLEM_*; treat one that you do not know as damage.
+   */
+  uint32_t problem;
+  /**
+   * 1 where it was moved to the folder quarantine.
+   */
+  uint32_t quarantined;
+} bl_finding;
+
+/**
+ * After the check, is told of each finding. Runs on the thread that called.
+ */
+typedef void (*bl_check_callback)(void *user_data,
+                                  const bl_finding *finding);
+
+/**
+ * What to check. Zero in a field is its default; initialise with BL_CHECK_OPTIONS_INIT.
+ */
+typedef struct bl_check_options {
+  /**
+   * sizeof(bl_check_options).
+   */
+  size_t struct_size;
+  /**
+   * BL_CHECK_* flags.
+   */
+  uint64_t flags;
+  /**
+   * Read no faster than this; 0 is as fast as it goes.
+   */
+  uint64_t bytes_per_second;
+  /**
+   * Ends the call early; may be NULL.
+   */
+  bl_cancel *cancel;
+  /**
+   * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+   */
+  uint64_t timeout_ms;
+  /**
+   * Is told of each finding; may be NULL.
+   */
+  bl_check_callback on_finding;
+  /**
+   * For the callback.
+   */
+  void *user_data;
+} bl_check_options;
+
+/**
+ * What bl_check() found. Initialise with BL_CHECK_RESULT_INIT.
+ */
+typedef struct bl_check_result {
+  /**
+   * sizeof(bl_check_result); set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * Objects that were looked at: blobs, trees, names, leases.
+   */
+  uint64_t objects;
+  /**
+   * Bytes that were read of them.
+   */
+  uint64_t bytes;
+  /**
+   * Trees that could not be compared, because boxlite 0.9 made them, or because they do not count after a start of the
+   * machine, or because they have directories that this user may not enter.
+   */
+  uint64_t skipped;
+  /**
+   * Objects that are not what they were.
+   */
+  uint64_t damaged;
+  /**
+   * Image names that lead to something that is not there.
+   */
+  uint64_t missing;
+  /**
+   * Damaged objects that were moved away.
+   */
+  uint64_t quarantined;
+} bl_check_result;
+
+/**
+ * What bl_disk_usage() found, in objects and in bytes. Initialise with BL_DISK_USAGE_RESULT_INIT.
+ */
+typedef struct bl_disk_usage_result {
+  /**
+   * sizeof(bl_disk_usage_result); set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * Manifests and indexes.
+   */
+  uint64_t manifests;
+  /**
+   * Sizes of their files.
+   */
+  uint64_t manifest_bytes;
+  /**
+   * Image configs.
+   */
+  uint64_t configs;
+  /**
+   * Sizes of their files.
+   */
+  uint64_t config_bytes;
+  /**
+   * Layer blobs.
+   */
+  uint64_t layers;
+  /**
+   * Sizes of their files.
+   */
+  uint64_t layer_bytes;
+  /**
+   * Extracted trees.
+   */
+  uint64_t trees;
+  /**
+   * Sizes of all files in them, by their metadata records, and of the records.
+   */
+  uint64_t tree_bytes;
+  /**
+   * Downloads and extractions under way, and what is about to be deleted.
+   */
+  uint64_t partials;
+  /**
+   * Sizes of those that are files.
+   */
+  uint64_t partial_bytes;
+  /**
+   * What bl_check() moved away.
+   */
+  uint64_t quarantined;
+  /**
+   * Sizes of those that are files.
+   */
+  uint64_t quarantined_bytes;
+  /**
+   * Bytes that this process may still write to the file system.
+   */
+  uint64_t free_bytes;
+  /**
+   * Bytes of the file system.
+   */
+  uint64_t total_bytes;
+} bl_disk_usage_result;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1582,6 +1780,32 @@ bl_status bl_gc(bl_storage *storage,
                 bl_error **err);
 
 /**
+ * Reads everything in the store and compares it with what it should be: blobs with their digests, extracted trees with
+ * their metadata records (names, types, sizes, contents, permission bits, links), image names with what they need. A
+ * finding is no failure of the call.
+ *
+ * options: NULL for the defaults. result: may be NULL.
+ *
+ * Returns: BL_OK, also with findings; BL_E_PERMISSION to repair a read-only store; BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_IO
+ * for what says nothing of the store, such as too many open files. Cost: reads the whole store; memory of 8 bytes or so
+ * for each path of a tree. Since: 0.1.0
+ */
+bl_status bl_check(bl_storage *storage,
+                   const bl_check_options *options,
+                   bl_check_result *result,
+                   bl_error **err);
+
+/**
+ * Adds up what the store holds, by kind. What of it a collection would remove, bl_gc() with BL_GC_DRY_RUN says.
+ *
+ * Returns: BL_OK, BL_E_PERMISSION, BL_E_IO. Cost: looks at every object, and reads the heads of the metadata records.
+ * Since: 0.1.0
+ */
+bl_status bl_disk_usage(bl_storage *storage,
+                        bl_disk_usage_result *result,
+                        bl_error **err);
+
+/**
  * Whether the blobs of all of these layers are in the store; true for none.
  *
  * digests, count: an array of strings.
@@ -1617,7 +1841,7 @@ bl_status bl_local_bundle_cache_dir(bl_storage *storage,
 
 #ifndef BL_STORAGE_OPTIONS_INIT
 /* Defaults for option and result structs, as initialisers and, for languages without macros, as functions. */
-#define BL_STORAGE_OPTIONS_INIT { sizeof(bl_storage_options), 0, 0, BL_DURABILITY_FULL, 0 }
+#define BL_STORAGE_OPTIONS_INIT { sizeof(bl_storage_options), 0, 0, BL_DURABILITY_FULL, 0, 0, 0 }
 #define BL_VERIFY_OPTIONS_INIT { sizeof(bl_verify_options), NULL, 0 }
 #define BL_LAYER_LIMITS_INIT { sizeof(bl_layer_limits), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define BL_EXTRACT_OPTIONS_INIT \
@@ -1629,6 +1853,9 @@ bl_status bl_local_bundle_cache_dir(bl_storage *storage,
 #define BL_IMAGE_USAGE_INIT { sizeof(bl_image_usage), 0, 0, 0, 0, 0, 0 }
 #define BL_GC_OPTIONS_INIT { sizeof(bl_gc_options), 0, 0, NULL, 0, NULL, NULL }
 #define BL_GC_RESULT_INIT { sizeof(bl_gc_result), 0, 0, 0 }
+#define BL_CHECK_OPTIONS_INIT { sizeof(bl_check_options), 0, 0, NULL, 0, NULL, NULL }
+#define BL_CHECK_RESULT_INIT { sizeof(bl_check_result), 0, 0, 0, 0, 0, 0 }
+#define BL_DISK_USAGE_RESULT_INIT { sizeof(bl_disk_usage_result), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 static inline bl_storage_options bl_storage_options_init(void)
 {
@@ -1687,6 +1914,24 @@ static inline bl_gc_options bl_gc_options_init(void)
 static inline bl_gc_result bl_gc_result_init(void)
 {
   bl_gc_result result = BL_GC_RESULT_INIT;
+  return result;
+}
+
+static inline bl_check_options bl_check_options_init(void)
+{
+  bl_check_options options = BL_CHECK_OPTIONS_INIT;
+  return options;
+}
+
+static inline bl_check_result bl_check_result_init(void)
+{
+  bl_check_result result = BL_CHECK_RESULT_INIT;
+  return result;
+}
+
+static inline bl_disk_usage_result bl_disk_usage_result_init(void)
+{
+  bl_disk_usage_result result = BL_DISK_USAGE_RESULT_INIT;
   return result;
 }
 #endif /* BL_STORAGE_OPTIONS_INIT */

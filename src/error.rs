@@ -77,6 +77,13 @@ impl Error {
         Error::new(Status::Limit, format!("{object}: {what} limit is {limit}, found {found}"))
     }
 
+    /// A disk that is known to be too full before anything is written.
+    pub(crate) fn no_space(message: String) -> Error {
+        let mut error = Error::new(Status::NoSpace, message);
+        error.details.os_errno = Some(Errno::NOSPC.raw_os_error());
+        error
+    }
+
     /// Puts `context: ` before the message, for callers that know more about the object.
     pub(crate) fn context(mut self, context: impl Display) -> Error {
         self.details.message = format!("{context}: {}", self.details.message);

@@ -55,7 +55,7 @@ pub use unpack::{
     ExtractOptions, Extraction, LayerEntries, LayerEntry, LayerEntryKind, ProgressCallback, TreeForm, WhiteoutForm,
 };
 
-pub use upkeep::{GcOptions, GcReport};
+pub use upkeep::{CheckOptions, CheckReport, DiskUsage, Finding, GcOptions, GcReport, Problem, Usage};
 
 /// Compiles the README's Rust.
 #[cfg(doctest)]

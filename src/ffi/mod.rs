@@ -13,6 +13,7 @@ mod args;
 mod boundary;
 mod bytes;
 mod cancel;
+mod check;
 mod configs;
 mod entries;
 mod error;
@@ -32,6 +33,7 @@ mod version;
 
 pub use bytes::*;
 pub use cancel::*;
+pub use check::*;
 pub use configs::*;
 pub use entries::*;
 pub use error::*;

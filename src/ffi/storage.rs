@@ -39,11 +39,25 @@ pub struct bl_storage_options {
     pub durability: u32,
     /// Zero.
     pub reserved: u32,
+    /// Bytes of the file system that are to stay free: a blob or an extraction that would take of them is refused with
+    /// BL_E_NO_SPACE.
+    pub min_free_bytes: u64,
+    /// When a layer that is to be stored would bring the store above so many bytes, or there is no room for it, the store
+    /// is collected first, as bl_gc() does by default; 0 is never.
+    pub gc_above_bytes: u64,
 }
 
 // SAFETY: integers only.
 unsafe impl SizedStruct for bl_storage_options {
-    const ZERO: Self = Self { struct_size: 0, flags: 0, max_blob_size: 0, durability: 0, reserved: 0 };
+    const ZERO: Self = Self {
+        struct_size: 0,
+        flags: 0,
+        max_blob_size: 0,
+        durability: 0,
+        reserved: 0,
+        min_free_bytes: 0,
+        gc_above_bytes: 0,
+    };
 }
 
 /// Opens the store in a directory, which is created with its folders where they are missing, and removes what processes
@@ -81,6 +95,8 @@ pub unsafe extern "C" fn bl_storage_open(
             durability,
             single_process: options.flags & BL_STORAGE_SINGLE_PROCESS != 0,
             read_only: options.flags & BL_STORAGE_READ_ONLY != 0,
+            min_free_bytes: options.min_free_bytes,
+            gc_above_bytes: (options.gc_above_bytes > 0).then_some(options.gc_above_bytes),
             max_blob_size: (options.max_blob_size > 0).then_some(options.max_blob_size),
         };
         out.set(into_handle(bl_storage(Storage::open(images_dir, &options)?)));

@@ -29,11 +29,20 @@ pub(crate) enum Area {
     Names,
     Leases,
     Locks,
+    Quarantine,
 }
 
 impl Area {
-    pub(super) const FOLDERS: [Area; 7] =
-        [Area::Manifests, Area::Configs, Area::Layers, Area::Extracted, Area::Names, Area::Leases, Area::Locks];
+    pub(super) const FOLDERS: [Area; 8] = [
+        Area::Manifests,
+        Area::Configs,
+        Area::Layers,
+        Area::Extracted,
+        Area::Names,
+        Area::Leases,
+        Area::Locks,
+        Area::Quarantine,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -45,12 +54,13 @@ impl Area {
             Area::Names => "names",
             Area::Leases => "leases",
             Area::Locks => "locks",
+            Area::Quarantine => "quarantine",
         }
     }
 
     /// Trees hold set-uid files of foreign origin, which nobody but the owner is to reach.
     const fn mode(self) -> u32 {
-        if matches!(self, Area::Extracted) { 0o700 } else { 0o755 }
+        if matches!(self, Area::Extracted | Area::Quarantine) { 0o700 } else { 0o755 }
     }
 }
 
@@ -69,7 +79,7 @@ pub enum Durability {
 pub(crate) struct Directory {
     path: PathBuf,
     /// By `Area as usize`. `None` only in a read-only store whose folder does not exist.
-    areas: [Option<OwnedFd>; 8],
+    areas: [Option<OwnedFd>; 9],
     /// The count of forks when the store was opened.
     forks: u64,
     locking: Locking,
@@ -100,7 +110,7 @@ impl Directory {
             .map_err(|errno| Error::os(errno, format_args!("open store {}", path.display())))?;
         // Before anything is created: a store of a newer format is not touched.
         let has_version = format::check(root.as_fd(), &path)?;
-        let mut areas = [const { None }; 8];
+        let mut areas = [const { None }; 9];
         for area in Area::FOLDERS {
             areas[area as usize] = open_folder(root.as_fd(), &path, area.name(), area.mode(), read_only)?;
         }
@@ -172,7 +182,7 @@ impl Directory {
     }
 
     /// Whether a tree without a record counts.
-    pub(super) fn takes_trees_as_they_are(&self) -> bool {
+    pub(crate) fn takes_trees_as_they_are(&self) -> bool {
         self.takes_trees_as_they_are
     }
 
@@ -204,7 +214,7 @@ impl Directory {
 
     /// The same store with handles of its own, for a thread that the last owner waits for.
     pub(super) fn duplicate(&self) -> Result<Arc<Directory>> {
-        let mut areas = [const { None }; 8];
+        let mut areas = [const { None }; 9];
         for (own, area) in areas.iter_mut().zip(&self.areas) {
             *own = area
                 .as_ref()
@@ -282,6 +292,28 @@ impl Directory {
             Err(Errno::NOENT | Errno::LOOP) => Ok(None),
             Err(errno) => Err(fail(errno)),
         }
+    }
+
+    /// Opens a directory of the store; `None` where there is none of that name.
+    pub(crate) fn open_directory(&self, area: Area, name: &str) -> Result<Option<OwnedFd>> {
+        let Some(folder) = &self.areas[area as usize] else { return Ok(None) };
+        match rustix::fs::openat(folder, name, OPEN_DIR | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(Error::os(errno, format_args!("open {}", self.object_path(area, name).display()))),
+        }
+    }
+
+    /// Bytes of the file system that this process may still write, and of all of it. Some file systems in user space say
+    /// nothing of their size: they have room without end.
+    pub(crate) fn space(&self) -> Result<(u64, u64)> {
+        let status = rustix::fs::fstatvfs(self.area(Area::Root)?)
+            .map_err(|errno| Error::os(errno, format_args!("ask for free space in {}", self.path.display())))?;
+        if status.f_blocks == 0 {
+            return Ok((u64::MAX, u64::MAX));
+        }
+        let blocks = if rustix::process::geteuid().is_root() { status.f_bfree } else { status.f_bavail };
+        Ok((blocks.saturating_mul(status.f_frsize), status.f_blocks.saturating_mul(status.f_frsize)))
     }
 
     /// Flushes a folder's names where the store is durable.

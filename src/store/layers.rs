@@ -66,9 +66,12 @@ impl Storage {
         self.directory.object_path(Area::Extracted, &digest.file_stem())
     }
 
-    /// Starts to store a layer. A size of `None` means unknown; then the store's blob size limit holds.
+    /// Starts to store a layer. A size of `None` means unknown; then the store's blob size limit holds. Disk space for a
+    /// known size is reserved; `NO_SPACE`, with the numbers, where there is not enough.
     pub fn stage_layer(&self, digest: &Digest, expected_size: Option<u64>) -> Result<Staged> {
         self.directory.check_writable()?;
+        let max = expected_size.filter(|&size| size <= self.max_blob_size);
+        self.make_room(max.unwrap_or(0), digest)?;
         Staged::create(&self.directory, Area::Layers, digest, expected_size, self.max_blob_size)
     }
 

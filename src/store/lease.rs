@@ -4,7 +4,7 @@
 //! after its image lost its name (a machine that runs from its tree), says so with a lease: a small file that names what
 //! it holds, until when. A lease on a manifest holds the image's config and layers too.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -37,6 +37,14 @@ struct LeaseFile {
     /// Seconds since 1970.
     expires: u64,
     digests: Vec<String>,
+    /// Of the rest.
+    sum: String,
+}
+
+impl LeaseFile {
+    fn sum(&self) -> String {
+        super::checksum(&[&self.expires.to_string(), &self.digests.join(" ")])
+    }
 }
 
 impl Storage {
@@ -44,7 +52,7 @@ impl Storage {
     pub fn create_lease(&self, time: Duration) -> Result<Lease> {
         self.directory.check_writable()?;
         let lease = Lease { directory: self.directory.clone(), id: uuid::Uuid::new_v4().simple().to_string() };
-        lease.write(&LeaseFile { expires: after(time), digests: Vec::new() })?;
+        lease.write(LeaseFile { expires: after(time), digests: Vec::new(), sum: String::new() })?;
         Ok(lease)
     }
 
@@ -65,16 +73,9 @@ impl Storage {
     /// What live leases hold. Those whose time is over are removed, unless `keep_ended`.
     pub(crate) fn leased(&self, keep_ended: bool) -> Result<Vec<Digest>> {
         let folder = self.directory.area(Area::Leases)?;
-        let fail = |errno| Error::os(errno, format_args!("list {}/leases", self.directory.path().display()));
         let mut held = Vec::new();
-        for entry in rustix::fs::Dir::read_from(folder).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            let Some(id) = entry.file_name().to_str().ok().and_then(|name| name.strip_suffix(".json")) else {
-                continue;
-            };
-            if !is_id(id) {
-                continue;
-            }
+        for name in self.lease_files()? {
+            let id = name.trim_end_matches(".json");
             let lease = Lease { directory: self.directory.clone(), id: id.to_owned() };
             match lease.read() {
                 Ok(file) => held.extend(file.digests.iter().filter_map(|text| Digest::parse(text).ok())),
@@ -132,7 +133,7 @@ impl Lease {
         let _lock = Lock::acquire(&self.directory, format!("{LOCK}{}", self.id), &interrupt)?;
         let mut file = self.read()?;
         change(&mut file);
-        self.write(&file)
+        self.write(file)
     }
 
     fn file_name(&self) -> String {
@@ -143,14 +144,13 @@ impl Lease {
         let ended = || Error::new(Status::NotFound, format!("lease {} has ended", self.id));
         let file = self.directory.open_file(Area::Leases, &self.file_name())?.ok_or_else(ended)?;
         let path = self.directory.object_path(Area::Leases, &self.file_name());
-        let bytes = super::read_small(file.as_fd(), FILE_SIZE).map_err(|error| error.context(path.display()))?;
-        let file: LeaseFile = serde_json::from_slice(&bytes)
-            .map_err(|cause| Error::new(Status::Malformed, format!("{}: not a lease: {cause}", path.display())))?;
+        let file = parse(file.as_fd()).map_err(|error| error.context(path.display()))?;
         if file.expires <= now() { Err(ended()) } else { Ok(file) }
     }
 
-    fn write(&self, file: &LeaseFile) -> Result<()> {
-        let bytes = serde_json::to_vec(file).map_err(|cause| Error::new(Status::Internal, cause.to_string()))?;
+    fn write(&self, mut file: LeaseFile) -> Result<()> {
+        file.sum = file.sum();
+        let bytes = serde_json::to_vec(&file).map_err(|cause| Error::new(Status::Internal, cause.to_string()))?;
         if bytes.len() > FILE_SIZE {
             return Err(Error::limit("lease size", FILE_SIZE as u64, bytes.len(), &self.id));
         }
@@ -158,6 +158,18 @@ impl Lease {
         partial.write_all(&bytes)?;
         partial.publish(&self.file_name(), |_| Ok(false))
     }
+}
+
+/// Whether a file is one of a lease.
+pub(crate) fn check_lease(file: BorrowedFd<'_>) -> Result<()> {
+    parse(file).map(|_| ())
+}
+
+fn parse(file: BorrowedFd<'_>) -> Result<LeaseFile> {
+    let malformed = |why: String| Error::new(Status::Malformed, format!("not a lease: {why}"));
+    let file: LeaseFile =
+        serde_json::from_slice(&super::read_small(file, FILE_SIZE)?).map_err(|cause| malformed(cause.to_string()))?;
+    if file.sum == file.sum() { Ok(file) } else { Err(malformed("its checksum does not match".into())) }
 }
 
 /// 32 hex digits.

@@ -15,6 +15,7 @@ mod layers;
 mod lease;
 mod lock;
 mod names;
+mod objects;
 mod partial;
 mod remove;
 mod staged;
@@ -35,6 +36,7 @@ use crate::limits;
 pub use directory::Durability;
 pub(crate) use directory::{Area, Directory, is_directory, is_regular};
 pub use lease::Lease;
+pub(crate) use lease::check_lease;
 pub(crate) use lock::{CollectionLock, Lock};
 pub use names::{ImageName, TaggedImage};
 pub(crate) use partial::{Partial, Trash};
@@ -55,6 +57,12 @@ pub struct StorageOptions {
     /// No other process opens the store as long as this one has it open. Only for file systems where file locks
     /// (`flock`) do not work, in which a store is not opened otherwise.
     pub single_process: bool,
+    /// Bytes of the file system that are left free: a blob or an extraction that would take of them is refused with
+    /// `NO_SPACE` before it begins.
+    pub min_free_bytes: u64,
+    /// When a layer that is to be stored would bring the store above so many bytes, or there is no room for it, the store
+    /// is collected first, as [`Storage::collect`] does by default.
+    pub gc_above_bytes: Option<u64>,
     /// Largest layer blob in bytes; `None` is 50 GiB.
     pub max_blob_size: Option<u64>,
 }
@@ -64,6 +72,8 @@ pub struct StorageOptions {
 pub struct Storage {
     pub(crate) directory: Arc<Directory>,
     max_blob_size: u64,
+    pub(crate) min_free: u64,
+    pub(crate) high_water: Option<u64>,
 }
 
 impl Storage {
@@ -73,9 +83,17 @@ impl Storage {
     pub fn open(images_dir: impl AsRef<Path>, options: &StorageOptions) -> Result<Storage> {
         let directory = Directory::open(images_dir.as_ref(), options)?;
         if !options.read_only {
+            if let Err(error) = trees::drop_unsynced(&directory) {
+                tracing::warn!("cannot remove trees of an earlier boot: {error}");
+            }
             sweep::sweep(&directory);
         }
-        Ok(Storage { directory, max_blob_size: options.max_blob_size.unwrap_or(limits::BLOB_SIZE.default) })
+        Ok(Storage {
+            directory,
+            max_blob_size: options.max_blob_size.unwrap_or(limits::BLOB_SIZE.default),
+            min_free: options.min_free_bytes,
+            high_water: options.gc_above_bytes,
+        })
     }
 
     /// The store's directory, absolute.
@@ -93,6 +111,11 @@ impl Storage {
 fn blob_name(area: Area, digest: &Digest) -> String {
     let suffix = if area == Area::Layers { ".tar.gz" } else { ".json" };
     digest.file_stem() + suffix
+}
+
+/// By which the store's own small files are known to be what was written: XXH3 of the parts, line by line.
+fn checksum(parts: &[&str]) -> String {
+    format!("{:016x}", twox_hash::XxHash3_64::oneshot(parts.join("\n").as_bytes()))
 }
 
 /// All of a file that is small; `MALFORMED` for one of more than `most` bytes.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::directory::Area;
 use super::lock::CollectionLock;
 use super::partial::Partial;
-use super::{Storage, blob_name, read_small};
+use super::{Storage, blob_name, checksum, read_small};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
@@ -79,6 +79,20 @@ struct NameFile {
     manifest: String,
     /// Seconds since 1970.
     tagged: u64,
+    /// Of the rest: [`NameFile::sum_of`].
+    sum: String,
+}
+
+impl NameFile {
+    fn new(name: &ImageName, manifest: &Digest, tagged: u64) -> NameFile {
+        let (name, manifest) = (name.0.clone(), manifest.to_string());
+        let sum = NameFile::sum_of(&name, &manifest, tagged);
+        NameFile { name, manifest, tagged, sum }
+    }
+
+    fn sum_of(name: &str, manifest: &str, tagged: u64) -> String {
+        checksum(&[name, manifest, &tagged.to_string()])
+    }
 }
 
 impl Storage {
@@ -96,7 +110,7 @@ impl Storage {
             return Err(Error::new(Status::NotFound, why));
         }
         let tagged = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let file = NameFile { name: name.0.clone(), manifest: manifest.to_string(), tagged };
+        let file = NameFile::new(name, manifest, tagged);
         let bytes = serde_json::to_vec(&file).map_err(|cause| Error::new(Status::Internal, cause.to_string()))?;
         let mut partial =
             Partial::create_file(&self.directory, Area::Names, &Digest::of(name.0.as_bytes()).file_stem())?;
@@ -121,34 +135,30 @@ impl Storage {
         }
     }
 
-    /// All names, in order. What is damaged, or none of ours, is no image.
+    /// All names, in order. What is damaged is no image.
     pub fn images(&self) -> Result<Vec<TaggedImage>> {
-        self.images_but(|damaged| {
-            tracing::warn!("{damaged}");
-            Ok(())
-        })
-    }
-
-    /// All names; `on_damage` decides whether the listing goes on after one that cannot be understood.
-    pub(crate) fn images_but(&self, on_damage: impl Fn(Error) -> Result<()>) -> Result<Vec<TaggedImage>> {
-        self.directory.check_alive()?;
-        let Ok(folder) = self.directory.area(Area::Names) else { return Ok(Vec::new()) };
-        let path = self.directory.object_path(Area::Names, "");
-        let fail = |errno| Error::os(errno, format_args!("list {}", path.display()));
         let mut images = Vec::new();
-        for entry in rustix::fs::Dir::read_from(folder).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            let Ok(file_name) = entry.file_name().to_str() else { continue };
-            if !file_name.ends_with(".json") {
-                continue;
-            }
-            match self.read_name(file_name) {
-                Ok(image) => images.extend(image),
-                Err(error) => on_damage(error)?,
+        for (_, image) in self.name_files()? {
+            match image {
+                Ok(image) => images.push(image),
+                Err(damaged) => tracing::warn!("{damaged}"),
             }
         }
         images.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(images)
+    }
+
+    /// The files of all names, and what they say or why they cannot be understood.
+    pub(crate) fn name_files(&self) -> Result<Vec<(String, Result<TaggedImage>)>> {
+        self.directory.check_alive()?;
+        let mut files = Vec::new();
+        for (file_name, _) in self.objects(Area::Names)? {
+            // Without one that was removed a moment ago.
+            if let Some(image) = self.read_name(&file_name).transpose() {
+                files.push((file_name, image));
+            }
+        }
+        Ok(files)
     }
 
     /// What a name stands for; `NOT_FOUND`.
@@ -177,7 +187,7 @@ impl Storage {
 
     fn parse_name(&self, file: &OwnedFd, file_name: &str) -> Result<TaggedImage> {
         let malformed = |why: String| Error::new(Status::Malformed, why);
-        let NameFile { name, manifest, tagged } = parse(file.as_fd())?;
+        let NameFile { name, manifest, tagged, .. } = parse(file.as_fd())?;
         let name = ImageName(name);
         if name.file_name() != file_name {
             return Err(malformed(format!("is not where {} belongs", quoted(name.0.as_bytes()))));
@@ -220,8 +230,13 @@ impl Storage {
 }
 
 fn parse(file: std::os::fd::BorrowedFd<'_>) -> Result<NameFile> {
-    serde_json::from_slice(&read_small(file, FILE_SIZE)?)
-        .map_err(|cause| Error::new(Status::Malformed, format!("not an image name: {cause}")))
+    let malformed = |why: String| Error::new(Status::Malformed, format!("not an image name: {why}"));
+    let file: NameFile =
+        serde_json::from_slice(&read_small(file, FILE_SIZE)?).map_err(|cause| malformed(cause.to_string()))?;
+    if file.sum != NameFile::sum_of(&file.name, &file.manifest, file.tagged) {
+        return Err(malformed("its checksum does not match".into()));
+    }
+    Ok(file)
 }
 
 fn no_image(name: &ImageName) -> Error {

@@ -17,6 +17,7 @@ use super::directory::{Area, Directory, is_directory};
 use super::flock::{Held, Share};
 use super::lock::{self, CollectionLock};
 use super::remove::{remove_tree, remove_tree_until};
+use super::trees::BOOT_FILE;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
@@ -108,9 +109,20 @@ impl Partial {
         let stem = name.split('.').next().unwrap_or(name);
         let trash = format!("{stem}.{}{TREE_SUFFIX}", uuid::Uuid::new_v4().simple());
         match rustix::fs::renameat(folder, name, folder, trash.as_str()) {
-            Ok(()) => Ok(Some(Trash { directory: directory.clone(), area, name: trash })),
+            Ok(()) => Ok(Some(Trash::new(directory, area, trash))),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::os(errno, format_args!("remove {}", directory.object_path(area, name).display()))),
+        }
+    }
+
+    /// Moves a visible object out of everybody's way, under a name by which a reader knows what it was.
+    pub(crate) fn take_to_quarantine(directory: &Arc<Directory>, area: Area, name: &str) -> Result<()> {
+        let to = format!("{}.{name}.{}", area.name(), uuid::Uuid::new_v4().simple());
+        match rustix::fs::renameat(directory.area(area)?, name, directory.area(Area::Quarantine)?, to.as_str()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => {
+                Err(Error::os(errno, format_args!("move {} away", directory.object_path(area, name).display())))
+            }
         }
     }
 
@@ -135,6 +147,18 @@ impl Partial {
         Ok(())
     }
 
+    /// Reserves disk space for the file, where the file system can do that; its size stays what it is.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<()> {
+        match sys::reserve_space(self.handle.as_fd(), bytes) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => Ok(()),
+            Err(Errno::NOSPC) => {
+                let (free, _) = self.directory.space()?;
+                Err(Error::no_space(format!("{}: {bytes} bytes to write, {free} free", self.path().display())))
+            }
+            Err(errno) => Err(Error::os(errno, format_args!("reserve {bytes} bytes for {}", self.path().display()))),
+        }
+    }
+
     /// Makes the object visible as `name`. Where that name is taken, `is_good` looks at what has it (an open file; a
     /// directory for trees): a good one is kept, and the caller's identical object is dropped, which is success; a
     /// damaged one is replaced. An error of a flush is final: the partial is removed.
@@ -143,7 +167,7 @@ impl Partial {
             let path = self.directory.object_path(self.area, name);
             Error::os(errno, format_args!("{action} {}", path.display()))
         };
-        if self.is_synced() {
+        if self.is_synced(name) {
             sys::sync_data(self.handle.as_fd()).map_err(|errno| fail("flush", errno))?;
         }
         let folder = self.directory.area(self.area)?;
@@ -169,12 +193,12 @@ impl Partial {
             }
             Err(errno) => return Err(fail("publish", errno)),
         }
-        if self.is_synced() { self.directory.sync_area(self.area) } else { Ok(()) }
+        if self.is_synced(name) { self.directory.sync_area(self.area) } else { Ok(()) }
     }
 
-    /// Trees and their records become durable later (see [`super::trees`]).
-    fn is_synced(&self) -> bool {
-        self.directory.is_durable() && self.area != Area::Extracted
+    /// Trees and their records become durable later, and which boot it is nobody asks in the next one ([`super::trees`]).
+    fn is_synced(&self, name: &str) -> bool {
+        self.directory.is_durable() && self.area != Area::Extracted && name != BOOT_FILE
     }
 
     /// Our success promises durability, whoever made the object that is there.
@@ -198,7 +222,7 @@ impl Partial {
         if !is_good(existing.as_fd())? {
             return Ok(false);
         }
-        if self.is_synced() {
+        if self.is_synced(name) {
             sys::sync_data(existing.as_fd()).map_err(|errno| {
                 Error::os(errno, format_args!("flush {}", self.directory.object_path(self.area, name).display()))
             })?;
@@ -223,6 +247,16 @@ pub(crate) struct Trash {
 }
 
 impl Trash {
+    /// Something that has no name that anybody looks for.
+    pub(crate) fn new(directory: &Arc<Directory>, area: Area, name: String) -> Trash {
+        Trash { directory: directory.clone(), area, name }
+    }
+
+    /// Leaves the deletion to a sweep.
+    pub(super) fn leave(mut self) {
+        self.name.clear();
+    }
+
     /// Leaves the deletion to a thread, for which closing the store waits.
     pub(crate) fn delete_later(directory: &Arc<Directory>, trash: Vec<Trash>) {
         // Without a reference to the directory, whose last owner joins the thread.

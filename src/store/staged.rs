@@ -18,6 +18,9 @@ use crate::limits;
 /// Hash and write alternate in pieces of this many bytes: small enough for the second to find them in the cache.
 const PIECE: usize = 128 << 10;
 
+/// From this size on disk space is reserved before anything is written.
+const RESERVED: u64 = 1 << 20;
+
 /// A blob that is being written. Nothing is visible before [`Staged::commit`]; dropping it without leaves nothing.
 #[derive(Debug)]
 pub struct Staged {
@@ -54,6 +57,9 @@ impl Staged {
             return Err(Error::limit(limit_of(area).name, size_limit, size, digest));
         }
         let partial = Partial::create_file(directory, area, &digest.file_stem())?;
+        if let Some(size) = expected_size.filter(|&size| size >= RESERVED) {
+            partial.reserve(size)?;
+        }
         Ok(Staged {
             directory: directory.clone(),
             area,

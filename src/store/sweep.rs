@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::EXTRACTION_LOCK;
 use super::directory::{Area, Directory};
 use super::flock::Share;
 use super::lock::{self, Lock};
 use super::partial::{TREE_SUFFIX, is_digest_stem, is_partial_name};
 use super::remove::remove_tree_until;
+use super::{EXTRACTION_LOCK, Storage};
 use crate::sys;
 
 /// How long opening a store waits for its leftovers to go.
@@ -81,6 +81,18 @@ enum Reclaimed {
     Partly,
 }
 
+impl Storage {
+    /// Partial objects, also of live owners.
+    pub(crate) fn partials(&self) -> crate::error::Result<Vec<(Area, String)>> {
+        let mut partials = Vec::new();
+        for area in std::iter::once(Area::Root).chain(Area::FOLDERS).filter(|&area| area != Area::Locks) {
+            let names = self.names_in(area)?.into_iter().filter(|name| is_ours(name, area));
+            partials.extend(names.map(|name| (area, name)));
+        }
+        Ok(partials)
+    }
+}
+
 fn leftovers(folder: BorrowedFd<'_>, area: Area) -> Result<Vec<String>, Errno> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
@@ -97,7 +109,7 @@ fn leftovers(folder: BorrowedFd<'_>, area: Area) -> Result<Vec<String>, Errno> {
 /// Whether the name is one that this library, or the seed, gives to something that does not last.
 fn is_ours(name: &str, area: Area) -> bool {
     match area {
-        Area::Root => is_partial_name(name, |stem| stem == super::format::NAME),
+        Area::Root => is_partial_name(name, |stem| [super::format::NAME, super::trees::BOOT_FILE].contains(&stem)),
         Area::Leases => is_partial_name(name, super::lease::is_id),
         Area::Locks => {
             let lease = name.strip_prefix(super::lease::LOCK);

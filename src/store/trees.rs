@@ -2,20 +2,23 @@
 //!
 //! Syncing tens of thousands of files would cost more than unpacking them, so a tree becomes visible without. Its record
 //! says in which boot of the machine it was made, and after the next one the tree counts as absent, because it may lack
-//! what was never written; its layer is there to unpack again. Meanwhile [`super::syncer`] has the file system flushed
+//! what was never written; its layer is there to unpack again. Whoever opens the store first in a boot removes such trees,
+//! so that a path in `extracted` never leads to one. Meanwhile [`super::syncer`] has the file system flushed
 //! and then writes "durable" into the record. A tree whose record is missing or does not match its own checksum is
 //! absent too: nothing about a tree has to reach the disk in any order.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::Dir;
 use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
-use super::Storage;
 use super::directory::{Area, Directory, is_directory};
-use super::partial::{Partial, is_tree_name};
+use super::lock::Lock;
+use super::partial::{Partial, Trash, is_tree_name};
+use super::{EXTRACTION_LOCK, Storage};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -24,6 +27,11 @@ pub(crate) const RECORD_SUFFIX: &str = ".mtree";
 
 /// Bytes of a record's head, padded with newlines: one sector, so that a mark is written in one piece.
 pub(crate) const HEAD_LEN: usize = 512;
+
+/// How often a head is read that looks damaged.
+const READS: u32 = 3;
+/// Names the last boot in which the store was opened.
+pub(super) const BOOT_FILE: &str = "boot";
 
 const MAGIC: &str = "#mtree v2.0\n";
 const LAYER: &str = "# layer ";
@@ -89,8 +97,16 @@ impl Head {
 
     /// The head of a record; `None` for a file that has none, or a damaged one.
     pub(crate) fn read(record: BorrowedFd<'_>) -> Result<Option<Head>> {
-        let bytes = super::read_start(record, HEAD_LEN)?;
-        Ok(std::str::from_utf8(&bytes).ok().filter(|text| text.len() == HEAD_LEN).and_then(Head::parse))
+        for _ in 0..READS {
+            let bytes = super::read_start(record, HEAD_LEN)?;
+            let head = std::str::from_utf8(&bytes).ok().filter(|text| text.len() == HEAD_LEN).and_then(Head::parse);
+            if head.is_some() {
+                return Ok(head);
+            }
+            // A mark may be being written at this moment, and nothing says that we see all or nothing of it.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(None)
     }
 
     fn parse(text: &str) -> Option<Head> {
@@ -181,20 +197,54 @@ pub(crate) fn tree_head(directory: &Directory, name: &str) -> Result<Option<Head
 /// Gives the trees of a store that boxlite 0.9 made their records: of these trees nothing is known but that they are
 /// good. Those that it adds later have none, and are made again when they are needed.
 pub(super) fn adopt(directory: &Arc<Directory>) -> Result<()> {
-    let fail = |errno| Error::os(errno, format_args!("list {}/extracted", directory.path().display()));
-    for entry in Dir::read_from(directory.area(Area::Extracted)?).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        let Ok(name) = entry.file_name().to_str() else { continue };
-        let is_tree = is_tree_name(name)
-            && directory.stat(Area::Extracted, name)?.is_some_and(|stat| is_directory(&stat))
-            && directory.stat(Area::Extracted, &record_name(name))?.is_none();
-        if is_tree {
-            let mut record = Partial::create_record(directory, Area::Extracted, &record_name(name))?;
-            record.write_all(&adopted(name).to_bytes())?;
-            record.publish(&record_name(name), |_| Ok(true))?;
+    for name in trees(directory)? {
+        if directory.stat(Area::Extracted, &record_name(&name))?.is_none() {
+            let mut record = Partial::create_record(directory, Area::Extracted, &record_name(&name))?;
+            record.write_all(&adopted(&name).to_bytes())?;
+            record.publish(&record_name(&name), |_| Ok(true))?;
         }
     }
     Ok(())
+}
+
+/// Removes the trees that do not count, where this is the first time in this boot that the store is opened. They become
+/// leftovers, for the sweep.
+pub(super) fn drop_unsynced(directory: &Arc<Directory>) -> Result<()> {
+    let Some(boot_id) = directory.boot_id() else { return Ok(()) };
+    if let Some(file) = directory.open_file(Area::Root, BOOT_FILE)?
+        && super::read_start(file.as_fd(), boot_id.len())? == boot_id.as_bytes()
+    {
+        return Ok(());
+    }
+    for name in trees(directory)? {
+        let lock = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{name}"))
+            .map_err(|errno| Error::os(errno, format_args!("lock the extraction of {name}")))?;
+        if lock.is_some() && tree_head(directory, &name)?.is_none() {
+            tracing::info!("{name} was not synced before the machine started anew, and is removed");
+            for name in [record_name(&name), name] {
+                Partial::take_to_trash(directory, Area::Extracted, &name)?.into_iter().for_each(Trash::leave);
+            }
+        }
+    }
+    let mut file = Partial::create_file(directory, Area::Root, BOOT_FILE)?;
+    file.write_all(boot_id.as_bytes())?;
+    file.publish(BOOT_FILE, |_| Ok(false))
+}
+
+/// Names of directories that are trees.
+fn trees(directory: &Directory) -> Result<Vec<String>> {
+    let fail = |errno| Error::os(errno, format_args!("list {}/extracted", directory.path().display()));
+    let mut trees = Vec::new();
+    for entry in Dir::read_from(directory.area(Area::Extracted)?).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        if let Ok(name) = entry.file_name().to_str()
+            && is_tree_name(name)
+            && directory.stat(Area::Extracted, name)?.is_some_and(|stat| is_directory(&stat))
+        {
+            trees.push(name.to_owned());
+        }
+    }
+    Ok(trees)
 }
 
 fn adopted(name: &str) -> Head {

@@ -19,6 +19,15 @@ pub(crate) fn sync_file_system(any: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::syncfs(any)
 }
 
+/// Reserves disk space for a file without changing its size.
+pub(crate) fn reserve_space(file: BorrowedFd<'_>, bytes: u64) -> Result<(), Errno> {
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes)
+}
+
+/// What a file system answers when the disk does not have what was written to it.
+pub(crate) const DAMAGE: &[Errno] =
+    &[Errno::IO, Errno::ILSEQ, Errno::BADMSG, Errno::UCLEAN, Errno::NXIO, Errno::NODATA];
+
 /// Sets an extended attribute of `dir`/`name` without following it if it is a symlink. There is no call for that below
 /// a directory handle before Linux 6.13, so the handle's entry in /proc names it; where /proc is not mounted that is
 /// `ENOENT`, never a path looked up anew.

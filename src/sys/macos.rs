@@ -23,6 +23,14 @@ pub(crate) fn sync_file_system(any: BorrowedFd<'_>) -> Result<(), Errno> {
     sync_data(any)
 }
 
+/// Not worth its three ways to fail there: writing will tell.
+pub(crate) fn reserve_space(_: BorrowedFd<'_>, _: u64) -> Result<(), Errno> {
+    Err(Errno::NOTSUP)
+}
+
+/// What a file system answers when the disk does not have what was written to it.
+pub(crate) const DAMAGE: &[Errno] = &[Errno::IO, Errno::ILSEQ, Errno::BADMSG];
+
 /// Attributes of symlinks cannot be set below a directory handle here; the metadata record keeps them.
 pub(crate) fn set_link_xattr(_: BorrowedFd<'_>, _: &[u8], _: &[u8], _: &[u8]) -> Result<(), Errno> {
     Err(Errno::NOTSUP)

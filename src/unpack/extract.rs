@@ -115,6 +115,7 @@ impl Storage {
         let mut reader = self.open_reader(digest, options)?;
         let record_name = record_name(name);
         self.take_old_tree_away(name)?;
+        self.make_room(0, name)?;
         let tree = Partial::create_tree(&self.directory, Area::Extracted, name)?;
         let new_record = || Partial::create_record(&self.directory, Area::Extracted, &record_name);
         let record = RecordWriter::new(new_record()?, options.limits.clone());
@@ -124,7 +125,7 @@ impl Storage {
             let handle = partial.handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a new tree"))?;
             Ok(Bin { handle, _owner: Box::new(partial) })
         });
-        let mut writer = TreeWriter::new(root, trash, record, options)?;
+        let mut writer = TreeWriter::new(root, trash, record, options, self.min_free)?;
         writer.write(&mut reader)?;
         let (totals, progress, mut anomalies) = reader.finish()?;
         check(digest, options.diff_id.as_ref(), &totals.digest, &totals.diff_id)?;

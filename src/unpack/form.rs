@@ -50,6 +50,18 @@ impl TreeForm {
         name
     }
 
+    /// The form of a tree by its name; `None` for a form that this version does not know.
+    pub(crate) fn of_tree_name(name: &str, digest: &Digest) -> Option<TreeForm> {
+        let whiteouts = [WhiteoutForm::Markers, WhiteoutForm::Overlay, WhiteoutForm::UserOverlay];
+        let switches = [(false, false), (false, true), (true, false), (true, true)];
+        whiteouts
+            .into_iter()
+            .flat_map(|whiteouts| {
+                switches.map(|(device_nodes, override_stat)| TreeForm { whiteouts, device_nodes, override_stat })
+            })
+            .find(|form| form.tree_name(digest) == name)
+    }
+
     pub(super) fn is_overlay(self) -> bool {
         self.whiteouts != WhiteoutForm::Markers
     }
@@ -65,7 +77,9 @@ mod tests {
         let mut names = std::collections::BTreeSet::new();
         for whiteouts in [WhiteoutForm::Markers, WhiteoutForm::Overlay, WhiteoutForm::UserOverlay] {
             for (device_nodes, override_stat) in [(false, false), (false, true), (true, false), (true, true)] {
-                names.insert(TreeForm { whiteouts, device_nodes, override_stat }.tree_name(&digest));
+                let form = TreeForm { whiteouts, device_nodes, override_stat };
+                assert_eq!(TreeForm::of_tree_name(&form.tree_name(&digest), &digest), Some(form));
+                names.insert(form.tree_name(&digest));
             }
         }
         assert_eq!(names.len(), 12);

@@ -13,7 +13,9 @@ mod record;
 mod root;
 mod trash;
 mod tree;
+mod verify;
 
 pub use extract::{ExtractOptions, Extraction, ProgressCallback};
 pub use form::{TreeForm, WhiteoutForm};
 pub use record::{LayerEntries, LayerEntry, LayerEntryKind};
+pub(crate) use verify::{damage, verify_tree};

@@ -62,6 +62,8 @@ pub(super) struct TreeWriter<'a> {
     hasher: RandomState,
     /// Bytes that went into what is kept.
     kept: u64,
+    /// Bytes that are to stay free in the file system.
+    min_free: u64,
     /// Bytes of holes that may still be hashed.
     holes: u64,
     reported: Progress,
@@ -74,6 +76,7 @@ impl<'a> TreeWriter<'a> {
         trash: Trash<'a>,
         record: RecordWriter,
         options: &'a ExtractOptions,
+        min_free: u64,
     ) -> Result<TreeWriter<'a>> {
         let applier = Applier::new(options.form);
         Ok(TreeWriter {
@@ -89,6 +92,7 @@ impl<'a> TreeWriter<'a> {
             hasher: RandomState::new(),
             entries: 0,
             kept: 0,
+            min_free,
             holes: content::HOLES,
             reported: Progress::default(),
             anomalies: Anomalies::default(),
@@ -243,11 +247,12 @@ impl<'a> TreeWriter<'a> {
         }
         let blocks = if self.applier.is_root() { status.f_bfree } else { status.f_bavail };
         let free = blocks.saturating_mul(status.f_frsize);
-        if entry.size <= free {
+        if entry.size.saturating_add(self.min_free) <= free {
             return Ok(());
         }
-        let why = format!("{}: {} bytes to write, {free} free", quoted(&entry.path), entry.size);
-        Err(Error::new(Status::NoSpace, why))
+        let kept =
+            if self.min_free > 0 { format!(", of which {} are to stay free", self.min_free) } else { String::new() };
+        Err(Error::no_space(format!("{}: {} bytes to write, {free} free{kept}", quoted(&entry.path), entry.size)))
     }
 
     /// A marker, or an empty file in place of a device.

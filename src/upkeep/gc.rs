@@ -9,17 +9,18 @@
 //! because what it needs cannot be known.
 
 use std::collections::BTreeSet;
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime};
-
-use rustix::fs::Dir;
-use rustix::io::Errno;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::oci::Document;
-use crate::store::{Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, Trash, record_name};
+use crate::store::{
+    Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, Trash, is_regular, record_name,
+};
+
+/// Trees that are removed together, under as many locks.
+const LOCKS: usize = 64;
 
 /// What [`Storage::collect`] does.
 #[derive(Clone, Debug)]
@@ -55,6 +56,11 @@ impl Storage {
     /// Removes what no name and no lease reaches.
     pub fn collect(&self, options: &GcOptions) -> Result<GcReport> {
         self.directory.check_writable()?;
+        self.collect_now(options)
+    }
+
+    /// The same for those who have looked whether the store may be used.
+    pub(crate) fn collect_now(&self, options: &GcOptions) -> Result<GcReport> {
         let mut trash = Vec::new();
         let report = {
             let _lock = CollectionLock::exclusive(&self.directory, &options.interrupt)?;
@@ -69,7 +75,8 @@ impl Storage {
     /// Everything that names and leases lead to, whatever kind of object has the digest.
     fn reached(&self, options: &GcOptions) -> Result<BTreeSet<Digest>> {
         let mut reached = BTreeSet::new();
-        for tagged in self.images_but(Err)? {
+        for (_, tagged) in self.name_files()? {
+            let tagged = tagged?;
             let manifest = self.load_image_manifest(&tagged.manifest).map_err(|error| {
                 Error::new(Status::State, format!("{}: what it needs is not known: {}", tagged.name, error.message()))
             })?;
@@ -117,6 +124,7 @@ impl Storage {
             sweep.blobs(area)?;
         }
         sweep.trees()?;
+        sweep.quarantined()?;
         Ok(sweep.report)
     }
 }
@@ -144,33 +152,63 @@ impl Sweep<'_> {
         if self.options.dry_run { Ok(()) } else { directory.sync_area(area) }
     }
 
-    /// A tree goes before its record, and the disk knows that before the record goes: a tree without one would be taken
-    /// for boxlite 0.9's, whose trees are whole. Nobody makes either of them meanwhile.
+    /// A tree goes before its record: a tree without one counts as absent. Nobody makes either of them anew before the disk
+    /// knows that they are gone, or an old record could be found with a new tree.
     fn trees(&mut self) -> Result<()> {
         let directory = &self.storage.directory;
         let names = self.unreached(Area::Extracted)?;
         let trees: BTreeSet<&str> = names.iter().map(|name| name.strip_suffix(RECORD_SUFFIX).unwrap_or(name)).collect();
-        for tree in trees {
-            self.options.interrupt.check()?;
-            let record = record_name(tree);
-            let lock = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{tree}"))
-                .map_err(|errno| Error::os(errno, format_args!("lock the extraction of {tree}")))?;
-            let stats = [directory.stat(Area::Extracted, tree)?, directory.stat(Area::Extracted, &record)?];
-            // Their modification times are the layer's; when they came about is when they changed last.
-            let born = stats.iter().flatten().map(|stat| stat.st_ctime).max();
-            if lock.is_none() || born.is_some_and(|born| self.is_young(born)) {
-                self.report.kept += stats.iter().flatten().count() as u64;
+        let trees: Vec<&str> = trees.into_iter().collect();
+        for batch in trees.chunks(LOCKS) {
+            let mut locks = Vec::new();
+            for tree in batch {
+                locks.extend(self.tree(tree)?);
+            }
+            if !self.options.dry_run && !locks.is_empty() {
+                directory.sync_area(Area::Extracted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The lock on the extraction of a tree that was removed.
+    fn tree(&mut self, tree: &str) -> Result<Option<Lock>> {
+        self.options.interrupt.check()?;
+        let directory = &self.storage.directory;
+        let record = record_name(tree);
+        let lock = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{tree}"))
+            .map_err(|errno| Error::os(errno, format_args!("lock the extraction of {tree}")))?;
+        let [tree_stat, record_stat] =
+            [directory.stat(Area::Extracted, tree)?, directory.stat(Area::Extracted, &record)?];
+        // Their modification times are the layer's; when they came about is when they changed last.
+        let born = [&tree_stat, &record_stat].into_iter().flatten().map(|stat| stat.st_ctime).max();
+        if lock.is_none() || born.is_some_and(|born| self.is_young(born)) {
+            self.report.kept += [&tree_stat, &record_stat].into_iter().flatten().count() as u64;
+            return Ok(None);
+        }
+        if tree_stat.is_some() {
+            self.remove(Area::Extracted, tree, self.storage.tree_content(tree)?)?;
+        }
+        if let Some(stat) = record_stat {
+            self.remove(Area::Extracted, &record, stat.st_size as u64)?;
+        }
+        Ok(lock)
+    }
+
+    /// What a check moved away is kept as long as what nothing reaches.
+    fn quarantined(&mut self) -> Result<()> {
+        let directory = &self.storage.directory;
+        for name in self.storage.quarantined()? {
+            let Some(stat) = directory.stat(Area::Quarantine, &name)? else { continue };
+            if self.is_young(stat.st_ctime) {
+                self.report.kept += 1;
                 continue;
             }
-            let [tree_stat, record_stat] = stats;
-            if tree_stat.is_some() {
-                self.remove(Area::Extracted, tree, self.storage.tree_content(tree)?)?;
-                if !self.options.dry_run {
-                    directory.sync_area(Area::Extracted)?;
-                }
-            }
-            if let Some(stat) = record_stat {
-                self.remove(Area::Extracted, &record, stat.st_size as u64)?;
+            let bytes = if is_regular(&stat) { stat.st_size as u64 } else { 0 };
+            self.report.bytes = self.report.bytes.saturating_add(bytes);
+            self.report.removed.push(format!("{}/{name}", Area::Quarantine.name()));
+            if !self.options.dry_run {
+                self.trash.push(Trash::new(directory, Area::Quarantine, name));
             }
         }
         Ok(())
@@ -178,10 +216,8 @@ impl Sweep<'_> {
 
     /// Names in a folder that are ours and not reached.
     fn unreached(&self, area: Area) -> Result<Vec<String>> {
-        let directory = &self.storage.directory;
-        let fail = |errno| Error::os(errno, format_args!("list {}/{}", directory.path().display(), area.name()));
-        let names = names(directory.area(area)?).map_err(fail)?.into_iter();
-        Ok(names.filter(|name| digest_of(area, name).is_some_and(|digest| !self.reached.contains(&digest))).collect())
+        let objects = self.storage.objects(area)?.into_iter();
+        Ok(objects.filter(|(_, object)| !self.reached.contains(&object.digest)).map(|(name, _)| name).collect())
     }
 
     /// `born` in seconds since 1970.
@@ -198,31 +234,4 @@ impl Sweep<'_> {
         }
         Ok(())
     }
-}
-
-fn names(folder: BorrowedFd<'_>) -> Result<Vec<String>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
-    }
-    Ok(names)
-}
-
-/// The digest that a name in one of the folders stands for; `None` for what is none of ours, or is a partial.
-fn digest_of(area: Area, name: &str) -> Option<Digest> {
-    let stem = match area {
-        Area::Layers => name.strip_suffix(".tar.gz")?,
-        Area::Configs | Area::Manifests => name.strip_suffix(".json")?,
-        Area::Extracted => {
-            let tree = name.strip_suffix(RECORD_SUFFIX).unwrap_or(name);
-            let (stem, form) = tree.split_once('.').unwrap_or((tree, ""));
-            if !form.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
-                return None;
-            }
-            stem
-        }
-        _ => return None,
-    };
-    let (algorithm, hex) = stem.split_once('-')?;
-    Digest::parse(&format!("{algorithm}:{hex}")).ok()
 }

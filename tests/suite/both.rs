@@ -216,6 +216,8 @@ impl Api for C {
             max_blob_size,
             durability: BL_DURABILITY_FULL,
             reserved: 0,
+            min_free_bytes: 0,
+            gc_above_bytes: 0,
         };
         let mut out = std::ptr::dangling_mut();
         let dir = c_path(dir);

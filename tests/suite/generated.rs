@@ -74,6 +74,7 @@ fn header_is_up_to_date() {
         "images",
         "leases",
         "gc",
+        "check",
         "utility",
     ];
     let mut builder = cbindgen::Builder::new().with_config(config);

@@ -41,10 +41,14 @@ fn config(env: &str, tars: &[Vec<u8>]) -> String {
 
 /// Stores an image whose layers have one file each; gives the digest of its manifest.
 pub fn put_image(storage: &Storage, env: &str, files: &[&str]) -> Digest {
-    let tars: Vec<Vec<u8>> =
-        files.iter().map(|file| Archive::new().file(file.as_bytes(), &[b'x'; 1000]).finish()).collect();
+    let layer = |file: &&str| Archive::new().file(file.as_bytes(), &[b'x'; 1000]).finish();
+    put_image_of(storage, env, &files.iter().map(layer).collect::<Vec<_>>())
+}
+
+/// Stores an image of these layers; gives the digest of its manifest.
+pub fn put_image_of(storage: &Storage, env: &str, tars: &[Vec<u8>]) -> Digest {
     let layers: Vec<Vec<u8>> = tars.iter().map(|tar| gzip(tar)).collect();
-    let config = config(env, &tars);
+    let config = config(env, tars);
     put_config(storage, config.as_bytes());
     layers.iter().for_each(|layer| drop(put_layer(storage, layer)));
     let manifest = manifest(config.as_bytes(), &layers);

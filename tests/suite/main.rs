@@ -4,7 +4,7 @@
 //! Tests that need a program that is missing say so and pass; with `BL_REQUIRE_TOOLS=1` they fail. `BLESS=1` writes the
 //! generated and golden files.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 // The tests are the C caller: what makes each call sound is the header's contract, which they keep.
 #![allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
@@ -16,6 +16,7 @@ mod c_programs;
 mod disk_faults;
 mod extraction;
 mod families;
+mod faults;
 mod generated;
 mod images;
 #[path = "../../examples-c/make_layout.rs"]

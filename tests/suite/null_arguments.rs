@@ -76,7 +76,9 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("bl_lease *" | "const bl_lease *", "lease") => "lease",
         ("const char *", "id") => "bl_lease_id(lease)",
         ("uint64_t", "seconds") => "60",
-        ("const bl_gc_options *", "options") | ("bl_gc_result *", "result") => return None,
+        ("const bl_gc_options *" | "const bl_check_options *", "options") => return None,
+        ("bl_gc_result *" | "bl_check_result *", "result") => return None,
+        ("bl_disk_usage_result *", "result") => "&disk",
         ("bl_names **", "out") => "&out_names",
         ("bool *", "out") => "&out_bool",
         ("bl_error **", "err") => "&err",
@@ -101,6 +103,7 @@ fn every_pointer_of_every_function() {
          bl_layer_entries *entries = NULL, *out_entries; bl_layer_entry entry = BL_LAYER_ENTRY_INIT;\n\
          bl_image *image = NULL, *out_image; bl_names *out_names; bl_lease *lease = NULL, *out_lease;\n\
          bl_image_layer_info layer = BL_IMAGE_LAYER_INFO_INIT; bl_image_usage usage = BL_IMAGE_USAGE_INIT;\n\
+         bl_disk_usage_result disk = BL_DISK_USAGE_RESULT_INIT;\n\
          (void)&out_cancel; (void)&out_image; (void)&out_names; (void)&out_lease;\n\
          const char *digests[] = {ABC}, *null_digest[] = {NULL};\n\
          CHECK_OK(err, bl_stage_layer(storage, ABC, 3, &staged, &err));\n\

@@ -95,7 +95,7 @@ impl Iterator for LayerEntries {
             return None;
         }
         let entry = match self.lines.next(self.record.as_fd()) {
-            Ok(Some(line)) => parse(&line),
+            Ok(Some(line)) => parse_line(&line),
             Ok(None) => return None,
             Err(error) => Err(error),
         };
@@ -104,7 +104,8 @@ impl Iterator for LayerEntries {
     }
 }
 
-fn parse(line: &Line<'_>) -> Result<LayerEntry> {
+/// What a line says.
+pub(in crate::unpack) fn parse_line(line: &Line<'_>) -> Result<LayerEntry> {
     let mut entry = LayerEntry {
         kind: LayerEntryKind::File,
         path: line.path()?,

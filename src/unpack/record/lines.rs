@@ -9,7 +9,7 @@ use crate::error::{Error, Result, Status};
 use crate::store::HEAD_LEN;
 
 /// A line as it stands in the record.
-pub(super) struct Line<'a> {
+pub(in crate::unpack) struct Line<'a> {
     /// `.` or `./<path>`, escaped.
     pub(super) name: &'a [u8],
     /// What follows, with the space before it.
@@ -17,7 +17,7 @@ pub(super) struct Line<'a> {
 }
 
 impl Line<'_> {
-    pub(super) fn path(&self) -> Result<Vec<u8>> {
+    pub(in crate::unpack) fn path(&self) -> Result<Vec<u8>> {
         relative(self.name).ok_or_else(broken)
     }
 
@@ -34,6 +34,13 @@ impl Line<'_> {
         let size = self.keywords().find(|(keyword, _)| *keyword == b"size");
         let parse = |size: &[u8]| std::str::from_utf8(size).ok()?.parse().ok();
         size.map(|(_, size)| parse(size).ok_or_else(broken)).transpose()
+    }
+
+    /// XXH3 of a file's content, where it was computed.
+    pub(in crate::unpack) fn sum(&self) -> Result<Option<u64>> {
+        let sum = self.keywords().find(|(keyword, _)| *keyword == b"xxh3");
+        let parse = |sum: &[u8]| u64::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok();
+        sum.map(|(_, sum)| parse(sum).ok_or_else(broken)).transpose()
     }
 
     pub(super) fn hardlink(&self) -> Result<Option<Vec<u8>>> {
@@ -55,7 +62,7 @@ pub(super) fn broken() -> Error {
 }
 
 /// Reads a record's lines in turn, comments and empty ones left out.
-pub(super) struct Lines {
+pub(in crate::unpack) struct Lines {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -70,7 +77,7 @@ impl Default for Lines {
 
 impl Lines {
     /// The next line; `None` at the end.
-    pub(super) fn next(&mut self, record: BorrowedFd<'_>) -> Result<Option<Line<'_>>> {
+    pub(in crate::unpack) fn next(&mut self, record: BorrowedFd<'_>) -> Result<Option<Line<'_>>> {
         let (mut start, mut end);
         loop {
             (start, end) = match self.find_newline(record)? {

@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use twox_hash::XxHash3_64;
 
 use self::compact::Voided;
-use self::lines::{Line, escape};
+use self::lines::escape;
 use super::metadata::Metadata;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -27,7 +27,9 @@ use crate::layer::{Anomalies, Entry, Kind, Timestamp};
 use crate::limits::{self, LayerLimits};
 use crate::store::{HEAD_LEN, Head, Mark, Partial};
 
+pub(super) use self::entries::parse_line;
 pub use self::entries::{LayerEntries, LayerEntry, LayerEntryKind};
+pub(super) use self::lines::{Line, Lines};
 
 const BUFFER: usize = 64 << 10;
 

@@ -1,0 +1,265 @@
+//! Checking a store, and what it holds.
+
+use std::ffi::{CString, c_char, c_void};
+
+use super::args::{SizedStruct, call, check_flags};
+use super::cancel::bl_cancel;
+use super::error::{bl_error, bl_status};
+use super::storage::bl_storage;
+use crate::error::{Error, Result, Status};
+use crate::upkeep::{CheckOptions, Finding, Problem};
+
+/// bl_check_options.flags: move what is damaged to the folder quarantine, so that it is absent, and the next commit,
+/// pull or extraction replaces it. A tree that is in use loses its path.
+pub const BL_CHECK_REPAIR: u64 = 1;
+/// bl_check_options.flags: do not compare extracted trees.
+pub const BL_CHECK_SKIP_TREES: u64 = 2;
+
+/// bl_finding.problem: the object is there, and is not what it was.
+pub const BL_PROBLEM_DAMAGED: u32 = 1;
+/// bl_finding.problem: the object is an image name, and something that the image needs is not there.
+pub const BL_PROBLEM_MISSING: u32 = 2;
+
+/// Something that is not as it should be. Valid during the callback.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_finding {
+    /// sizeof(bl_finding) of the library: what follows a known field may be more than this header has.
+    pub struct_size: usize,
+    /// The object, by its place in the store: `layers/sha256-<hex>.tar.gz`.
+    pub object: *const c_char,
+    /// One line for a reader.
+    pub message: *const c_char,
+    /// BL_PROBLEM_*; treat one that you do not know as damage.
+    pub problem: u32,
+    /// 1 where it was moved to the folder quarantine.
+    pub quarantined: u32,
+}
+
+/// After the check, is told of each finding. Runs on the thread that called.
+pub type bl_check_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, finding: *const bl_finding)>;
+
+/// What to check. Zero in a field is its default; initialise with BL_CHECK_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_check_options {
+    /// sizeof(bl_check_options).
+    pub struct_size: usize,
+    /// BL_CHECK_* flags.
+    pub flags: u64,
+    /// Read no faster than this; 0 is as fast as it goes.
+    pub bytes_per_second: u64,
+    /// Ends the call early; may be NULL.
+    pub cancel: *mut bl_cancel,
+    /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+    pub timeout_ms: u64,
+    /// Is told of each finding; may be NULL.
+    pub on_finding: bl_check_callback,
+    /// For the callback.
+    pub user_data: *mut c_void,
+}
+
+// SAFETY: integers and pointers, and a function pointer for which zero is none.
+unsafe impl SizedStruct for bl_check_options {
+    const ZERO: Self = Self {
+        struct_size: 0,
+        flags: 0,
+        bytes_per_second: 0,
+        cancel: std::ptr::null_mut(),
+        timeout_ms: 0,
+        on_finding: None,
+        user_data: std::ptr::null_mut(),
+    };
+}
+
+/// What bl_check() found. Initialise with BL_CHECK_RESULT_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_check_result {
+    /// sizeof(bl_check_result); set by the caller.
+    pub struct_size: usize,
+    /// Objects that were looked at: blobs, trees, names, leases.
+    pub objects: u64,
+    /// Bytes that were read of them.
+    pub bytes: u64,
+    /// Trees that could not be compared, because boxlite 0.9 made them, or because they do not count after a start of the
+    /// machine, or because they have directories that this user may not enter.
+    pub skipped: u64,
+    /// Objects that are not what they were.
+    pub damaged: u64,
+    /// Image names that lead to something that is not there.
+    pub missing: u64,
+    /// Damaged objects that were moved away.
+    pub quarantined: u64,
+}
+
+// SAFETY: integers only.
+unsafe impl SizedStruct for bl_check_result {
+    const ZERO: Self =
+        Self { struct_size: 0, objects: 0, bytes: 0, skipped: 0, damaged: 0, missing: 0, quarantined: 0 };
+}
+
+/// What bl_disk_usage() found, in objects and in bytes. Initialise with BL_DISK_USAGE_RESULT_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_disk_usage_result {
+    /// sizeof(bl_disk_usage_result); set by the caller.
+    pub struct_size: usize,
+    /// Manifests and indexes.
+    pub manifests: u64,
+    /// Sizes of their files.
+    pub manifest_bytes: u64,
+    /// Image configs.
+    pub configs: u64,
+    /// Sizes of their files.
+    pub config_bytes: u64,
+    /// Layer blobs.
+    pub layers: u64,
+    /// Sizes of their files.
+    pub layer_bytes: u64,
+    /// Extracted trees.
+    pub trees: u64,
+    /// Sizes of all files in them, by their metadata records, and of the records.
+    pub tree_bytes: u64,
+    /// Downloads and extractions under way, and what is about to be deleted.
+    pub partials: u64,
+    /// Sizes of those that are files.
+    pub partial_bytes: u64,
+    /// What bl_check() moved away.
+    pub quarantined: u64,
+    /// Sizes of those that are files.
+    pub quarantined_bytes: u64,
+    /// Bytes that this process may still write to the file system.
+    pub free_bytes: u64,
+    /// Bytes of the file system.
+    pub total_bytes: u64,
+}
+
+// SAFETY: integers only.
+unsafe impl SizedStruct for bl_disk_usage_result {
+    const ZERO: Self = Self {
+        struct_size: 0,
+        manifests: 0,
+        manifest_bytes: 0,
+        configs: 0,
+        config_bytes: 0,
+        layers: 0,
+        layer_bytes: 0,
+        trees: 0,
+        tree_bytes: 0,
+        partials: 0,
+        partial_bytes: 0,
+        quarantined: 0,
+        quarantined_bytes: 0,
+        free_bytes: 0,
+        total_bytes: 0,
+    };
+}
+
+/// Reads everything in the store and compares it with what it should be: blobs with their digests, extracted trees with
+/// their metadata records (names, types, sizes, contents, permission bits, links), image names with what they need. A
+/// finding is no failure of the call.
+///
+/// options: NULL for the defaults. result: may be NULL.
+///
+/// Returns: BL_OK, also with findings; BL_E_PERMISSION to repair a read-only store; BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_IO
+/// for what says nothing of the store, such as too many open files. Cost: reads the whole store; memory of 8 bytes or so
+/// for each path of a tree. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_check(
+    storage: *mut bl_storage,
+    options: *const bl_check_options,
+    result: *mut bl_check_result,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let result = c.result(result, "result")?;
+            let storage = c.handle(storage, "storage")?;
+            let options = c.options(options, "options")?;
+            check_flags(options.flags, BL_CHECK_REPAIR | BL_CHECK_SKIP_TREES, "options.flags")?;
+            let report = storage.0.check(&CheckOptions {
+                repair: options.flags & BL_CHECK_REPAIR != 0,
+                skip_trees: options.flags & BL_CHECK_SKIP_TREES != 0,
+                bytes_per_second: (options.bytes_per_second > 0).then_some(options.bytes_per_second),
+                interrupt: c.interrupt(options.cancel, options.timeout_ms),
+            })?;
+            if let Some(function) = options.on_finding {
+                report.findings.iter().try_for_each(|finding| tell(function, options.user_data, finding))?;
+            }
+            if let Some(result) = result {
+                let count = |is: fn(&Finding) -> bool| report.findings.iter().filter(|finding| is(finding)).count();
+                result.set(&bl_check_result {
+                    struct_size: 0,
+                    objects: report.objects,
+                    bytes: report.bytes,
+                    skipped: report.skipped,
+                    damaged: count(|finding| finding.problem == Problem::Damaged) as u64,
+                    missing: count(|finding| finding.problem == Problem::Missing) as u64,
+                    quarantined: count(|finding| finding.quarantined) as u64,
+                });
+            }
+            Ok(())
+        })
+    }
+}
+
+fn tell(
+    function: unsafe extern "C" fn(*mut c_void, *const bl_finding),
+    user_data: *mut c_void,
+    finding: &Finding,
+) -> Result<()> {
+    let text = |text: &str| CString::new(text).map_err(|_| Error::new(Status::Internal, "a finding with a NUL"));
+    let (object, message) = (text(&finding.object)?, text(&finding.message)?);
+    let finding = bl_finding {
+        struct_size: size_of::<bl_finding>(),
+        object: object.as_ptr(),
+        message: message.as_ptr(),
+        problem: match finding.problem {
+            Problem::Damaged => BL_PROBLEM_DAMAGED,
+            Problem::Missing => BL_PROBLEM_MISSING,
+        },
+        quarantined: finding.quarantined.into(),
+    };
+    // SAFETY: the host vouches for its callback; the finding and its texts live until it returns.
+    unsafe { function(user_data, &raw const finding) };
+    Ok(())
+}
+
+/// Adds up what the store holds, by kind. What of it a collection would remove, bl_gc() with BL_GC_DRY_RUN says.
+///
+/// Returns: BL_OK, BL_E_PERMISSION, BL_E_IO. Cost: looks at every object, and reads the heads of the metadata records.
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_disk_usage(
+    storage: *mut bl_storage,
+    result: *mut bl_disk_usage_result,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let result = c.required_result(result, "result")?;
+            let usage = c.handle(storage, "storage")?.0.disk_usage()?;
+            result.set(&bl_disk_usage_result {
+                struct_size: 0,
+                manifests: usage.manifests.objects,
+                manifest_bytes: usage.manifests.bytes,
+                configs: usage.configs.objects,
+                config_bytes: usage.configs.bytes,
+                layers: usage.layers.objects,
+                layer_bytes: usage.layers.bytes,
+                trees: usage.trees.objects,
+                tree_bytes: usage.trees.bytes,
+                partials: usage.partials.objects,
+                partial_bytes: usage.partials.bytes,
+                quarantined: usage.quarantined.objects,
+                quarantined_bytes: usage.quarantined.bytes,
+                free_bytes: usage.free_bytes,
+                total_bytes: usage.total_bytes,
+            });
+            Ok(())
+        })
+    }
+}

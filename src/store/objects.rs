@@ -1,0 +1,104 @@
+//! What lies in the store's folders: which names are objects of ours.
+
+use rustix::fs::Dir;
+
+use super::directory::Area;
+use super::trees::RECORD_SUFFIX;
+use super::{Storage, lease};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+
+/// What the name of a blob, a tree or a record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ObjectName {
+    /// The blob's digest, or that of the layer.
+    pub(crate) digest: Digest,
+    /// It is a tree's record, and not the tree.
+    pub(crate) is_record: bool,
+}
+
+impl ObjectName {
+    /// `None` for what is none of ours, and for a partial object.
+    fn parse(area: Area, name: &str) -> Option<ObjectName> {
+        let (stem, is_record) = match area {
+            Area::Layers => (name.strip_suffix(".tar.gz")?, false),
+            Area::Configs | Area::Manifests | Area::Names => (name.strip_suffix(".json")?, false),
+            Area::Extracted => {
+                let tree = name.strip_suffix(RECORD_SUFFIX);
+                let (stem, form) = tree.unwrap_or(name).split_once('.').unwrap_or((tree.unwrap_or(name), ""));
+                if !form.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
+                    return None;
+                }
+                (stem, tree.is_some())
+            }
+            Area::Root | Area::Leases | Area::Locks | Area::Quarantine => return None,
+        };
+        let (algorithm, hex) = stem.split_once('-')?;
+        Some(ObjectName { digest: Digest::parse(&format!("{algorithm}:{hex}")).ok()?, is_record })
+    }
+}
+
+impl Storage {
+    /// The objects in a folder, in order of their names.
+    pub(crate) fn objects(&self, area: Area) -> Result<Vec<(String, ObjectName)>> {
+        let names = self.names_in(area)?.into_iter();
+        Ok(names.filter_map(|name| ObjectName::parse(area, &name).map(|object| (name, object))).collect())
+    }
+
+    /// The files of leases.
+    pub(crate) fn lease_files(&self) -> Result<Vec<String>> {
+        let mut names = self.names_in(Area::Leases)?;
+        names.retain(|name| name.strip_suffix(".json").is_some_and(lease::is_id));
+        Ok(names)
+    }
+
+    /// What a check moved away: `<folder>.<name>.<32 hex digits>`.
+    pub(crate) fn quarantined(&self) -> Result<Vec<String>> {
+        let mut names = self.names_in(Area::Quarantine)?;
+        names.retain(|name| {
+            let is_from = |area: &Area| name.strip_prefix(area.name()).is_some_and(|rest| rest.starts_with('.'));
+            Area::FOLDERS.iter().any(is_from) && name.rsplit_once('.').is_some_and(|(_, random)| lease::is_id(random))
+        });
+        Ok(names)
+    }
+
+    /// All names in a folder, in order; none where a read-only store lacks it.
+    pub(crate) fn names_in(&self, area: Area) -> Result<Vec<String>> {
+        let Ok(folder) = self.directory.area(area) else { return Ok(Vec::new()) };
+        let path = self.directory.object_path(area, "");
+        let fail = |errno| Error::os(errno, format_args!("list {}", path.display()));
+        let mut names = Vec::new();
+        for entry in Dir::read_from(folder).map_err(fail)? {
+            names.extend(entry.map_err(fail)?.file_name().to_str().ok().map(str::to_owned));
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_ours_or_not() {
+        let hex = "a".repeat(64);
+        for (area, name, is_ours) in [
+            (Area::Layers, format!("sha256-{hex}.tar.gz"), true),
+            (Area::Layers, format!("sha256-{hex}.json"), false),
+            (Area::Layers, format!("sha256-{hex}.tar.gz.bak"), false),
+            (Area::Layers, "notes.tar.gz".into(), false),
+            (Area::Manifests, format!("sha256-{hex}.json"), true),
+            (Area::Manifests, format!("md5-{hex}.json"), false),
+            (Area::Extracted, format!("sha256-{hex}"), true),
+            (Area::Extracted, format!("sha256-{hex}.overlay-stat"), true),
+            (Area::Extracted, format!("sha256-{hex}.overlay-stat.mtree"), true),
+            (Area::Extracted, format!("sha256-{hex}.{}.extracting", "0".repeat(32)), false),
+            (Area::Extracted, "lost+found".into(), false),
+        ] {
+            let parsed = ObjectName::parse(area, &name);
+            assert_eq!(parsed.is_some(), is_ours, "{name}");
+            assert_eq!(parsed.is_some_and(|object| object.is_record), is_ours && name.ends_with(".mtree"), "{name}");
+        }
+    }
+}

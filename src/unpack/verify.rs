@@ -1,0 +1,278 @@
+//! Whether an extracted tree is still what its metadata record says: every name, and no other; types, sizes, contents,
+//! permission bits, targets of links. Owners and times are not compared: they depend on who unpacked and on the file
+//! system.
+//!
+//! The record is read twice, once for its own checksum, and the tree once by the record and once by its names. Memory is
+//! eight bytes or so a path.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use twox_hash::XxHash3_64;
+
+use super::form::TreeForm;
+use super::record::{Line, Lines, parse_line};
+use super::{LayerEntry, LayerEntryKind};
+use crate::error::{Error, Result, quoted};
+use crate::layer::split_parent;
+use crate::store::{HEAD_LEN, Head, is_directory, is_regular};
+use crate::sys;
+
+const BUFFER: usize = 256 << 10;
+const OPEN_FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const NAME_MAX: usize = 255;
+
+/// Told of every so many bytes that were read; an error of it ends the check.
+pub(crate) type Spend<'a> = dyn FnMut(u64) -> Result<()> + 'a;
+
+/// What is wrong with something; `None` where nothing is.
+type Verdict = Option<String>;
+
+/// Compares a tree with its record, whose head is given.
+pub(crate) fn verify_tree(
+    tree: OwnedFd,
+    record: BorrowedFd<'_>,
+    head: &Head,
+    form: TreeForm,
+    spend: &mut Spend<'_>,
+) -> Result<Verdict> {
+    let mut buffer = vec![0; BUFFER];
+    match sum_of_file(record, HEAD_LEN as u64, &mut buffer, spend)? {
+        Ok((sum, _)) if head.lines.is_none_or(|lines| lines == sum) => {}
+        Ok(_) => return Ok(Some("its metadata record is not what was written".into())),
+        Err(why) => return Ok(Some(format!("its metadata record {why}"))),
+    }
+    let mut verifier =
+        Verifier { tree, form, spend, buffer, parent: None, paths: HashSet::new(), hasher: RandomState::new() };
+    let mut lines = Lines::default();
+    while let Some(line) = lines.next(record)? {
+        (verifier.spend)(0)?;
+        if let Some(why) = verifier.line(&line)? {
+            return Ok(Some(format!("{}: {why}", quoted(&line.path()?))));
+        }
+    }
+    verifier.surplus()
+}
+
+struct Verifier<'a, 'b> {
+    tree: OwnedFd,
+    form: TreeForm,
+    spend: &'a mut Spend<'b>,
+    buffer: Vec<u8>,
+    /// The directory that was looked into last.
+    parent: Option<(Vec<u8>, OwnedFd)>,
+    /// Hashes of the paths that the tree has by the record.
+    paths: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Verifier<'_, '_> {
+    fn line(&mut self, line: &Line<'_>) -> Result<Verdict> {
+        let entry = parse_line(line)?;
+        let is_overlay = self.form.is_overlay();
+        match entry.kind {
+            LayerEntryKind::LowerLink => return Ok(None),
+            // The directory says it, in an attribute.
+            LayerEntryKind::Opaque if is_overlay => return Ok(None),
+            LayerEntryKind::Whiteout | LayerEntryKind::Opaque if !is_overlay => {
+                let marker = line.path()?;
+                if split_parent(&marker).1.len() > NAME_MAX {
+                    return Ok(None);
+                }
+                return self.expect(&marker, |stat| is_regular(stat) && stat.st_size == 0, "is not an empty marker");
+            }
+            // A device, or a directory that is opaque.
+            LayerEntryKind::Whiteout => return self.expect(&entry.path, |_| true, ""),
+            _ => {}
+        }
+        if entry.path.is_empty() {
+            return self.is_mode_kept(&entry, &fstat(self.tree.as_fd())?);
+        }
+        let stat = match self.stat(&entry.path)? {
+            Ok(stat) => stat,
+            Err(why) => return Ok(Some(why)),
+        };
+        self.paths.insert(self.hasher.hash_one(&entry.path[..]));
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        let is_as_said = match entry.kind {
+            LayerEntryKind::File => return self.file(line, &entry, &stat),
+            LayerEntryKind::Hardlink => return self.hardlink(&entry, &stat),
+            LayerEntryKind::Symlink => return self.symlink(&entry, &stat),
+            LayerEntryKind::Directory => is_directory(&stat),
+            LayerEntryKind::Fifo => file_type == FileType::Fifo,
+            LayerEntryKind::CharDevice | LayerEntryKind::BlockDevice => return Ok(device(&entry, &stat)),
+            LayerEntryKind::LowerLink | LayerEntryKind::Whiteout | LayerEntryKind::Opaque => true,
+        };
+        if is_as_said { self.is_mode_kept(&entry, &stat) } else { Ok(Some("is of another type".into())) }
+    }
+
+    fn file(&mut self, line: &Line<'_>, entry: &LayerEntry, stat: &Stat) -> Result<Verdict> {
+        if !is_regular(stat) {
+            return Ok(Some("is not a regular file".into()));
+        }
+        if stat.st_size as u64 != entry.size {
+            return Ok(Some(format!("has {} bytes instead of {}", stat.st_size, entry.size)));
+        }
+        if let Some(why) = self.is_mode_kept(entry, stat)? {
+            return Ok(Some(why));
+        }
+        let Some(expected) = line.sum()? else { return Ok(None) };
+        let (parent, name) = split_parent(&entry.path);
+        let Some(parent) = self.parent(parent)? else { return Ok(Some("is gone".into())) };
+        let file = match rustix::fs::openat(parent, name, OPEN_FILE, Mode::empty()) {
+            Ok(file) => file,
+            // Its own mode keeps an ordinary user out, as the layer says.
+            Err(Errno::ACCESS) => return Ok(None),
+            Err(errno) => return damage(errno, "cannot be opened").map(Some),
+        };
+        match sum_of_file(file.as_fd(), 0, &mut self.buffer, self.spend)? {
+            Ok((sum, size)) if (sum, size) == (expected, entry.size) => Ok(None),
+            Ok(_) => Ok(Some("its content is not what was written".into())),
+            Err(why) => Ok(Some(why)),
+        }
+    }
+
+    fn hardlink(&mut self, entry: &LayerEntry, stat: &Stat) -> Result<Verdict> {
+        Ok(match self.stat(&entry.link)? {
+            Ok(target) if (target.st_dev, target.st_ino) == (stat.st_dev, stat.st_ino) => None,
+            _ => Some(format!("is not a link to {}", quoted(&entry.link))),
+        })
+    }
+
+    fn symlink(&mut self, entry: &LayerEntry, stat: &Stat) -> Result<Verdict> {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            return Ok(Some("is not a symlink".into()));
+        }
+        let (parent, name) = split_parent(&entry.path);
+        let Some(parent) = self.parent(parent)? else { return Ok(Some("is gone".into())) };
+        match rustix::fs::readlinkat(parent, name, Vec::new()) {
+            Ok(target) if target.as_bytes() == entry.link => Ok(None),
+            Ok(_) => Ok(Some("is a symlink to something else".into())),
+            Err(errno) => damage(errno, "cannot be read").map(Some),
+        }
+    }
+
+    fn is_mode_kept(&self, entry: &LayerEntry, stat: &Stat) -> Result<Verdict> {
+        // Set-id bits are not everybody's to set, and an ACL is part of a mode.
+        let is_comparable =
+            !self.form.override_stat && !entry.xattrs.iter().any(|(key, _)| key.starts_with(b"system."));
+        let differs = stat.st_mode & 0o777 != entry.mode & 0o777;
+        let why = || format!("has mode {:04o} instead of {:04o}", stat.st_mode & 0o777, entry.mode & 0o777);
+        Ok((is_comparable && differs).then(why))
+    }
+
+    fn expect(&mut self, path: &[u8], is_right: impl Fn(&Stat) -> bool, why: &str) -> Result<Verdict> {
+        self.paths.insert(self.hasher.hash_one(path));
+        Ok(match self.stat(path)? {
+            Ok(stat) if is_right(&stat) => None,
+            Ok(_) => Some(why.to_owned()),
+            Err(why) => Some(why),
+        })
+    }
+
+    fn stat(&mut self, path: &[u8]) -> Result<Result<Stat, String>> {
+        let (parent, name) = split_parent(path);
+        let Some(parent) = self.parent(parent)? else { return Ok(Err("is gone".into())) };
+        match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Ok(stat)),
+            Err(Errno::NOENT) => Ok(Err("is gone".into())),
+            Err(errno) => damage(errno, "cannot be looked at").map(Err),
+        }
+    }
+
+    /// A directory by its real path; `None` where there is none. The record has no symlinks in its paths, so none is
+    /// followed.
+    fn parent(&mut self, path: &[u8]) -> Result<Option<BorrowedFd<'_>>> {
+        if path.is_empty() {
+            return Ok(Some(self.tree.as_fd()));
+        }
+        if self.parent.as_ref().is_none_or(|(last, _)| last != path) {
+            self.parent = None;
+            let mut at: Option<OwnedFd> = None;
+            for name in path.split(|&b| b == b'/') {
+                let from = at.as_ref().map_or_else(|| self.tree.as_fd(), OwnedFd::as_fd);
+                match rustix::fs::openat(from, name, OPEN_DIR, Mode::empty()) {
+                    Ok(next) => at = Some(next),
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                    Err(errno) => return Err(Error::os(errno, format_args!("open {}", quoted(path)))),
+                }
+            }
+            self.parent = at.map(|handle| (path.to_vec(), handle));
+        }
+        Ok(self.parent.as_ref().map(|(_, handle)| handle.as_fd()))
+    }
+
+    /// Looks for what the record does not speak of.
+    fn surplus(&mut self) -> Result<Verdict> {
+        let mut todo = vec![Vec::new()];
+        while let Some(path) = todo.pop() {
+            (self.spend)(0)?;
+            let Some(dir) = self.parent(&path)? else { continue };
+            let mut names = Vec::new();
+            let fail = |errno| Error::os(errno, format_args!("list {}", quoted(&path)));
+            for entry in Dir::read_from(dir).map_err(fail)? {
+                let entry = entry.map_err(fail)?;
+                let name = entry.file_name().to_bytes();
+                if !matches!(name, b"." | b"..") {
+                    names.push((name.to_vec(), entry.file_type()));
+                }
+            }
+            for (name, file_type) in names {
+                let path = if path.is_empty() { name } else { [&path[..], b"/", &name].concat() };
+                if !self.paths.contains(&self.hasher.hash_one(&path[..])) {
+                    return Ok(Some(format!("{}: is not in the layer", quoted(&path))));
+                }
+                if matches!(file_type, FileType::Directory | FileType::Unknown) {
+                    todo.push(path);
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A node of the right number, or a file that stands for one.
+fn device(entry: &LayerEntry, stat: &Stat) -> Verdict {
+    let (major, minor) = entry.device;
+    let is_placeholder = is_regular(stat) && stat.st_size == 0;
+    let wanted =
+        if entry.kind == LayerEntryKind::CharDevice { FileType::CharacterDevice } else { FileType::BlockDevice };
+    let is_node = FileType::from_raw_mode(stat.st_mode) == wanted && stat.st_rdev == rustix::fs::makedev(major, minor);
+    (!is_placeholder && !is_node).then(|| "is another device".into())
+}
+
+/// XXH3 of a file from an offset on, and how many bytes that is; or why it cannot be read.
+fn sum_of_file(
+    file: BorrowedFd<'_>,
+    offset: u64,
+    buffer: &mut [u8],
+    spend: &mut Spend<'_>,
+) -> Result<Result<(u64, u64), String>> {
+    let mut hasher = XxHash3_64::new();
+    let mut size = 0;
+    loop {
+        match rustix::io::pread(file, &mut buffer[..], offset + size) {
+            Ok(0) => return Ok(Ok((hasher.finish(), size))),
+            Ok(n) => {
+                hasher.write(&buffer[..n]);
+                size += n as u64;
+                spend(n as u64)?;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return damage(errno, "cannot be read").map(Err),
+        }
+    }
+}
+
+/// What the disk cannot give back is damaged; anything else says nothing of it and ends the check.
+pub(crate) fn damage(errno: Errno, what: &str) -> Result<String> {
+    if sys::DAMAGE.contains(&errno) { Ok(format!("{what}: {errno}")) } else { Err(Error::os(errno, what)) }
+}
+
+fn fstat(file: BorrowedFd<'_>) -> Result<Stat> {
+    rustix::fs::fstat(file).map_err(|errno| Error::os(errno, "look at a tree"))
+}

@@ -1,0 +1,329 @@
+//! Check: whether the disk still has what was stored, and getting what it has not out of the way.
+//!
+//! Every blob is hashed again, every tree compared with its metadata record, every name and lease read. What does not
+//! hold is a finding. With `repair` it is moved to the folder `quarantine`, so that the object is absent and the next
+//! pull, commit or extraction replaces it; nothing is deleted, and nothing that is only missing can be moved.
+//!
+//! Nothing is locked while bytes are read. An object is judged by the file that was open; before it is reported or moved,
+//! its name must still lead to that file, so that an object that somebody replaced meanwhile is left alone.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::fs::Stat;
+use rustix::io::Errno;
+
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result, Status};
+use crate::interrupt::Interrupt;
+use crate::store::{
+    Area, CollectionLock, EXTRACTION_LOCK, Head, Lock, Mark, Partial, Storage, check_lease, is_regular, record_name,
+};
+use crate::unpack::{TreeForm, damage, verify_tree};
+
+const BUFFER: usize = 256 << 10;
+
+/// What [`Storage::check`] does.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct CheckOptions {
+    /// Move what is damaged to the folder `quarantine`.
+    pub repair: bool,
+    /// Do not compare trees.
+    pub skip_trees: bool,
+    /// Read no faster than this; `None` is as fast as it goes.
+    pub bytes_per_second: Option<u64>,
+    /// What may end the check early.
+    pub interrupt: Interrupt,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// What is wrong.
+    pub problem: Problem,
+    /// The object, by its place in the store: `layers/sha256-<hex>.tar.gz`.
+    pub object: String,
+    /// One line for a reader.
+    pub message: String,
+    /// It was moved out of the way.
+    pub quarantined: bool,
+}
+
+/// What can be wrong with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// It is there, and is not what it was.
+    Damaged,
+    /// An image needs it, and it is not there.
+    Missing,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// Objects that were looked at: blobs, trees, names, leases.
+    pub objects: u64,
+    /// Bytes that were read of them.
+    pub bytes: u64,
+    /// Trees that could not be compared: of boxlite 0.9, without a record, or with directories that this user may not
+    /// enter.
+    pub skipped: u64,
+    /// What is wrong, at most one finding an object.
+    pub findings: Vec<Finding>,
+}
+
+impl Storage {
+    /// Reads everything in the store and compares it with what it should be. Reading alone works in a read-only store.
+    pub fn check(&self, options: &CheckOptions) -> Result<CheckReport> {
+        self.directory.check_alive()?;
+        if options.repair {
+            self.directory.check_writable()?;
+        }
+        let mut check = Check {
+            storage: self,
+            options,
+            pace: Pace::new(options.bytes_per_second, &options.interrupt),
+            report: CheckReport::default(),
+        };
+        for area in [Area::Manifests, Area::Configs, Area::Layers] {
+            check.blobs(area)?;
+        }
+        if !options.skip_trees {
+            check.trees()?;
+        }
+        // After the blobs: what was moved away is now missing.
+        check.names()?;
+        check.leases()?;
+        Ok(CheckReport { bytes: check.pace.bytes, ..check.report })
+    }
+}
+
+struct Check<'a> {
+    storage: &'a Storage,
+    options: &'a CheckOptions,
+    pace: Pace<'a>,
+    report: CheckReport,
+}
+
+impl Check<'_> {
+    fn blobs(&mut self, area: Area) -> Result<()> {
+        for (name, object) in self.storage.objects(area)? {
+            let Some(file) = self.storage.directory.open_file(area, &name)? else {
+                // A directory, a symlink: nothing that could be read as a blob. It is in the way of one.
+                if let Some(stat) = self.storage.directory.stat(area, &name)?.filter(|stat| !is_regular(stat)) {
+                    self.report.objects += 1;
+                    self.damaged(area, &name, &stat, "is not a regular file".into())?;
+                }
+                continue;
+            };
+            self.report.objects += 1;
+            let stat = stat_of(&file)?;
+            match hash(file.as_fd(), &object.digest, &mut self.pace)? {
+                Ok(actual) if actual == object.digest => {}
+                Ok(actual) => self.damaged(area, &name, &stat, format!("hashes to {actual}"))?,
+                Err(why) => self.damaged(area, &name, &stat, why)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn trees(&mut self) -> Result<()> {
+        let objects = self.storage.objects(Area::Extracted)?;
+        for (name, object) in objects.into_iter().filter(|(_, object)| !object.is_record) {
+            let Some(stat) = self.storage.directory.stat(Area::Extracted, &name)? else { continue };
+            self.report.objects += 1;
+            let verdict = match self.tree(&name, &object.digest) {
+                Err(error) if error.status() == Status::Permission => {
+                    self.report.skipped += 1;
+                    continue;
+                }
+                // It went away while it was read.
+                Err(error) if error.status() == Status::NotFound => continue,
+                verdict => verdict?,
+            };
+            if let Some(why) = verdict {
+                self.damaged(Area::Extracted, &name, &stat, why)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tree(&mut self, name: &str, digest: &Digest) -> Result<Option<String>> {
+        let directory = &self.storage.directory;
+        let Some(tree) = directory.open_directory(Area::Extracted, name)? else {
+            return Ok(Some("is not a directory".into()));
+        };
+        let Some(record) = directory.open_file(Area::Extracted, &record_name(name))? else {
+            if directory.takes_trees_as_they_are() {
+                self.report.skipped += 1;
+                return Ok(None);
+            }
+            return Ok(Some("has no metadata record".into()));
+        };
+        let Some(head) = Head::read(record.as_fd())? else {
+            return Ok(Some("its metadata record is damaged".into()));
+        };
+        if head.layer != digest.to_string() {
+            return Ok(Some(format!("its metadata record is of {}", head.layer)));
+        }
+        let counts = head.mark == Mark::Durable || head.mark == Mark::volatile(directory.boot_id());
+        if !counts || head.lines.is_none() {
+            self.report.skipped += 1;
+            return Ok(None);
+        }
+        let Some(form) = TreeForm::of_tree_name(name, digest) else { return Ok(None) };
+        verify_tree(tree, record.as_fd(), &head, form, &mut |bytes| self.pace.spend(bytes))
+    }
+
+    fn names(&mut self) -> Result<()> {
+        for (file_name, result) in self.storage.name_files()? {
+            self.options.interrupt.check()?;
+            let tagged = match result {
+                Ok(tagged) => tagged,
+                Err(error) => {
+                    if let Some(stat) = self.storage.directory.stat(Area::Names, &file_name)? {
+                        self.report.objects += 1;
+                        self.damaged(Area::Names, &file_name, &stat, error.message().to_owned())?;
+                    }
+                    continue;
+                }
+            };
+            self.report.objects += 1;
+            let missing = match self.storage.load_image_manifest(&tagged.manifest) {
+                Ok(manifest) => self.storage.missing_blobs(&manifest)?,
+                Err(error) if error.status() == Status::NotFound => vec![tagged.manifest.clone()],
+                Err(error) => return Err(error),
+            };
+            // An image that was removed meanwhile needs nothing.
+            if missing.is_empty() || self.storage.image(&tagged.name).is_err() {
+                continue;
+            }
+            let missing: Vec<String> = missing.iter().map(Digest::to_string).collect();
+            self.report.findings.push(Finding {
+                problem: Problem::Missing,
+                object: format!("{}/{file_name}", Area::Names.name()),
+                message: format!("image {} lacks {}", tagged.name, missing.join(", ")),
+                quarantined: false,
+            });
+        }
+        Ok(())
+    }
+
+    fn leases(&mut self) -> Result<()> {
+        for name in self.storage.lease_files()? {
+            let Some(file) = self.storage.directory.open_file(Area::Leases, &name)? else { continue };
+            self.report.objects += 1;
+            if let Err(error) = check_lease(file.as_fd()) {
+                let stat = stat_of(&file)?;
+                self.damaged(Area::Leases, &name, &stat, error.message().to_owned())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that an object is not what it should be, and moves it away where that was asked for; unless it is another
+    /// one by now.
+    fn damaged(&mut self, area: Area, name: &str, judged: &Stat, why: String) -> Result<()> {
+        let object = format!("{}/{name}", area.name());
+        let quarantined = if self.options.repair {
+            match self.quarantine(area, name, judged)? {
+                Some(quarantined) => quarantined,
+                None => return Ok(()),
+            }
+        } else if !self.is_same(area, name, judged)? {
+            return Ok(());
+        } else {
+            false
+        };
+        let message = format!("{object}: {why}");
+        tracing::warn!("{message}");
+        self.report.findings.push(Finding { problem: Problem::Damaged, object, message, quarantined });
+        Ok(())
+    }
+
+    /// `None` where the object is another one by now; false where somebody is at work on it.
+    fn quarantine(&self, area: Area, name: &str, judged: &Stat) -> Result<Option<bool>> {
+        let directory = &self.storage.directory;
+        // Whoever publishes shares this lock, so that the object stays what it is between the look and the move.
+        let _collection = CollectionLock::exclusive(directory, &self.options.interrupt)?;
+        let _extraction = if area == Area::Extracted {
+            let lock = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{name}"))
+                .map_err(|errno| Error::os(errno, format_args!("lock the extraction of {name}")))?;
+            if lock.is_none() {
+                return Ok(Some(false));
+            }
+            lock
+        } else {
+            None
+        };
+        if !self.is_same(area, name, judged)? {
+            return Ok(None);
+        }
+        let mut names = vec![name.to_owned()];
+        if area == Area::Extracted {
+            names.push(record_name(name));
+        }
+        for name in &names {
+            Partial::take_to_quarantine(directory, area, name)?;
+        }
+        directory.sync_area(area)?;
+        Ok(Some(true))
+    }
+
+    fn is_same(&self, area: Area, name: &str, judged: &Stat) -> Result<bool> {
+        let now = self.storage.directory.stat(area, name)?;
+        Ok(now.is_some_and(|now| (now.st_dev, now.st_ino) == (judged.st_dev, judged.st_ino)))
+    }
+}
+
+/// How fast the check reads, and how much it read.
+struct Pace<'a> {
+    interrupt: &'a Interrupt,
+    bytes_per_second: Option<u64>,
+    started: Instant,
+    bytes: u64,
+}
+
+impl Pace<'_> {
+    fn new(bytes_per_second: Option<u64>, interrupt: &Interrupt) -> Pace<'_> {
+        Pace { interrupt, bytes_per_second, started: Instant::now(), bytes: 0 }
+    }
+
+    /// Waits until so many bytes more are allowed.
+    fn spend(&mut self, bytes: u64) -> Result<()> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        loop {
+            self.interrupt.check()?;
+            let Some(rate) = self.bytes_per_second.filter(|&rate| rate > 0) else { return Ok(()) };
+            let due = Duration::from_secs_f64(self.bytes as f64 / rate as f64);
+            let Some(wait) = due.checked_sub(self.started.elapsed()).filter(|wait| !wait.is_zero()) else {
+                return Ok(());
+            };
+            std::thread::sleep(wait.min(Duration::from_millis(20)));
+        }
+    }
+}
+
+fn hash(file: BorrowedFd<'_>, digest: &Digest, pace: &mut Pace<'_>) -> Result<Result<Digest, String>> {
+    let mut hasher = Hasher::new(digest.algorithm());
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match rustix::io::read(file, &mut buffer[..]) {
+            Ok(0) => return Ok(Ok(hasher.finish())),
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                pace.spend(n as u64)?;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return damage(errno, "cannot be read").map(Err),
+        }
+    }
+}
+
+fn stat_of(file: &OwnedFd) -> Result<Stat> {
+    rustix::fs::fstat(file).map_err(|errno| Error::os(errno, "look at an object"))
+}
