@@ -490,6 +490,10 @@ typedef struct bl_storage_options {
    * is collected first, as bl_gc() does by default; 0 is never.
    */
   uint64_t gc_above_bytes;
+  /**
+   * Seconds: what is younger stays in such a collection; 0 is an hour.
+   */
+  uint64_t gc_min_age;
 } bl_storage_options;
 
 /**
@@ -1841,7 +1845,7 @@ bl_status bl_local_bundle_cache_dir(bl_storage *storage,
 
 #ifndef BL_STORAGE_OPTIONS_INIT
 /* Defaults for option and result structs, as initialisers and, for languages without macros, as functions. */
-#define BL_STORAGE_OPTIONS_INIT { sizeof(bl_storage_options), 0, 0, BL_DURABILITY_FULL, 0, 0, 0 }
+#define BL_STORAGE_OPTIONS_INIT { sizeof(bl_storage_options), 0, 0, BL_DURABILITY_FULL, 0, 0, 0, 0 }
 #define BL_VERIFY_OPTIONS_INIT { sizeof(bl_verify_options), NULL, 0 }
 #define BL_LAYER_LIMITS_INIT { sizeof(bl_layer_limits), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define BL_EXTRACT_OPTIONS_INIT \

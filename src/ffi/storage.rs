@@ -1,6 +1,7 @@
 //! Opening and closing a store.
 
 use std::ffi::c_char;
+use std::time::Duration;
 
 use super::args::{Call, SizedStruct, call, check_flags, free, into_handle};
 use super::bytes::bl_bytes;
@@ -45,6 +46,8 @@ pub struct bl_storage_options {
     /// When a layer that is to be stored would bring the store above so many bytes, or there is no room for it, the store
     /// is collected first, as bl_gc() does by default; 0 is never.
     pub gc_above_bytes: u64,
+    /// Seconds: what is younger stays in such a collection; 0 is an hour.
+    pub gc_min_age: u64,
 }
 
 // SAFETY: integers only.
@@ -57,6 +60,7 @@ unsafe impl SizedStruct for bl_storage_options {
         reserved: 0,
         min_free_bytes: 0,
         gc_above_bytes: 0,
+        gc_min_age: 0,
     };
 }
 
@@ -97,6 +101,7 @@ pub unsafe extern "C" fn bl_storage_open(
             read_only: options.flags & BL_STORAGE_READ_ONLY != 0,
             min_free_bytes: options.min_free_bytes,
             gc_above_bytes: (options.gc_above_bytes > 0).then_some(options.gc_above_bytes),
+            gc_min_age: (options.gc_min_age > 0).then_some(Duration::from_secs(options.gc_min_age)),
             max_blob_size: (options.max_blob_size > 0).then_some(options.max_blob_size),
         };
         out.set(into_handle(bl_storage(Storage::open(images_dir, &options)?)));

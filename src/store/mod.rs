@@ -26,6 +26,7 @@ mod trees;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -63,6 +64,8 @@ pub struct StorageOptions {
     /// When a layer that is to be stored would bring the store above so many bytes, or there is no room for it, the store
     /// is collected first, as [`Storage::collect`] does by default.
     pub gc_above_bytes: Option<u64>,
+    /// The age below which that collection leaves things alone; an hour.
+    pub gc_min_age: Option<Duration>,
     /// Largest layer blob in bytes; `None` is 50 GiB.
     pub max_blob_size: Option<u64>,
 }
@@ -74,6 +77,7 @@ pub struct Storage {
     max_blob_size: u64,
     pub(crate) min_free: u64,
     pub(crate) high_water: Option<u64>,
+    pub(crate) gc_min_age: Option<Duration>,
 }
 
 impl Storage {
@@ -93,6 +97,7 @@ impl Storage {
             max_blob_size: options.max_blob_size.unwrap_or(limits::BLOB_SIZE.default),
             min_free: options.min_free_bytes,
             high_water: options.gc_above_bytes,
+            gc_min_age: options.gc_min_age,
         })
     }
 

@@ -122,7 +122,9 @@ impl Storage {
 
     /// Collecting for somebody who waits for room: what cannot be collected is no failure of theirs.
     fn collect_for_room(&self) {
-        match self.collect_now(&super::GcOptions::default()) {
+        let default = super::GcOptions::default();
+        let options = super::GcOptions { min_age: self.gc_min_age.unwrap_or(default.min_age), ..default };
+        match self.collect_now(&options) {
             Ok(report) => {
                 tracing::info!("collected {} objects, {} bytes, for room", report.removed.len(), report.bytes)
             }

@@ -218,6 +218,7 @@ impl Api for C {
             reserved: 0,
             min_free_bytes: 0,
             gc_above_bytes: 0,
+            gc_min_age: 0,
         };
         let mut out = std::ptr::dangling_mut();
         let dir = c_path(dir);
@@ -382,7 +383,7 @@ both! {
         let dir = temp_dir();
         let at = dir.path().join("new/images");
         let api = A::open(&at, false, 0).unwrap();
-        let folders = ["configs", "extracted", "format-version", "layers", "leases", "local", "locks", "manifests", "names"];
+        let folders = ["boot", "configs", "extracted", "format-version", "layers", "leases", "local", "locks", "manifests", "names", "quarantine"];
         assert_eq!(names_in(&at), folders);
         assert_eq!((api.images_dir(), api.layers_dir()), (at.clone(), at.join("layers")));
         A::open(&at, false, 0).unwrap();

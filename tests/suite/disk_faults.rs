@@ -13,10 +13,10 @@ use super::archive::{Archive, gzip};
 use super::support::{as_each_user, in_own_process, is_root, leftovers, put_layer, quick_store, skip, temp_dir};
 
 /// A small file system in memory, unmounted at the end.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn new(options: &str) -> Option<SmallDisk> {
+    pub fn new(options: &str) -> Option<SmallDisk> {
         let dir = temp_dir();
         let mounted = is_root()
             && Command::new("mount")
@@ -31,12 +31,12 @@ impl SmallDisk {
         Some(SmallDisk(dir))
     }
 
-    fn remount(&self, options: &str) {
+    pub fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
         assert!(Command::new("mount").args(["-o", &options]).arg(self.path()).status().unwrap().success());
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 }

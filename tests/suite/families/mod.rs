@@ -14,7 +14,7 @@ mod model;
 mod names;
 mod overlay;
 mod resources;
-mod sandboxes;
+pub mod sandboxes;
 mod sparse;
 mod trees;
 mod whiteouts;

@@ -65,7 +65,7 @@ fn partial_trees(store: &Path) -> Vec<PathBuf> {
 
 /// Forbids system calls to this process, as sandboxes do: they fail with EPERM.
 #[cfg(target_os = "linux")]
-fn forbid(calls: &[libc::c_long]) {
+pub fn forbid(calls: &[libc::c_long]) {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let load_number = statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0);
     let refuse = statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);

@@ -1,0 +1,98 @@
+//! What a store may take of its disk.
+
+use std::time::Duration;
+
+use boxlite_images::{Digest, Durability, ExtractOptions, Status, Storage, StorageOptions};
+
+use super::archive::Archive;
+use super::disk_faults::SmallDisk;
+use super::images::put_image;
+use super::support::{leftovers, put_layer, temp_dir};
+
+fn open(dir: &std::path::Path, change: impl FnOnce(&mut StorageOptions)) -> Storage {
+    let mut options = StorageOptions::default();
+    options.durability = Durability::None;
+    change(&mut options);
+    Storage::open(dir, &options).unwrap()
+}
+
+#[test]
+fn a_download_that_cannot_fit_is_refused_before_it_begins() {
+    let Some(disk) = SmallDisk::new("size=4m") else { return };
+    let storage = open(disk.path(), |_| ());
+    let digest = Digest::of(b"x");
+    let error = storage.stage_layer(&digest, Some(8 << 20)).unwrap_err();
+    assert_eq!(error.status(), Status::NoSpace);
+    assert!(error.message().starts_with(&format!("{digest}: 8388608 bytes to write, ")), "{error}");
+    assert!(error.is_retryable());
+    assert_eq!(leftovers(disk.path()), [""; 0]);
+    // What one download has reserved another one cannot have, though nothing is written yet.
+    let first = storage.stage_layer(&digest, Some(3 << 20)).unwrap();
+    let error = storage.stage_layer(&Digest::of(b"y"), Some(3 << 20)).unwrap_err();
+    assert_eq!(error.status(), Status::NoSpace, "{error}");
+    drop(first);
+    put_layer(&storage, &vec![1; 3 << 20]);
+    assert_eq!(storage.disk_usage().unwrap().layers.bytes, 3 << 20);
+}
+
+#[test]
+fn the_host_keeps_its_reserve() {
+    let Some(disk) = SmallDisk::new("size=8m") else { return };
+    let layer = Archive::new().file(b"f", &vec![1; 2 << 20]).finish();
+    let file = temp_dir();
+    std::fs::write(file.path().join("layer"), &layer).unwrap();
+    let storage = open(disk.path(), |options| options.min_free_bytes = 6 << 20);
+    let error = storage.stage_layer(&Digest::of(&layer), Some(layer.len() as u64)).unwrap_err();
+    assert!(error.message().ends_with("of which 6291456 are to stay free"), "{error}");
+    let mut options = ExtractOptions::default();
+    options.tarball_path = Some(file.path().join("layer"));
+    let error = storage.extract_layer(&Digest::of(&layer), &options).unwrap_err();
+    assert_eq!((error.status(), error.os_errno()), (Status::NoSpace, Some(28)), "{error}");
+    assert_eq!(leftovers(disk.path()), [""; 0]);
+    drop(storage);
+    let storage = open(disk.path(), |options| options.min_free_bytes = 1 << 20);
+    put_layer(&storage, &layer);
+    storage.extract_layer(&Digest::of(&layer), &options).unwrap();
+}
+
+#[test]
+fn above_the_mark_a_store_is_collected() {
+    let dir = temp_dir();
+    let storage = open(dir.path(), |options| {
+        options.gc_above_bytes = Some(100_000);
+        options.gc_min_age = Some(Duration::from_secs(1));
+    });
+    let old = put_layer(&storage, &[1; 60_000]);
+    put_image(&storage, "1", &["a"]);
+    std::thread::sleep(Duration::from_millis(2100));
+    put_layer(&storage, &[2; 30_000]);
+    assert!(storage.has_layer(&old).unwrap(), "collected below the mark");
+    let young = put_layer(&storage, &[3; 30_000]);
+    assert!(!storage.has_layer(&old).unwrap(), "not collected above the mark");
+    assert!(storage.has_layer(&Digest::of(&[2; 30_000])).unwrap() && storage.has_layer(&young).unwrap());
+    // A mark is no limit.
+    put_layer(&storage, &[4; 200_000]);
+}
+
+#[test]
+fn usage_adds_up() {
+    let dir = temp_dir();
+    let storage = open(dir.path(), |_| ());
+    assert_eq!(storage.disk_usage().unwrap().bytes(), 0);
+    put_image(&storage, "1", &["a", "b"]);
+    let layer = Archive::new().file(b"f", &[1; 5000]).finish();
+    storage.extract_layer(&put_layer(&storage, &layer), &ExtractOptions::default()).unwrap();
+    let mut staged = storage.stage_layer(&Digest::of(b"x"), None).unwrap();
+    staged.write(b"partial").unwrap();
+    let usage = storage.disk_usage().unwrap();
+    assert_eq!((usage.manifests.objects, usage.configs.objects, usage.layers.objects), (1, 1, 3));
+    assert_eq!((usage.trees.objects, usage.partials.objects, usage.partials.bytes), (1, 1, 7));
+    assert!(usage.trees.bytes > 5000 && usage.layers.bytes > layer.len() as u64);
+    assert!(usage.free_bytes > 0 && usage.total_bytes > usage.free_bytes);
+    let on_disk: u64 = ["manifests", "configs", "layers"]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(dir.path().join(folder)).unwrap())
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert_eq!(usage.bytes(), on_disk + usage.trees.bytes);
+}
