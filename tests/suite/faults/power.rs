@@ -177,10 +177,12 @@ fn work(store: &Path) {
         // Time for the file system to write what nobody synced, and in the middle for trees to become durable.
         std::thread::sleep(Duration::from_millis(if i == 2 { 3500 } else { 1200 }));
         if i == 3 {
-            // From now on it may be gone.
+            // From now on it may be gone, and then what it led to: first that has to be heard.
             promise(format!("perhaps {}", name(0)));
+            std::thread::sleep(Duration::from_millis(300));
             storage.remove_image(&name(0)).unwrap();
             promise(format!("no name {}", name(0)));
+            std::thread::sleep(Duration::from_millis(300));
             let mut options = GcOptions::default();
             options.min_age = Duration::ZERO;
             storage.collect(&options).unwrap();
