@@ -2,6 +2,7 @@
 //! process. No read is ever wrong, what somebody holds is never collected, no layer is unpacked twice while its tree is
 //! held, and nobody waits for long.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -28,8 +29,8 @@ fn many_processes_share_a_store() {
     std::fs::write(dir.path().join("log"), "").unwrap();
     std::fs::write(dir.path().join("shared"), "").unwrap();
     let storage = quick_store(&store);
-    // What all of them extract, and nobody may remove meanwhile.
-    let lease = storage.create_lease(Duration::from_secs(3600)).unwrap();
+    // On what all of them extract, and nobody may remove meanwhile; the oldest is given up, so that the store stays small.
+    let mut leases = VecDeque::new();
     let time = Duration::from_secs(if is_full() { 600 } else { 15 });
     let (started, mut deaths, mut born, mut shared) = (Instant::now(), 0, 0, 0);
     let mut workers: Vec<Child> = Vec::new();
@@ -38,8 +39,14 @@ fn many_processes_share_a_store() {
             born += 1;
             workers.push(spawn(&store, born));
         }
+        if shared % 50 == 0 {
+            leases.push_back(storage.create_lease(Duration::from_secs(3600)).unwrap());
+            if leases.len() > 4 {
+                leases.pop_front().unwrap().release().unwrap();
+            }
+        }
         shared += 1;
-        share(&storage, &lease, dir.path(), shared);
+        share(&storage, leases.back().unwrap(), dir.path(), shared);
         std::thread::sleep(Duration::from_millis(100));
         workers.retain_mut(|worker| match worker.try_wait().unwrap() {
             None => true,
