@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""The benchmarks of one part each: writing against a plain loop, memory of a large layer, many markers, cached calls.
+"""The benchmarks of one part each: writing against a plain loop, memory of a large layer, many markers, cached calls, what
+a commit and opening a store cost.
 
 usage: measure.py [-n ROUNDS] [--mib MIB] [--quick] [--record]
 
-Builds benches/write.c and benches/layer.c against the release library (cargo build --release first; needs OpenSSL's
+Builds benches/write.c, benches/layer.c and benches/store.c against the release library (cargo build --release first; needs OpenSSL's
 headers, and gzip and zstd for the layers). Writing: both forms in alternating order into fresh directories, the first
 round dropped, medians and their ratio. Memory: peak above the idle process, of a layer of random and repeated bytes.
 Markers: a layer of opaque markers and one of ten times as many, medians of alternating rounds. --quick does the writing
@@ -141,6 +142,25 @@ def markers(work, rounds):
             f"{many:.2f} s; a factor of {many / few:.1f} (aim: at most 12). Medians of {rounds} rounds, tmpfs.")
 
 
+def store(work, rounds):
+    program = build("store", work)
+    found = []
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory() as directory:
+            answers = [
+                json.loads(subprocess.run([program, what, directory if what == "commit" else f"{directory}/many"],
+                                          check=True, capture_output=True, text=True).stdout)
+                for what in ("commit", "open") if what == "commit" or not os.mkdir(f"{directory}/many")]
+            found.append(answers[0] | answers[1])
+    hand, commit, opened = (statistics.median(one[key] for one in found) for key in ("hand", "store", "open"))
+    return "\n".join([
+        "| what | by hand | the store | ratio | aim |", "|---|---|---|---|---|",
+        f"| a blob of 4 KiB, durable | {hand:.0f} µs | {commit:.0f} µs | {commit / hand:.2f} | 1.20 |",
+        f"| opening a store of 10,000 blobs | | {opened / 1000:.2f} ms | | 5 ms |", "",
+        f"Medians of {rounds} rounds, {file_system(tempfile.gettempdir())}. By hand: write, fsync, rename, fsync of the "
+        "directory."])
+
+
 def record(name, table):
     begin, end = f"<!-- {name} -->\n", "\n<!-- end -->"
     text = README.read_text()
@@ -161,6 +181,7 @@ def main():
         if not args.quick:
             tables["memory"] = memory(work)
             tables["markers"] = markers(work, min(args.n, 5))
+            tables["store"] = store(work, min(args.n, 5))
     for name, table in tables.items():
         print(table, end="\n\n")
         if args.record:

