@@ -1,12 +1,11 @@
 //! What lies in the store's folders: which names are objects of ours.
 
-use rustix::fs::Dir;
-
 use super::directory::Area;
 use super::trees::RECORD_SUFFIX;
 use super::{Storage, lease};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::sys;
 
 /// What the name of a blob, a tree or a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +67,7 @@ impl Storage {
         let path = self.directory.object_path(area, "");
         let fail = |errno| Error::os(errno, format_args!("list {}", path.display()));
         let mut names = Vec::new();
-        for entry in Dir::read_from(folder).map_err(fail)? {
-            names.extend(entry.map_err(fail)?.file_name().to_str().ok().map(str::to_owned));
-        }
+        sys::for_each_name(folder, |name| names.extend(name.to_str().ok().map(str::to_owned))).map_err(fail)?;
         names.sort_unstable();
         Ok(names)
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Dir, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::directory::{Area, Directory};
@@ -95,14 +95,10 @@ impl Storage {
 
 fn leftovers(folder: BorrowedFd<'_>, area: Area) -> Result<Vec<String>, Errno> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        if let Ok(name) = entry.file_name().to_str()
-            && is_ours(name, area)
-        {
-            names.push(name.to_owned());
-        }
-    }
+    sys::for_each_name(folder, |name| {
+        let name = name.to_str().ok().filter(|name| is_ours(name, area));
+        names.extend(name.map(str::to_owned));
+    })?;
     Ok(names)
 }
 

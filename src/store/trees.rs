@@ -11,7 +11,6 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::Dir;
 use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
@@ -21,6 +20,7 @@ use super::partial::{Partial, Trash, is_tree_name};
 use super::{EXTRACTION_LOCK, Storage};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::sys;
 
 /// What follows a tree's name in the name of its metadata record, which lies beside it.
 pub(crate) const RECORD_SUFFIX: &str = ".mtree";
@@ -235,13 +235,14 @@ pub(super) fn drop_unsynced(directory: &Arc<Directory>) -> Result<()> {
 fn trees(directory: &Directory) -> Result<Vec<String>> {
     let fail = |errno| Error::os(errno, format_args!("list {}/extracted", directory.path().display()));
     let mut trees = Vec::new();
-    for entry in Dir::read_from(directory.area(Area::Extracted)?).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        if let Ok(name) = entry.file_name().to_str()
-            && is_tree_name(name)
-            && directory.stat(Area::Extracted, name)?.is_some_and(|stat| is_directory(&stat))
-        {
-            trees.push(name.to_owned());
+    let mut names = Vec::new();
+    let mut note = |name: &std::ffi::CStr| {
+        names.extend(name.to_str().ok().filter(|name| is_tree_name(name)).map(str::to_owned));
+    };
+    sys::for_each_name(directory.area(Area::Extracted)?, &mut note).map_err(fail)?;
+    for name in names {
+        if directory.stat(Area::Extracted, &name)?.is_some_and(|stat| is_directory(&stat)) {
+            trees.push(name);
         }
     }
     Ok(trees)

@@ -1,7 +1,9 @@
 //! Linux.
 
+use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
+use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 /// The file's bytes, and the metadata needed to read them back, are on the disk when this returns.
@@ -17,6 +19,20 @@ pub(crate) fn sync_directory(dir: BorrowedFd<'_>) -> Result<(), Errno> {
 /// Everything of the file system that was written before is on the disk when this returns.
 pub(crate) fn sync_file_system(any: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::syncfs(any)
+}
+
+/// Calls `each` with every name in a directory, also `.` and `..`, without a copy of it: a store's folder may have
+/// thousands.
+pub(crate) fn for_each_name(dir: BorrowedFd<'_>, mut each: impl FnMut(&CStr)) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // A handle of its own: where listing is in a directory belongs to the handle.
+    let dir = rustix::fs::openat(dir, c".", flags, Mode::empty())?;
+    let mut buffer = Vec::with_capacity(64 << 10);
+    let mut names = RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = names.next() {
+        each(entry?.file_name());
+    }
+    Ok(())
 }
 
 /// Reserves disk space for a file without changing its size.

@@ -1,5 +1,6 @@
 //! macOS. Compiles the same interface as `linux.rs`; not yet run there (README.md says what has been).
 
+use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
@@ -21,6 +22,14 @@ pub(crate) fn sync_directory(dir: BorrowedFd<'_>) -> Result<(), Errno> {
 pub(crate) fn sync_file_system(any: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::sync();
     sync_data(any)
+}
+
+/// Calls `each` with every name in a directory, also `.` and `..`.
+pub(crate) fn for_each_name(dir: BorrowedFd<'_>, mut each: impl FnMut(&CStr)) -> Result<(), Errno> {
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        each(entry?.file_name());
+    }
+    Ok(())
 }
 
 /// Not worth its three ways to fail there: writing will tell.
