@@ -505,7 +505,7 @@ static int cmd_inspect(const app *a, char **args)
   return 0;
 }
 
-static void print_removed(void *user_data, const char *object)
+static void print_removed(const char *object, void *user_data)
 {
   const app *a = user_data;
   if (a->json) {
@@ -543,7 +543,7 @@ static int cmd_gc(const app *a, char **args)
   return 0;
 }
 
-static void print_finding(void *user_data, const bl_finding *finding)
+static void print_finding(const bl_finding *finding, void *user_data)
 {
   const app *a = user_data;
   if (a->json) {

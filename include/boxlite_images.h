@@ -7,8 +7,9 @@
  * WHAT THE LIBRARY GUARANTEES
  *
  *  1. Nothing visible in the store is partial: an object appears, whole and verified, when the call that makes it
- *     succeeds, and survives power loss (unless BL_DURABILITY_NONE). Extracted trees are not synced; after
- *     a reboot they count as absent, and are made again from their layer.
+ *     succeeds, and survives power loss (unless BL_DURABILITY_NONE). Extracted trees are
+ *     flushed in the background: one that was not when the power went is removed by the next open, and made again
+ *     from its layer.
  *  2. A failing call changes nothing, leaves nothing behind, and sets its outputs to NULL, false or zero.
  *  3. A fallible function returns a bl_status: BL_OK (0), or a negative BL_E_* whose number never changes meaning. It
  *     stores a bl_error in *err where err is not NULL, and NULL there on success. There is no "last error". Besides
@@ -380,7 +381,8 @@ typedef int32_t bl_status;
 
 /**
  * bl_check_options.flags: move what is damaged to the folder quarantine, so that it is absent, and the next commit,
- * pull or extraction replaces it. A tree that is in use loses its path.
+ * pull or extraction replaces it. A tree that is in use loses its path; what a damaged image name or lease protected may be
+ * collected.
  */
 #define BL_CHECK_REPAIR 1
 
@@ -869,8 +871,8 @@ typedef struct bl_image_usage {
 /**
  * After the collection, is told of an object that was removed, or would be: `layers/sha256-<hex>.tar.gz`. Runs on the thread that called.
  */
-typedef void (*bl_gc_callback)(void *user_data,
-                               const char *object);
+typedef void (*bl_gc_callback)(const char *object,
+                               void *user_data);
 
 /**
  * What to collect. Zero in a field is its default; initialise with BL_GC_OPTIONS_INIT.
@@ -955,10 +957,10 @@ typedef struct bl_finding {
 } bl_finding;
 
 /**
- * After the check, is told of each finding. Runs on the thread that called.
+ * After the check, also one that ended early, is told of each finding. Runs on the thread that called.
  */
-typedef void (*bl_check_callback)(void *user_data,
-                                  const bl_finding *finding);
+typedef void (*bl_check_callback)(const bl_finding *finding,
+                                  void *user_data);
 
 /**
  * What to check. Zero in a field is its default; initialise with BL_CHECK_OPTIONS_INIT.
@@ -1276,7 +1278,7 @@ bl_status bl_storage_open(const char *images_dir,
 
 /**
  * Frees the handle. Staged downloads made with it stay valid. Waits for the removal of what cancelled or failed calls had
- * made, if that was much. NULL is a no-op.
+ * made, if that was much, and for a flush of trees that is under way. NULL is a no-op.
  *
  * Since: 0.1.0
  */
@@ -1768,7 +1770,8 @@ bl_status bl_lease_release(bl_lease *lease,
 void bl_lease_free(bl_lease *lease);
 
 /**
- * Removes what no image name and no lease reaches: manifests, configs, layers and their trees. Safe at any time and in
+ * Removes what no image name and no lease reaches: manifests, configs, layers and their trees, and what bl_check() moved
+ * away. Safe at any time and in
  * any process. Running calls of the library are not disturbed; a tree that the host goes on using needs a name or a
  * lease, and so does everything in a store that boxlite 0.9 made, which has none.
  *
@@ -1786,7 +1789,8 @@ bl_status bl_gc(bl_storage *storage,
 /**
  * Reads everything in the store and compares it with what it should be: blobs with their digests, extracted trees with
  * their metadata records (names, types, sizes, contents, permission bits, links), image names with what they need. A
- * finding is no failure of the call.
+ * finding is no failure of the call. Not compared are owners, times and most extended attributes of trees. The manifests
+ * of boxlite 0.9, which do not hash to their names, are findings: they count as absent.
  *
  * options: NULL for the defaults. result: may be NULL.
  *

@@ -16,7 +16,7 @@ pub const BL_GC_DRY_RUN: u64 = 1;
 pub const BL_GC_ANY_AGE: u64 = 2;
 
 /// After the collection, is told of an object that was removed, or would be: `layers/sha256-<hex>.tar.gz`. Runs on the thread that called.
-pub type bl_gc_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, object: *const c_char)>;
+pub type bl_gc_callback = Option<unsafe extern "C" fn(object: *const c_char, user_data: *mut c_void)>;
 
 /// What to collect. Zero in a field is its default; initialise with BL_GC_OPTIONS_INIT.
 #[repr(C)]
@@ -70,7 +70,8 @@ unsafe impl SizedStruct for bl_gc_result {
     const ZERO: Self = Self { struct_size: 0, removed: 0, bytes: 0, kept: 0 };
 }
 
-/// Removes what no image name and no lease reaches: manifests, configs, layers and their trees. Safe at any time and in
+/// Removes what no image name and no lease reaches: manifests, configs, layers and their trees, and what bl_check() moved
+/// away. Safe at any time and in
 /// any process. Running calls of the library are not disturbed; a tree that the host goes on using needs a name or a
 /// lease, and so does everything in a store that boxlite 0.9 made, which has none.
 ///
@@ -115,12 +116,12 @@ pub unsafe extern "C" fn bl_gc(
 }
 
 fn tell(
-    function: unsafe extern "C" fn(*mut c_void, *const c_char),
+    function: unsafe extern "C" fn(*const c_char, *mut c_void),
     user_data: *mut c_void,
     object: &str,
 ) -> Result<()> {
     let object = CString::new(object).map_err(|_| Error::new(Status::Internal, "a name in the store with a NUL"))?;
     // SAFETY: the host vouches for its callback; the text lives until it returns.
-    unsafe { function(user_data, object.as_ptr()) };
+    unsafe { function(object.as_ptr(), user_data) };
     Ok(())
 }

@@ -112,7 +112,7 @@ pub unsafe extern "C" fn bl_storage_open(
 }
 
 /// Frees the handle. Staged downloads made with it stay valid. Waits for the removal of what cancelled or failed calls had
-/// made, if that was much. NULL is a no-op.
+/// made, if that was much, and for a flush of trees that is under way. NULL is a no-op.
 ///
 /// Since: 0.1.0
 #[unsafe(no_mangle)]

@@ -249,6 +249,12 @@ impl Directory {
         removals.push(thread);
     }
 
+    /// Whether something that lost its name is being deleted.
+    pub(crate) fn is_removing(&self) -> bool {
+        let removals = self.removals.lock().unwrap_or_else(PoisonError::into_inner);
+        removals.iter().any(|thread| !thread.is_finished())
+    }
+
     /// Every public function begins here (or in [`Directory::check_writable`]).
     pub(crate) fn check_alive(&self) -> Result<()> {
         if self.is_forked() {

@@ -54,7 +54,7 @@ impl Storage {
     /// Starts to store a config of unknown size, at most 4 MiB.
     pub fn stage_config(&self, digest: &Digest) -> Result<Staged> {
         self.directory.check_writable()?;
-        Staged::create(&self.directory, Area::Configs, digest, None, limits::DOCUMENT_SIZE.default)
+        Staged::create(&self.directory, Area::Configs, digest, None, limits::DOCUMENT_SIZE.default, self.min_free)
     }
 
     /// The config's exact bytes. `NOT_FOUND` where it is absent, or not intact.

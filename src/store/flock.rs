@@ -82,6 +82,10 @@ fn try_table(file: BorrowedFd<'_>, share: Share) -> Result<Option<Held>, Errno> 
 impl Drop for Held {
     fn drop(&mut self) {
         let Some(key) = self.in_table else { return };
+        // A child does not wait for a table that a thread of its parent may have been at.
+        if key.2 != sys::fork_count() {
+            return;
+        }
         let mut table = table();
         match table.get_mut(&key) {
             Some(holders @ 2..) => *holders -= 1,

@@ -71,8 +71,8 @@ impl Storage {
     pub fn stage_layer(&self, digest: &Digest, expected_size: Option<u64>) -> Result<Staged> {
         self.directory.check_writable()?;
         let max = expected_size.filter(|&size| size <= self.max_blob_size);
-        self.make_room(max.unwrap_or(0), digest)?;
-        Staged::create(&self.directory, Area::Layers, digest, expected_size, self.max_blob_size)
+        self.make_room(max.unwrap_or(0), digest, &Interrupt::default())?;
+        Staged::create(&self.directory, Area::Layers, digest, expected_size, self.max_blob_size, self.min_free)
     }
 
     /// The layer's blob, open for reading.

@@ -42,7 +42,7 @@ pub(crate) use lock::{CollectionLock, Lock};
 pub use names::{ImageName, TaggedImage};
 pub(crate) use partial::{Partial, Trash};
 pub use staged::Staged;
-pub(crate) use trees::{HEAD_LEN, Head, Mark, RECORD_SUFFIX, record_name};
+pub(crate) use trees::{HEAD_LEN, Head, Mark, RECORD_SUFFIX, record_name, was_opened_in_this_boot};
 
 /// What precedes the layer in the name of the lock on its extraction.
 pub(crate) const EXTRACTION_LOCK: &str = "extract-";

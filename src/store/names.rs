@@ -9,7 +9,7 @@ use std::fmt;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
+use rustix::fs::{AtFlags, Stat, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -161,6 +161,13 @@ impl Storage {
         Ok(files)
     }
 
+    /// A name's file, by which file it is, and what it says or why it cannot be understood; `None` where there is none.
+    pub(crate) fn name_file(&self, file_name: &str) -> Result<Option<(Stat, Result<TaggedImage>)>> {
+        let Some(file) = self.directory.open_file(Area::Names, file_name)? else { return Ok(None) };
+        let stat = rustix::fs::fstat(&file).map_err(|errno| Error::os(errno, format_args!("look at {file_name}")))?;
+        Ok(Some((stat, self.parse_name(&file, file_name))))
+    }
+
     /// What a name stands for; `NOT_FOUND`.
     pub fn image(&self, name: &ImageName) -> Result<TaggedImage> {
         self.directory.check_alive()?;
@@ -188,7 +195,7 @@ impl Storage {
     fn parse_name(&self, file: &OwnedFd, file_name: &str) -> Result<TaggedImage> {
         let malformed = |why: String| Error::new(Status::Malformed, why);
         let NameFile { name, manifest, tagged, .. } = parse(file.as_fd())?;
-        let name = ImageName(name);
+        let name = ImageName::parse(&name).map_err(|error| malformed(error.message().to_owned()))?;
         if name.file_name() != file_name {
             return Err(malformed(format!("is not where {} belongs", quoted(name.0.as_bytes()))));
         }

@@ -21,6 +21,9 @@ const PIECE: usize = 128 << 10;
 /// From this size on disk space is reserved before anything is written.
 const RESERVED: u64 = 1 << 20;
 
+/// How many bytes are written between two looks at the free space, where the host wants some.
+const LOOK: u64 = 16 << 20;
+
 /// A blob that is being written. Nothing is visible before [`Staged::commit`]; dropping it without leaves nothing.
 #[derive(Debug)]
 pub struct Staged {
@@ -31,6 +34,8 @@ pub struct Staged {
     expected_size: Option<u64>,
     /// Without a declared size this many bytes are too many.
     size_limit: u64,
+    /// Bytes of the file system that are to stay free.
+    min_free: u64,
     staged_path: PathBuf,
     final_path: PathBuf,
     written: Arc<AtomicU64>,
@@ -52,6 +57,7 @@ impl Staged {
         digest: &Digest,
         expected_size: Option<u64>,
         size_limit: u64,
+        min_free: u64,
     ) -> Result<Staged> {
         if let Some(size) = expected_size.filter(|&size| size > size_limit) {
             return Err(Error::limit(limit_of(area).name, size_limit, size, digest));
@@ -66,6 +72,7 @@ impl Staged {
             digest: digest.clone(),
             expected_size,
             size_limit,
+            min_free,
             staged_path: partial.path(),
             final_path: directory.object_path(area, &super::blob_name(area, digest)),
             written: Arc::default(),
@@ -145,6 +152,14 @@ impl Staged {
                 return Err(Error::limit(limit_of(self.area).name, self.size_limit, total, &self.digest));
             }
             _ => {}
+        }
+        // What was declared was looked at before.
+        if self.min_free > 0 && self.expected_size.is_none() && total / LOOK > written / LOOK {
+            let (free, _) = self.directory.space()?;
+            if free < self.min_free {
+                let why = format!("{}: {free} bytes free, and {} are to stay so", self.digest, self.min_free);
+                return Err(Error::no_space(why));
+            }
         }
         for piece in bytes.chunks(PIECE) {
             hasher.update(piece);

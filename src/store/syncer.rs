@@ -1,6 +1,7 @@
 //! Making trees durable, late and together: a thread waits a moment for more of them, has the file system flushed once,
-//! and then says so in their records. Nobody waits for it, also not at close: a tree that was not synced is made durable
-//! by the next process that uses it, and if the power goes before, it is unpacked again.
+//! and then says so in their records. No call waits for it, and closing the store only for a flush that is under way: a
+//! tree that was not synced is made durable by the next process that uses it, and if the power goes before, it is unpacked
+//! again. An error of a flush is final, since the kernel may have dropped what it could not write: the trees count no more.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -38,8 +39,6 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     waiting: BTreeSet<String>,
-    /// Trees that the disk refused: an error of a sync is final.
-    failed: BTreeSet<String>,
     thread: Option<JoinHandle<()>>,
     is_closing: bool,
 }
@@ -53,17 +52,19 @@ impl Syncer {
     /// Has a tree synced, some time.
     pub(super) fn add(&self, tree: &str) {
         let mut state = self.shared.lock();
-        if state.waiting.contains(tree) || state.failed.contains(tree) {
+        if !state.waiting.insert(tree.to_owned()) {
             return;
         }
-        state.waiting.insert(tree.to_owned());
         if state.thread.is_none() {
             let shared = self.shared.clone();
             match sys::spawn("bl-sync", move || shared.run()) {
                 Ok(thread) => state.thread = Some(thread),
                 Err(cause) => {
                     state.waiting.clear();
+                    // Without the lock: the host's own log may be what waits for us.
+                    drop(state);
                     tracing::warn!("cannot sync trees now: {cause}");
+                    return;
                 }
             }
         }
@@ -119,14 +120,11 @@ impl Shared {
             drop(state);
             let result = self.sync(&batch);
             let mut state = self.lock();
-            for tree in batch {
-                state.waiting.remove(&tree);
-                if result.is_err() {
-                    state.failed.insert(tree);
-                }
-            }
-            if let Err(error) = result {
-                tracing::warn!("trees stay as they are until the machine starts again: {error}");
+            batch.iter().for_each(|tree| _ = state.waiting.remove(tree));
+            // Without the lock: the host's own log may be what waits for us.
+            drop(state);
+            if let Err(errno) = result {
+                tracing::warn!("cannot sync trees: {errno}; they are made again when they are needed");
             }
         }
     }
@@ -138,13 +136,14 @@ impl Shared {
         if records.is_empty() {
             return Ok(());
         }
-        sys::sync_file_system(self.folder.as_fd())?;
+        let synced = sys::sync_file_system(self.folder.as_fd());
         for (record, head) in records {
-            let head = Head { mark: Mark::Durable, ..head };
+            let mark = if synced.is_ok() { Mark::Durable } else { Mark::never() };
+            let head = Head { mark, ..head };
             head.write(record.as_fd())?;
             sys::sync_data(record.as_fd())?;
         }
-        Ok(())
+        synced
     }
 
     fn open(&self, tree: &str) -> Option<(OwnedFd, Head)> {

@@ -70,6 +70,11 @@ pub(crate) enum Mark {
 }
 
 impl Mark {
+    /// Of a tree that the disk refused.
+    pub(super) fn never() -> Mark {
+        Mark::Volatile("never".to_owned())
+    }
+
     pub(crate) fn volatile(boot_id: Option<&str>) -> Mark {
         Mark::Volatile(boot_id.unwrap_or(UNKNOWN_BOOT).to_owned())
     }
@@ -185,9 +190,13 @@ pub(crate) fn tree_head(directory: &Directory, name: &str) -> Result<Option<Head
     let Some(record) = directory.open_file(Area::Extracted, &record_name(name))? else {
         return Ok(directory.takes_trees_as_they_are().then(|| adopted(name)));
     };
-    let head = Head::read(record.as_fd()).map_err(|error| {
-        error.context(format_args!("read {}", directory.object_path(Area::Extracted, &record_name(name)).display()))
-    })?;
+    let head = match Head::read(record.as_fd()) {
+        // A record that the disk has lost is no record.
+        Err(error) if error.os_errno().is_some_and(sys::is_damage) => None,
+        head => head.map_err(|error| {
+            error.context(format_args!("read {}", directory.object_path(Area::Extracted, &record_name(name)).display()))
+        })?,
+    };
     Ok(head.filter(|head| match &head.mark {
         Mark::Durable => true,
         volatile => *volatile == Mark::volatile(directory.boot_id()),
@@ -197,23 +206,24 @@ pub(crate) fn tree_head(directory: &Directory, name: &str) -> Result<Option<Head
 /// Gives the trees of a store that boxlite 0.9 made their records: of these trees nothing is known but that they are
 /// good. Those that it adds later have none, and are made again when they are needed.
 pub(super) fn adopt(directory: &Arc<Directory>) -> Result<()> {
+    let mut are_new = false;
     for name in trees(directory)? {
         if directory.stat(Area::Extracted, &record_name(&name))?.is_none() {
+            are_new = true;
             let mut record = Partial::create_record(directory, Area::Extracted, &record_name(&name))?;
             record.write_all(&adopted(&name).to_bytes())?;
             record.publish(&record_name(&name), |_| Ok(true))?;
         }
     }
-    Ok(())
+    // Records and trees, before the file that says that there is nothing to adopt.
+    if are_new { directory.sync_everything() } else { Ok(()) }
 }
 
 /// Removes the trees that do not count, where this is the first time in this boot that the store is opened. They become
 /// leftovers, for the sweep.
 pub(super) fn drop_unsynced(directory: &Arc<Directory>) -> Result<()> {
     let Some(boot_id) = directory.boot_id() else { return Ok(()) };
-    if let Some(file) = directory.open_file(Area::Root, BOOT_FILE)?
-        && super::read_start(file.as_fd(), boot_id.len())? == boot_id.as_bytes()
-    {
+    if was_opened_in_this_boot(directory)? {
         return Ok(());
     }
     for name in trees(directory)? {
@@ -229,6 +239,13 @@ pub(super) fn drop_unsynced(directory: &Arc<Directory>) -> Result<()> {
     let mut file = Partial::create_file(directory, Area::Root, BOOT_FILE)?;
     file.write_all(boot_id.as_bytes())?;
     file.publish(BOOT_FILE, |_| Ok(false))
+}
+
+/// Whether the store was opened for writing in this boot: until then there may be trees that do not count.
+pub(crate) fn was_opened_in_this_boot(directory: &Directory) -> Result<bool> {
+    let Some(boot_id) = directory.boot_id() else { return Ok(true) };
+    let Some(file) = directory.open_file(Area::Root, BOOT_FILE)? else { return Ok(false) };
+    Ok(super::read_start(file.as_fd(), boot_id.len())? == boot_id.as_bytes())
 }
 
 /// Names of directories that are trees.

@@ -18,3 +18,8 @@ pub(crate) use linux::*;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::*;
 pub(crate) use thread::{has_cores, leave_umask, spawn};
+
+/// Whether an error number says that the disk does not have what was written to it.
+pub(crate) fn is_damage(os_errno: i32) -> bool {
+    DAMAGE.iter().any(|errno| errno.raw_os_error() == os_errno)
+}

@@ -115,7 +115,7 @@ impl Storage {
         let mut reader = self.open_reader(digest, options)?;
         let record_name = record_name(name);
         self.take_old_tree_away(name)?;
-        self.make_room(0, name)?;
+        self.make_room(0, name, &options.interrupt)?;
         let tree = Partial::create_tree(&self.directory, Area::Extracted, name)?;
         let new_record = || Partial::create_record(&self.directory, Area::Extracted, &record_name);
         let record = RecordWriter::new(new_record()?, options.limits.clone());

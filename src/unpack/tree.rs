@@ -32,6 +32,8 @@ use crate::store::is_directory;
 const NAME_MAX: usize = 255;
 /// From this size on it is worth a system call to ask whether a file has room before it is written.
 const LARGE_FILE: u64 = 1 << 20;
+/// How many bytes of small files come between two looks at the free space, where the host wants some.
+const LOOK: u64 = 16 << 20;
 /// How far apart reports of progress are, in uncompressed bytes and in entries.
 const REPORT_BYTES: u64 = 1 << 20;
 const REPORT_ENTRIES: u64 = 256;
@@ -64,6 +66,8 @@ pub(super) struct TreeWriter<'a> {
     kept: u64,
     /// Bytes that are to stay free in the file system.
     min_free: u64,
+    /// Bytes of files since the last look at the free space.
+    unlooked: u64,
     /// Bytes of holes that may still be hashed.
     holes: u64,
     reported: Progress,
@@ -93,6 +97,7 @@ impl<'a> TreeWriter<'a> {
             entries: 0,
             kept: 0,
             min_free,
+            unlooked: 0,
             holes: content::HOLES,
             reported: Progress::default(),
             anomalies: Anomalies::default(),
@@ -191,8 +196,13 @@ impl<'a> TreeWriter<'a> {
 
     /// The sum of the content, where there is one.
     fn file(&mut self, place: &Place<'_>, entry: &Entry, reader: &mut Reader) -> Result<Option<u64>> {
-        if entry.size >= LARGE_FILE && !entry.is_sparse {
-            self.check_space(place.parent, entry)?;
+        if !entry.is_sparse {
+            self.unlooked += entry.size;
+            // Small files take of the host's reserve too.
+            if entry.size >= LARGE_FILE || self.min_free > 0 && self.unlooked >= LOOK {
+                self.unlooked = 0;
+                self.check_space(place.parent, entry)?;
+            }
         }
         let mut data = reader.data()?;
         // Holes may be at the end.

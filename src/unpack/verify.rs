@@ -1,6 +1,6 @@
 //! Whether an extracted tree is still what its metadata record says: every name, and no other; types, sizes, contents,
-//! permission bits, targets of links. Owners and times are not compared: they depend on who unpacked and on the file
-//! system.
+//! permission bits, targets of links, and in the overlay forms whiteouts and opaque directories. Owners, times and other
+//! extended attributes are not compared: they depend on who unpacked and on the file system.
 //!
 //! The record is read twice, once for its own checksum, and the tree once by the record and once by its names. Memory is
 //! eight bytes or so a path.
@@ -13,11 +13,11 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
-use super::form::TreeForm;
+use super::form::{TreeForm, WhiteoutForm};
 use super::record::{Line, Lines, parse_line};
 use super::{LayerEntry, LayerEntryKind};
 use crate::error::{Error, Result, quoted};
-use crate::layer::split_parent;
+use crate::layer::{Anomalies, split_parent};
 use crate::store::{HEAD_LEN, Head, is_directory, is_regular};
 use crate::sys;
 
@@ -25,6 +25,10 @@ const BUFFER: usize = 256 << 10;
 const OPEN_FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const NAME_MAX: usize = 255;
+/// Directories on the way to the last path that stay open.
+const OPEN: usize = 64;
+/// Names between two looks at whether the check is to end.
+const LOOK: usize = 256;
 
 /// Told of every so many bytes that were read; an error of it ends the check.
 pub(crate) type Spend<'a> = dyn FnMut(u64) -> Result<()> + 'a;
@@ -46,8 +50,19 @@ pub(crate) fn verify_tree(
         Ok(_) => return Ok(Some("its metadata record is not what was written".into())),
         Err(why) => return Ok(Some(format!("its metadata record {why}"))),
     }
-    let mut verifier =
-        Verifier { tree, form, spend, buffer, parent: None, paths: HashSet::new(), hasher: RandomState::new() };
+    let mut verifier = Verifier {
+        tree,
+        form,
+        has_copies: head.anomalies.is_some_and(|bits| Anomalies::from_bits(bits).contains(Anomalies::COPIED_LINK)),
+        spend,
+        buffer,
+        way: Vec::new(),
+        last: None,
+        entries: HashSet::new(),
+        whiteouts: HashSet::new(),
+        replaced: Vec::new(),
+        hasher: RandomState::new(),
+    };
     let mut lines = Lines::default();
     while let Some(line) = lines.next(record)? {
         (verifier.spend)(0)?;
@@ -55,18 +70,29 @@ pub(crate) fn verify_tree(
             return Ok(Some(format!("{}: {why}", quoted(&line.path()?))));
         }
     }
-    verifier.surplus()
+    match verifier.lost_whiteout() {
+        None => verifier.surplus(),
+        lost => Ok(lost),
+    }
 }
 
 struct Verifier<'a, 'b> {
     tree: OwnedFd,
     form: TreeForm,
+    /// Some hard links are files of their own.
+    has_copies: bool,
     spend: &'a mut Spend<'b>,
     buffer: Vec<u8>,
-    /// The directory that was looked into last.
-    parent: Option<(Vec<u8>, OwnedFd)>,
-    /// Hashes of the paths that the tree has by the record.
-    paths: HashSet<u64>,
+    /// The first directories on the way to the last path, and their names.
+    way: Vec<(Vec<u8>, OwnedFd)>,
+    /// The last path and its directory, where that is further down.
+    last: Option<(Vec<u8>, OwnedFd)>,
+    /// Hashes of the paths that the tree has by the record, without whiteouts.
+    entries: HashSet<u64>,
+    /// Hashes of whiteouts.
+    whiteouts: HashSet<u64>,
+    /// Whiteouts, in the overlay forms, where the tree has something else, or nothing.
+    replaced: Vec<Vec<u8>>,
     hasher: RandomState,
 }
 
@@ -75,9 +101,12 @@ impl Verifier<'_, '_> {
         let entry = parse_line(line)?;
         let is_overlay = self.form.is_overlay();
         match entry.kind {
-            LayerEntryKind::LowerLink => return Ok(None),
-            // The directory says it, in an attribute.
-            LayerEntryKind::Opaque if is_overlay => return Ok(None),
+            LayerEntryKind::LowerLink => {
+                // It takes the place of a whiteout, and lower layers decide.
+                self.entries.insert(self.hasher.hash_one(&entry.path[..]));
+                return Ok(None);
+            }
+            LayerEntryKind::Opaque if is_overlay => return self.opaque(&entry.path),
             LayerEntryKind::Whiteout | LayerEntryKind::Opaque if !is_overlay => {
                 let marker = line.path()?;
                 if split_parent(&marker).1.len() > NAME_MAX {
@@ -85,8 +114,16 @@ impl Verifier<'_, '_> {
                 }
                 return self.expect(&marker, |stat| is_regular(stat) && stat.st_size == 0, "is not an empty marker");
             }
-            // A device, or a directory that is opaque.
-            LayerEntryKind::Whiteout => return self.expect(&entry.path, |_| true, ""),
+            LayerEntryKind::Whiteout => {
+                self.whiteouts.insert(self.hasher.hash_one(&entry.path[..]));
+                let is_device = |stat: &Stat| {
+                    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+                };
+                if !self.stat(&entry.path)?.is_ok_and(|stat| is_device(&stat)) {
+                    self.replaced.push(entry.path);
+                }
+                return Ok(None);
+            }
             _ => {}
         }
         if entry.path.is_empty() {
@@ -96,7 +133,7 @@ impl Verifier<'_, '_> {
             Ok(stat) => stat,
             Err(why) => return Ok(Some(why)),
         };
-        self.paths.insert(self.hasher.hash_one(&entry.path[..]));
+        self.entries.insert(self.hasher.hash_one(&entry.path[..]));
         let file_type = FileType::from_raw_mode(stat.st_mode);
         let is_as_said = match entry.kind {
             LayerEntryKind::File => return self.file(line, &entry, &stat),
@@ -139,6 +176,7 @@ impl Verifier<'_, '_> {
     fn hardlink(&mut self, entry: &LayerEntry, stat: &Stat) -> Result<Verdict> {
         Ok(match self.stat(&entry.link)? {
             Ok(target) if (target.st_dev, target.st_ino) == (stat.st_dev, stat.st_ino) => None,
+            Ok(target) if self.has_copies && is_regular(stat) && target.st_size == stat.st_size => None,
             _ => Some(format!("is not a link to {}", quoted(&entry.link))),
         })
     }
@@ -166,7 +204,7 @@ impl Verifier<'_, '_> {
     }
 
     fn expect(&mut self, path: &[u8], is_right: impl Fn(&Stat) -> bool, why: &str) -> Result<Verdict> {
-        self.paths.insert(self.hasher.hash_one(path));
+        self.entries.insert(self.hasher.hash_one(path));
         Ok(match self.stat(path)? {
             Ok(stat) if is_right(&stat) => None,
             Ok(_) => Some(why.to_owned()),
@@ -187,46 +225,85 @@ impl Verifier<'_, '_> {
     /// A directory by its real path; `None` where there is none. The record has no symlinks in its paths, so none is
     /// followed.
     fn parent(&mut self, path: &[u8]) -> Result<Option<BorrowedFd<'_>>> {
-        if path.is_empty() {
-            return Ok(Some(self.tree.as_fd()));
+        if self.last.as_ref().is_some_and(|(last, _)| last != path) {
+            self.last = None;
         }
-        if self.parent.as_ref().is_none_or(|(last, _)| last != path) {
-            self.parent = None;
-            let mut at: Option<OwnedFd> = None;
-            for name in path.split(|&b| b == b'/') {
-                let from = at.as_ref().map_or_else(|| self.tree.as_fd(), OwnedFd::as_fd);
-                match rustix::fs::openat(from, name, OPEN_DIR, Mode::empty()) {
-                    Ok(next) => at = Some(next),
-                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-                    Err(errno) => return Err(Error::os(errno, format_args!("open {}", quoted(path)))),
-                }
+        if self.last.is_none() && !self.walk(path)? {
+            return Ok(None);
+        }
+        let last = self.last.as_ref().map(|(_, handle)| handle);
+        let last = last.or_else(|| self.way.last().map(|(_, handle)| handle)).unwrap_or(&self.tree);
+        Ok(Some(last.as_fd()))
+    }
+
+    /// Opens what is on the way to a path, and keeps the first part of it open.
+    fn walk(&mut self, path: &[u8]) -> Result<bool> {
+        let names: Vec<&[u8]> = path.split(|&b| b == b'/').filter(|name| !name.is_empty()).collect();
+        let common = self.way.iter().zip(&names).take_while(|((open, _), name)| open == *name).count();
+        self.way.truncate(common);
+        let mut deep: Option<OwnedFd> = None;
+        for name in &names[common..] {
+            let from = deep.as_ref().or(self.way.last().map(|(_, handle)| handle)).unwrap_or(&self.tree);
+            let next = match rustix::fs::openat(from, *name, OPEN_DIR, Mode::empty()) {
+                Ok(next) => next,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+                Err(errno) => return Err(Error::os(errno, format_args!("open {}", quoted(path)))),
+            };
+            if deep.is_none() && self.way.len() < OPEN {
+                self.way.push((name.to_vec(), next));
+            } else {
+                deep = Some(next);
             }
-            self.parent = at.map(|handle| (path.to_vec(), handle));
         }
-        Ok(self.parent.as_ref().map(|(_, handle)| handle.as_fd()))
+        self.last = deep.map(|handle| (path.to_vec(), handle));
+        Ok(true)
+    }
+
+    /// overlayfs knows a directory that hides what is below by an attribute.
+    fn opaque(&mut self, path: &[u8]) -> Result<Verdict> {
+        let key = match self.form.whiteouts {
+            WhiteoutForm::Markers => return Ok(None),
+            WhiteoutForm::Overlay => "trusted.overlay.opaque",
+            WhiteoutForm::UserOverlay => "user.overlay.opaque",
+        };
+        let Some(dir) = self.parent(path)? else { return Ok(Some("its directory is gone".into())) };
+        let mut value = [0; 2];
+        match rustix::fs::fgetxattr(dir, key, &mut value) {
+            Ok(1) if value[0] == b'y' => Ok(None),
+            // Only root sees attributes of root.
+            Err(Errno::NODATA) if key.starts_with("trusted.") && !rustix::process::geteuid().is_root() => Ok(None),
+            Ok(_) | Err(Errno::NODATA | Errno::RANGE) => Ok(Some("the directory is opaque no more".into())),
+            Err(errno) => damage(errno, "cannot be looked at").map(Some),
+        }
+    }
+
+    /// A whiteout that nothing of the layer took the place of, and that is none.
+    fn lost_whiteout(&self) -> Verdict {
+        let is_lost = |path: &&Vec<u8>| !self.entries.contains(&self.hasher.hash_one(&path[..]));
+        self.replaced.iter().find(is_lost).map(|path| format!("{}: is no whiteout", quoted(path)))
     }
 
     /// Looks for what the record does not speak of.
     fn surplus(&mut self) -> Result<Verdict> {
         let mut todo = vec![Vec::new()];
         while let Some(path) = todo.pop() {
-            (self.spend)(0)?;
             let Some(dir) = self.parent(&path)? else { continue };
-            let mut names = Vec::new();
             let fail = |errno| Error::os(errno, format_args!("list {}", quoted(&path)));
-            for entry in Dir::read_from(dir).map_err(fail)? {
+            for (number, entry) in Dir::read_from(dir).map_err(fail)?.enumerate() {
+                if number % LOOK == 0 {
+                    (self.spend)(0)?;
+                }
                 let entry = entry.map_err(fail)?;
                 let name = entry.file_name().to_bytes();
-                if !matches!(name, b"." | b"..") {
-                    names.push((name.to_vec(), entry.file_type()));
+                if matches!(name, b"." | b"..") {
+                    continue;
                 }
-            }
-            for (name, file_type) in names {
-                let path = if path.is_empty() { name } else { [&path[..], b"/", &name].concat() };
-                if !self.paths.contains(&self.hasher.hash_one(&path[..])) {
+                let path = if path.is_empty() { name.to_vec() } else { [&path[..], b"/", name].concat() };
+                let hash = self.hasher.hash_one(&path[..]);
+                if !self.entries.contains(&hash) && !self.whiteouts.contains(&hash) {
                     return Ok(Some(format!("{}: is not in the layer", quoted(&path))));
                 }
-                if matches!(file_type, FileType::Directory | FileType::Unknown) {
+                if matches!(entry.file_type(), FileType::Directory | FileType::Unknown) {
                     todo.push(path);
                 }
             }
@@ -270,7 +347,7 @@ fn sum_of_file(
 
 /// What the disk cannot give back is damaged; anything else says nothing of it and ends the check.
 pub(crate) fn damage(errno: Errno, what: &str) -> Result<String> {
-    if sys::DAMAGE.contains(&errno) { Ok(format!("{what}: {errno}")) } else { Err(Error::os(errno, what)) }
+    if sys::is_damage(errno.raw_os_error()) { Ok(format!("{what}: {errno}")) } else { Err(Error::os(errno, what)) }
 }
 
 fn fstat(file: BorrowedFd<'_>) -> Result<Stat> {

@@ -14,11 +14,13 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use crate::digest::{Digest, Hasher};
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::store::{
     Area, CollectionLock, EXTRACTION_LOCK, Head, Lock, Mark, Partial, Storage, check_lease, is_regular, record_name,
+    was_opened_in_this_boot,
 };
+use crate::sys;
 use crate::unpack::{TreeForm, damage, verify_tree};
 
 const BUFFER: usize = 256 << 10;
@@ -79,26 +81,21 @@ pub struct CheckReport {
 impl Storage {
     /// Reads everything in the store and compares it with what it should be. Reading alone works in a read-only store.
     pub fn check(&self, options: &CheckOptions) -> Result<CheckReport> {
+        let mut report = CheckReport::default();
+        self.check_into(options, &mut report).map(|()| report)
+    }
+
+    /// The same; what was found is in the report also where the check ends early.
+    pub fn check_into(&self, options: &CheckOptions, report: &mut CheckReport) -> Result<()> {
         self.directory.check_alive()?;
         if options.repair {
             self.directory.check_writable()?;
         }
-        let mut check = Check {
-            storage: self,
-            options,
-            pace: Pace::new(options.bytes_per_second, &options.interrupt),
-            report: CheckReport::default(),
-        };
-        for area in [Area::Manifests, Area::Configs, Area::Layers] {
-            check.blobs(area)?;
-        }
-        if !options.skip_trees {
-            check.trees()?;
-        }
-        // After the blobs: what was moved away is now missing.
-        check.names()?;
-        check.leases()?;
-        Ok(CheckReport { bytes: check.pace.bytes, ..check.report })
+        let pace = Pace::new(options.bytes_per_second, &options.interrupt);
+        let mut check = Check { storage: self, options, pace, report };
+        let result = check.everything();
+        report.bytes = check.pace.bytes;
+        result
     }
 }
 
@@ -106,20 +103,25 @@ struct Check<'a> {
     storage: &'a Storage,
     options: &'a CheckOptions,
     pace: Pace<'a>,
-    report: CheckReport,
+    report: &'a mut CheckReport,
 }
 
 impl Check<'_> {
+    fn everything(&mut self) -> Result<()> {
+        for area in [Area::Manifests, Area::Configs, Area::Layers] {
+            self.blobs(area)?;
+        }
+        if !self.options.skip_trees {
+            self.trees()?;
+        }
+        // After the blobs: what was moved away is now missing.
+        self.names()?;
+        self.leases()
+    }
+
     fn blobs(&mut self, area: Area) -> Result<()> {
         for (name, object) in self.storage.objects(area)? {
-            let Some(file) = self.storage.directory.open_file(area, &name)? else {
-                // A directory, a symlink: nothing that could be read as a blob. It is in the way of one.
-                if let Some(stat) = self.storage.directory.stat(area, &name)?.filter(|stat| !is_regular(stat)) {
-                    self.report.objects += 1;
-                    self.damaged(area, &name, &stat, "is not a regular file".into())?;
-                }
-                continue;
-            };
+            let Some(file) = self.open(area, &name)? else { continue };
             self.report.objects += 1;
             let stat = stat_of(&file)?;
             match hash(file.as_fd(), &object.digest, &mut self.pace)? {
@@ -131,10 +133,40 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// A file of the store; what is none, or what the disk has lost, is a finding.
+    fn open(&mut self, area: Area, name: &str) -> Result<Option<OwnedFd>> {
+        let directory = &self.storage.directory;
+        match directory.open_file(area, name) {
+            Ok(None) => {
+                // A directory, a symlink: it is in the way of a file.
+                if let Some(stat) = directory.stat(area, name)?.filter(|stat| !is_regular(stat)) {
+                    self.report.objects += 1;
+                    self.damaged(area, name, &stat, "is not a regular file".into())?;
+                }
+                Ok(None)
+            }
+            Err(error) if is_damage(&error) => {
+                self.report.objects += 1;
+                // Which file it is cannot be known, so it is not moved.
+                self.find(area, name, error.message(), false);
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
     fn trees(&mut self) -> Result<()> {
         let objects = self.storage.objects(Area::Extracted)?;
         for (name, object) in objects.into_iter().filter(|(_, object)| !object.is_record) {
-            let Some(stat) = self.storage.directory.stat(Area::Extracted, &name)? else { continue };
+            let stat = match self.storage.directory.stat(Area::Extracted, &name) {
+                Err(error) if is_damage(&error) => {
+                    self.report.objects += 1;
+                    self.find(Area::Extracted, &name, error.message(), false);
+                    continue;
+                }
+                stat => stat?,
+            };
+            let Some(stat) = stat else { continue };
             self.report.objects += 1;
             let verdict = match self.tree(&name, &object.digest) {
                 Err(error) if error.status() == Status::Permission => {
@@ -143,6 +175,7 @@ impl Check<'_> {
                 }
                 // It went away while it was read.
                 Err(error) if error.status() == Status::NotFound => continue,
+                Err(error) if is_damage(&error) => Some(error.message().to_owned()),
                 verdict => verdict?,
             };
             if let Some(why) = verdict {
@@ -165,10 +198,15 @@ impl Check<'_> {
             return Ok(Some("has no metadata record".into()));
         };
         let Some(head) = Head::read(record.as_fd())? else {
+            // What power loss left of it, the next one to open the store for writing removes.
+            if !was_opened_in_this_boot(directory)? {
+                self.report.skipped += 1;
+                return Ok(None);
+            }
             return Ok(Some("its metadata record is damaged".into()));
         };
         if head.layer != digest.to_string() {
-            return Ok(Some(format!("its metadata record is of {}", head.layer)));
+            return Ok(Some(format!("its metadata record is of {}", quoted(head.layer.as_bytes()))));
         }
         let counts = head.mark == Mark::Durable || head.mark == Mark::volatile(directory.boot_id());
         if !counts || head.lines.is_none() {
@@ -180,55 +218,82 @@ impl Check<'_> {
     }
 
     fn names(&mut self) -> Result<()> {
-        for (file_name, result) in self.storage.name_files()? {
+        for (file_name, _) in self.storage.objects(Area::Names)? {
             self.options.interrupt.check()?;
-            let tagged = match result {
-                Ok(tagged) => tagged,
-                Err(error) => {
-                    if let Some(stat) = self.storage.directory.stat(Area::Names, &file_name)? {
-                        self.report.objects += 1;
-                        self.damaged(Area::Names, &file_name, &stat, error.message().to_owned())?;
-                    }
+            let (stat, tagged) = match self.storage.name_file(&file_name) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(error) if is_damage(&error) => {
+                    self.find(Area::Names, &file_name, error.message(), false);
                     continue;
                 }
-            };
-            self.report.objects += 1;
-            let missing = match self.storage.load_image_manifest(&tagged.manifest) {
-                Ok(manifest) => self.storage.missing_blobs(&manifest)?,
-                Err(error) if error.status() == Status::NotFound => vec![tagged.manifest.clone()],
                 Err(error) => return Err(error),
             };
-            // An image that was removed meanwhile needs nothing.
-            if missing.is_empty() || self.storage.image(&tagged.name).is_err() {
+            self.report.objects += 1;
+            let tagged = match tagged {
+                Err(error) if is_damage(&error) => {
+                    self.damaged(Area::Names, &file_name, &stat, error.message().to_owned())?;
+                    continue;
+                }
+                tagged => tagged?,
+            };
+            let missing = self.missing(&tagged.manifest)?;
+            // An image that was removed or moved on meanwhile needs nothing of this.
+            if missing.is_empty() || self.storage.image(&tagged.name).is_ok_and(|now| now.manifest != tagged.manifest) {
                 continue;
             }
-            let missing: Vec<String> = missing.iter().map(Digest::to_string).collect();
-            self.report.findings.push(Finding {
-                problem: Problem::Missing,
-                object: format!("{}/{file_name}", Area::Names.name()),
-                message: format!("image {} lacks {}", tagged.name, missing.join(", ")),
-                quarantined: false,
-            });
+            if self.storage.image(&tagged.name).is_ok() {
+                let missing: Vec<String> = missing.iter().map(Digest::to_string).collect();
+                self.report.findings.push(Finding {
+                    problem: Problem::Missing,
+                    object: format!("{}/{file_name}", Area::Names.name()),
+                    message: format!("image {} lacks {}", tagged.name, missing.join(", ")),
+                    quarantined: false,
+                });
+            }
         }
         Ok(())
     }
 
+    /// What an image needs and cannot be read.
+    fn missing(&self, digest: &Digest) -> Result<Vec<Digest>> {
+        let manifest = match self.storage.load_image_manifest(digest) {
+            Ok(manifest) => manifest,
+            Err(error) if error.status() == Status::NotFound || is_damage(&error) => return Ok(vec![digest.clone()]),
+            Err(error) => return Err(error),
+        };
+        match self.storage.missing_blobs(&manifest) {
+            Err(error) if is_damage(&error) => Ok(vec![manifest.config.digest]),
+            missing => missing,
+        }
+    }
+
     fn leases(&mut self) -> Result<()> {
         for name in self.storage.lease_files()? {
-            let Some(file) = self.storage.directory.open_file(Area::Leases, &name)? else { continue };
+            self.options.interrupt.check()?;
+            let Some(file) = self.open(Area::Leases, &name)? else { continue };
             self.report.objects += 1;
-            if let Err(error) = check_lease(file.as_fd()) {
-                let stat = stat_of(&file)?;
-                self.damaged(Area::Leases, &name, &stat, error.message().to_owned())?;
+            match check_lease(file.as_fd()) {
+                Err(error) if is_damage(&error) => {
+                    let stat = stat_of(&file)?;
+                    self.damaged(Area::Leases, &name, &stat, error.message().to_owned())?;
+                }
+                other => other?,
             }
         }
         Ok(())
+    }
+
+    fn find(&mut self, area: Area, name: &str, why: &str, quarantined: bool) {
+        let object = format!("{}/{name}", area.name());
+        let message = format!("{object}: {why}");
+        tracing::warn!("{message}");
+        self.report.findings.push(Finding { problem: Problem::Damaged, object, message, quarantined });
     }
 
     /// Notes that an object is not what it should be, and moves it away where that was asked for; unless it is another
     /// one by now.
     fn damaged(&mut self, area: Area, name: &str, judged: &Stat, why: String) -> Result<()> {
-        let object = format!("{}/{name}", area.name());
         let quarantined = if self.options.repair {
             match self.quarantine(area, name, judged)? {
                 Some(quarantined) => quarantined,
@@ -239,9 +304,7 @@ impl Check<'_> {
         } else {
             false
         };
-        let message = format!("{object}: {why}");
-        tracing::warn!("{message}");
-        self.report.findings.push(Finding { problem: Problem::Damaged, object, message, quarantined });
+        self.find(area, name, &why, quarantined);
         Ok(())
     }
 
@@ -322,6 +385,11 @@ fn hash(file: BorrowedFd<'_>, digest: &Digest, pace: &mut Pace<'_>) -> Result<Re
             Err(errno) => return damage(errno, "cannot be read").map(Err),
         }
     }
+}
+
+/// Whether an error says that an object is not what it was; any other says nothing of it, and ends the check.
+fn is_damage(error: &Error) -> bool {
+    error.status() == Status::Malformed || error.os_errno().is_some_and(sys::is_damage)
 }
 
 fn stat_of(file: &OwnedFd) -> Result<Stat> {

@@ -1,9 +1,15 @@
 //! What a store holds, by kind, and what its file system has left.
 
+use std::time::Duration;
+
 use rustix::fs::FileType;
 
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::store::{Area, Storage, is_directory};
+
+/// How long a call that waits for room waits between two looks.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Objects of a kind, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,11 +101,11 @@ impl Storage {
 
     /// `NO_SPACE`, with the numbers, unless so many bytes fit and leave free what the host wants free. Where the store has
     /// a high-water mark and would be above it, or there is no room, it is collected first.
-    pub(crate) fn make_room(&self, bytes: u64, what: impl std::fmt::Display) -> Result<()> {
+    pub(crate) fn make_room(&self, bytes: u64, what: impl std::fmt::Display, interrupt: &Interrupt) -> Result<()> {
         let mut is_collected = false;
         if let Some(mark) = self.high_water {
             if self.disk_usage()?.bytes().saturating_add(bytes) > mark {
-                self.collect_for_room();
+                self.collect_for_room(interrupt)?;
                 is_collected = true;
             }
         } else if bytes == 0 && self.min_free == 0 {
@@ -108,7 +114,13 @@ impl Storage {
         let wanted = bytes.saturating_add(self.min_free);
         let (mut free, _) = self.directory.space()?;
         if free < wanted && self.high_water.is_some() && !is_collected {
-            self.collect_for_room();
+            self.collect_for_room(interrupt)?;
+            (free, _) = self.directory.space()?;
+        }
+        // What was collected is deleted by a thread.
+        while free < wanted && self.directory.is_removing() {
+            interrupt.check()?;
+            std::thread::sleep(LOOK);
             (free, _) = self.directory.space()?;
         }
         if free >= wanted {
@@ -121,14 +133,19 @@ impl Storage {
     }
 
     /// Collecting for somebody who waits for room: what cannot be collected is no failure of theirs.
-    fn collect_for_room(&self) {
+    fn collect_for_room(&self, interrupt: &Interrupt) -> Result<()> {
         let default = super::GcOptions::default();
-        let options = super::GcOptions { min_age: self.gc_min_age.unwrap_or(default.min_age), ..default };
+        let options = super::GcOptions {
+            min_age: self.gc_min_age.unwrap_or(default.min_age),
+            interrupt: interrupt.clone(),
+            ..default
+        };
         match self.collect_now(&options) {
             Ok(report) => {
                 tracing::info!("collected {} objects, {} bytes, for room", report.removed.len(), report.bytes)
             }
             Err(error) => tracing::warn!("cannot collect for room: {error}"),
         }
+        interrupt.check()
     }
 }

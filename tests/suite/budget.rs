@@ -74,6 +74,43 @@ fn above_the_mark_a_store_is_collected() {
     put_layer(&storage, &[4; 200_000]);
 }
 
+/// Also small files and downloads of unknown size leave the reserve alone.
+#[test]
+fn nothing_small_takes_of_the_reserve() {
+    let Some(disk) = SmallDisk::new("size=64m") else { return };
+    let layer =
+        (0..48).fold(Archive::new(), |archive, i| archive.file(format!("f{i}").as_bytes(), &vec![1; 900 << 10]));
+    let (layer, file) = (layer.finish(), temp_dir());
+    std::fs::write(file.path().join("layer"), &layer).unwrap();
+    let storage = open(disk.path(), |options| options.min_free_bytes = 40 << 20);
+    let mut options = ExtractOptions::default();
+    options.tarball_path = Some(file.path().join("layer"));
+    let error = storage.extract_layer(&Digest::of(&layer), &options).unwrap_err();
+    assert_eq!(error.status(), Status::NoSpace, "{error}");
+    assert_eq!(leftovers(disk.path()), [""; 0]);
+    let mut staged = storage.stage_layer(&Digest::of(&layer), None).unwrap();
+    let error = layer.chunks(1 << 20).find_map(|piece| staged.write(piece).err()).expect("the reserve was taken");
+    assert_eq!(error.status(), Status::NoSpace, "{error}");
+    assert_eq!(leftovers(disk.path()), [""; 0]);
+}
+
+/// Room that a collection makes is there when the call goes on.
+#[test]
+fn a_full_disk_is_collected_first() {
+    let Some(disk) = SmallDisk::new("size=8m") else { return };
+    let storage = open(disk.path(), |options| {
+        options.gc_above_bytes = Some(100 << 20);
+        options.gc_min_age = Some(Duration::from_secs(1));
+    });
+    for i in 0..6 {
+        put_layer(&storage, &vec![i; 1 << 20]);
+    }
+    std::thread::sleep(Duration::from_millis(2100));
+    let storage = storage.clone();
+    put_layer(&storage, &vec![9; 6 << 20]);
+    assert_eq!(storage.disk_usage().unwrap().layers.objects, 1);
+}
+
 #[test]
 fn usage_adds_up() {
     let dir = temp_dir();

@@ -37,6 +37,12 @@ fn layer() -> Vec<u8> {
         .file(b"implied/by/its/file", b"x")
         .file(b"d/.wh.gone", b"")
         .file(b"d/.wh..wh..opq", b"")
+        // A link to a marker that another one replaces; a whiteout whose name lower layers decide about.
+        .file(b".wh.y", b"")
+        .hardlink(b"was-marker", b".wh.y")
+        .file(b".wh.y", b"")
+        .file(b".wh.below", b"")
+        .hardlink(b"below", b"not/in/this/layer/either")
         .file(b"twice", b"first")
         .file(b"twice", b"second");
     gzip(&archive.finish())
@@ -66,6 +72,36 @@ fn what_was_just_unpacked_is_whole() {
         assert_eq!((report.objects, report.skipped), (1 + u64::from(forms), 0));
         assert!(report.bytes > 0);
     });
+}
+
+/// overlayfs' own forms of a whiteout and an opaque directory can be lost too.
+#[test]
+fn lost_whiteouts_are_found() {
+    if !super::support::is_root() {
+        return;
+    }
+    type Damage = fn(&std::path::Path);
+    let cases: [(&str, Damage); 3] = [
+        ("\"d/gone\": is no whiteout", |tree| std::fs::remove_file(tree.join("d/gone")).unwrap()),
+        ("\"d/gone\": is no whiteout", |tree| {
+            std::fs::remove_file(tree.join("d/gone")).unwrap();
+            std::fs::write(tree.join("d/gone"), "").unwrap();
+        }),
+        ("\"d/.wh..wh..opq\": the directory is opaque no more", |tree| {
+            rustix::fs::removexattr(tree.join("d"), "trusted.overlay.opaque").unwrap();
+        }),
+    ];
+    let dir = temp_dir();
+    let storage = quick_store(dir.path());
+    let digest = put_layer(&storage, &layer());
+    let mut options = ExtractOptions::default();
+    options.form.whiteouts = WhiteoutForm::Overlay;
+    for (why, damage) in cases {
+        storage.extract_layer(&digest, &options).unwrap();
+        damage(&storage.extracted_path(&digest, options.form));
+        let found = storage.check(&repair()).unwrap().findings;
+        assert!(found.len() == 1 && found[0].message.ends_with(why), "{found:?}");
+    }
 }
 
 /// Each thing that can be wrong with a tree, and what is said of it.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use boxlite_images::{Digest, ExtractOptions, Storage, StorageOptions};
 
 use super::archive::Archive;
-use super::support::{names_in, put_layer, record_of, temp_dir};
+use super::support::{has_tool, names_in, put_layer, record_of, temp_dir};
 
 const OTHER_BOOT: &str = "00000000-0000-0000-0000-000000000000";
 
@@ -42,6 +42,41 @@ fn a_tree_becomes_durable_and_a_later_user_sees_to_it() {
     let storage = Storage::open(dir.path(), &StorageOptions::default()).unwrap();
     assert!(storage.extract_layer(&second, &ExtractOptions::default()).unwrap().cached);
     wait_until_durable(&tree);
+}
+
+/// A flush that fails may have lost what it was to write: the tree counts no more, for anybody.
+#[test]
+fn a_tree_that_could_not_be_synced_is_made_again() {
+    const TEST: &str = "durability::a_tree_that_could_not_be_synced_is_made_again";
+    let layer = Archive::new().file(b"f", b"1").finish();
+    let digest = Digest::of(&layer);
+    let tree = |dir: &Path| dir.join("extracted").join(format!("sha256-{}", digest.hex()));
+    if let Some(store) = std::env::var_os("BL_UNSYNCED_STORE") {
+        let storage = Storage::open(&store, &StorageOptions::default()).unwrap();
+        storage.extract_layer(&put_layer(&storage, &layer), &ExtractOptions::default()).unwrap();
+        let started = Instant::now();
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        while std::fs::read_to_string(record_of(&tree(Path::new(&store)))).unwrap().contains(boot_id.trim()) {
+            assert!(started.elapsed() < Duration::from_secs(60), "nobody tried to sync");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        return;
+    }
+    if !has_tool("strace") {
+        return;
+    }
+    let dir = temp_dir();
+    let status = std::process::Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=syncfs:error=EIO"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", TEST, "--test-threads=1"])
+        .env("BL_UNSYNCED_STORE", dir.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    assert!(!is_durable(&tree(dir.path())));
+    let storage = Storage::open(dir.path(), &StorageOptions::default()).unwrap();
+    assert!(!storage.extract_layer(&digest, &ExtractOptions::default()).unwrap().cached);
 }
 
 /// The first to open the store in a boot removes what the one before may have left torn, and nothing else.

@@ -115,7 +115,7 @@ impl Voided {
                 same = Some(index);
                 match heir {
                     Some(heir) => rest = [b" type=file hardlink=", &heir[..]].concat(),
-                    None => rest = target_rest.clone(),
+                    None => rest = without_whiteout(target_rest),
                 }
                 if !is_void && heir.is_none() {
                     *heir = Some(line.name.to_vec());
@@ -137,6 +137,12 @@ impl Voided {
         })?;
         Ok(out)
     }
+}
+
+/// A marker's line, for a name that is none: what it is a link to was an empty file.
+fn without_whiteout(rest: &[u8]) -> Vec<u8> {
+    let words = rest.split(|&b| b == b' ').filter(|word| !word.starts_with(b"whiteout="));
+    words.collect::<Vec<_>>().join(&b' ')
 }
 
 fn for_each_line(
