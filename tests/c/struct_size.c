@@ -82,7 +82,7 @@ int main(int argc, char **argv)
   o.durability = 2;
   CHECK_FAILS(err, BL_E_UNSUPPORTED, bl_storage_open(argv[1], &o, &other, &err));
   o.durability = 0;
-  o.flags = 2;
+  o.flags = (uint64_t)1 << 40;
   CHECK_FAILS(err, BL_E_UNSUPPORTED, bl_storage_open(argv[1], &o, &other, &err));
   o.flags = 0;
   o.reserved = 1;

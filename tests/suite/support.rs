@@ -47,7 +47,7 @@ pub fn leftovers(store: &Path) -> Vec<String> {
     let started = std::time::Instant::now();
     loop {
         let found = leftovers_now(store);
-        if found.is_empty() || started.elapsed() > std::time::Duration::from_secs(3) {
+        if found.is_empty() || started.elapsed() > std::time::Duration::from_secs(30) {
             return found;
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
