@@ -26,6 +26,8 @@ use super::super::support::{has_tool, is_root, run, skip, temp_dir};
 use super::{Chance, is_full};
 
 const SIZE: usize = 32 << 20;
+/// What a disk writes whole or not at all. With less, ext4 itself is lost now and then, by its own journal's head.
+const SECTOR: usize = 4096;
 const TEST: &str = "faults::power::nothing_is_wrong_after_power_loss";
 const DISK: INodeNo = INodeNo(2);
 
@@ -278,7 +280,7 @@ fn moments(log: Log, chance: &mut Chance, mut judge: impl FnMut(Moment)) {
                             let len = match chance.below(3) {
                                 0 => 0,
                                 1 => data.len(),
-                                _ => chance.below(data.len() / 512 + 1) * 512,
+                                _ => chance.below(data.len() / SECTOR + 1) * SECTOR,
                             };
                             torn[*offset..offset + len].copy_from_slice(&data[..len]);
                         }
