@@ -310,16 +310,10 @@ impl Directory {
         }
     }
 
-    /// Bytes of the file system that this process may still write, and of all of it. Some file systems in user space say
-    /// nothing of their size: they have room without end.
+    /// [`free_space`] of the store's file system.
     pub(crate) fn space(&self) -> Result<(u64, u64)> {
-        let status = rustix::fs::fstatvfs(self.area(Area::Root)?)
-            .map_err(|errno| Error::os(errno, format_args!("ask for free space in {}", self.path.display())))?;
-        if status.f_blocks == 0 {
-            return Ok((u64::MAX, u64::MAX));
-        }
-        let blocks = if rustix::process::geteuid().is_root() { status.f_bfree } else { status.f_bavail };
-        Ok((blocks.saturating_mul(status.f_frsize), status.f_blocks.saturating_mul(status.f_frsize)))
+        free_space(self.area(Area::Root)?)
+            .map_err(|errno| Error::os(errno, format_args!("ask for free space in {}", self.path.display())))
     }
 
     /// Flushes a folder's names where the store is durable.
@@ -349,6 +343,17 @@ impl Drop for Directory {
             let _ = thread.join();
         }
     }
+}
+
+/// Bytes of a file system that this process may still write, and of all of it. Some file systems in user space say nothing
+/// of their size: they have room without end.
+pub(crate) fn free_space(any: BorrowedFd<'_>) -> Result<(u64, u64), Errno> {
+    let status = rustix::fs::fstatvfs(any)?;
+    if status.f_blocks == 0 {
+        return Ok((u64::MAX, u64::MAX));
+    }
+    let blocks = if rustix::process::geteuid().is_root() { status.f_bfree } else { status.f_bavail };
+    Ok((blocks.saturating_mul(status.f_frsize), status.f_blocks.saturating_mul(status.f_frsize)))
 }
 
 pub(crate) fn is_regular(stat: &Stat) -> bool {

@@ -35,7 +35,7 @@ use crate::error::{Error, Result, Status};
 use crate::limits;
 
 pub use directory::Durability;
-pub(crate) use directory::{Area, Directory, is_directory, is_regular};
+pub(crate) use directory::{Area, Directory, free_space, is_directory, is_regular};
 pub use lease::Lease;
 pub(crate) use lease::check_lease;
 pub(crate) use lock::{CollectionLock, Lock};

@@ -26,7 +26,7 @@ use super::trash::Trash;
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Anomalies, Data, Device, Entry, Kind, Progress, Reader, WHITEOUT_PREFIX, split_parent};
 use crate::limits;
-use crate::store::is_directory;
+use crate::store::{free_space, is_directory};
 
 /// The longest name that file systems take (POSIX `NAME_MAX` on Linux and macOS).
 const NAME_MAX: usize = 255;
@@ -250,13 +250,7 @@ impl<'a> TreeWriter<'a> {
     /// A full disk that is known beforehand is not filled first.
     fn check_space(&self, parent: &Dir, entry: &Entry) -> Result<()> {
         // Where it cannot be asked, writing will tell.
-        let Ok(status) = rustix::fs::fstatvfs(parent) else { return Ok(()) };
-        // Some file systems in user space say nothing of their size.
-        if status.f_blocks == 0 {
-            return Ok(());
-        }
-        let blocks = if self.applier.is_root() { status.f_bfree } else { status.f_bavail };
-        let free = blocks.saturating_mul(status.f_frsize);
+        let Ok((free, _)) = free_space(parent.as_fd()) else { return Ok(()) };
         if entry.size.saturating_add(self.min_free) <= free {
             return Ok(());
         }
