@@ -30,6 +30,8 @@ struct Details {
     os_errno: Option<i32>,
     expected: Option<String>,
     actual: Option<String>,
+    http_status: Option<u16>,
+    registry_code: Option<String>,
 }
 
 impl Error {
@@ -42,6 +44,8 @@ impl Error {
                 os_errno: None,
                 expected: None,
                 actual: None,
+                http_status: None,
+                registry_code: None,
             }),
         }
     }
@@ -84,6 +88,20 @@ impl Error {
         error
     }
 
+    /// What a server answered.
+    #[cfg(feature = "pull")]
+    pub(crate) fn with_http_status(mut self, status: u16) -> Error {
+        self.details.http_status = Some(status);
+        self
+    }
+
+    /// The registry's own word for what is wrong.
+    #[cfg(feature = "pull")]
+    pub(crate) fn with_registry_code(mut self, code: Option<String>) -> Error {
+        self.details.registry_code = code;
+        self
+    }
+
     /// Puts `context: ` before the message, for callers that know more about the object.
     pub(crate) fn context(mut self, context: impl Display) -> Error {
         self.details.message = format!("{context}: {}", self.details.message);
@@ -103,6 +121,16 @@ impl Error {
     /// The operating system's error number, where one was the cause.
     pub fn os_errno(&self) -> Option<i32> {
         self.details.os_errno
+    }
+
+    /// The HTTP status of a registry's answer, where one was the cause.
+    pub fn http_status(&self) -> Option<u16> {
+        self.details.http_status
+    }
+
+    /// The registry's own code (`MANIFEST_UNKNOWN`), where it gave one.
+    pub fn registry_code(&self) -> Option<&str> {
+        self.details.registry_code.as_deref()
     }
 
     /// The digest that was promised (`DIGEST_MISMATCH`).

@@ -16,7 +16,7 @@ use crate::unpack::TreeForm;
 /// All entries of a layer with their data, as text, and both digests.
 pub fn read_entries(file: OwnedFd, limits: &LayerLimits) -> Result<(Vec<String>, Digest, Digest)> {
     let interrupt = Interrupt::default();
-    let source = Source::open(file, Algorithm::Sha256, interrupt.clone(), limits)?;
+    let source = Source::open(LayerFile::new(file, Algorithm::Sha256), Algorithm::Sha256, interrupt.clone(), limits)?;
     let mut reader = Reader::new(Stream::new(source, Algorithm::Sha256, interrupt)?, limits.clone());
     let mut entry = Entry::default();
     let mut found = Vec::new();

@@ -37,6 +37,8 @@ impl Cancel {
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     cancel: Option<Cancel>,
+    /// The same, of the library's own.
+    also: Option<Cancel>,
     deadline: Option<Instant>,
 }
 
@@ -44,12 +46,18 @@ impl Interrupt {
     /// Ends when `cancel` is triggered, if given, or `timeout` from now has passed, if given.
     pub fn new(cancel: Option<Cancel>, timeout: Option<Duration>) -> Interrupt {
         // A timeout too long for the clock is no timeout.
-        Interrupt { cancel, deadline: timeout.and_then(|t| Instant::now().checked_add(t)) }
+        Interrupt { cancel, also: None, deadline: timeout.and_then(|t| Instant::now().checked_add(t)) }
+    }
+
+    /// One that ends by another token too.
+    #[cfg(feature = "pull")]
+    pub(crate) fn also(&self, cancel: &Cancel) -> Interrupt {
+        Interrupt { also: Some(cancel.clone()), ..self.clone() }
     }
 
     /// `CANCELLED` or `TIMEOUT` once the call is to end.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.cancel.as_ref().is_some_and(Cancel::is_triggered) {
+        if [&self.cancel, &self.also].into_iter().flatten().any(Cancel::is_triggered) {
             return Err(Error::new(Status::Cancelled, "cancelled by the caller"));
         }
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {

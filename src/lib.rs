@@ -36,7 +36,11 @@ mod interrupt;
 mod layer;
 pub mod limits;
 pub mod oci;
+#[cfg(feature = "pull")]
+mod pull;
 mod queue;
+#[cfg(feature = "pull")]
+mod runtime;
 mod status;
 mod store;
 #[allow(unsafe_code)]
@@ -50,6 +54,8 @@ pub use image::{Image, ImageSizes};
 pub use interrupt::{Cancel, Interrupt};
 pub use layer::{Anomalies, Progress};
 pub use limits::LayerLimits;
+#[cfg(feature = "pull")]
+pub use pull::{Credentials, PullOptions, PullPolicy, PullProgress, PullProgressCallback};
 pub use store::{Durability, ImageName, Lease, Staged, Storage, StorageOptions, TaggedImage};
 pub use unpack::{
     ExtractOptions, Extraction, LayerEntries, LayerEntry, LayerEntryKind, ProgressCallback, TreeForm, WhiteoutForm,

@@ -113,6 +113,25 @@ impl<'a> Call<'a> {
         texts.iter().enumerate().map(|(i, &text)| self.digest(text, &format!("{name}[{i}]"))).collect()
     }
 
+    /// Texts up to a NULL; none where there is no array.
+    #[cfg(feature = "pull")]
+    pub(super) fn texts(&self, texts: *const *const c_char, name: &str) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        if texts.is_null() {
+            return Ok(found);
+        }
+        loop {
+            // SAFETY: whoever made this `Call` vouches for its pointers, here for an array that ends with a NULL.
+            let place = unsafe { texts.add(found.len()) };
+            // SAFETY: as above; the end was not reached before.
+            let text = unsafe { place.read() };
+            if text.is_null() {
+                return Ok(found);
+            }
+            found.push(self.text(text, &format!("{name}[{}]", found.len()))?.to_owned());
+        }
+    }
+
     /// A place for a result, which may not be NULL. It is reset at once, so that it is also on every failure.
     pub(super) fn out<T: Reset>(&self, out: *mut T, name: &str) -> Result<Out<'a, T>> {
         if out.is_null() {

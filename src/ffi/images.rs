@@ -125,7 +125,7 @@ struct LayerTexts {
 }
 
 impl bl_image {
-    fn new(image: Image) -> Result<bl_image> {
+    pub(super) fn new(image: Image) -> Result<bl_image> {
         let layers = image.layers().map(|(layer, diff_id)| {
             let diff_id = diff_id.map(|diff_id| text(diff_id.to_string())).transpose()?;
             let (digest, media_type) = (text(layer.digest.to_string())?, text(layer.media_type.clone())?);

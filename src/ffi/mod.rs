@@ -25,6 +25,8 @@ mod leases;
 mod limits;
 mod log;
 mod manifests;
+#[cfg(feature = "pull")]
+mod pull;
 mod shapes;
 mod staged;
 mod storage;
@@ -45,6 +47,8 @@ pub use leases::*;
 pub use limits::*;
 pub use log::*;
 pub use manifests::*;
+#[cfg(feature = "pull")]
+pub use pull::*;
 pub use staged::*;
 pub use storage::*;
 pub use utility::*;

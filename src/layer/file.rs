@@ -1,11 +1,14 @@
 //! A layer's file: read once, piece by piece, and hashed as it is read.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
 
+use super::growing::{Growing, Grown};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
+use crate::interrupt::Interrupt;
 
 const PIECE: usize = 128 << 10;
 
@@ -16,31 +19,54 @@ pub(super) enum Piece {
     End(Digest),
 }
 
-pub(super) struct LayerFile {
+pub(crate) struct LayerFile {
     file: OwnedFd,
-    hasher: Option<Hasher>,
+    read: u64,
+    kind: Kind,
+}
+
+enum Kind {
+    /// It is all here; hashed until its end.
+    Whole(Option<Hasher>),
+    /// Somebody writes it, and hashes what is written.
+    Growing(Arc<Growing>, Interrupt),
 }
 
 impl LayerFile {
-    pub(super) fn new(file: OwnedFd, algorithm: Algorithm) -> LayerFile {
+    pub(crate) fn new(file: OwnedFd, algorithm: Algorithm) -> LayerFile {
         // A hint; where it is not taken nothing is lost.
         #[cfg(target_os = "linux")]
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
-        LayerFile { file, hasher: Some(Hasher::new(algorithm)) }
+        LayerFile { file, read: 0, kind: Kind::Whole(Some(Hasher::new(algorithm))) }
+    }
+
+    /// A file that somebody is writing.
+    pub(crate) fn following(file: OwnedFd, growing: Arc<Growing>, interrupt: Interrupt) -> LayerFile {
+        LayerFile { file, read: 0, kind: Kind::Growing(growing, interrupt) }
     }
 
     /// The next piece, in `buffer`, which is emptied first.
     pub(super) fn read(&mut self, mut buffer: Vec<u8>) -> Result<Piece> {
         buffer.clear();
         buffer.reserve_exact(PIECE);
-        rustix::io::retry_on_intr(|| rustix::io::read(&self.file, spare_capacity(&mut buffer)))
+        if let Kind::Growing(growing, interrupt) = &self.kind
+            && let Grown::End(digest) = growing.wait(self.read, interrupt)?
+        {
+            return Ok(Piece::End(digest));
+        }
+        rustix::io::retry_on_intr(|| rustix::io::pread(&self.file, spare_capacity(&mut buffer), self.read))
             .map_err(|errno| Error::os(errno, "read layer"))?;
-        match &mut self.hasher {
-            Some(hasher) if !buffer.is_empty() => {
+        self.read += buffer.len() as u64;
+        match &mut self.kind {
+            Kind::Growing(..) if buffer.is_empty() => {
+                Err(Error::new(Status::Internal, "layer file is shorter than written"))
+            }
+            Kind::Growing(..) => Ok(Piece::Bytes(buffer)),
+            Kind::Whole(Some(hasher)) if !buffer.is_empty() => {
                 hasher.update(&buffer);
                 Ok(Piece::Bytes(buffer))
             }
-            hasher => match hasher.take() {
+            Kind::Whole(hasher) => match hasher.take() {
                 Some(hasher) => Ok(Piece::End(hasher.finish())),
                 None => Err(Error::new(Status::Internal, "layer file read past its end")),
             },

@@ -13,6 +13,7 @@
 mod compression;
 mod entry;
 mod file;
+mod growing;
 mod header;
 mod inflate;
 mod name;
@@ -27,6 +28,9 @@ mod whiteout;
 
 pub use entry::Anomalies;
 pub(crate) use entry::{Device, Entry, Kind, Timestamp};
+pub(crate) use file::LayerFile;
+#[cfg(feature = "pull")]
+pub(crate) use growing::Growing;
 #[cfg(feature = "isal")]
 pub(crate) use inflate::Inflated;
 pub(crate) use name::split_parent;

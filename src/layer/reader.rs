@@ -406,7 +406,12 @@ mod tests {
 
     fn reader(source: std::io::PipeReader, interrupt: &Interrupt) -> Result<Reader> {
         let limits = LayerLimits::default();
-        let source = Source::open(source.into(), Algorithm::Sha256, interrupt.clone(), &limits)?;
+        let source = Source::open(
+            crate::layer::LayerFile::new(source.into(), Algorithm::Sha256),
+            Algorithm::Sha256,
+            interrupt.clone(),
+            &limits,
+        )?;
         Ok(Reader::new(Stream::new(source, Algorithm::Sha256, interrupt.clone())?, limits))
     }
 

@@ -1,6 +1,5 @@
 //! From the pieces of a layer's file to uncompressed bytes, in the buffers that the caller gives.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::compression::{Decoder, MAGIC_LEN};
@@ -34,14 +33,14 @@ pub(super) struct Filled {
 }
 
 impl Source {
-    /// Begins to read a file, hashed as it is read. Every step asks `interrupt`.
+    /// Begins to read a file. Every step asks `interrupt`.
     pub(crate) fn open(
-        file: OwnedFd,
+        file: LayerFile,
         algorithm: Algorithm,
         interrupt: Interrupt,
         limits: &LayerLimits,
     ) -> Result<Source> {
-        let feed = Feed::File(Box::new(LayerFile::new(file, algorithm)));
+        let feed = Feed::File(Box::new(file));
         let mut input = Input { feed, piece: Vec::new(), position: 0, total: 0, digest: None };
         input.fill_to(MAGIC_LEN)?;
         let decoder = Decoder::detect(input.bytes(), limits)?;

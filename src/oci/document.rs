@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::json;
+use super::platform::Platform;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 
@@ -36,7 +37,16 @@ pub struct ImageManifest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageIndex {
     /// The manifests (or nested indexes), in the order of preference.
-    pub manifests: Vec<Descriptor>,
+    pub manifests: Vec<IndexEntry>,
+}
+
+/// One of an index's images, or another index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// The manifest.
+    pub descriptor: Descriptor,
+    /// What the image is for; `None` where the index does not say.
+    pub platform: Option<Platform>,
 }
 
 /// A parsed manifest or index.
@@ -76,7 +86,11 @@ impl Document {
         );
         match (raw.manifests, raw.config, raw.layers) {
             (Some(manifests), None, None) if !is_manifest_type => {
-                Ok(Document::Index(ImageIndex { manifests: descriptors(manifests)? }))
+                let entry = |raw: RawDescriptor| {
+                    let platform = raw.platform.as_ref().map(RawPlatform::normalised);
+                    Ok(IndexEntry { platform, descriptor: raw.check()? })
+                };
+                Ok(Document::Index(ImageIndex { manifests: manifests.into_iter().map(entry).collect::<Result<_>>()? }))
             }
             (None, Some(config), layers) if !is_index_type => Ok(Document::Manifest(ImageManifest {
                 config: config.check()?,
@@ -110,6 +124,23 @@ struct RawDescriptor {
     media_type: String,
     digest: String,
     size: u64,
+    platform: Option<RawPlatform>,
+}
+
+#[derive(Deserialize)]
+struct RawPlatform {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: String,
+}
+
+impl RawPlatform {
+    fn normalised(&self) -> Platform {
+        Platform::new(&self.os, &self.architecture, &self.variant)
+    }
 }
 
 impl RawDescriptor {
@@ -148,7 +179,7 @@ mod tests {
         );
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, blob(3));
         let Document::Index(parsed) = Document::parse(index.as_bytes()).unwrap() else { panic!("not an index") };
-        assert_eq!(parsed.manifests[0].size, 3);
+        assert_eq!((parsed.manifests[0].descriptor.size, &parsed.manifests[0].platform), (3, &None));
     }
 
     #[test]

@@ -5,6 +5,10 @@
 mod config;
 mod document;
 mod json;
+mod platform;
+mod reference;
 
 pub use config::ImageConfig;
-pub use document::{Descriptor, Document, ImageIndex, ImageManifest};
+pub use document::{Descriptor, Document, ImageIndex, ImageManifest, IndexEntry};
+pub use platform::Platform;
+pub use reference::Reference;

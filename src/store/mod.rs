@@ -47,6 +47,15 @@ pub(crate) use trees::{HEAD_LEN, Head, Mark, RECORD_SUFFIX, record_name, was_ope
 /// What precedes the layer in the name of the lock on its extraction.
 pub(crate) const EXTRACTION_LOCK: &str = "extract-";
 
+/// What precedes the blob in the name of the lock on its download.
+const DOWNLOAD_LOCK: &str = "download-";
+
+/// The name of the lock on a blob's download.
+#[cfg(feature = "pull")]
+pub(crate) fn download_lock(digest: &Digest) -> String {
+    format!("{DOWNLOAD_LOCK}{}", digest.file_stem())
+}
+
 /// How to open a store. The default is a durable one, for reading and writing.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

@@ -137,6 +137,13 @@ impl Staged {
         &self.final_path
     }
 
+    /// What is written, open for a reader who follows.
+    #[cfg(feature = "pull")]
+    pub(crate) fn reader(&self) -> Result<std::os::fd::OwnedFd> {
+        let State::Open { partial, .. } = &self.state else { return Err(self.wrong_state()) };
+        partial.handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a partial file"))
+    }
+
     fn try_write(&mut self, bytes: &[u8]) -> Result<()> {
         let State::Open { partial, hasher } = &mut self.state else { return Err(self.wrong_state()) };
         let written = self.written.load(Ordering::Relaxed);

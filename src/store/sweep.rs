@@ -109,7 +109,10 @@ fn is_ours(name: &str, area: Area) -> bool {
         Area::Leases => is_partial_name(name, super::lease::is_id),
         Area::Locks => {
             let lease = name.strip_prefix(super::lease::LOCK);
-            name.strip_prefix(EXTRACTION_LOCK).is_some_and(is_digest_stem) || lease.is_some_and(super::lease::is_id)
+            [EXTRACTION_LOCK, super::DOWNLOAD_LOCK]
+                .iter()
+                .any(|prefix| name.strip_prefix(prefix).is_some_and(is_digest_stem))
+                || lease.is_some_and(super::lease::is_id)
         }
         _ => is_partial_name(name, is_digest_stem),
     }

@@ -18,7 +18,9 @@ use super::tree::TreeWriter;
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
-use crate::layer::{Anomalies, Entry, Progress, Reader, Source, Stream};
+#[cfg(feature = "pull")]
+use crate::layer::Growing;
+use crate::layer::{Anomalies, Entry, LayerFile, Progress, Reader, Source, Stream};
 use crate::limits::LayerLimits;
 use crate::store::{Area, EXTRACTION_LOCK, Lock, Mark, Partial, Storage, is_regular, record_name};
 
@@ -103,16 +105,48 @@ impl Storage {
             return Ok(cached);
         }
         self.directory.check_writable()?;
+        self.extract_under_lock(name, digest, options, || self.open_layer_file(digest, options))
+    }
+
+    /// The same of a blob that is being written, of which the writer says how far it came. What it ends with is the blob's
+    /// own digest, so that the tree is visible after the blob.
+    #[cfg(feature = "pull")]
+    pub(crate) fn extract_following(
+        &self,
+        digest: &Digest,
+        file: OwnedFd,
+        growing: Arc<Growing>,
+        options: &ExtractOptions,
+    ) -> Result<Extraction> {
+        let name = options.form.tree_name(digest);
+        let follow = || Ok(LayerFile::following(file, growing, options.interrupt.clone()));
+        self.extract_under_lock(name, digest, options, follow)
+    }
+
+    fn extract_under_lock(
+        &self,
+        name: String,
+        digest: &Digest,
+        options: &ExtractOptions,
+        open: impl FnOnce() -> Result<LayerFile>,
+    ) -> Result<Extraction> {
         let _lock = Lock::acquire(&self.directory, format!("{EXTRACTION_LOCK}{name}"), &options.interrupt)?;
         // Whoever had the lock before may have done the work.
         if let Some(cached) = self.cached_tree(&name, digest, options)? {
             return Ok(cached);
         }
-        self.extract_new(&name, digest, options).map_err(|error| error.context(format_args!("extract {digest}")))
+        let extracted = open().and_then(|file| self.extract_new(&name, digest, file, options));
+        extracted.map_err(|error| error.context(format_args!("extract {digest}")))
     }
 
-    fn extract_new(&self, name: &str, digest: &Digest, options: &ExtractOptions) -> Result<Extraction> {
-        let mut reader = self.open_reader(digest, options)?;
+    fn extract_new(
+        &self,
+        name: &str,
+        digest: &Digest,
+        file: LayerFile,
+        options: &ExtractOptions,
+    ) -> Result<Extraction> {
+        let mut reader = open_reader(digest, file, options)?;
         let record_name = record_name(name);
         self.take_old_tree_away(name)?;
         self.make_room(0, name, &options.interrupt)?;
@@ -196,7 +230,7 @@ impl Storage {
 
     /// Reads the whole layer without unpacking it, and checks both digests.
     fn measure(&self, digest: &Digest, options: &ExtractOptions) -> Result<(Digest, Anomalies)> {
-        let mut reader = self.open_reader(digest, options)?;
+        let mut reader = open_reader(digest, self.open_layer_file(digest, options)?, options)?;
         let mut entry = Entry::default();
         while reader.next(&mut entry)? {
             options.interrupt.check()?;
@@ -206,16 +240,20 @@ impl Storage {
         Ok((totals.diff_id, anomalies))
     }
 
-    fn open_reader(&self, digest: &Digest, options: &ExtractOptions) -> Result<Reader> {
+    fn open_layer_file(&self, digest: &Digest, options: &ExtractOptions) -> Result<LayerFile> {
         let file = match &options.tarball_path {
             Some(path) => open_tarball(path)?,
             None => self.open_layer(digest)?,
         };
-        let source = Source::open(file, digest.algorithm(), options.interrupt.clone(), &options.limits)?;
-        let diff_id = options.diff_id.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
-        let stream = Stream::new(source, diff_id, options.interrupt.clone())?;
-        Ok(Reader::new(stream, options.limits.clone()))
+        Ok(LayerFile::new(file, digest.algorithm()))
     }
+}
+
+fn open_reader(digest: &Digest, file: LayerFile, options: &ExtractOptions) -> Result<Reader> {
+    let source = Source::open(file, digest.algorithm(), options.interrupt.clone(), &options.limits)?;
+    let diff_id = options.diff_id.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+    let stream = Stream::new(source, diff_id, options.interrupt.clone())?;
+    Ok(Reader::new(stream, options.limits.clone()))
 }
 
 fn check(digest: &Digest, diff_id: Option<&Digest>, actual: &Digest, actual_diff_id: &Digest) -> Result<()> {

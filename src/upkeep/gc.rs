@@ -103,7 +103,7 @@ impl Storage {
                         todo.extend(manifest.layers.into_iter().map(|layer| layer.digest));
                     }
                     Document::Index(index) => {
-                        todo.extend(index.manifests.into_iter().map(|manifest| manifest.digest));
+                        todo.extend(index.manifests.into_iter().map(|entry| entry.descriptor.digest));
                     }
                 }
             }

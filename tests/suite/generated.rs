@@ -72,6 +72,7 @@ fn header_is_up_to_date() {
         "staged",
         "configs",
         "images",
+        "pull",
         "leases",
         "gc",
         "check",

@@ -25,6 +25,8 @@ mod images;
 #[path = "../../examples-c/make_layout.rs"]
 mod make_layout;
 mod null_arguments;
+#[cfg(feature = "pull")]
+mod pull;
 mod readme;
 mod real_image;
 mod seed_store;

@@ -1,0 +1,82 @@
+//! A layer's file while somebody else writes it: how far that came, and how it ended.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::digest::Digest;
+use crate::error::{Error, Result, Status};
+use crate::interrupt::Interrupt;
+
+/// How long a reader waits before it looks at its interrupt again.
+const PATIENCE: Duration = Duration::from_millis(25);
+
+/// How far a file came. The writer tells it, a reader waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct Growing {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: u64,
+    /// The digest that the whole file was found to have, or why there is none.
+    end: Option<Result<Digest>>,
+}
+
+/// What a reader may do.
+#[derive(Debug)]
+pub(super) enum Grown {
+    /// Read on.
+    More,
+    /// There are no more; this is what they hash to.
+    End(Digest),
+}
+
+impl Growing {
+    /// So many bytes more are in the file.
+    pub(crate) fn grow(&self, bytes: u64) {
+        self.lock().bytes += bytes;
+        self.changed.notify_all();
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn finish(&self, end: Result<Digest>) {
+        self.lock().end = Some(end);
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is more than was read.
+    pub(super) fn wait(&self, read: u64, interrupt: &Interrupt) -> Result<Grown> {
+        let mut state = self.lock();
+        loop {
+            if state.bytes > read {
+                return Ok(Grown::More);
+            }
+            match &state.end {
+                Some(Ok(digest)) => return Ok(Grown::End(digest.clone())),
+                Some(Err(error)) => return Err(Error::new(error.status(), error.message())),
+                None => {}
+            }
+            interrupt.check()?;
+            state = self.changed.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever writes a file and dies without a word.
+impl Growing {
+    /// Ends it where it has no end yet.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.lock();
+        if state.end.is_none() {
+            state.end = Some(Err(Error::new(Status::Internal, "the download ended without a word")));
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}

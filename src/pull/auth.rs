@@ -1,0 +1,150 @@
+//! Who we are to a registry: Basic, or a token that another server gives for it (distribution spec, token
+//! authentication).
+//!
+//! The registry names the token server, so the registry is not believed: the server must be reached by https unless the
+//! registry itself is not, its answer is bounded, and it may not send us on.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result, Status, quoted};
+
+/// What a host knows of itself. Neither is ever shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user's name.
+    pub user: String,
+    /// The password, or an access token that stands for one.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
+}
+
+/// What a registry asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    Basic,
+    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+}
+
+impl Challenge {
+    /// Out of the values of `WWW-Authenticate` (RFC 9110, 11.6.1). A token goes before a password.
+    pub(super) fn parse<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
+        let mut found = None;
+        for header in headers {
+            let header = header.trim();
+            let (scheme, rest) = header.split_once(' ').unwrap_or((header, ""));
+            if scheme.eq_ignore_ascii_case("bearer") {
+                let parameters = parameters(rest);
+                let value = |name: &str| {
+                    parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
+                };
+                if let Some(realm) = value("realm") {
+                    return Some(Challenge::Bearer { realm, service: value("service"), scope: value("scope") });
+                }
+            } else if scheme.eq_ignore_ascii_case("basic") {
+                found = Some(Challenge::Basic);
+            }
+        }
+        found
+    }
+}
+
+/// `a="b, c", d=e`.
+fn parameters(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some((key, after)) = rest.split_once('=') {
+        let key = key.trim().trim_start_matches(',').trim().to_owned();
+        let after = after.trim_start();
+        let mut value = String::new();
+        if let Some(quoted) = after.strip_prefix('"') {
+            let mut characters = quoted.char_indices();
+            let mut end = quoted.len();
+            while let Some((at, character)) = characters.next() {
+                match character {
+                    '\\' => value.extend(characters.next().map(|(_, character)| character)),
+                    '"' => {
+                        end = at + 1;
+                        break;
+                    }
+                    _ => value.push(character),
+                }
+            }
+            rest = &quoted[end..];
+        } else {
+            let end = after.find(',').unwrap_or(after.len());
+            value.push_str(after[..end].trim());
+            rest = &after[end..];
+        }
+        found.push((key, value));
+        rest = rest.trim_start().trim_start_matches(',').trim_start();
+    }
+    found
+}
+
+/// What a token server answers.
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+/// The token in a token server's answer.
+pub(super) fn token_of(body: &[u8], realm: &str) -> Result<String> {
+    let refuse = |why: &str| Error::new(Status::Registry, format!("token server {}: {why}", quoted(realm.as_bytes())));
+    // What the answer was is never said: it may hold a token.
+    let answer: TokenAnswer = serde_json::from_slice(body).map_err(|_| refuse("its answer is no token"))?;
+    let token = answer.token.filter(|token| !token.is_empty()).or(answer.access_token);
+    let token = token.filter(|token| !token.is_empty()).ok_or_else(|| refuse("its answer has no token"))?;
+    if token.bytes().all(|b| b.is_ascii_graphic()) { Ok(token) } else { Err(refuse("its token is not one")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges() {
+        let bearer = |realm: &str, service: Option<&str>, scope: Option<&str>| {
+            Some(Challenge::Bearer {
+                realm: realm.to_owned(),
+                service: service.map(str::to_owned),
+                scope: scope.map(str::to_owned),
+            })
+        };
+        for (headers, expected) in [
+            (&["Basic realm=\"x\""][..], Some(Challenge::Basic)),
+            (&["basic"], Some(Challenge::Basic)),
+            (
+                &["Bearer realm=\"https://a/t\",service=\"s\",scope=\"repository:x:pull,push\""],
+                bearer("https://a/t", Some("s"), Some("repository:x:pull,push")),
+            ),
+            (&["bearer  realm=https://a/t , service = s"], bearer("https://a/t", Some("s"), None)),
+            (&["Bearer realm=\"a\\\"b\""], bearer("a\"b", None, None)),
+            (&["Bearer realm=\"unfinished"], bearer("unfinished", None, None)),
+            (&["Basic realm=\"x\"", "Bearer realm=\"r\""], bearer("r", None, None)),
+            (&["Bearer service=\"s\""], None),
+            (&["Negotiate", ""], None),
+        ] {
+            assert_eq!(Challenge::parse(headers.iter().copied()), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn tokens() {
+        assert_eq!(token_of(br#"{"token":"a"}"#, "r").unwrap(), "a");
+        assert_eq!(token_of(br#"{"access_token":"b","token":""}"#, "r").unwrap(), "b");
+        for answer in ["", "[]", "{}", r#"{"token":""}"#, r#"{"token":"a\nb"}"#, r#"{"token":1}"#] {
+            let error = token_of(answer.as_bytes(), "r").expect_err(answer);
+            assert_eq!(error.status(), Status::Registry);
+        }
+        let secret = Credentials { user: "me".into(), password: "secret".into() };
+        assert!(!format!("{secret:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,158 @@
+//! What has to be fetched: the manifest, by way of indexes, the config, and the layers.
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+
+use super::PullOptions;
+use super::layer::Wanted;
+use super::registry::Registry;
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result, Status, quoted};
+use crate::limits;
+use crate::oci::{Descriptor, Document, ImageConfig, ImageManifest, Platform, Reference};
+use crate::store::{Lease, Storage};
+
+const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+/// Indexes in indexes.
+const DEPTH: usize = 4;
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// The manifest that a reference leads to on this platform, stored and held.
+pub(super) fn resolve(
+    storage: &Storage,
+    registry: &Registry,
+    reference: &Reference,
+    options: &PullOptions,
+    lease: &Lease,
+) -> Result<(Digest, ImageManifest)> {
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
+    let (mut digest, mut document) = match &reference.digest {
+        Some(digest) => (digest.clone(), by_digest(storage, registry, digest, None, lease)?),
+        None => by_tag(storage, registry, &reference.tag, lease)?,
+    };
+    for _ in 0..DEPTH {
+        let index = match document {
+            Document::Manifest(manifest) => return Ok((digest, manifest)),
+            Document::Index(index) => index,
+        };
+        let choices = index.manifests.iter().filter_map(|entry| Some((entry.platform.as_ref()?, &entry.descriptor)));
+        let chosen = platform.choose(options.strict_platform, choices.clone()).or_else(|| {
+            // An index without platforms leads on to another one, or to its only image.
+            index.manifests.iter().find(|entry| entry.platform.is_none()).map(|entry| &entry.descriptor)
+        });
+        let Some(chosen) = chosen else {
+            let there: Vec<String> = choices.map(|(platform, _)| platform.to_string()).collect();
+            let why =
+                format!("{digest} has no image for {platform}; there are {}", quoted(there.join(", ").as_bytes()));
+            return Err(Error::new(Status::NotFound, why));
+        };
+        document = by_digest(storage, registry, &chosen.digest, Some(chosen), lease)?;
+        digest = chosen.digest.clone();
+    }
+    Err(Error::limit("index depth", DEPTH as u64, "more", digest))
+}
+
+fn by_tag(storage: &Storage, registry: &Registry, tag: &str, lease: &Lease) -> Result<(Digest, Document)> {
+    let (headers, bytes) = registry.document(&format!("manifests/{tag}"), ACCEPTED)?;
+    let promised = headers.get(CONTENT_DIGEST).and_then(|value| Digest::parse(value.to_str().ok()?).ok());
+    let algorithm = promised.as_ref().map_or(crate::digest::Algorithm::Sha256, Digest::algorithm);
+    let mut hasher = Hasher::new(algorithm);
+    hasher.update(&bytes);
+    let digest = hasher.finish();
+    if let Some(promised) = promised.filter(|promised| *promised != digest) {
+        return Err(Error::digest_mismatch(
+            format_args!("manifest of tag {}", quoted(tag.as_bytes())),
+            &promised,
+            &digest,
+        ));
+    }
+    lease.hold(&digest)?;
+    let document = checked(&headers, &bytes)?;
+    storage.save_manifest(&digest, &bytes)?;
+    Ok((digest, document))
+}
+
+fn by_digest(
+    storage: &Storage,
+    registry: &Registry,
+    digest: &Digest,
+    descriptor: Option<&Descriptor>,
+    lease: &Lease,
+) -> Result<Document> {
+    lease.hold(digest)?;
+    if let Ok(bytes) = storage.load_manifest(digest) {
+        return Document::parse(&bytes);
+    }
+    if let Some(size) =
+        descriptor.map(|descriptor| descriptor.size).filter(|&size| size > limits::DOCUMENT_SIZE.default)
+    {
+        return Err(Error::limit(limits::DOCUMENT_SIZE.name, limits::DOCUMENT_SIZE.default, size, digest));
+    }
+    let (headers, bytes) = registry.document(&format!("manifests/{digest}"), ACCEPTED)?;
+    if let Some(descriptor) = descriptor.filter(|descriptor| descriptor.size != bytes.len() as u64) {
+        let why = format!("{digest}: declared as {} bytes, got {}", descriptor.size, bytes.len());
+        return Err(Error::new(Status::SizeMismatch, why));
+    }
+    let document = checked(&headers, &bytes)?;
+    storage.save_manifest(digest, &bytes)?;
+    Ok(document)
+}
+
+/// A document that is what the registry calls it (CVE-2021-41190).
+fn checked(headers: &HeaderMap, bytes: &[u8]) -> Result<Document> {
+    let document = Document::parse(bytes)?;
+    let said = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let said = said.split(';').next().unwrap_or_default().trim();
+    let is_index_type = said.ends_with(".image.index.v1+json") || said.ends_with(".manifest.list.v2+json");
+    let is_manifest_type = said.ends_with(".image.manifest.v1+json") || said.ends_with(".manifest.v2+json");
+    let contradicts = match document {
+        Document::Manifest(_) => is_index_type,
+        Document::Index(_) => is_manifest_type,
+    };
+    if contradicts {
+        let why = format!("manifest: Content-Type {} contradicts the content", quoted(said.as_bytes()));
+        return Err(Error::new(Status::Malformed, why));
+    }
+    Ok(document)
+}
+
+/// The config, stored.
+pub(super) fn config(storage: &Storage, registry: &Registry, manifest: &ImageManifest) -> Result<ImageConfig> {
+    let descriptor = &manifest.config;
+    let bytes = match storage.load_config(&descriptor.digest) {
+        Ok(bytes) => bytes,
+        Err(_) => {
+            if descriptor.size > limits::DOCUMENT_SIZE.default {
+                let limit = limits::DOCUMENT_SIZE;
+                return Err(Error::limit(limit.name, limit.default, descriptor.size, &descriptor.digest));
+            }
+            let (_, bytes) = registry.document(&format!("blobs/{}", descriptor.digest), "*/*")?;
+            if bytes.len() as u64 != descriptor.size {
+                let why = format!("{}: declared as {} bytes, got {}", descriptor.digest, descriptor.size, bytes.len());
+                return Err(Error::new(Status::SizeMismatch, why));
+            }
+            let mut staged = storage.stage_config(&descriptor.digest)?;
+            staged.write(&bytes)?;
+            staged.commit()?;
+            bytes
+        }
+    };
+    ImageConfig::parse(&bytes).map_err(|error| error.context(format_args!("config {}", descriptor.digest)))
+}
+
+/// The layers, each once, with what they must be uncompressed.
+pub(super) fn layers(manifest: &ImageManifest, config: &ImageConfig) -> Result<Vec<Wanted>> {
+    if !config.diff_ids.is_empty() && config.diff_ids.len() != manifest.layers.len() {
+        let (layers, diff_ids) = (manifest.layers.len(), config.diff_ids.len());
+        return Err(Error::new(Status::Malformed, format!("{layers} layers, and a config with {diff_ids} diff_ids")));
+    }
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for (at, descriptor) in manifest.layers.iter().enumerate() {
+        if !wanted.iter().any(|wanted| wanted.descriptor.digest == descriptor.digest) {
+            wanted.push(Wanted { descriptor: descriptor.clone(), diff_id: config.diff_ids.get(at).cloned() });
+        }
+    }
+    // The largest first: what takes longest is not to begin last.
+    wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.descriptor.size));
+    Ok(wanted)
+}
