@@ -20,8 +20,8 @@
  *     depends on a handle that you free keeps what it needs.
  *  6. Strings and data that you pass are read during the call only. Digests are "sha256:<64 lower-case hex digits>" or
  *     "sha512:<128>"; anything else is refused before it comes near a path.
- *  7. No panic, exception, signal or exit leaves the library. It prints nothing, reads no environment variable, and
- *     does not touch the working directory, the umask or signal handlers. Its file descriptors are close-on-exec, its
+ *  7. No panic, exception, signal or exit leaves the library. It prints nothing, reads no environment variable and
+ *     runs no program unless an option asks for it (BL_PULL_AUTH_FILES, BL_PULL_PROXY_ENVIRONMENT), and does not touch the working directory, the umask or signal handlers. Its file descriptors are close-on-exec, its
  *     threads are named bl-* and block all signals.
  *  8. In a child made by fork() without exec(), calls that would use the store through handles from before answer
  *     BL_E_FORKED; freeing them is allowed and leaves the parent's work alone.
@@ -370,6 +370,83 @@ typedef int32_t bl_status;
 #define BL_IMAGE_MISSING 19
 
 /**
+ * bl_pull_progress.phase: it finds out what the image is.
+ */
+#define BL_PULL_RESOLVING 0
+
+/**
+ * bl_pull_progress.phase: it fetches and unpacks layers.
+ */
+#define BL_PULL_FETCHING 1
+
+/**
+ * bl_pull_progress.phase: all is there.
+ */
+#define BL_PULL_DONE 2
+
+/**
+ * bl_pull_options.flags: store the layers and do not unpack them.
+ */
+#define BL_PULL_NO_UNPACK 1
+
+/**
+ * bl_pull_options.flags: the platform exactly, and not one that runs there too.
+ */
+#define BL_PULL_STRICT_PLATFORM 2
+
+/**
+ * bl_pull_options.flags: read the files where other tools keep credentials: $REGISTRY_AUTH_FILE, containers/auth.json below
+ * $XDG_RUNTIME_DIR and $XDG_CONFIG_HOME, config.json in $DOCKER_CONFIG or ~/.docker.
+ */
+#define BL_PULL_AUTH_FILES 4
+
+/**
+ * bl_pull_options.flags: do not run the credential helpers that such a file names.
+ */
+#define BL_PULL_NO_CREDENTIAL_HELPERS 8
+
+/**
+ * bl_pull_options.flags: use the proxies of the environment: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, in both cases, as
+ * they were at the first pull that wanted them.
+ */
+#define BL_PULL_PROXY_ENVIRONMENT 16
+
+/**
+ * bl_pull_options.flags: never ask the registry itself where its mirrors do not have something.
+ */
+#define BL_PULL_MIRRORS_ONLY 32
+
+/**
+ * bl_pull_options.policy: ask the registry when the image is not here, or not all of it. The default.
+ */
+#define BL_PULL_MISSING 0
+
+/**
+ * bl_pull_options.policy: always ask; what is here is not fetched again.
+ */
+#define BL_PULL_ALWAYS 1
+
+/**
+ * bl_pull_options.policy: always ask; an image that is here is good enough where the registry does not answer.
+ */
+#define BL_PULL_NEWER 2
+
+/**
+ * bl_pull_options.policy: never ask.
+ */
+#define BL_PULL_NEVER 3
+
+/**
+ * bl_registry_options.flags: it is reached by plain HTTP.
+ */
+#define BL_REGISTRY_PLAIN_HTTP 1
+
+/**
+ * bl_registry_options.flags: whoever answers is believed to be it. Not for production.
+ */
+#define BL_REGISTRY_SKIP_VERIFY 2
+
+/**
  * bl_gc_options.flags: only say what would be removed.
  */
 #define BL_GC_DRY_RUN 1
@@ -414,6 +491,11 @@ typedef struct bl_bytes bl_bytes;
 typedef struct bl_cancel bl_cancel;
 
 /**
+ * A place for a user and a password, during the callback that is asked for them.
+ */
+typedef struct bl_credentials bl_credentials;
+
+/**
  * Why a call failed. Owned by the caller, immutable, free of any handle; release it with bl_error_free().
  */
 typedef struct bl_error bl_error;
@@ -429,6 +511,12 @@ typedef struct bl_image bl_image;
 typedef struct bl_layer_entries bl_layer_entries;
 
 /**
+ * The layers of a pull, for bl_layer_list_get(). Valid as long as the bl_pull_progress that has it: during a callback, or
+ * until bl_op_free().
+ */
+typedef struct bl_layer_list bl_layer_list;
+
+/**
  * A hold on objects of a store, with a time after which it ends. It lives in the store, not in the process: freeing the
  * handle leaves it, and another process can open it by its id. It may be used by several threads at once.
  */
@@ -438,6 +526,11 @@ typedef struct bl_lease bl_lease;
  * Texts owned by the caller. Release them with bl_names_free().
  */
 typedef struct bl_names bl_names;
+
+/**
+ * A call that runs by itself. Any thread may use it, several at once too, except for bl_op_free().
+ */
+typedef struct bl_op bl_op;
 
 /**
  * A blob that is being written. Nothing of it is visible before bl_commit().
@@ -867,6 +960,246 @@ typedef struct bl_image_usage {
    */
   uint64_t unique_size;
 } bl_image_usage;
+
+/**
+ * How far one layer came. Initialise with BL_LAYER_PROGRESS_INIT.
+ */
+typedef struct bl_layer_progress {
+  /**
+   * sizeof(bl_layer_progress).
+   */
+  size_t struct_size;
+  /**
+   * 1 when it is stored, and unpacked where that was asked for; else 0.
+   */
+  uint32_t is_done;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+  /**
+   * Its size, compressed.
+   */
+  uint64_t bytes;
+  /**
+   * Bytes of it that are in the store.
+   */
+  uint64_t bytes_present;
+  /**
+   * Uncompressed bytes that were unpacked.
+   */
+  uint64_t bytes_unpacked;
+  /**
+   * `algorithm:hex`, and a NUL.
+   */
+  uint8_t digest[136];
+} bl_layer_progress;
+
+/**
+ * Is asked for the credentials for a repository on a registry or mirror, before that is asked anything, on the thread
+ * that called; once for each host of a pull. It answers by bl_credentials_set(), or not at all where it has none.
+ * Anything but 0 ends the pull with BL_E_CALLBACK.
+ */
+typedef int32_t (*bl_credentials_callback)(const char *host,
+                                           const char *repository,
+                                           bl_credentials *answer,
+                                           void *user_data);
+
+/**
+ * What is special about one registry, or about one mirror. Initialise with BL_REGISTRY_OPTIONS_INIT.
+ */
+typedef struct bl_registry_options {
+  /**
+   * sizeof(bl_registry_options).
+   */
+  size_t struct_size;
+  /**
+   * BL_REGISTRY_* flags.
+   */
+  uint64_t flags;
+  /**
+   * Which one, as in references: "ghcr.io", "localhost:5000".
+   */
+  const char *host;
+  /**
+   * File of certificate authorities (PEM) that are believed beside the system's; may be NULL.
+   */
+  const char *ca_file;
+  /**
+   * File of our certificate (PEM); may be NULL.
+   */
+  const char *client_certificate;
+  /**
+   * File of its key (PEM); NULL where that is in the file of the certificate.
+   */
+  const char *client_key;
+  /**
+   * "Name: value", for each request to it and to nobody else; the last one is NULL. May be NULL.
+   */
+  const char *const *headers;
+  /**
+   * Who is asked before it, in this order: "https://mirror.example[:port][/path]", or "http://"; the last one is NULL.
+   * May be NULL.
+   */
+  const char *const *mirrors;
+} bl_registry_options;
+
+/**
+ * How far a pull came. Initialise with BL_PULL_PROGRESS_INIT for bl_op_progress().
+ */
+typedef struct bl_pull_progress {
+  /**
+   * sizeof(bl_pull_progress); in a callback that of the library.
+   */
+  size_t struct_size;
+  /**
+   * BL_PULL_RESOLVING, BL_PULL_FETCHING or BL_PULL_DONE.
+   */
+  uint32_t phase;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+  /**
+   * Layers of the image, each counted once; 0 before they are known.
+   */
+  uint64_t layers;
+  /**
+   * Layers that are stored, and unpacked where that was asked for.
+   */
+  uint64_t layers_done;
+  /**
+   * Bytes of the layers that were not in the store.
+   */
+  uint64_t bytes_to_fetch;
+  /**
+   * Bytes of them that arrived.
+   */
+  uint64_t bytes_fetched;
+  /**
+   * Bytes of the layers that were in the store.
+   */
+  uint64_t bytes_present;
+  /**
+   * Uncompressed bytes that were unpacked.
+   */
+  uint64_t bytes_unpacked;
+  /**
+   * Entries that were unpacked.
+   */
+  uint64_t entries_unpacked;
+  /**
+   * Each layer by itself.
+   */
+  const bl_layer_list *layer_list;
+} bl_pull_progress;
+
+/**
+ * Is told how far a pull came, on the thread that called. Anything but 0 ends the pull with BL_E_CALLBACK.
+ */
+typedef int32_t (*bl_pull_callback)(const bl_pull_progress *progress,
+                                    void *user_data);
+
+/**
+ * How to pull. Zero in a field is its default; initialise with BL_PULL_OPTIONS_INIT.
+ */
+typedef struct bl_pull_options {
+  /**
+   * sizeof(bl_pull_options).
+   */
+  size_t struct_size;
+  /**
+   * BL_PULL_* flags.
+   */
+  uint64_t flags;
+  /**
+   * BL_PULL_MISSING, BL_PULL_ALWAYS, BL_PULL_NEWER or BL_PULL_NEVER.
+   */
+  uint32_t policy;
+  /**
+   * Layers at a time; 0 is 4.
+   */
+  uint32_t parallel;
+  /**
+   * `os/architecture[/variant]`; NULL is Linux on this host's processor.
+   */
+  const char *platform;
+  /**
+   * For the registry, and for no mirror; NULL is anonymous, unless one of the following knows somebody.
+   */
+  const char *user;
+  /**
+   * The user's password or access token; an identity token where the user is "<token>". Never logged, never in an
+   * error, sent to the registry and its token server.
+   */
+  const char *password;
+  /**
+   * Is asked for credentials, of mirrors too; may be NULL.
+   */
+  bl_credentials_callback credentials;
+  /**
+   * Handed to every call of credentials.
+   */
+  void *credentials_data;
+  /**
+   * A file of credentials (containers-auth.json(5), or Docker's config.json), instead of those of BL_PULL_AUTH_FILES;
+   * may be NULL.
+   */
+  const char *auth_file;
+  /**
+   * What is special about single registries and mirrors; the last one is NULL. May be NULL.
+   */
+  const bl_registry_options *const *registries;
+  /**
+   * A folder of `<registry>/hosts.toml`, as containerd's certs.d; may be NULL.
+   */
+  const char *hosts_dir;
+  /**
+   * A proxy for all requests, "http://host:port"; may be NULL.
+   */
+  const char *proxy;
+  /**
+   * What the trees look like and may cost; of these options only those that make a tree a different one and the
+   * limits count. NULL is the defaults.
+   */
+  const bl_extract_options *extract;
+  /**
+   * What registries are told of the client; NULL is the library's name and version.
+   */
+  const char *user_agent;
+  /**
+   * Most bytes of the image's layers together, compressed; 0 is no limit but the store's for each blob.
+   */
+  uint64_t max_bytes;
+  /**
+   * Milliseconds for a connection to come about; 0 is 10 s.
+   */
+  uint64_t connect_timeout_ms;
+  /**
+   * Milliseconds for which a server may be silent; 0 is 30 s.
+   */
+  uint64_t stall_timeout_ms;
+  /**
+   * Ends the call early; may be NULL.
+   */
+  bl_cancel *cancel;
+  /**
+   * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+   */
+  uint64_t timeout_ms;
+  /**
+   * Is told of progress; may be NULL.
+   */
+  bl_pull_callback progress;
+  /**
+   * Handed to every call of progress.
+   */
+  void *progress_data;
+  /**
+   * Milliseconds between two of them; 0 is 100.
+   */
+  uint64_t progress_interval_ms;
+} bl_pull_options;
 
 /**
  * After the collection, is told of an object that was removed, or would be: `layers/sha256-<hex>.tar.gz`. Runs on the thread that called.
@@ -1702,6 +2035,136 @@ bl_status bl_image_get_usage(bl_storage *storage,
 void bl_image_free(bl_image *image);
 
 /**
+ * How far one layer of a pull came.
+ *
+ * index: below bl_pull_progress.layers.
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_NOT_FOUND for an index that is none. Since: 0.1.0
+ */
+bl_status bl_layer_list_get(const bl_layer_list *list,
+                            size_t index,
+                            bl_layer_progress *out,
+                            bl_error **err);
+
+/**
+ * Answers a bl_credentials_callback. The strings are copied.
+ *
+ * user: "<token>" where the other is an identity token, which a token server exchanges.
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Since: 0.1.0
+ */
+bl_status bl_credentials_set(bl_credentials *answer,
+                             const char *user,
+                             const char *password,
+                             bl_error **err);
+
+/**
+ * Pulls an image from a registry: fetches what the store has not, verifies it, unpacks its layers while they arrive, and
+ * then gives the image its name, which is the reference in full. A pull that fails leaves what was fetched and verified
+ * for the next one, until a collection.
+ *
+ * reference: as for `docker pull`: "debian:12", "ghcr.io/owner/image@sha256:...".
+ * options: NULL for the defaults.
+ *
+ * Returns: BL_OK; BL_E_INVALID_ARGUMENT for what is no reference; BL_E_NOT_FOUND where the registry, or with
+ * BL_PULL_NEVER the store, does not have it, or not for the platform; BL_E_UNAUTHORIZED, BL_E_DENIED,
+ * BL_E_RATE_LIMITED, BL_E_REGISTRY, with bl_error_http_status() and bl_error_registry_code(); BL_E_NETWORK and
+ * BL_E_TIMEOUT where it cannot be reached or goes silent, after several tries; BL_E_DIGEST_MISMATCH,
+ * BL_E_SIZE_MISMATCH, BL_E_MALFORMED, BL_E_UNSUPPORTED, BL_E_LIMIT, BL_E_UNSAFE_PATH for what it sends; BL_E_CANCELLED,
+ * BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_image_free(). Cost: the
+ * network; the threads of an extraction and two more for each layer at a time. Since: 0.1.0
+ */
+bl_status bl_pull(bl_storage *storage,
+                  const char *reference,
+                  const bl_pull_options *options,
+                  bl_image **out,
+                  bl_error **err);
+
+/**
+ * Starts bl_pull() on a thread of the library's. bl_op_fd() tells when it is over, bl_op_finish() how it ended.
+ *
+ * options: as for bl_pull(), but for a progress callback, for which there is no thread; options.credentials is called before
+ * this function returns. Nothing of them is used after that but options.cancel, which counts as given.
+ *
+ * Returns: BL_OK; BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED for arguments and options; BL_E_NOT_FOUND with BL_PULL_NEVER;
+ * BL_E_CALLBACK; BL_E_MALFORMED, BL_E_IO, BL_E_PERMISSION for files that the options name. What happens later is for
+ * bl_op_finish(). Ownership: release *out with bl_op_free(). Since: 0.1.0
+ */
+bl_status bl_pull_start(bl_storage *storage,
+                        const char *reference,
+                        const bl_pull_options *options,
+                        bl_op **out,
+                        bl_error **err);
+
+/**
+ * A descriptor that becomes readable when the operation is over, and stays so: for poll, epoll, kqueue and everything on
+ * top of them. Do not read from it, do not close it; it is valid until bl_op_free(). -1 for NULL.
+ *
+ * Since: 0.1.0
+ */
+int bl_op_fd(const bl_op *op);
+
+/**
+ * Waits until the operation is over.
+ *
+ * timeout_ms: how long at most; 0 only looks, less than 0 is without an end.
+ * finished: whether it is over.
+ *
+ * Returns: BL_OK, also when it is not over; BL_E_INVALID_ARGUMENT, BL_E_FORKED. Since: 0.1.0
+ */
+bl_status bl_op_wait(bl_op *op,
+                     int64_t timeout_ms,
+                     bool *finished,
+                     bl_error **err);
+
+/**
+ * How far the operation came, at this moment.
+ *
+ * progress: its layer_list is valid until bl_op_free().
+ *
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Since: 0.1.0
+ */
+bl_status bl_op_progress(bl_op *op,
+                         bl_pull_progress *progress,
+                         bl_error **err);
+
+/**
+ * Ends the operation within 100 ms, with BL_E_CANCELLED, unless it is over before. NULL is a no-op.
+ *
+ * Since: 0.1.0
+ */
+void bl_op_cancel(bl_op *op);
+
+/**
+ * How the operation ended: its image, or its error. Once: who comes second gets BL_E_STATE.
+ *
+ * Returns: BL_OK; BL_E_BUSY when it is not over; BL_E_STATE when it was asked before; BL_E_INVALID_ARGUMENT, BL_E_FORKED; and
+ * everything that bl_pull() returns. Ownership: release *out with bl_image_free(). Since: 0.1.0
+ */
+bl_status bl_op_finish(bl_op *op,
+                       bl_image **out,
+                       bl_error **err);
+
+/**
+ * Frees an operation. One that still runs is cancelled, and waited for. NULL is a no-op.
+ *
+ * Since: 0.1.0
+ */
+void bl_op_free(bl_op *op);
+
+/**
+ * Ends what the library does on the network in this process: pulls that run end with BL_E_CANCELLED, then its network
+ * threads end. A host that wants no thread of ours left, before it unloads or forks, calls this. The next pull starts
+ * them again.
+ *
+ * timeout_ms: how long to wait for them.
+ *
+ * Returns: BL_OK; BL_E_TIMEOUT when pulls have not ended by then. Since: 0.1.0
+ */
+bl_status bl_shutdown(uint64_t timeout_ms,
+                      bl_error **err);
+
+/**
  * Makes a lease, which holds nothing yet. bl_gc() leaves alone what it holds, until its time or bl_lease_release().
  *
  * seconds: from now; 1 or more.
@@ -1861,6 +2324,12 @@ bl_status bl_local_bundle_cache_dir(bl_storage *storage,
 #define BL_IMAGE_USAGE_INIT { sizeof(bl_image_usage), 0, 0, 0, 0, 0, 0 }
 #define BL_GC_OPTIONS_INIT { sizeof(bl_gc_options), 0, 0, NULL, 0, NULL, NULL }
 #define BL_GC_RESULT_INIT { sizeof(bl_gc_result), 0, 0, 0 }
+#define BL_REGISTRY_OPTIONS_INIT { sizeof(bl_registry_options), 0, NULL, NULL, NULL, NULL, NULL, NULL }
+#define BL_PULL_OPTIONS_INIT \
+  { sizeof(bl_pull_options), 0, BL_PULL_MISSING, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, \
+    0, 0, NULL, 0, NULL, NULL, 0 }
+#define BL_PULL_PROGRESS_INIT { sizeof(bl_pull_progress), BL_PULL_RESOLVING, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
+#define BL_LAYER_PROGRESS_INIT { sizeof(bl_layer_progress), 0, 0, 0, 0, 0, { 0 } }
 #define BL_CHECK_OPTIONS_INIT { sizeof(bl_check_options), 0, 0, NULL, 0, NULL, NULL }
 #define BL_CHECK_RESULT_INIT { sizeof(bl_check_result), 0, 0, 0, 0, 0, 0 }
 #define BL_DISK_USAGE_RESULT_INIT { sizeof(bl_disk_usage_result), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
@@ -1923,6 +2392,30 @@ static inline bl_gc_result bl_gc_result_init(void)
 {
   bl_gc_result result = BL_GC_RESULT_INIT;
   return result;
+}
+
+static inline bl_registry_options bl_registry_options_init(void)
+{
+  bl_registry_options options = BL_REGISTRY_OPTIONS_INIT;
+  return options;
+}
+
+static inline bl_pull_options bl_pull_options_init(void)
+{
+  bl_pull_options options = BL_PULL_OPTIONS_INIT;
+  return options;
+}
+
+static inline bl_pull_progress bl_pull_progress_init(void)
+{
+  bl_pull_progress progress = BL_PULL_PROGRESS_INIT;
+  return progress;
+}
+
+static inline bl_layer_progress bl_layer_progress_init(void)
+{
+  bl_layer_progress progress = BL_LAYER_PROGRESS_INIT;
+  return progress;
 }
 
 static inline bl_check_options bl_check_options_init(void)

@@ -102,6 +102,13 @@ impl Error {
         self
     }
 
+    /// Puts more behind the message, in brackets.
+    #[cfg(feature = "pull")]
+    pub(crate) fn detail(mut self, detail: impl Display) -> Error {
+        self.details.message = format!("{} ({detail})", self.details.message);
+        self
+    }
+
     /// Puts `context: ` before the message, for callers that know more about the object.
     pub(crate) fn context(mut self, context: impl Display) -> Error {
         self.details.message = format!("{context}: {}", self.details.message);

@@ -36,9 +36,8 @@ impl Cancel {
 /// What may end a call before its time. The default never does.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
-    cancel: Option<Cancel>,
-    /// The same, of the library's own.
-    also: Option<Cancel>,
+    /// Any of them.
+    cancels: Vec<Cancel>,
     deadline: Option<Instant>,
 }
 
@@ -46,18 +45,20 @@ impl Interrupt {
     /// Ends when `cancel` is triggered, if given, or `timeout` from now has passed, if given.
     pub fn new(cancel: Option<Cancel>, timeout: Option<Duration>) -> Interrupt {
         // A timeout too long for the clock is no timeout.
-        Interrupt { cancel, also: None, deadline: timeout.and_then(|t| Instant::now().checked_add(t)) }
+        Interrupt { cancels: cancel.into_iter().collect(), deadline: timeout.and_then(|t| Instant::now().checked_add(t)) }
     }
 
     /// One that ends by another token too.
     #[cfg(feature = "pull")]
     pub(crate) fn also(&self, cancel: &Cancel) -> Interrupt {
-        Interrupt { also: Some(cancel.clone()), ..self.clone() }
+        let mut both = self.clone();
+        both.cancels.push(cancel.clone());
+        both
     }
 
     /// `CANCELLED` or `TIMEOUT` once the call is to end.
     pub(crate) fn check(&self) -> Result<()> {
-        if [&self.cancel, &self.also].into_iter().flatten().any(Cancel::is_triggered) {
+        if self.cancels.iter().any(Cancel::is_triggered) {
             return Err(Error::new(Status::Cancelled, "cancelled by the caller"));
         }
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {

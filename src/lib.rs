@@ -55,7 +55,12 @@ pub use interrupt::{Cancel, Interrupt};
 pub use layer::{Anomalies, Progress};
 pub use limits::LayerLimits;
 #[cfg(feature = "pull")]
-pub use pull::{Credentials, PullOptions, PullPolicy, PullProgress, PullProgressCallback};
+pub use pull::{
+    Credentials, CredentialsCallback, LayerProgress, PullOperation, PullOptions, PullPhase, PullPolicy, PullProgress,
+    PullProgressCallback, PullTracker, RegistryOptions,
+};
+#[cfg(feature = "pull")]
+pub use runtime::shutdown;
 pub use store::{Durability, ImageName, Lease, Staged, Storage, StorageOptions, TaggedImage};
 pub use unpack::{
     ExtractOptions, Extraction, LayerEntries, LayerEntry, LayerEntryKind, ProgressCallback, TreeForm, WhiteoutForm,

@@ -132,6 +132,25 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Option structs up to a NULL; none where there is no array.
+    #[cfg(feature = "pull")]
+    pub(super) fn list<T: SizedStruct>(&self, structs: *const *const T, name: &str) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        if structs.is_null() {
+            return Ok(found);
+        }
+        loop {
+            // SAFETY: whoever made this `Call` vouches for its pointers, here for an array that ends with a NULL.
+            let place = unsafe { structs.add(found.len()) };
+            // SAFETY: as above; the end was not reached before.
+            let one = unsafe { place.read() };
+            if one.is_null() {
+                return Ok(found);
+            }
+            found.push(self.options(one, &format!("{name}[{}]", found.len()))?);
+        }
+    }
+
     /// A place for a result, which may not be NULL. It is reset at once, so that it is also on every failure.
     pub(super) fn out<T: Reset>(&self, out: *mut T, name: &str) -> Result<Out<'a, T>> {
         if out.is_null() {

@@ -26,7 +26,11 @@ mod limits;
 mod log;
 mod manifests;
 #[cfg(feature = "pull")]
+mod operations;
+#[cfg(feature = "pull")]
 mod pull;
+#[cfg(feature = "pull")]
+mod pull_progress;
 mod shapes;
 mod staged;
 mod storage;
@@ -48,7 +52,11 @@ pub use limits::*;
 pub use log::*;
 pub use manifests::*;
 #[cfg(feature = "pull")]
+pub use operations::*;
+#[cfg(feature = "pull")]
 pub use pull::*;
+#[cfg(feature = "pull")]
+pub use pull_progress::*;
 pub use staged::*;
 pub use storage::*;
 pub use utility::*;

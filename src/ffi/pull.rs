@@ -1,24 +1,36 @@
-//! Pulling.
+//! Pulling, in the caller's own time.
 
-use std::ffi::{c_char, c_void};
-use std::ops::ControlFlow;
+use std::ffi::{CString, c_char, c_void};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::args::{Call, SizedStruct, call, check_flags, into_handle};
+use super::args::{Call, SizedStruct, call, check_flags, into_handle, invalid};
 use super::cancel::bl_cancel;
 use super::error::{bl_error, bl_status};
 use super::extract::{bl_extract_options, tree_form};
 use super::images::bl_image;
 use super::limits::bl_layer_limits;
+use super::pull_progress::{bl_pull_callback, progress_callback};
 use super::storage::bl_storage;
 use crate::error::{Error, Result, Status};
 use crate::oci::Platform;
-use crate::pull::{Credentials, PullOptions, PullPolicy, PullProgress, PullProgressCallback};
+use crate::pull::{Credentials, CredentialsCallback, PullOptions, PullPolicy, RegistryOptions};
 
 /// bl_pull_options.flags: store the layers and do not unpack them.
 pub const BL_PULL_NO_UNPACK: u64 = 1;
 /// bl_pull_options.flags: the platform exactly, and not one that runs there too.
 pub const BL_PULL_STRICT_PLATFORM: u64 = 2;
+/// bl_pull_options.flags: read the files where other tools keep credentials: $REGISTRY_AUTH_FILE, containers/auth.json below
+/// $XDG_RUNTIME_DIR and $XDG_CONFIG_HOME, config.json in $DOCKER_CONFIG or ~/.docker.
+pub const BL_PULL_AUTH_FILES: u64 = 4;
+/// bl_pull_options.flags: do not run the credential helpers that such a file names.
+pub const BL_PULL_NO_CREDENTIAL_HELPERS: u64 = 8;
+/// bl_pull_options.flags: use the proxies of the environment: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, in both cases, as
+/// they were at the first pull that wanted them.
+pub const BL_PULL_PROXY_ENVIRONMENT: u64 = 16;
+/// bl_pull_options.flags: never ask the registry itself where its mirrors do not have something.
+pub const BL_PULL_MIRRORS_ONLY: u64 = 32;
 
 /// bl_pull_options.policy: ask the registry when the image is not here, or not all of it. The default.
 pub const BL_PULL_MISSING: u32 = 0;
@@ -29,29 +41,85 @@ pub const BL_PULL_NEWER: u32 = 2;
 /// bl_pull_options.policy: never ask.
 pub const BL_PULL_NEVER: u32 = 3;
 
-/// How far a pull came. Valid during the callback.
+/// bl_registry_options.flags: it is reached by plain HTTP.
+pub const BL_REGISTRY_PLAIN_HTTP: u64 = 1;
+/// bl_registry_options.flags: whoever answers is believed to be it. Not for production.
+pub const BL_REGISTRY_SKIP_VERIFY: u64 = 2;
+
+/// What is special about one registry, or about one mirror. Initialise with BL_REGISTRY_OPTIONS_INIT.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct bl_pull_progress {
-    /// sizeof(bl_pull_progress) of the library.
+pub struct bl_registry_options {
+    /// sizeof(bl_registry_options).
     pub struct_size: usize,
-    /// Layers of the image.
-    pub layers: u64,
-    /// Layers that are stored, and unpacked where that was asked for.
-    pub layers_done: u64,
-    /// Bytes of the blobs that were not in the store.
-    pub bytes_to_fetch: u64,
-    /// Bytes of them that arrived.
-    pub bytes_fetched: u64,
-    /// Bytes of the blobs that were in the store.
-    pub bytes_present: u64,
-    /// Uncompressed bytes that were unpacked.
-    pub bytes_unpacked: u64,
+    /// BL_REGISTRY_* flags.
+    pub flags: u64,
+    /// Which one, as in references: "ghcr.io", "localhost:5000".
+    pub host: *const c_char,
+    /// File of certificate authorities (PEM) that are believed beside the system's; may be NULL.
+    pub ca_file: *const c_char,
+    /// File of our certificate (PEM); may be NULL.
+    pub client_certificate: *const c_char,
+    /// File of its key (PEM); NULL where that is in the file of the certificate.
+    pub client_key: *const c_char,
+    /// "Name: value", for each request to it and to nobody else; the last one is NULL. May be NULL.
+    pub headers: *const *const c_char,
+    /// Who is asked before it, in this order: "https://mirror.example[:port][/path]", or "http://"; the last one is NULL.
+    /// May be NULL.
+    pub mirrors: *const *const c_char,
 }
 
-/// Is told how far a pull came, on the thread that called. Anything but 0 ends the pull with BL_E_CALLBACK.
-pub type bl_pull_callback =
-    Option<unsafe extern "C" fn(progress: *const bl_pull_progress, user_data: *mut c_void) -> i32>;
+// SAFETY: integers and pointers.
+unsafe impl SizedStruct for bl_registry_options {
+    const ZERO: Self = Self {
+        struct_size: 0,
+        flags: 0,
+        host: std::ptr::null(),
+        ca_file: std::ptr::null(),
+        client_certificate: std::ptr::null(),
+        client_key: std::ptr::null(),
+        headers: std::ptr::null(),
+        mirrors: std::ptr::null(),
+    };
+}
+
+/// A place for a user and a password, during the callback that is asked for them.
+pub struct bl_credentials(Mutex<Option<Credentials>>);
+
+/// Is asked for the credentials for a repository on a registry or mirror, before that is asked anything, on the thread
+/// that called; once for each host of a pull. It answers by bl_credentials_set(), or not at all where it has none.
+/// Anything but 0 ends the pull with BL_E_CALLBACK.
+pub type bl_credentials_callback = Option<
+    unsafe extern "C" fn(
+        host: *const c_char,
+        repository: *const c_char,
+        answer: *mut bl_credentials,
+        user_data: *mut c_void,
+    ) -> i32,
+>;
+
+/// Answers a bl_credentials_callback. The strings are copied.
+///
+/// user: "<token>" where the other is an identity token, which a token server exchanges.
+///
+/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_credentials_set(
+    answer: *mut bl_credentials,
+    user: *const c_char,
+    password: *const c_char,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let credentials = Credentials::new(c.text(user, "user")?, c.text(password, "password")?);
+            let answer = c.handle(answer, "answer")?;
+            *answer.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(credentials);
+            Ok(())
+        })
+    }
+}
 
 /// How to pull. Zero in a field is its default; initialise with BL_PULL_OPTIONS_INIT.
 #[repr(C)]
@@ -67,17 +135,31 @@ pub struct bl_pull_options {
     pub parallel: u32,
     /// `os/architecture[/variant]`; NULL is Linux on this host's processor.
     pub platform: *const c_char,
-    /// For the registry; NULL is anonymous.
+    /// For the registry, and for no mirror; NULL is anonymous, unless one of the following knows somebody.
     pub user: *const c_char,
-    /// The user's password or access token. Never logged, never in an error, sent to the registry and its token server.
+    /// The user's password or access token; an identity token where the user is "<token>". Never logged, never in an
+    /// error, sent to the registry and its token server.
     pub password: *const c_char,
-    /// Registries, as in references ("localhost:5000"), that are reached by plain HTTP; the last one is NULL. May be NULL.
-    pub plain_http: *const *const c_char,
+    /// Is asked for credentials, of mirrors too; may be NULL.
+    pub credentials: bl_credentials_callback,
+    /// Handed to every call of credentials.
+    pub credentials_data: *mut c_void,
+    /// A file of credentials (containers-auth.json(5), or Docker's config.json), instead of those of BL_PULL_AUTH_FILES;
+    /// may be NULL.
+    pub auth_file: *const c_char,
+    /// What is special about single registries and mirrors; the last one is NULL. May be NULL.
+    pub registries: *const *const bl_registry_options,
+    /// A folder of `<registry>/hosts.toml`, as containerd's certs.d; may be NULL.
+    pub hosts_dir: *const c_char,
+    /// A proxy for all requests, "http://host:port"; may be NULL.
+    pub proxy: *const c_char,
     /// What the trees look like and may cost; of these options only those that make a tree a different one and the
     /// limits count. NULL is the defaults.
     pub extract: *const bl_extract_options,
     /// What registries are told of the client; NULL is the library's name and version.
     pub user_agent: *const c_char,
+    /// Most bytes of the image's layers together, compressed; 0 is no limit but the store's for each blob.
+    pub max_bytes: u64,
     /// Milliseconds for a connection to come about; 0 is 10 s.
     pub connect_timeout_ms: u64,
     /// Milliseconds for which a server may be silent; 0 is 30 s.
@@ -94,7 +176,7 @@ pub struct bl_pull_options {
     pub progress_interval_ms: u64,
 }
 
-// SAFETY: integers, pointers, and a function pointer for which zero is none.
+// SAFETY: integers, pointers, and function pointers for which zero is none.
 unsafe impl SizedStruct for bl_pull_options {
     const ZERO: Self = Self {
         struct_size: 0,
@@ -104,9 +186,15 @@ unsafe impl SizedStruct for bl_pull_options {
         platform: std::ptr::null(),
         user: std::ptr::null(),
         password: std::ptr::null(),
-        plain_http: std::ptr::null(),
+        credentials: None,
+        credentials_data: std::ptr::null_mut(),
+        auth_file: std::ptr::null(),
+        registries: std::ptr::null(),
+        hosts_dir: std::ptr::null(),
+        proxy: std::ptr::null(),
         extract: std::ptr::null(),
         user_agent: std::ptr::null(),
+        max_bytes: 0,
         connect_timeout_ms: 0,
         stall_timeout_ms: 0,
         cancel: std::ptr::null_mut(),
@@ -153,21 +241,29 @@ pub unsafe extern "C" fn bl_pull(
     }
 }
 
-fn pull_options(c: &Call<'_>, options: bl_pull_options) -> Result<PullOptions> {
-    check_flags(options.flags, BL_PULL_NO_UNPACK | BL_PULL_STRICT_PLATFORM, "options.flags")?;
+pub(super) fn pull_options(c: &Call<'_>, options: bl_pull_options) -> Result<PullOptions> {
+    let known = BL_PULL_NO_UNPACK
+        | BL_PULL_STRICT_PLATFORM
+        | BL_PULL_AUTH_FILES
+        | BL_PULL_NO_CREDENTIAL_HELPERS
+        | BL_PULL_PROXY_ENVIRONMENT
+        | BL_PULL_MIRRORS_ONLY;
+    check_flags(options.flags, known, "options.flags")?;
+    let has = |flag: u64| options.flags & flag != 0;
     let text = |text: *const c_char, name: &str| {
         if text.is_null() { Ok(None) } else { c.text(text, name).map(|text| Some(text.to_owned())) }
     };
     let milliseconds = |n: u64| (n > 0).then(|| Duration::from_millis(n));
     let extract: bl_extract_options = c.options(options.extract, "options.extract")?;
     let credentials = match (text(options.user, "options.user")?, text(options.password, "options.password")?) {
-        (Some(user), Some(password)) => Some(Credentials { user, password }),
+        (Some(user), Some(password)) => Some(Credentials::new(user, password)),
         (None, None) => None,
         _ => return Err(Error::new(Status::InvalidArgument, "options.user and options.password go together")),
     };
+    let registries = c.list(options.registries, "options.registries")?;
     Ok(PullOptions {
         platform: text(options.platform, "options.platform")?.map(|text| Platform::parse(&text)).transpose()?,
-        strict_platform: options.flags & BL_PULL_STRICT_PLATFORM != 0,
+        strict_platform: has(BL_PULL_STRICT_PLATFORM),
         policy: match options.policy {
             BL_PULL_MISSING => PullPolicy::Missing,
             BL_PULL_ALWAYS => PullPolicy::Always,
@@ -178,9 +274,18 @@ fn pull_options(c: &Call<'_>, options: bl_pull_options) -> Result<PullOptions> {
             }
         },
         credentials,
-        plain_http: c.texts(options.plain_http, "options.plain_http")?,
+        ask_credentials: options.credentials.map(|function| credentials_callback(function, options.credentials_data)),
+        auth_file: optional_path(c, options.auth_file, "options.auth_file")?,
+        well_known_auth_files: has(BL_PULL_AUTH_FILES),
+        no_credential_helpers: has(BL_PULL_NO_CREDENTIAL_HELPERS),
+        registries: registries.into_iter().map(|registry| registry_options(c, registry)).collect::<Result<_>>()?,
+        hosts_dir: optional_path(c, options.hosts_dir, "options.hosts_dir")?,
+        mirrors_only: has(BL_PULL_MIRRORS_ONLY),
+        proxy: text(options.proxy, "options.proxy")?,
+        proxy_from_environment: has(BL_PULL_PROXY_ENVIRONMENT),
         parallel: (options.parallel > 0).then_some(options.parallel as usize),
-        no_unpack: options.flags & BL_PULL_NO_UNPACK != 0,
+        max_bytes: (options.max_bytes > 0).then_some(options.max_bytes),
+        no_unpack: has(BL_PULL_NO_UNPACK),
         form: tree_form(&extract)?,
         limits: c.options::<bl_layer_limits>(extract.limits, "options.extract->limits")?.to_limits(),
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
@@ -192,39 +297,61 @@ fn pull_options(c: &Call<'_>, options: bl_pull_options) -> Result<PullOptions> {
     })
 }
 
-struct HostCallback {
-    function: unsafe extern "C" fn(*const bl_pull_progress, *mut c_void) -> i32,
-    user_data: *mut c_void,
+fn optional_path(c: &Call<'_>, path: *const c_char, name: &str) -> Result<Option<PathBuf>> {
+    if path.is_null() { Ok(None) } else { c.path(path, name).map(|path| Some(path.to_owned())) }
+}
+
+fn registry_options(c: &Call<'_>, options: bl_registry_options) -> Result<RegistryOptions> {
+    let name = |field: &str| format!("options.registries: {field}");
+    check_flags(options.flags, BL_REGISTRY_PLAIN_HTTP | BL_REGISTRY_SKIP_VERIFY, &name("flags"))?;
+    let mut registry = RegistryOptions::new(c.text(options.host, &name("host"))?);
+    registry.plain_http = options.flags & BL_REGISTRY_PLAIN_HTTP != 0;
+    registry.skip_verify = options.flags & BL_REGISTRY_SKIP_VERIFY != 0;
+    registry.authorities.extend(optional_path(c, options.ca_file, &name("ca_file"))?);
+    let certificate = optional_path(c, options.client_certificate, &name("client_certificate"))?;
+    let key = optional_path(c, options.client_key, &name("client_key"))?;
+    registry.client_certificate = match (certificate, key) {
+        (Some(certificate), key) => {
+            let key = key.unwrap_or_else(|| certificate.clone());
+            Some((certificate, key))
+        }
+        (None, None) => None,
+        (None, Some(_)) => return Err(invalid(&name("client_key"), "is without a client_certificate")),
+    };
+    for header in c.texts(options.headers, &name("headers"))? {
+        let Some((name, value)) = header.split_once(':') else {
+            // It may be a secret.
+            return Err(invalid(&name("headers"), "has one that is not of the form \"Name: value\""));
+        };
+        registry.headers.push((name.trim().to_owned(), value.trim().to_owned()));
+    }
+    registry.mirrors = c.texts(options.mirrors, &name("mirrors"))?;
+    Ok(registry)
+}
+
+type AskFunction = unsafe extern "C" fn(*const c_char, *const c_char, *mut bl_credentials, *mut c_void) -> i32;
+
+fn credentials_callback(function: AskFunction, user_data: *mut c_void) -> CredentialsCallback {
+    let callback = HostFunction { function, user_data };
+    CredentialsCallback::new(move |host, repository| {
+        let HostFunction { function, user_data } = &callback;
+        let (Ok(host), Ok(repository)) = (CString::new(host), CString::new(repository)) else { return Err(()) };
+        let mut answer = bl_credentials(Mutex::new(None));
+        // SAFETY: the host vouches for its callback; the strings and the place live until it returns.
+        match unsafe { function(host.as_ptr(), repository.as_ptr(), &raw mut answer, *user_data) } {
+            0 => Ok(answer.0.into_inner().unwrap_or_else(PoisonError::into_inner)),
+            _ => Err(()),
+        }
+    })
+}
+
+/// A function of the host's, and what it is to be given.
+pub(super) struct HostFunction<F> {
+    pub(super) function: F,
+    pub(super) user_data: *mut c_void,
 }
 
 // SAFETY: it is called on the thread of the host's own call only, which outlives all other owners.
-unsafe impl Send for HostCallback {}
+unsafe impl<F> Send for HostFunction<F> {}
 // SAFETY: as above.
-unsafe impl Sync for HostCallback {}
-
-impl HostCallback {
-    fn call(&self, progress: &PullProgress) -> ControlFlow<()> {
-        let progress = bl_pull_progress {
-            struct_size: size_of::<bl_pull_progress>(),
-            layers: progress.layers,
-            layers_done: progress.layers_done,
-            bytes_to_fetch: progress.bytes_to_fetch,
-            bytes_fetched: progress.bytes_fetched,
-            bytes_present: progress.bytes_present,
-            bytes_unpacked: progress.bytes_unpacked,
-        };
-        // SAFETY: the host vouches for its callback; the struct lives until it returns.
-        match unsafe { (self.function)(&raw const progress, self.user_data) } {
-            0 => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
-        }
-    }
-}
-
-fn progress_callback(
-    function: unsafe extern "C" fn(*const bl_pull_progress, *mut c_void) -> i32,
-    user_data: *mut c_void,
-) -> PullProgressCallback {
-    let callback = HostCallback { function, user_data };
-    PullProgressCallback::new(move |progress| callback.call(progress))
-}
+unsafe impl<F> Sync for HostFunction<F> {}

@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::digest::Digest;
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 
 /// How long a reader waits before it looks at its interrupt again.
@@ -65,18 +65,5 @@ impl Growing {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whoever writes a file and dies without a word.
-impl Growing {
-    /// Ends it where it has no end yet.
-    pub(crate) fn abandon(&self) {
-        let mut state = self.lock();
-        if state.end.is_none() {
-            state.end = Some(Err(Error::new(Status::Internal, "the download ended without a word")));
-        }
-        drop(state);
-        self.changed.notify_all();
     }
 }

@@ -4,26 +4,9 @@
 //! The registry names the token server, so the registry is not believed: the server must be reached by https unless the
 //! registry itself is not, its answer is bounded, and it may not send us on.
 
-use std::fmt;
-
 use serde::Deserialize;
 
 use crate::error::{Error, Result, Status, quoted};
-
-/// What a host knows of itself. Neither is ever shown.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user's name.
-    pub user: String,
-    /// The password, or an access token that stands for one.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
-    }
-}
 
 /// What a registry asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +127,5 @@ mod tests {
             let error = token_of(answer.as_bytes(), "r").expect_err(answer);
             assert_eq!(error.status(), Status::Registry);
         }
-        let secret = Credentials { user: "me".into(), password: "secret".into() };
-        assert!(!format!("{secret:?}").contains("secret"));
     }
 }

@@ -3,9 +3,8 @@
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 use super::PullOptions;
-use super::layer::Wanted;
-use super::registry::Registry;
-use crate::digest::{Digest, Hasher};
+use super::registry::{Capability, Registry};
+use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::limits;
 use crate::oci::{Descriptor, Document, ImageConfig, ImageManifest, Platform, Reference};
@@ -53,12 +52,21 @@ pub(super) fn resolve(
 }
 
 fn by_tag(storage: &Storage, registry: &Registry, tag: &str, lease: &Lease) -> Result<(Digest, Document)> {
-    let (headers, bytes) = registry.document(&format!("manifests/{tag}"), ACCEPTED)?;
+    let path = format!("manifests/{tag}");
+    let (digest, document, bytes) = registry.document(&path, ACCEPTED, Capability::Resolve, |headers, bytes| {
+        let digest = promised_digest(headers, bytes, tag)?;
+        Ok((digest, checked(headers, bytes)?, bytes.to_vec()))
+    })?;
+    lease.hold(&digest)?;
+    storage.save_manifest(&digest, &bytes)?;
+    Ok((digest, document))
+}
+
+/// What a tag's document hashes to, which must be what the registry says.
+fn promised_digest(headers: &HeaderMap, bytes: &[u8], tag: &str) -> Result<Digest> {
     let promised = headers.get(CONTENT_DIGEST).and_then(|value| Digest::parse(value.to_str().ok()?).ok());
-    let algorithm = promised.as_ref().map_or(crate::digest::Algorithm::Sha256, Digest::algorithm);
-    let mut hasher = Hasher::new(algorithm);
-    hasher.update(&bytes);
-    let digest = hasher.finish();
+    let algorithm = promised.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+    let digest = digest_of(bytes, algorithm);
     if let Some(promised) = promised.filter(|promised| *promised != digest) {
         return Err(Error::digest_mismatch(
             format_args!("manifest of tag {}", quoted(tag.as_bytes())),
@@ -66,10 +74,23 @@ fn by_tag(storage: &Storage, registry: &Registry, tag: &str, lease: &Lease) -> R
             &digest,
         ));
     }
-    lease.hold(&digest)?;
-    let document = checked(&headers, &bytes)?;
-    storage.save_manifest(&digest, &bytes)?;
-    Ok((digest, document))
+    Ok(digest)
+}
+
+fn digest_of(bytes: &[u8], algorithm: Algorithm) -> Digest {
+    let mut hasher = Hasher::new(algorithm);
+    hasher.update(bytes);
+    hasher.finish()
+}
+
+/// That bytes are those of a descriptor.
+fn verified(digest: &Digest, size: Option<u64>, bytes: &[u8]) -> Result<()> {
+    if let Some(size) = size.filter(|&size| size != bytes.len() as u64) {
+        let why = format!("{digest}: declared as {size} bytes, got {}", bytes.len());
+        return Err(Error::new(Status::SizeMismatch, why));
+    }
+    let actual = digest_of(bytes, digest.algorithm());
+    if actual == *digest { Ok(()) } else { Err(Error::digest_mismatch("document", digest, &actual)) }
 }
 
 fn by_digest(
@@ -88,12 +109,15 @@ fn by_digest(
     {
         return Err(Error::limit(limits::DOCUMENT_SIZE.name, limits::DOCUMENT_SIZE.default, size, digest));
     }
-    let (headers, bytes) = registry.document(&format!("manifests/{digest}"), ACCEPTED)?;
-    if let Some(descriptor) = descriptor.filter(|descriptor| descriptor.size != bytes.len() as u64) {
-        let why = format!("{digest}: declared as {} bytes, got {}", descriptor.size, bytes.len());
-        return Err(Error::new(Status::SizeMismatch, why));
+    let size = descriptor.map(|descriptor| descriptor.size);
+    let path = format!("manifests/{digest}");
+    let (document, bytes) = registry.document(&path, ACCEPTED, Capability::Pull, |headers, bytes| {
+        verified(digest, size, bytes)?;
+        Ok((checked(headers, bytes)?, bytes.to_vec()))
+    })?;
+    if let Some(descriptor) = descriptor {
+        contradiction(&document, &descriptor.media_type, "its descriptor's media type")?;
     }
-    let document = checked(&headers, &bytes)?;
     storage.save_manifest(digest, &bytes)?;
     Ok(document)
 }
@@ -103,6 +127,12 @@ fn checked(headers: &HeaderMap, bytes: &[u8]) -> Result<Document> {
     let document = Document::parse(bytes)?;
     let said = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let said = said.split(';').next().unwrap_or_default().trim();
+    contradiction(&document, said, "Content-Type")?;
+    Ok(document)
+}
+
+/// Refuses a document of another kind than somebody says it is. Who says something else altogether says nothing.
+fn contradiction(document: &Document, said: &str, by: &str) -> Result<()> {
     let is_index_type = said.ends_with(".image.index.v1+json") || said.ends_with(".manifest.list.v2+json");
     let is_manifest_type = said.ends_with(".image.manifest.v1+json") || said.ends_with(".manifest.v2+json");
     let contradicts = match document {
@@ -110,10 +140,10 @@ fn checked(headers: &HeaderMap, bytes: &[u8]) -> Result<Document> {
         Document::Index(_) => is_manifest_type,
     };
     if contradicts {
-        let why = format!("manifest: Content-Type {} contradicts the content", quoted(said.as_bytes()));
+        let why = format!("manifest: {by} {} contradicts the content", quoted(said.as_bytes()));
         return Err(Error::new(Status::Malformed, why));
     }
-    Ok(document)
+    Ok(())
 }
 
 /// The config, stored.
@@ -126,11 +156,11 @@ pub(super) fn config(storage: &Storage, registry: &Registry, manifest: &ImageMan
                 let limit = limits::DOCUMENT_SIZE;
                 return Err(Error::limit(limit.name, limit.default, descriptor.size, &descriptor.digest));
             }
-            let (_, bytes) = registry.document(&format!("blobs/{}", descriptor.digest), "*/*")?;
-            if bytes.len() as u64 != descriptor.size {
-                let why = format!("{}: declared as {} bytes, got {}", descriptor.digest, descriptor.size, bytes.len());
-                return Err(Error::new(Status::SizeMismatch, why));
-            }
+            let path = format!("blobs/{}", descriptor.digest);
+            let bytes = registry.document(&path, "*/*", Capability::Pull, |_, bytes| {
+                verified(&descriptor.digest, Some(descriptor.size), bytes)?;
+                Ok(bytes.to_vec())
+            })?;
             let mut staged = storage.stage_config(&descriptor.digest)?;
             staged.write(&bytes)?;
             staged.commit()?;
@@ -140,8 +170,15 @@ pub(super) fn config(storage: &Storage, registry: &Registry, manifest: &ImageMan
     ImageConfig::parse(&bytes).map_err(|error| error.context(format_args!("config {}", descriptor.digest)))
 }
 
-/// The layers, each once, with what they must be uncompressed.
-pub(super) fn layers(manifest: &ImageManifest, config: &ImageConfig) -> Result<Vec<Wanted>> {
+/// A layer, and what it must be uncompressed.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) descriptor: Descriptor,
+    pub(super) diff_id: Option<Digest>,
+}
+
+/// The layers, each once.
+pub(super) fn layers(manifest: &ImageManifest, config: &ImageConfig, most: Option<u64>) -> Result<Vec<Wanted>> {
     if !config.diff_ids.is_empty() && config.diff_ids.len() != manifest.layers.len() {
         let (layers, diff_ids) = (manifest.layers.len(), config.diff_ids.len());
         return Err(Error::new(Status::Malformed, format!("{layers} layers, and a config with {diff_ids} diff_ids")));
@@ -151,6 +188,10 @@ pub(super) fn layers(manifest: &ImageManifest, config: &ImageConfig) -> Result<V
         if !wanted.iter().any(|wanted| wanted.descriptor.digest == descriptor.digest) {
             wanted.push(Wanted { descriptor: descriptor.clone(), diff_id: config.diff_ids.get(at).cloned() });
         }
+    }
+    let total = wanted.iter().fold(0u64, |total, wanted| total.saturating_add(wanted.descriptor.size));
+    if let Some(most) = most.filter(|&most| total > most) {
+        return Err(Error::limit("image size", most, total, "layers"));
     }
     // The largest first: what takes longest is not to begin last.
     wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.descriptor.size));

@@ -1,33 +1,217 @@
-//! The HTTP client: rustls with ring and the system's roots, HTTP/1.1, no proxy and no redirects of its own.
+//! HTTP clients: rustls with ring and the system's roots, HTTP/1.1, no redirects of their own, and no proxy but those that
+//! the caller wants. One for a host, one for whom that host sends us to, one for its token server: what we are to a host,
+//! and what we overlook there, is for that host alone.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use reqwest::Client;
+use once_cell::sync::OnceCell;
 use reqwest::redirect::Policy;
-use rustls::ClientConfig;
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use reqwest::{Client, ClientBuilder, NoProxy, Proxy};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_platform_verifier::Verifier;
 
-use super::{CONNECT, PullOptions};
+use super::PullOptions;
+use super::hosts::{Host, Trust};
+use super::reach::{OnlyFrom, Reach};
 use crate::error::{Error, Result, Status};
 
-pub(super) fn client(options: &PullOptions) -> Result<Client> {
-    let fail = |cause: &dyn std::error::Error| Error::new(Status::Internal, format!("cannot set up TLS: {cause}"));
-    // The provider is ours alone: which one the process has is for the host to say.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|cause| fail(&cause))?
-        .with_platform_verifier()
-        .map_err(|cause| fail(&cause))?
-        .with_no_client_auth();
-    let agent = options.user_agent.clone();
-    Client::builder()
-        .tls_backend_preconfigured(tls)
-        .user_agent(agent.unwrap_or_else(|| concat!("boxlite-images/", env!("CARGO_PKG_VERSION")).to_owned()))
-        .redirect(Policy::none())
-        .no_proxy()
-        .http1_only()
-        .connect_timeout(options.connect_timeout.unwrap_or(CONNECT))
-        .build()
-        .map_err(|cause| fail(&cause))
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The clients for one host, each made when it is needed.
+pub(super) struct Transport {
+    own: OnceCell<Client>,
+    stranger: OnceCell<Client>,
+    token: OnceCell<Client>,
+    trust: Trust,
+    is_plain: bool,
+    agent: String,
+    connect_timeout: Duration,
+    proxies: Vec<Proxy>,
+}
+
+impl Transport {
+    pub(super) fn new(host: &Host, options: &PullOptions) -> Result<Transport> {
+        let agent = options.user_agent.clone();
+        Ok(Transport {
+            own: OnceCell::new(),
+            stranger: OnceCell::new(),
+            token: OnceCell::new(),
+            trust: host.trust.clone(),
+            is_plain: host.base.scheme() == "http",
+            agent: agent.unwrap_or_else(|| concat!("boxlite-images/", env!("CARGO_PKG_VERSION")).to_owned()),
+            connect_timeout: host.connect_timeout.or(options.connect_timeout).unwrap_or(CONNECT),
+            proxies: proxies(options)?,
+        })
+    }
+
+    /// For the host itself.
+    pub(super) fn own(&self) -> Result<&Client> {
+        self.own.get_or_try_init(|| {
+            // One that is spoken to in plain HTTP needs no roots, which take a while to read.
+            let tls = if self.is_plain { no_tls()? } else { tls(&self.trust, true)? };
+            build(self.builder(tls))
+        })
+    }
+
+    /// For whom the host sends us to.
+    pub(super) fn stranger(&self) -> Result<&Client> {
+        self.stranger.get_or_try_init(|| build(self.builder(tls(&self.trust, false)?)))
+    }
+
+    /// For the host's token server; `from` is where the host is.
+    pub(super) fn token(&self, from: Reach) -> Result<&Client> {
+        self.token.get_or_try_init(|| {
+            let builder = self.builder(tls(&self.trust, false)?);
+            // Through a proxy it is the proxy that resolves names.
+            build(if self.proxies.is_empty() { builder.dns_resolver(Arc::new(OnlyFrom(from))) } else { builder })
+        })
+    }
+
+    fn builder(&self, tls: ClientConfig) -> ClientBuilder {
+        let builder = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .user_agent(&self.agent)
+            .redirect(Policy::none())
+            .no_proxy()
+            .http1_only()
+            .connect_timeout(self.connect_timeout);
+        self.proxies.iter().fold(builder, |builder, proxy| builder.proxy(proxy.clone()))
+    }
+}
+
+fn build(builder: ClientBuilder) -> Result<Client> {
+    builder.build().map_err(|cause| fail(&cause))
+}
+
+fn fail(cause: &dyn std::error::Error) -> Error {
+    Error::new(Status::Internal, format!("cannot set up TLS: {cause}"))
+}
+
+/// The provider is ours alone: which one the process has is for the host to say.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn no_tls() -> Result<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    Ok(builder.map_err(|cause| fail(&cause))?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+/// TLS 1.2 and later. Without `is_own` for somebody else than the host that the trust is about.
+fn tls(trust: &Trust, is_own: bool) -> Result<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|cause| fail(&cause))?.dangerous();
+    let builder = if is_own && trust.skip_verify {
+        builder.with_custom_certificate_verifier(Arc::new(Anybody(provider())))
+    } else {
+        let mut authorities = Vec::new();
+        for path in &trust.authorities {
+            authorities.extend(certificates(path)?);
+        }
+        let verifier = Verifier::new_with_extra_roots(authorities, provider()).map_err(|cause| fail(&cause))?;
+        builder.with_custom_certificate_verifier(Arc::new(verifier))
+    };
+    match trust.client.as_ref().filter(|_| is_own) {
+        None => Ok(builder.with_no_client_auth()),
+        Some((certificate, key)) => {
+            let bad = |cause: &dyn std::error::Error| {
+                let paths = format!("{} with {}", certificate.display(), key.display());
+                Error::new(Status::Malformed, format!("client certificate {paths}: {cause}"))
+            };
+            let chain = certificates(certificate)?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|cause| bad(&cause))?;
+            builder.with_client_auth_cert(chain, key).map_err(|cause| bad(&cause))
+        }
+    }
+}
+
+/// The certificates in a PEM file; at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let bad = |cause: &dyn std::fmt::Display| {
+        Error::new(Status::Malformed, format!("certificates in {}: {cause}", path.display()))
+    };
+    let bytes = std::fs::read(path).map_err(|cause| Error::io(&cause, format_args!("read {}", path.display())))?;
+    let found: Vec<_> =
+        CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|cause| bad(&cause))?;
+    if found.is_empty() { Err(bad(&"there are none")) } else { Ok(found) }
+}
+
+/// The proxies that the caller wants.
+fn proxies(options: &PullOptions) -> Result<Vec<Proxy>> {
+    // Its address may hold a password.
+    let bad = |what: &str| Error::new(Status::InvalidArgument, format!("{what} is no address of a proxy"));
+    if let Some(proxy) = &options.proxy {
+        return Ok(vec![Proxy::all(proxy).map_err(|_| bad("the proxy"))?]);
+    }
+    if !options.proxy_from_environment {
+        return Ok(Vec::new());
+    }
+    static ENVIRONMENT: OnceCell<[Option<String>; 4]> = OnceCell::new();
+    let [http, https, all, none] = ENVIRONMENT.get_or_init(|| {
+        ["http_proxy", "https_proxy", "all_proxy", "no_proxy"].map(|name| {
+            let value = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_uppercase()));
+            value.ok().filter(|value| !value.is_empty())
+        })
+    });
+    let not_for = none.as_deref().and_then(NoProxy::from_string);
+    let mut proxies = Vec::new();
+    type Make = fn(&str) -> reqwest::Result<Proxy>;
+    let makes: [(&Option<String>, Make, &str); 3] = [
+        (http, |proxy| Proxy::http(proxy), "HTTP_PROXY"),
+        (https, |proxy| Proxy::https(proxy), "HTTPS_PROXY"),
+        (all, |proxy| Proxy::all(proxy), "ALL_PROXY"),
+    ];
+    for (value, make, name) in makes {
+        if let Some(value) = value {
+            proxies.push(make(value).map_err(|_| bad(name))?.no_proxy(not_for.clone()));
+        }
+    }
+    Ok(proxies)
+}
+
+/// Believes whoever answers; for a registry of which the caller says so.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }

@@ -66,6 +66,17 @@ impl Storage {
         self.directory.object_path(Area::Extracted, &digest.file_stem())
     }
 
+    /// Starts, or goes on, to store a layer that is downloaded; [`Staged::keep`] leaves it for later.
+    #[cfg(feature = "pull")]
+    pub(crate) fn resume_layer(&self, digest: &Digest, size: u64, interrupt: &Interrupt) -> Result<Staged> {
+        self.directory.check_writable()?;
+        let present = self.directory.stat(Area::Layers, &super::partial::resumable_name(digest))?;
+        let present = present.map_or(0, |stat| stat.st_size as u64);
+        let missing = if size <= self.max_blob_size { size.saturating_sub(present) } else { 0 };
+        self.make_room(missing, digest, interrupt)?;
+        Staged::resume(&self.directory, Area::Layers, digest, size, self.max_blob_size, self.min_free)
+    }
+
     /// Starts to store a layer. A size of `None` means unknown; then the store's blob size limit holds. Disk space for a
     /// known size is reserved; `NO_SPACE`, with the numbers, where there is not enough.
     pub fn stage_layer(&self, digest: &Digest, expected_size: Option<u64>) -> Result<Staged> {

@@ -40,7 +40,7 @@ pub use lease::Lease;
 pub(crate) use lease::check_lease;
 pub(crate) use lock::{CollectionLock, Lock};
 pub use names::{ImageName, TaggedImage};
-pub(crate) use partial::{Partial, Trash};
+pub(crate) use partial::{Partial, Trash, resumable_of};
 pub use staged::Staged;
 pub(crate) use trees::{HEAD_LEN, Head, Mark, RECORD_SUFFIX, record_name, was_opened_in_this_boot};
 
@@ -51,7 +51,6 @@ pub(crate) const EXTRACTION_LOCK: &str = "extract-";
 const DOWNLOAD_LOCK: &str = "download-";
 
 /// The name of the lock on a blob's download.
-#[cfg(feature = "pull")]
 pub(crate) fn download_lock(digest: &Digest) -> String {
     format!("{DOWNLOAD_LOCK}{}", digest.file_stem())
 }

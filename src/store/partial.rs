@@ -10,16 +10,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "pull")]
+use rustix::fs::SeekFrom;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 
-use super::directory::{Area, Directory, is_directory};
+use super::directory::{Area, Directory, is_directory, is_regular};
 use super::flock::{Held, Share};
 use super::lock::{self, CollectionLock};
 use super::remove::{remove_tree, remove_tree_until};
 use super::trees::BOOT_FILE;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::sys;
 
@@ -56,6 +58,46 @@ impl Partial {
     /// A new empty file with the name of a partial tree, for what is published together with one.
     pub(crate) fn create_record(directory: &Arc<Directory>, area: Area, stem: &str) -> Result<Partial> {
         Partial::create(directory, area, stem, TREE_SUFFIX, false)
+    }
+
+    /// The file of a download that may go on later, after [`Partial::keep`] or the death of its owner: the one that is
+    /// there, or a new one. Whoever calls holds the lock on the download.
+    #[cfg(feature = "pull")]
+    pub(crate) fn open_resumable(directory: &Arc<Directory>, area: Area, digest: &Digest) -> Result<Partial> {
+        let folder = directory.area(area)?;
+        let name = resumable_name(digest);
+        let fail = |errno| Error::os(errno, format_args!("open {}", directory.object_path(area, &name).display()));
+        // Somebody who sweeps may hold it, or have it removed, for a moment.
+        let patience = Instant::now() + Duration::from_secs(1);
+        loop {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let handle = match rustix::fs::openat(folder, name.as_str(), flags, Mode::from_raw_mode(0o644)) {
+                Ok(handle) if is_regular(&rustix::fs::fstat(&handle).map_err(fail)?) => handle,
+                // Nothing that we made has that name and is no file.
+                Ok(_) | Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
+                    remove_tree(folder, name.as_bytes()).map_err(fail)?;
+                    continue;
+                }
+                Err(errno) => return Err(fail(errno)),
+            };
+            let (directory, name) = (directory.clone(), name.clone());
+            let mut partial =
+                Partial { directory, area, name, held: None, handle, is_tree: false, is_pending: false };
+            if partial.claim()? {
+                partial.is_pending = true;
+                return Ok(partial);
+            }
+            if Instant::now() >= patience {
+                return Err(Error::new(Status::Busy, format!("{} is in use", partial.path().display())));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Leaves the file for [`Partial::open_resumable`].
+    #[cfg(feature = "pull")]
+    pub(crate) fn keep(mut self) {
+        self.is_pending = false;
     }
 
     fn create(directory: &Arc<Directory>, area: Area, stem: &str, suffix: &str, is_tree: bool) -> Result<Partial> {
@@ -145,6 +187,32 @@ impl Partial {
             }
         }
         Ok(())
+    }
+
+    /// Hands over what the file has, piece by piece, and goes on writing behind it. More than `most` is not what anybody
+    /// wrote for this object: then the file is emptied.
+    #[cfg(feature = "pull")]
+    pub(crate) fn rehash(&mut self, most: u64, piece: usize, mut each: impl FnMut(&[u8])) -> Result<u64> {
+        let fail = |errno| Error::os(errno, format_args!("read {}", self.path().display()));
+        let size = rustix::fs::fstat(&self.handle).map_err(fail)?.st_size as u64;
+        if size > most {
+            rustix::fs::ftruncate(&self.handle, 0).map_err(fail)?;
+            return Ok(0);
+        }
+        let (mut buffer, mut read) = (vec![0; piece], 0);
+        while read < size {
+            match rustix::io::pread(&self.handle, &mut buffer, read) {
+                Ok(0) => break,
+                Ok(n) => {
+                    each(&buffer[..n]);
+                    read += n as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(fail(errno)),
+            }
+        }
+        rustix::fs::seek(&self.handle, SeekFrom::Start(read)).map_err(fail)?;
+        Ok(read)
     }
 
     /// Reserves disk space for the file, where the file system can do that; its size stays what it is.
@@ -369,6 +437,19 @@ pub(super) fn is_partial_name(name: &str, stem_is_ours: impl Fn(&str) -> bool) -
     let Some(rest) = name.strip_suffix(FILE_SUFFIX).or_else(|| name.strip_suffix(TREE_SUFFIX)) else { return false };
     let Some((stem, random)) = rest.rsplit_once('.') else { return false };
     random.len() == 32 && random.bytes().all(|b| b.is_ascii_hexdigit()) && stem_is_ours(stem)
+}
+
+/// The partial file of a download that a later one goes on with. What is random in others is the beginning of the digest
+/// here, so that it can be found again.
+pub(super) fn resumable_name(digest: &Digest) -> String {
+    format!("{}.{}{FILE_SUFFIX}", digest.file_stem(), &digest.hex()[..32])
+}
+
+/// Whose partial file that is, if it is one that a later download goes on with.
+pub(crate) fn resumable_of(name: &str) -> Option<Digest> {
+    let (algorithm, rest) = name.split_once('-')?;
+    let digest = Digest::parse(&format!("{algorithm}:{}", rest.split_once('.')?.0)).ok()?;
+    (resumable_name(&digest) == name).then_some(digest)
 }
 
 /// Whether a name's stem is one that digests become: that of a tree, or that with the suffix of a metadata record.

@@ -63,6 +63,50 @@ impl Staged {
             return Err(Error::limit(limit_of(area).name, size_limit, size, digest));
         }
         let partial = Partial::create_file(directory, area, &digest.file_stem())?;
+        Staged::begin(directory, area, digest, expected_size, size_limit, min_free, partial)
+    }
+
+    /// Goes on with what an earlier one kept ([`Staged::keep`]), or its death left: those bytes are hashed again, so that
+    /// what counts is what is on the disk. Whoever calls holds the lock on the download.
+    #[cfg(feature = "pull")]
+    pub(super) fn resume(
+        directory: &Arc<Directory>,
+        area: Area,
+        digest: &Digest,
+        expected_size: u64,
+        size_limit: u64,
+        min_free: u64,
+    ) -> Result<Staged> {
+        if expected_size > size_limit {
+            return Err(Error::limit(limit_of(area).name, size_limit, expected_size, digest));
+        }
+        let partial = Partial::open_resumable(directory, area, digest)?;
+        let mut staged =
+            Staged::begin(directory, area, digest, Some(expected_size), size_limit, min_free, partial)?;
+        if let State::Open { partial, hasher } = &mut staged.state {
+            let present = partial.rehash(expected_size, PIECE, |piece| hasher.update(piece))?;
+            staged.written.store(present, Ordering::Relaxed);
+        }
+        Ok(staged)
+    }
+
+    /// Ends without removing what was written, for a later one to go on with ([`Staged::resume`]).
+    #[cfg(feature = "pull")]
+    pub(crate) fn keep(mut self) {
+        if let State::Open { partial, .. } = std::mem::replace(&mut self.state, State::Aborted) {
+            partial.keep();
+        }
+    }
+
+    fn begin(
+        directory: &Arc<Directory>,
+        area: Area,
+        digest: &Digest,
+        expected_size: Option<u64>,
+        size_limit: u64,
+        min_free: u64,
+        partial: Partial,
+    ) -> Result<Staged> {
         if let Some(size) = expected_size.filter(|&size| size >= RESERVED) {
             partial.reserve(size)?;
         }

@@ -5,15 +5,15 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::directory::{Area, Directory};
 use super::flock::Share;
 use super::lock::{self, Lock};
-use super::partial::{TREE_SUFFIX, is_digest_stem, is_partial_name};
+use super::partial::{TREE_SUFFIX, is_digest_stem, is_partial_name, resumable_of};
 use super::remove::remove_tree_until;
 use super::{EXTRACTION_LOCK, Storage};
 use crate::sys;
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// How long the thread works, and then rests.
 const WORK: Duration = Duration::from_millis(20);
 const REST: Duration = Duration::from_millis(5);
+/// How long the file of a download that broke off waits for somebody to go on with it.
+const RESUMABLE_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// Removes the leftovers. Names that this library does not give are not its to touch.
 pub(super) fn sweep(directory: &Arc<Directory>) {
@@ -102,6 +104,13 @@ fn leftovers(folder: BorrowedFd<'_>, area: Area) -> Result<Vec<String>, Errno> {
     Ok(names)
 }
 
+/// Whether a pull may still come back for it.
+fn is_young(stat: &Stat) -> bool {
+    let written = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+    // A time in the future says nothing.
+    SystemTime::now().duration_since(written).is_ok_and(|age| age < RESUMABLE_FOR)
+}
+
 /// Whether the name is one that this library, or the seed, gives to something that does not last.
 fn is_ours(name: &str, area: Area) -> bool {
     match area {
@@ -140,6 +149,9 @@ fn reclaim(directory: &Arc<Directory>, area: Area, name: &str, deadline: Instant
         }
         other => other?,
     };
+    if resumable_of(name).is_some() && is_young(&rustix::fs::fstat(&handle)?) {
+        return Ok(Reclaimed::Alive);
+    }
     let held = directory.locking().try_lock(handle.as_fd(), Share::Alone)?;
     if held.is_none() || !lock::has_name(handle.as_fd())? {
         return Ok(Reclaimed::Alive);

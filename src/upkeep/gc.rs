@@ -16,7 +16,8 @@ use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::oci::Document;
 use crate::store::{
-    Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, Trash, is_regular, record_name,
+    Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, Trash, download_lock, is_regular,
+    record_name, resumable_of,
 };
 
 /// Trees that are removed together, under as many locks.
@@ -124,6 +125,7 @@ impl Storage {
             sweep.blobs(area)?;
         }
         sweep.trees()?;
+        sweep.interrupted()?;
         sweep.quarantined()?;
         Ok(sweep.report)
     }
@@ -193,6 +195,23 @@ impl Sweep<'_> {
             self.remove(Area::Extracted, &record, stat.st_size as u64)?;
         }
         Ok(lock)
+    }
+
+    /// Downloads that broke off, and with which nobody went on.
+    fn interrupted(&mut self) -> Result<()> {
+        let directory = &self.storage.directory;
+        for (area, name) in self.storage.partials()? {
+            let Some(digest) = resumable_of(&name) else { continue };
+            let lock = Lock::try_acquire(directory, download_lock(&digest))
+                .map_err(|errno| Error::os(errno, format_args!("lock the download of {digest}")))?;
+            let Some(stat) = directory.stat(area, &name)? else { continue };
+            if lock.is_none() || self.is_young(stat.st_mtime) {
+                self.report.kept += 1;
+                continue;
+            }
+            self.remove(area, &name, stat.st_size as u64)?;
+        }
+        Ok(())
     }
 
     /// What a check moved away is kept as long as what nothing reaches.

@@ -263,7 +263,7 @@ fn family_134_draining_can_be_ended() {
         let started = Instant::now();
         let error = bench.storage.extract_layer(&Digest::of(b"whatever"), &options).unwrap_err();
         assert_eq!(error.status(), Status::Timeout, "{name}: {error}");
-        assert!(started.elapsed() < Duration::from_secs(2), "{name}: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(4), "{name}: {:?}", started.elapsed());
     }
     assert_eq!(leftovers(bench.storage.images_dir()), [""; 0]);
 }
