@@ -36,7 +36,7 @@ impl Pull {
             drop(lock);
             counts.set_present(wanted.descriptor.size);
             if !self.options.no_unpack {
-                self.storage.extract_layer(digest, &self.unpacking(wanted, counts))?;
+                counts.finished(&self.storage.extract_layer(digest, &self.unpacking(wanted, counts))?);
             }
         } else {
             self.fetch(wanted, counts)?;
@@ -99,7 +99,7 @@ impl Pull {
         });
         let unpacked = match unpacking.map(JoinHandle::join) {
             None => Ok(()),
-            Some(Ok(result)) => result.map(|_| ()),
+            Some(Ok(result)) => result.map(|extraction| counts.finished(&extraction)),
             Some(Err(_)) => Err(Error::new(Status::Internal, "a thread of a pull died")),
         };
         if let Err(trouble) = &fetched

@@ -29,7 +29,7 @@ pub(super) fn resolve(
         Some(digest) => (digest.clone(), by_digest(storage, registry, digest, None, lease)?),
         None => by_tag(storage, registry, &reference.tag, lease)?,
     };
-    for _ in 0..DEPTH {
+    for _ in 0..=DEPTH {
         let index = match document {
             Document::Manifest(manifest) => return Ok((digest, manifest)),
             Document::Index(index) => index,

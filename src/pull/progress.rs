@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::plan::Wanted;
 use crate::digest::Digest;
+use crate::unpack::Extraction;
 
 /// What a pull is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,6 +176,11 @@ impl LayerCounts {
     pub(super) fn unpacked(&self, bytes: u64, entries: u64) {
         self.unpacked.store(bytes, Ordering::Relaxed);
         self.entries.store(entries, Ordering::Relaxed);
+    }
+
+    /// One that was unpacked before has cost nothing.
+    pub(super) fn finished(&self, extraction: &Extraction) {
+        self.unpacked(extraction.bytes_out, extraction.entries);
     }
 
     /// What was fetched was no good.

@@ -91,6 +91,10 @@ mod tests {
         for inside in [Reach::Machine, Reach::Link, Reach::Site] {
             assert!(!Reach::Everywhere.may_name(inside));
         }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let resolve = |from| runtime.block_on(OnlyFrom(from).resolve("localhost".parse().unwrap()));
+        assert!(resolve(Reach::Everywhere).is_err() && resolve(Reach::Site).is_err());
+        assert!(resolve(Reach::Machine).is_ok());
         assert!(!Reach::Site.may_name(Reach::Link) && !Reach::Machine.may_name(Reach::Link));
     }
 }

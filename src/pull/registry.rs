@@ -135,14 +135,16 @@ impl Registry {
         hosts.iter().filter(|&&at| self.drop_mirror(at)).count() > 0
     }
 
-    /// False for the registry itself, and for one that was dropped before.
+    /// False for the registry itself.
     fn drop_mirror(&self, at: usize) -> bool {
         let endpoint = &self.endpoints[at];
         if endpoint.host.is_origin {
             return false;
         }
-        tracing::warn!("mirror {} gave wrong bytes and is not asked again", endpoint.host.name());
-        !self.dropped[at].swap(true, Ordering::Relaxed)
+        if !self.dropped[at].swap(true, Ordering::Relaxed) {
+            tracing::warn!("mirror {} gave wrong bytes and is not asked again", endpoint.host.name());
+        }
+        true
     }
 
     fn usable(&self, wanted: Capability) -> Vec<usize> {

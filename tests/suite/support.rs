@@ -44,9 +44,15 @@ pub fn names_in(dir: &Path) -> Vec<String> {
 
 /// Partial objects and locks anywhere in a store, once what is being removed had the time.
 pub fn leftovers(store: &Path) -> Vec<String> {
+    leftovers_but(store, |_| false)
+}
+
+/// The same without those that are to stay.
+pub fn leftovers_but(store: &Path, stays: impl Fn(&str) -> bool) -> Vec<String> {
     let started = std::time::Instant::now();
     loop {
-        let found = leftovers_now(store);
+        let mut found = leftovers_now(store);
+        found.retain(|name| !stays(name));
         if found.is_empty() || started.elapsed() > std::time::Duration::from_secs(30) {
             return found;
         }

@@ -1,1 +1,233 @@
-//! x
+//! Pulls that run by themselves, progress, and the end of the network threads.
+
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use boxlite_images::{PullPhase, PullProgressCallback, Status};
+
+use super::super::support::names_in;
+use super::{Bench, is_resumable};
+use super::content::Content;
+use super::server::{Answer, Ending};
+
+fn is_readable(fd: std::os::fd::BorrowedFd<'_>) -> bool {
+    let mut fds = libc::pollfd { fd: std::os::fd::AsRawFd::as_raw_fd(&fd), events: libc::POLLIN, revents: 0 };
+    assert!(unsafe { libc::poll(&raw mut fds, 1, 0) } >= 0);
+    fds.revents & libc::POLLIN != 0
+}
+
+#[test]
+fn an_operation_ends_and_says_so_once() {
+    let bench = Bench::new(|asked, before, answer| match before {
+        0 if asked.path.contains("/blobs/") => answer.ending(Ending::SilentAt(1000)),
+        _ => answer,
+    });
+    let operation = bench.storage.start_pull(&bench.reference(), &bench.options()).unwrap();
+    assert!(!is_readable(operation.as_fd()));
+    assert_eq!(operation.finish().unwrap_err().status(), Status::Busy);
+    assert!(!operation.wait(Some(Duration::from_millis(1))).unwrap());
+    assert!(operation.wait(None).unwrap());
+    // The byte comes right after.
+    let started = Instant::now();
+    while !is_readable(operation.as_fd()) {
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+    let progress = operation.tracker().progress();
+    assert_eq!((progress.phase, progress.layers, progress.layers_done), (PullPhase::Done, 3, 3));
+    assert_eq!(progress.bytes_fetched, progress.bytes_to_fetch);
+    assert!(progress.bytes_unpacked > 1_200_000 && progress.entries_unpacked == 9);
+    let sum: u64 = (0..3).map(|i| operation.tracker().layer(i).unwrap().bytes_present).sum();
+    assert_eq!(sum, progress.bytes_fetched);
+    assert!(operation.tracker().layer(3).is_none());
+    bench.assert_pulled(&operation.finish().unwrap());
+    assert_eq!(operation.finish().unwrap_err().status(), Status::State);
+    assert!(is_readable(operation.as_fd()));
+    // What there is to know before it begins is known at once.
+    let error = bench.storage.start_pull("No Reference", &bench.options()).unwrap_err();
+    assert_eq!(error.status(), Status::InvalidArgument);
+    let mut options = bench.options();
+    options.progress = Some(PullProgressCallback::new(|_| std::ops::ControlFlow::Continue(())));
+    let error = bench.storage.start_pull(&bench.reference(), &options).unwrap_err();
+    assert_eq!(error.status(), Status::InvalidArgument);
+}
+
+#[test]
+fn an_operation_is_cancelled_and_dropped() {
+    let silent = || Bench::new(|_, _, answer| answer.ending(Ending::SilentAt(0)));
+    let bench = silent();
+    let mut options = bench.options();
+    options.stall_timeout = None;
+    let operation = bench.storage.start_pull(&bench.reference(), &options).unwrap();
+    operation.cancel();
+    assert!(operation.wait(Some(Duration::from_secs(10))).unwrap());
+    assert_eq!(operation.finish().unwrap_err().status(), Status::Cancelled);
+    // One that is dropped leaves nothing that runs.
+    let operation = bench.storage.start_pull(&bench.reference(), &options).unwrap();
+    let started = Instant::now();
+    drop(operation);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    bench.assert_nothing();
+}
+
+#[test]
+fn progress_is_told_and_may_end_it() {
+    let bench = Bench::new(|asked, before, answer| match before {
+        0 if asked.path.contains("/blobs/") => answer.ending(Ending::SilentAt(1000)),
+        _ => answer,
+    });
+    let told: Arc<AtomicU64> = Arc::default();
+    let mut options = bench.options();
+    options.progress_interval = Some(Duration::from_millis(1));
+    let (counter, caller) = (told.clone(), std::thread::current().id());
+    options.progress = Some(PullProgressCallback::new(move |tracker| {
+        assert_eq!(std::thread::current().id(), caller);
+        let progress = tracker.progress();
+        assert!(progress.bytes_fetched <= progress.bytes_to_fetch && progress.layers == 3);
+        counter.fetch_add(1, Ordering::Relaxed);
+        std::ops::ControlFlow::Continue(())
+    }));
+    bench.assert_pulled(&bench.storage.pull(&bench.reference(), &options).unwrap());
+    assert!(told.load(Ordering::Relaxed) > 2, "{told:?}");
+    let bench = Bench::new(|_, _, answer| answer);
+    options.registries = bench.options().registries;
+    options.progress = Some(PullProgressCallback::new(|_| std::ops::ControlFlow::Break(())));
+    let error = bench.storage.pull(&bench.reference(), &options).unwrap_err();
+    assert_eq!(error.status(), Status::Callback);
+    bench.assert_nothing();
+}
+
+/// What arrived before a pull was cancelled is not fetched again, by whoever comes next.
+#[test]
+fn what_arrived_is_gone_on_with() {
+    let bench = Bench::new(|asked, before, answer| match before {
+        0 if asked.path.contains("/blobs/") && answer.body.len() > 1000 => answer.ending(Ending::SilentAt(100_000)),
+        _ => answer,
+    });
+    let mut options = bench.options();
+    options.stall_timeout = None;
+    options.interrupt = boxlite_images::Interrupt::new(None, Some(Duration::from_millis(1500)));
+    let error = bench.storage.pull(&bench.reference(), &options).unwrap_err();
+    assert_eq!(error.status(), Status::Timeout, "{error}");
+    bench.assert_nothing();
+    let kept = names_in(&bench.dir.path().join("layers"));
+    assert_eq!(kept.iter().filter(|name| is_resumable(&format!("layers/{name}"))).count(), 3, "{kept:?}");
+    // Also in another process: a store that is opened anew keeps them.
+    let storage = super::super::support::quick_store(bench.dir.path());
+    let image = storage.pull(&bench.reference(), &bench.options()).unwrap();
+    bench.assert_pulled(&image);
+    let ranges: Vec<usize> = bench
+        .server
+        .asked()
+        .iter()
+        .filter(|asked| asked.path.contains("/blobs/"))
+        .map(super::server::Asked::range_start)
+        .filter(|&start| start > 0)
+        .collect();
+    assert_eq!(ranges, [100_000; 3]);
+}
+
+/// Bytes on the disk that are not what was fetched: found at the end, and the layer begun again.
+#[test]
+fn what_was_kept_and_is_damaged_is_fetched_again() {
+    for damage in ["other bytes", "too many", "a directory", "a symlink"] {
+        let bench = Bench::honest();
+        let layer = &bench.content.layers[0];
+        let hex = layer.hex();
+        let kept = bench.dir.path().join(format!("layers/sha256-{hex}.{}.downloading", &hex[..32]));
+        match damage {
+            "other bytes" => std::fs::write(&kept, vec![7; 5000]).unwrap(),
+            "too many" => std::fs::write(&kept, vec![7; 5_000_000]).unwrap(),
+            "a directory" => std::fs::create_dir(&kept).unwrap(),
+            _ => std::os::unix::fs::symlink("/etc/passwd", &kept).unwrap(),
+        }
+        let image = bench.pull().unwrap_or_else(|error| panic!("{damage}: {error}"));
+        bench.assert_pulled(&image);
+        assert!(!kept.exists());
+    }
+    assert!(std::fs::read_to_string("/etc/passwd").unwrap().contains("root"));
+}
+
+/// One that nobody goes on with goes, by a collection and with the years.
+#[test]
+fn what_was_kept_is_reclaimed() {
+    let bench = Bench::honest();
+    let hex = bench.content.layers[0].hex();
+    let name = format!("layers/sha256-{hex}.{}.downloading", &hex[..32]);
+    let kept = bench.dir.path().join(&name);
+    std::fs::write(&kept, "abc").unwrap();
+    let age = |hours: u64| {
+        let time = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
+        std::fs::File::options().write(true).open(&kept).unwrap().set_modified(time).unwrap();
+    };
+    age(2);
+    let usage = bench.storage.disk_usage().unwrap();
+    assert_eq!((usage.partials.objects, usage.partials.bytes), (1, 3));
+    let open = || super::super::support::quick_store(bench.dir.path());
+    drop(open());
+    assert!(kept.exists(), "an open keeps it");
+    let mut options = boxlite_images::GcOptions::default();
+    options.dry_run = true;
+    assert_eq!(bench.storage.collect(&options).unwrap().removed, [name.as_str()]);
+    assert!(kept.exists());
+    options.dry_run = false;
+    assert_eq!(bench.storage.collect(&options).unwrap().removed, [name.as_str()]);
+    assert!(!kept.exists());
+    std::fs::write(&kept, "abc").unwrap();
+    age(25);
+    drop(open());
+    assert!(!kept.exists());
+}
+
+/// Ends what runs; the next pull starts anew. In a process of its own, since it is for all of it.
+#[test]
+fn the_network_ends_and_begins_again() {
+    let program = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(program)
+        .args(["--exact", "pull::operations::shutdown_in_a_child", "--nocapture", "--ignored"])
+        .env("BL_TEST_SHUTDOWN", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+#[ignore = "started by the_network_ends_and_begins_again"]
+fn shutdown_in_a_child() {
+    if std::env::var_os("BL_TEST_SHUTDOWN").is_none() {
+        return;
+    }
+    let threads = || {
+        let names = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
+            std::fs::read_to_string(task.unwrap().path().join("comm")).ok()
+        });
+        names.filter(|name| name.starts_with("bl-net")).count()
+    };
+    boxlite_images::shutdown(Duration::ZERO).unwrap();
+    for _ in 0..2 {
+        assert_eq!(threads(), 0);
+        let bench = Bench::honest();
+        bench.assert_pulled(&bench.pull().unwrap());
+        assert!(threads() > 0);
+        boxlite_images::shutdown(Duration::from_secs(10)).unwrap();
+    }
+    let content = Content::new();
+    let bench = Bench::new(move |asked, _, _| {
+        if asked.path.contains("/blobs/") {
+            content.answer(asked).ending(Ending::SilentAt(10))
+        } else {
+            content.answer(asked)
+        }
+    });
+    let mut options = bench.options();
+    options.stall_timeout = None;
+    let operation = bench.storage.start_pull(&bench.reference(), &options).unwrap();
+    boxlite_images::shutdown(Duration::from_secs(10)).unwrap();
+    assert!(operation.wait(Some(Duration::from_secs(10))).unwrap());
+    assert_eq!(operation.finish().unwrap_err().status(), Status::Cancelled);
+    assert_eq!(threads(), 0);
+    // Waiting may be too short, and the next pull works all the same.
+    let bench = Bench::new(|_, _, _| Answer::new(200, "x"));
+    assert!(bench.pull().is_err());
+}

@@ -13,7 +13,8 @@ use std::time::Duration;
 pub struct Asked {
     /// With the query.
     pub path: String,
-    headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
 }
 
 impl Asked {
@@ -136,8 +137,9 @@ fn serve(stream: &TcpStream, asked: &Mutex<Vec<Asked>>, is_over: &AtomicBool, sc
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
         let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink())?;
-        let request = Asked { path, headers };
+        let mut body = Vec::new();
+        (&mut reader).take(length).read_to_end(&mut body)?;
+        let request = Asked { path, headers, body };
         let before = {
             let mut asked = asked.lock().unwrap();
             asked.push(request.clone());
