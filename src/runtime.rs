@@ -102,6 +102,8 @@ impl Network {
         longest: Duration,
         future: F,
     ) -> Result<Option<F::Output>> {
+        // Here too: what is always ready in time would never be interrupted.
+        interrupt.check()?;
         let started = Instant::now();
         self.handle.block_on(async {
             let mut future = pin!(future);

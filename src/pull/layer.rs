@@ -262,6 +262,13 @@ impl Receiver<'_, '_> {
         // A server that ignores the range sends all of it; what is there already is passed over.
         let mut skip = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { offset };
         self.check_range(path, offset, &response)?;
+        if let Some(length) = response.content_length().filter(|_| response.status() == StatusCode::OK)
+            && length != self.layer.size
+        {
+            let (what, size) = (self.sources.describe(path), self.layer.size);
+            let why = format!("{what}: declared as {size} bytes, the server has {length}");
+            return Err(Trouble::Final(Error::new(Status::SizeMismatch, why)));
+        }
         let tag = response.headers().get(ETAG).cloned();
         if let (Some(before), Some(tag)) = (etag.as_ref(), &tag)
             && before != tag

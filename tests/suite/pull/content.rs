@@ -78,7 +78,8 @@ impl Content {
 
     /// What an honest registry answers.
     pub fn answer(&self, asked: &Asked) -> Answer {
-        let Some((kind, target)) = asked.path.strip_prefix("/v2/library/app/").and_then(|rest| rest.split_once('/'))
+        let path = asked.path.split('?').next().unwrap_or_default();
+        let Some((kind, target)) = path.strip_prefix("/v2/library/app/").and_then(|rest| rest.split_once('/'))
         else {
             return Answer::new(404, "");
         };

@@ -24,9 +24,7 @@ impl Pair {
         let serve = |change: Change| {
             let content = content.clone();
             Server::new(move |asked: &Asked, before| {
-                let path = asked.path.split('?').next().unwrap().to_owned();
-                let plain = Asked { path, ..asked.clone() };
-                change(asked, before, content.answer(&plain))
+                change(asked, before, content.answer(asked))
             })
         };
         let dir = temp_dir();

@@ -50,6 +50,10 @@ pub enum Ending {
     Endless,
     /// What comes is no HTTP.
     Garbage,
+    /// The connection is reset after so many bytes of the body.
+    ResetAt(usize),
+    /// A byte of the body comes every 20 ms.
+    Trickling,
 }
 
 impl Answer {
@@ -62,10 +66,22 @@ impl Answer {
         self
     }
 
+    pub fn without(mut self, name: &str) -> Answer {
+        self.headers.retain(|(header, _)| *header != name);
+        self
+    }
+
+    pub fn replaced(self, name: &'static str, value: &str) -> Answer {
+        self.without(name).header(name, value)
+    }
+
     pub fn ending(self, ending: Ending) -> Answer {
         Answer { ending, ..self }
     }
 }
+
+trait Connection: std::io::Read + std::io::Write {}
+impl<T: std::io::Read + std::io::Write> Connection for T {}
 
 type Script = dyn Fn(&Asked, usize) -> Answer + Send + Sync;
 
@@ -78,6 +94,21 @@ pub struct Server {
 impl Server {
     /// `script` is given each request and how many came for the same path before.
     pub fn new(script: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static) -> Server {
+        Server::start(None, script)
+    }
+
+    /// The same over TLS.
+    pub fn with_tls(
+        tls: rustls::ServerConfig,
+        script: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static,
+    ) -> Server {
+        Server::start(Some(Arc::new(tls)), script)
+    }
+
+    fn start(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        script: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static,
+    ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Server { address: listener.local_addr().unwrap(), asked: Arc::default(), is_over: Arc::default() };
         let (asked, is_over, script): (_, _, Arc<Script>) =
@@ -88,9 +119,18 @@ impl Server {
                     return;
                 }
                 let (asked, is_over, script) = (asked.clone(), is_over.clone(), script.clone());
+                let tls = tls.clone();
                 std::thread::spawn(move || {
+                    let stream = stream.unwrap();
+                    let connection: Box<dyn Connection> = match tls {
+                        None => Box::new(stream.try_clone().unwrap()),
+                        Some(tls) => {
+                            let session = rustls::ServerConnection::new(tls).unwrap();
+                            Box::new(rustls::StreamOwned::new(session, stream.try_clone().unwrap()))
+                        }
+                    };
                     // The client may go away at any time.
-                    let _ = serve(&stream.unwrap(), &asked, &is_over, &*script);
+                    let _ = serve(connection, &stream, &asked, &is_over, &*script);
                 });
             }
         });
@@ -120,9 +160,14 @@ impl Drop for Server {
     }
 }
 
-fn serve(stream: &TcpStream, asked: &Mutex<Vec<Asked>>, is_over: &AtomicBool, script: &Script) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut out = stream;
+fn serve(
+    connection: Box<dyn Connection>,
+    stream: &TcpStream,
+    asked: &Mutex<Vec<Asked>>,
+    is_over: &AtomicBool,
+    script: &Script,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(connection);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
@@ -146,6 +191,7 @@ fn serve(stream: &TcpStream, asked: &Mutex<Vec<Asked>>, is_over: &AtomicBool, sc
             asked.iter().filter(|other| other.path == request.path).count() - 1
         };
         let answer = script(&request, before);
+        let out = reader.get_mut();
         if answer.ending == Ending::Garbage {
             out.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n")?;
             return Ok(());
@@ -165,8 +211,26 @@ fn serve(stream: &TcpStream, asked: &Mutex<Vec<Asked>>, is_over: &AtomicBool, sc
                 out.write_all(&answer.body[..at.min(answer.body.len())])?;
                 return Ok(());
             }
+            Ending::ResetAt(at) => {
+                out.write_all(&answer.body[..at.min(answer.body.len())])?;
+                out.flush()?;
+                // What is unread, and closing without waiting, make it a reset.
+                let now = libc::linger { l_onoff: 1, l_linger: 0 };
+                let length = size_of::<libc::linger>() as libc::socklen_t;
+                let fd = std::os::fd::AsRawFd::as_raw_fd(stream);
+                unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const now).cast(), length) };
+                return Ok(());
+            }
+            Ending::Trickling => {
+                for byte in answer.body.chunks(1) {
+                    out.write_all(byte)?;
+                    out.flush()?;
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
             Ending::SilentAt(at) => {
                 out.write_all(&answer.body[..at.min(answer.body.len())])?;
+                out.flush()?;
                 while !is_over.load(Ordering::Relaxed) {
                     std::thread::sleep(Duration::from_millis(20));
                 }
@@ -179,5 +243,6 @@ fn serve(stream: &TcpStream, asked: &Mutex<Vec<Asked>>, is_over: &AtomicBool, sc
             },
             _ => out.write_all(&answer.body)?,
         }
+        out.flush()?;
     }
 }

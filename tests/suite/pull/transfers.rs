@@ -2,16 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use boxlite_images::{Cancel, Interrupt, Status};
+use boxlite_images::{Cancel, Digest, Interrupt, Status};
 
+use super::super::support::{quick_store, temp_dir};
 use super::content::{Content, MANIFEST};
-use super::server::{Answer, Ending};
-use super::{Bench, Change};
+use super::server::{Answer, Asked, Ending, Server};
+use super::{Bench, Change, options_for};
+
+/// Whether this is the answer to a request for a layer.
+fn is_layer(asked: &Asked, answer: &Answer) -> bool {
+    asked.path.contains("/blobs/") && answer.body.len() > 10_000
+}
 
 /// Servers that misbehave for a while, and with which a pull succeeds all the same.
 #[test]
 fn what_passes_is_waited_for() {
-    let cases: [(&str, Change); 9] = [
+    let cases: [(&str, Change); 22] = [
         ("a blob that breaks off", |asked, before, answer| match before {
             0 if asked.path.contains("/blobs/") => answer.ending(Ending::CutAt(1000)),
             _ => answer,
@@ -52,6 +58,71 @@ fn what_passes_is_waited_for() {
             0 => answer.ending(Ending::Garbage),
             _ => answer,
         }),
+        ("a connection that is reset", |_, before, answer| match before {
+            0 => answer.ending(Ending::ResetAt(100)),
+            _ => answer,
+        }),
+        ("a request that took too long", |_, before, answer| match before {
+            0 => Answer::new(408, ""),
+            1 => Answer::new(504, ""),
+            _ => answer,
+        }),
+        ("a server that says until when", |_, before, answer| match before {
+            0 => Answer::new(503, "").header("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            _ => answer,
+        }),
+        ("another range than was asked for", |asked, before, answer| match before {
+            0 if is_layer(asked, &answer) => answer.ending(Ending::CutAt(1000)),
+            1 if answer.status == 206 => answer.replaced("content-range", "bytes 7-1233/1234"),
+            _ => answer,
+        }),
+        ("a range of something of another size", |asked, before, answer| match before {
+            0 if is_layer(asked, &answer) => answer.ending(Ending::CutAt(1000)),
+            1 if answer.status == 206 => answer.replaced("content-range", "bytes 1000-1233/1234"),
+            _ => answer,
+        }),
+        ("a part that says not which", |asked, before, answer| match before {
+            0 if is_layer(asked, &answer) => answer.ending(Ending::CutAt(1000)),
+            1 if answer.status == 206 => answer.without("content-range"),
+            _ => answer,
+        }),
+        ("a part that was not asked for", |asked, before, answer| match before {
+            0 if is_layer(asked, &answer) => Answer { status: 206, ..answer },
+            _ => answer,
+        }),
+        ("a range that cannot be had", |asked, before, answer| match before {
+            0 if is_layer(asked, &answer) => answer.ending(Ending::CutAt(1000)),
+            1 if answer.status == 206 => Answer::new(416, ""),
+            _ => answer,
+        }),
+        ("a blob that changed in the middle", |asked, before, answer| match before {
+            0 if is_layer(asked, &answer) => {
+                Answer { body: vec![9; answer.body.len()], ..answer }.header("etag", "\"a\"").ending(Ending::CutAt(1000))
+            }
+            _ => answer.header("etag", "\"b\""),
+        }),
+        ("a blob that breaks off again and again", |asked, _, answer| {
+            let length = answer.body.len().min(60_000);
+            if asked.path.contains("/blobs/") && answer.body.len() > length {
+                answer.ending(Ending::CutAt(length))
+            } else {
+                answer
+            }
+        }),
+        ("redirects", |asked, _, answer| match asked.path.split_once("?hops=") {
+            Some((_, "4")) => answer,
+            Some((path, hops)) => {
+                let hops: u32 = hops.parse().unwrap();
+                let status = [301, 302, 303, 307][hops as usize];
+                Answer::new(status, "").header("location", format!("{path}?hops={}", hops + 1))
+            }
+            None => Answer::new(308, "").header("location", format!("{}?hops=0", asked.path)),
+        }),
+        ("a blob with an ETag", |_, before, answer| match before {
+            0 => answer.header("etag", "\"a\"").ending(Ending::CutAt(50)),
+            _ => answer.header("etag", "\"a\""),
+        }),
+        ("a Content-Encoding that is none", |_, _, answer| answer.header("content-encoding", "identity")),
     ];
     for (what, change) in cases {
         let bench = Bench::new(change);
@@ -63,7 +134,7 @@ fn what_passes_is_waited_for() {
 /// Servers that lie or refuse: the status, and nothing that is visible and wrong.
 #[test]
 fn what_is_wrong_is_refused() {
-    let cases: [(&str, Status, Change); 17] = [
+    let cases: [(&str, Status, Change); 33] = [
         ("no such tag", Status::NotFound, |_, _, _| {
             Answer::new(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no"}]}"#)
         }),
@@ -123,7 +194,7 @@ fn what_is_wrong_is_refused() {
                 answer
             }
         }),
-        ("a layer that is too short", Status::Network, |asked, _, answer| {
+        ("a layer that is too short", Status::SizeMismatch, |asked, _, answer| {
             if asked.path.contains("/blobs/") && answer.body.len() > 10_000 {
                 Answer::new(200, &answer.body[..5000])
             } else {
@@ -138,12 +209,141 @@ fn what_is_wrong_is_refused() {
         }),
         ("a redirect to nowhere", Status::Registry, |_, _, _| Answer::new(302, "").header("location", "ftp://x/")),
         ("silence", Status::Timeout, |_, _, answer| answer.ending(Ending::SilentAt(0))),
+        ("one redirect too many", Status::Registry, |asked, _, answer| {
+            let hops = asked.path.split_once("?hops=").map_or(0, |(_, hops)| hops.parse().unwrap());
+            let path = asked.path.split('?').next().unwrap();
+            if hops == 6 { answer } else { Answer::new(307, "").header("location", format!("{path}?hops={}", hops + 1)) }
+        }),
+        ("a redirect without a target", Status::Registry, |_, _, _| Answer::new(302, "")),
+        ("a redirect with a user", Status::Registry, |asked, _, _| {
+            let target = format!("http://me:secret@{}/", asked.header("host").unwrap());
+            Answer::new(302, "").header("location", target)
+        }),
+        ("headers without an end", Status::Limit, |_, _, answer| answer.header("x-long", "x".repeat(70_000))),
+        ("a manifest that says that it is long", Status::Limit, |asked, _, answer| {
+            if asked.path.contains("/manifests/") {
+                Answer::new(200, "").header("content-length", "99999999").ending(Ending::SilentAt(0))
+            } else {
+                answer
+            }
+        }),
+        ("another config than its digest", Status::DigestMismatch, |asked, _, mut answer| {
+            if asked.path.contains("/blobs/") && answer.body.len() < 1000 {
+                answer.body[1] ^= 1;
+            }
+            answer
+        }),
+        ("a config of another size", Status::SizeMismatch, |asked, _, mut answer| {
+            if asked.path.contains("/blobs/") && answer.body.len() < 1000 {
+                answer.body.push(b' ');
+            }
+            answer
+        }),
+        ("a bad request", Status::Registry, |_, _, _| {
+            Answer::new(400, r#"{"errors":[{"code":"NAME_INVALID","message":"no"}]}"#)
+        }),
+        ("gone", Status::Registry, |_, _, _| Answer::new(410, "")),
+        ("busy for ever", Status::RateLimited, |_, _, _| Answer::new(429, "").header("retry-after", "0")),
+        ("broken for ever", Status::Registry, |_, _, _| Answer::new(503, "").header("retry-after", "0")),
+        ("no range can ever be had", Status::Registry, |asked, _, answer| {
+            if is_layer(asked, &answer) { Answer::new(416, "") } else { answer }
+        }),
+        ("a blob that changes each time", Status::Registry, |asked, before, answer| {
+            if asked.path.contains("/blobs/") && answer.body.len() > 10_000 {
+                answer.header("etag", format!("\"{before}\"")).ending(Ending::CutAt(10))
+            } else {
+                answer
+            }
+        }),
+        ("garbage for ever", Status::Network, |_, _, answer| answer.ending(Ending::Garbage)),
+        ("reset for ever", Status::Network, |_, _, answer| answer.ending(Ending::ResetAt(0))),
+        ("schema 1", Status::Unsupported, |asked, _, answer| {
+            if asked.path.contains("/manifests/") {
+                Answer::new(200, r#"{"schemaVersion":1,"fsLayers":[],"history":[]}"#)
+                    .header("content-type", "application/vnd.docker.distribution.manifest.v1+prettyjws")
+            } else {
+                answer
+            }
+        }),
     ];
     for (what, status, change) in cases {
         let bench = Bench::new(change);
         let error = bench.pull().expect_err(what);
         assert_eq!(error.status(), status, "{what}: {error}");
         assert!(error.message().contains("/library/app"), "{what}: {error} does not name the image");
+        bench.assert_nothing();
+    }
+}
+
+/// Documents that do not fit each other, or what they speak of: an honest registry with a dishonest image.
+#[test]
+fn images_that_are_wrong_are_refused() {
+    use super::super::archive::Archive;
+    let tar = Archive::new().file(b"f", b"1").finish();
+    let layer = super::super::archive::gzip(&tar);
+    let (good, other) = (Digest::of(&tar), Digest::of(b"other"));
+    let descriptor = |kind: &str, bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        format!(r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"{digest}","size":{}}}"#, bytes.len())
+    };
+    let config = |diff_ids: &str| format!(r#"{{"os":"linux","rootfs":{{"type":"layers","diff_ids":[{diff_ids}]}}}}"#);
+    let one = format!("\"{good}\"");
+    let (of_layer, of_garbage) = (descriptor("layer.v1.tar+gzip", &layer), descriptor("layer.v1.tar", b"garbage"));
+    let missing = format!(
+        r#"{{"mediaType":"x","digest":"{}","size":3,"urls":["http://127.0.0.1:1/foreign"]}}"#,
+        Digest::of(b"abc")
+    );
+    let long = of_layer.replace(&format!("\"size\":{}", layer.len()), "\"size\":99999");
+    let short = of_layer.replace(&format!("\"size\":{}", layer.len()), "\"size\":10");
+    let huge = of_layer.replace(&format!("\"size\":{}", layer.len()), "\"size\":99999999999999");
+    for (what, diff_ids, layers, extra, status) in [
+        ("what is right", one.clone(), of_layer.clone(), "", None),
+        ("no layers", String::new(), String::new(), "", None),
+        ("another diff_id", format!("\"{other}\""), of_layer.clone(), "", Some(Status::DigestMismatch)),
+        ("more diff_ids than layers", format!("{one},{one}"), of_layer.clone(), "", Some(Status::Malformed)),
+        ("more layers than diff_ids", one.clone(), format!("{of_layer},{of_layer}"), "", Some(Status::Malformed)),
+        ("a layer that is none", format!("\"{}\"", Digest::of(b"garbage")), of_garbage, "", Some(Status::Malformed)),
+        ("a layer that is elsewhere", format!("\"{other}\""), missing, "", Some(Status::NotFound)),
+        ("a layer that is shorter than it says", one.clone(), long, "", Some(Status::SizeMismatch)),
+        ("a layer that is longer than it says", one.clone(), short, "", Some(Status::SizeMismatch)),
+        ("a layer that no disk holds", one.clone(), huge, "", Some(Status::Limit)),
+        ("an index too", one.clone(), of_layer.clone(), r#","manifests":[]"#, Some(Status::Malformed)),
+        ("layers twice", one.clone(), of_layer.clone(), r#","layers":[]"#, Some(Status::Malformed)),
+    ] {
+        let config = config(&diff_ids);
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{},"layers":[{layers}]{extra}}}"#,
+            descriptor("config.v1+json", config.as_bytes())
+        );
+        let mut content = Content::default();
+        content.latest = Digest::of(manifest.as_bytes()).to_string();
+        content.manifests.insert(content.latest.clone(), (MANIFEST, manifest.into_bytes()));
+        for blob in [config.into_bytes(), layer.clone(), b"garbage".to_vec()] {
+            content.blobs.insert(Digest::of(&blob).to_string(), blob);
+        }
+        let server = Server::new(move |asked, _| content.answer(asked));
+        let dir = temp_dir();
+        let storage = quick_store(dir.path());
+        let result = storage.pull(&format!("{}/library/app", server.host()), &options_for(&server));
+        assert_eq!(result.as_ref().err().map(|error| error.status()), status, "{what}: {result:?}");
+        assert_eq!(storage.images().unwrap().len(), usize::from(status.is_none()));
+        assert_eq!(storage.check(&Default::default()).unwrap().findings, [], "{what}");
+    }
+}
+
+/// A server that sends a byte now and then never goes silent; the caller's deadline ends it.
+#[test]
+fn what_trickles_is_ended_by_the_deadline() {
+    for part in ["/manifests/", "/blobs/"] {
+        let bench = Bench::new(move |asked, _, answer| {
+            if asked.path.contains(part) { answer.ending(Ending::Trickling) } else { answer }
+        });
+        let mut options = bench.options();
+        options.interrupt = Interrupt::new(None, Some(Duration::from_millis(500)));
+        let started = Instant::now();
+        let error = bench.storage.pull(&bench.reference(), &options).unwrap_err();
+        assert_eq!(error.status(), Status::Timeout, "{error}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{part}: {:?}", started.elapsed());
         bench.assert_nothing();
     }
 }
