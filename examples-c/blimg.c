@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "blimg.h"
 #include "boxlite_images.h"
 #include "layout.h"
 
@@ -23,7 +24,9 @@ static const char usage_text[] =
   "  cat config|manifest DIGEST\n"
   "  path layer|config|manifest|extracted DIGEST\n"
   "  load-layout DIR [TAG]\n"
-  "  pull REF [--platform P] [--plain-http HOST] [--creds USER:PASS] [--policy missing|always|newer|never] [--no-unpack]\n"
+  "  pull REF [--platform P] [--policy missing|always|newer|never] [--no-unpack] [--parallel N]\n"
+  "       [--creds USER:PASS] [--authfile FILE] [--auth-files] [--plain-http HOST] [--ca HOST=FILE]\n"
+  "       [--mirror HOST=URL] [--hosts-dir DIR] [--mirrors-only] [--proxy URL] [--proxy-environment]\n"
   "  tag DIGEST NAME\n"
   "  ls\n"
   "  inspect NAME|DIGEST\n"
@@ -34,13 +37,7 @@ static const char usage_text[] =
   "  lease create SECONDS | hold ID DIGEST | extend ID SECONDS | release ID\n"
   "FORM: markers (the default), overlay, user-overlay, override-stat\n";
 
-typedef struct {
-  bl_storage *storage;
-  int json;
-  int quiet;
-} app;
-
-static bl_cancel *on_interrupt;
+bl_cancel *on_interrupt;
 
 static void interrupted(int signal)
 {
@@ -48,21 +45,21 @@ static void interrupted(int signal)
   bl_cancel_trigger(on_interrupt);
 }
 
-static int usage(void)
+int usage(void)
 {
   fputs(usage_text, stderr);
   return 2;
 }
 
 /* Takes the error over. */
-static int failed(bl_error *err)
+int failed(bl_error *err)
 {
   fprintf(stderr, "blimg: %s: %s\n", bl_status_name(bl_error_status(err)), bl_error_message(err));
   bl_error_free(err);
   return 1;
 }
 
-static void json_string(const char *text)
+void json_string(const char *text)
 {
   putchar('"');
   for (; *text; text++) {
@@ -473,7 +470,7 @@ static const struct {
 };
 
 /* A line for each text, then one for each layer: with --json one object a line, the same way. */
-static void print_image(const app *a, bl_image *image)
+void print_image(const app *a, bl_image *image)
 {
   size_t i, f;
   const char *text;
@@ -493,79 +490,6 @@ static void print_image(const app *a, bl_image *image)
     json_string(layer.diff_id ? layer.diff_id : "");
     puts(a->json ? "}" : "");
   }
-}
-
-static int pull_progress(const bl_pull_progress *p, void *user_data)
-{
-  const app *a = user_data;
-  if (a->json)
-    printf("{\"layers\":%llu,\"layers_done\":%llu,\"bytes_to_fetch\":%llu,\"bytes_fetched\":%llu,\"bytes_unpacked\":%llu}\n",
-           (unsigned long long)p->layers, (unsigned long long)p->layers_done, (unsigned long long)p->bytes_to_fetch,
-           (unsigned long long)p->bytes_fetched, (unsigned long long)p->bytes_unpacked);
-  else if (!a->quiet && isatty(2))
-    fprintf(stderr, "\r%llu of %llu layers, %llu of %llu MB", (unsigned long long)p->layers_done,
-            (unsigned long long)p->layers, (unsigned long long)(p->bytes_fetched / 1000000),
-            (unsigned long long)(p->bytes_to_fetch / 1000000));
-  return 0;
-}
-
-/* The part of USER:PASS before the colon, which becomes its end; NULL where there is no colon. */
-static const char *split_credentials(char *text, bl_pull_options *options)
-{
-  char *colon = strchr(text, ':');
-  if (!colon) return NULL;
-  *colon = '\0';
-  options->user = text;
-  options->password = colon + 1;
-  return text;
-}
-
-static int policy_of(const char *name, uint32_t *policy)
-{
-  static const char *const names[] = {"missing", "always", "newer", "never"};
-  for (*policy = BL_PULL_MISSING; *policy <= BL_PULL_NEVER; ++*policy)
-    if (!strcmp(name, names[*policy])) return 1;
-  return 0;
-}
-
-static int cmd_pull(const app *a, char **args)
-{
-  app copy = *a;
-  const char *plain_http[17] = {NULL};
-  const char *reference = args[0];
-  size_t hosts = 0;
-  bl_pull_options options = BL_PULL_OPTIONS_INIT;
-  bl_image *image = NULL;
-  bl_error *err = NULL;
-  if (!reference) return usage();
-  for (args++; args[0]; args++) {
-    if (!strcmp(args[0], "--no-unpack"))
-      options.flags |= BL_PULL_NO_UNPACK;
-    else if (!args[1])
-      return usage();
-    else if (!strcmp(args[0], "--platform"))
-      options.platform = *++args;
-    else if (!strcmp(args[0], "--plain-http") && hosts < 16)
-      plain_http[hosts++] = *++args;
-    else if (!strcmp(args[0], "--creds") && split_credentials(args[1], &options))
-      args++;
-    else if (!strcmp(args[0], "--policy") && policy_of(args[1], &options.policy))
-      args++;
-    else
-      return usage();
-  }
-  options.plain_http = plain_http;
-  options.cancel = on_interrupt;
-  options.progress = pull_progress;
-  options.progress_data = &copy;
-  if (bl_pull(a->storage, reference, &options, &image, &err)) {
-    progress_end(a);
-    return failed(err);
-  }
-  progress_end(a);
-  if (!a->quiet) print_image(a, image);
-  bl_image_free(image);
-  return 0;
 }
 
 static int cmd_inspect(const app *a, char **args)

@@ -27,10 +27,12 @@ pub struct PullOperation {
     forks: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// The other end of what is readable; open as long as that, since some take a closed one for an error.
+    writable: OwnedFd,
 }
 
 #[derive(Debug, Default)]
@@ -62,15 +64,14 @@ impl Storage {
         let prepared = self.prepare_pull(reference, options, tracker.clone())?;
         let (readable, writable) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|errno| Error::os(errno, "make a pipe"))?;
-        let shared: Arc<Shared> = Arc::default();
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), writable });
         let body = {
             let shared = shared.clone();
             move || {
                 let result = prepared.run();
                 *shared.lock() = State::Over(Box::new(result));
                 shared.changed.notify_all();
-                // A byte, since the end of a pipe alone is not "readable" to everybody.
-                let _ = rustix::io::write(&writable, b"\n");
+                let _ = rustix::io::write(&shared.writable, b"\n");
             }
         };
         let thread = sys::spawn("bl-op", body).map_err(|cause| Error::io(&cause, "start a thread"))?;

@@ -12,38 +12,41 @@ use super::archive::{Archive, gzip};
 use super::support::{compile, has_tool, leftovers, library_dir, names_in, repository, temp_dir};
 
 /// The compiled examples and a place to work in.
-struct Tool {
+pub struct Tool {
     dir: tempfile::TempDir,
     _library: tempfile::TempDir,
 }
 
 impl Tool {
-    fn new() -> Option<Tool> {
+    pub fn new() -> Option<Tool> {
         let compiler = if has_tool("gcc") { "gcc" } else { return None };
         let (dir, library) = (temp_dir(), library_dir());
-        for name in ["blimg", "quickstart"] {
-            let sources =
-                [format!("{name}.c"), "layout.c".into()].map(|file| repository().join("examples-c").join(file));
+        for (name, files) in [
+            ("blimg", &["blimg.c", "blimg_pull.c", "layout.c"][..]),
+            ("quickstart", &["quickstart.c", "layout.c"]),
+            ("epoll_pull", &["epoll_pull.c"]),
+        ] {
+            let sources: Vec<_> = files.iter().map(|file| repository().join("examples-c").join(file)).collect();
             let flags = ["-std=c11", "-Wstrict-prototypes", "-D_POSIX_C_SOURCE=200809L"];
             compile(compiler, &flags, &sources, library.path(), &dir.path().join(name));
         }
         Some(Tool { dir, _library: library })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn store(&self) -> PathBuf {
+    pub fn store(&self) -> PathBuf {
         self.path("store")
     }
 
-    fn blimg(&self, args: &[&str]) -> Output {
+    pub fn blimg(&self, args: &[&str]) -> Output {
         Command::new(self.path("blimg")).arg("--store").arg(self.store()).args(args).output().unwrap()
     }
 
     /// Its standard output, where it must succeed.
-    fn says(&self, args: &[&str]) -> String {
+    pub fn says(&self, args: &[&str]) -> String {
         let output = self.blimg(args);
         assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
@@ -63,7 +66,7 @@ impl Tool {
     }
 }
 
-fn status_in(output: &Output) -> String {
+pub fn status_in(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(text.lines().count(), 1, "{text}");
     text.strip_prefix("blimg: ").and_then(|rest| rest.split(':').next()).unwrap_or_else(|| panic!("{text}")).to_owned()

@@ -236,7 +236,7 @@ fn an_identity_token_is_exchanged() {
 }
 
 /// A registry that wants `me:secret`.
-fn basic_registry() -> Server {
+pub fn basic_registry() -> Server {
     let content = Content::new();
     Server::new(move |asked, _| {
         if asked.header("authorization") != Some("Basic bWU6c2VjcmV0") {

@@ -4,6 +4,7 @@ mod content;
 mod credentials;
 mod mirrors;
 mod operations;
+mod programs;
 mod real;
 mod references;
 mod server;

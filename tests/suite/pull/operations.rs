@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use boxlite_images::{PullPhase, PullProgressCallback, Status};
 
-use super::super::support::names_in;
+use super::super::support::{in_own_process, names_in, quick_store};
 use super::{Bench, is_resumable};
 use super::content::Content;
 use super::server::{Answer, Ending};
@@ -114,7 +114,7 @@ fn what_arrived_is_gone_on_with() {
     let kept = names_in(&bench.dir.path().join("layers"));
     assert_eq!(kept.iter().filter(|name| is_resumable(&format!("layers/{name}"))).count(), 3, "{kept:?}");
     // Also in another process: a store that is opened anew keeps them.
-    let storage = super::super::support::quick_store(bench.dir.path());
+    let storage = quick_store(bench.dir.path());
     let image = storage.pull(&bench.reference(), &bench.options()).unwrap();
     bench.assert_pulled(&image);
     let ranges: Vec<usize> = bench
@@ -164,7 +164,7 @@ fn what_was_kept_is_reclaimed() {
     age(2);
     let usage = bench.storage.disk_usage().unwrap();
     assert_eq!((usage.partials.objects, usage.partials.bytes), (1, 3));
-    let open = || super::super::support::quick_store(bench.dir.path());
+    let open = || quick_store(bench.dir.path());
     drop(open());
     assert!(kept.exists(), "an open keeps it");
     let mut options = boxlite_images::GcOptions::default();
@@ -183,21 +183,10 @@ fn what_was_kept_is_reclaimed() {
 /// Ends what runs; the next pull starts anew. In a process of its own, since it is for all of it.
 #[test]
 fn the_network_ends_and_begins_again() {
-    let program = std::env::current_exe().unwrap();
-    let output = std::process::Command::new(program)
-        .args(["--exact", "pull::operations::shutdown_in_a_child", "--nocapture", "--ignored"])
-        .env("BL_TEST_SHUTDOWN", "1")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    in_own_process("pull::operations::the_network_ends_and_begins_again", shut_down);
 }
 
-#[test]
-#[ignore = "started by the_network_ends_and_begins_again"]
-fn shutdown_in_a_child() {
-    if std::env::var_os("BL_TEST_SHUTDOWN").is_none() {
-        return;
-    }
+fn shut_down() {
     let threads = || {
         let names = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
             std::fs::read_to_string(task.unwrap().path().join("comm")).ok()

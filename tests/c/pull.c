@@ -1,0 +1,167 @@
+/* Pulling through the C API. Arguments: a store, and a registry on loopback that wants me:secret. */
+#define _GNU_SOURCE
+#include <poll.h>
+#include <unistd.h>
+
+#include "check.h"
+
+static char reference[256];
+static const char *host;
+static bl_registry_options local = BL_REGISTRY_OPTIONS_INIT;
+static const bl_registry_options *registries[] = {&local, NULL};
+
+typedef struct {
+  int asked;
+  int answer;
+  const char *password;
+} asked;
+
+static int give(const char *from, const char *repository, bl_credentials *answer, void *user_data)
+{
+  asked *a = user_data;
+  bl_error *err = NULL;
+  a->asked++;
+  CHECK(!strcmp(from, host) && !strcmp(repository, "library/app"));
+  CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_credentials_set(answer, NULL, "x", &err));
+  CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_credentials_set(answer, "x", NULL, &err));
+  CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_credentials_set(NULL, "x", "x", &err));
+  if (a->password) CHECK_OK(err, bl_credentials_set(answer, "me", a->password, &err));
+  return a->answer;
+}
+
+static int told;
+
+static int tell(const bl_pull_progress *progress, void *user_data)
+{
+  bl_layer_progress layer = BL_LAYER_PROGRESS_INIT;
+  bl_error *err = NULL;
+  CHECK(user_data == &told && progress->struct_size == sizeof(*progress));
+  CHECK(progress->layers == 3 && progress->layers_done <= 3);
+  CHECK_OK(err, bl_layer_list_get(progress->layer_list, 2, &layer, &err));
+  CHECK(!strncmp((const char *)layer.digest, "sha256:", 7) && strlen((const char *)layer.digest) == 71);
+  CHECK(layer.bytes > 0 && layer.bytes_present <= layer.bytes);
+  CHECK_FAILS(err, BL_E_NOT_FOUND, bl_layer_list_get(progress->layer_list, 3, &layer, &err));
+  CHECK(layer.bytes == 0);
+  told++;
+  return 0;
+}
+
+static bl_pull_options options_for(asked *a)
+{
+  bl_pull_options options = BL_PULL_OPTIONS_INIT;
+  options.registries = registries;
+  options.credentials = a ? give : NULL;
+  options.credentials_data = a;
+  return options;
+}
+
+static void refusals(bl_storage *storage)
+{
+  asked wrong = {0, 0, "wrong"}, none = {0, 0, NULL}, ends = {0, 1, "secret"};
+  bl_pull_options options = options_for(&wrong);
+  bl_registry_options bad = BL_REGISTRY_OPTIONS_INIT;
+  const bl_registry_options *bads[] = {&bad, NULL};
+  const char *headers[] = {"no colon", NULL};
+  bl_image *image = (bl_image *)1;
+  bl_error *err = NULL;
+  CHECK(bl_pull(storage, reference, &options, &image, &err) == BL_E_UNAUTHORIZED);
+  CHECK(bl_error_http_status(err) == 401 && !image && wrong.asked == 1);
+  CHECK(!strstr(bl_error_message(err), "wrong ("));
+  bl_error_free(err);
+  err = NULL;
+  options = options_for(&none);
+  CHECK_FAILS(err, BL_E_UNAUTHORIZED, bl_pull(storage, reference, &options, &image, &err));
+  options = options_for(&ends);
+  CHECK_FAILS(err, BL_E_CALLBACK, bl_pull(storage, reference, &options, &image, &err));
+  options = options_for(NULL);
+  options.flags = 1ULL << 40;
+  CHECK_FAILS(err, BL_E_UNSUPPORTED, bl_pull(storage, reference, &options, &image, &err));
+  options = options_for(NULL);
+  options.policy = 9;
+  CHECK_FAILS(err, BL_E_UNSUPPORTED, bl_pull(storage, reference, &options, &image, &err));
+  options = options_for(NULL);
+  options.user = "me";
+  CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_pull(storage, reference, &options, &image, &err));
+  options = options_for(NULL);
+  options.platform = "a/b/c/d";
+  CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_pull(storage, reference, &options, &image, &err));
+  options = options_for(NULL);
+  options.registries = bads;
+  CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_pull(storage, reference, &options, &image, &err));
+  bad.host = host;
+  bad.flags = 1ULL << 40;
+  CHECK_FAILS(err, BL_E_UNSUPPORTED, bl_pull(storage, reference, &options, &image, &err));
+  bad.flags = 0;
+  bad.client_key = "key";
+  CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_pull(storage, reference, &options, &image, &err));
+  bad.client_key = NULL;
+  bad.headers = headers;
+  CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_pull(storage, reference, &options, &image, &err));
+  options = options_for(NULL);
+  options.policy = BL_PULL_NEVER;
+  CHECK_FAILS(err, BL_E_NOT_FOUND, bl_pull(storage, reference, &options, &image, &err));
+}
+
+static void operation(bl_storage *storage)
+{
+  asked good = {0, 0, "secret"};
+  bl_pull_options options = options_for(&good);
+  bl_pull_progress progress = BL_PULL_PROGRESS_INIT;
+  struct pollfd fds = {.events = POLLIN};
+  bl_image *image = NULL;
+  bl_op *op = NULL;
+  bl_error *err = NULL;
+  bool finished = false;
+  options.progress = tell;
+  CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_pull_start(storage, reference, &options, &op, &err));
+  CHECK(op == NULL && bl_op_fd(NULL) == -1);
+  options.progress = NULL;
+  CHECK_OK(err, bl_pull_start(storage, reference, &options, &op, &err));
+  CHECK(good.asked >= 1);
+  fds.fd = bl_op_fd(op);
+  CHECK(poll(&fds, 1, 60000) == 1 && fds.revents == POLLIN);
+  CHECK_OK(err, bl_op_wait(op, 0, &finished, &err));
+  CHECK(finished);
+  CHECK_OK(err, bl_op_progress(op, &progress, &err));
+  CHECK(progress.phase == BL_PULL_DONE && progress.layers_done == 3 && progress.entries_unpacked == 9);
+  CHECK_OK(err, bl_op_finish(op, &image, &err));
+  CHECK(!strncmp(bl_image_text(image, BL_IMAGE_NAME, 0), host, strlen(host)));
+  bl_image_free(image);
+  image = (bl_image *)1;
+  CHECK_FAILS(err, BL_E_STATE, bl_op_finish(op, &image, &err));
+  CHECK(!image);
+  bl_op_cancel(op);
+  bl_op_cancel(NULL);
+  bl_op_free(op);
+  bl_op_free(NULL);
+  /* One that is freed while it runs. */
+  options.policy = BL_PULL_ALWAYS;
+  CHECK_OK(err, bl_pull_start(storage, reference, &options, &op, &err));
+  bl_op_free(op);
+}
+
+int main(int argc, char **argv)
+{
+  asked good = {0, 0, "secret"};
+  bl_pull_options options = options_for(&good);
+  bl_storage *storage;
+  bl_image *image = NULL;
+  bl_error *err = NULL;
+  CHECK(argc == 3);
+  host = local.host = argv[2];
+  local.flags = BL_REGISTRY_PLAIN_HTTP;
+  snprintf(reference, sizeof reference, "%s/library/app", host);
+  storage = open_store(2, argv);
+  refusals(storage);
+  operation(storage);
+  options.policy = BL_PULL_ALWAYS;
+  options.progress = tell;
+  options.progress_data = &told;
+  options.progress_interval_ms = 1;
+  CHECK_OK(err, bl_pull(storage, reference, &options, &image, &err));
+  CHECK(told > 0 && good.asked == 1);
+  bl_image_free(image);
+  bl_storage_close(storage);
+  CHECK_OK(err, bl_shutdown(10000, &err));
+  return 0;
+}

@@ -1,0 +1,218 @@
+//! Pulling as C programs see it: through the header, from the command line, in an event loop, and in a host that dies of
+//! a SIGPIPE.
+
+use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::super::blimg::{Tool, status_in};
+use super::super::support::{compile, has_tool, leftovers_but, library_dir, names_in, repository, run, temp_dir};
+use super::credentials::basic_registry;
+use super::server::{Answer, Ending, Server};
+use super::{Bench, is_resumable};
+
+#[test]
+fn the_c_api() {
+    if !has_tool("gcc") {
+        return;
+    }
+    let (library, dir, server) = (library_dir(), temp_dir(), basic_registry());
+    let source = repository().join("tests/c/pull.c");
+    let host = server.host();
+    let program = compile("gcc", &["-std=c11"], &[source], library.path(), &dir.path().join("pull"));
+    let output = run(&program, &[dir.path().join("store").as_os_str(), OsStr::new(&host)]);
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    if has_tool("valgrind") {
+        let store = dir.path().join("store-valgrind");
+        let flags =
+            ["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--track-fds=no"];
+        let mut args: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
+        args.extend([program.as_os_str(), store.as_os_str(), OsStr::new(&host)]);
+        run("valgrind", &args);
+    }
+}
+
+#[test]
+fn blimg_pulls() {
+    let Some(tool) = Tool::new() else { return };
+    let bench = Bench::honest();
+    let (reference, host) = (bench.reference(), bench.server.host());
+    // Piped: a line for each layer, and nothing that a terminal would want.
+    let output = tool.blimg(&["pull", &reference, "--plain-http", &host]);
+    assert!(output.status.success(), "{output:?}");
+    let lines = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((lines.lines().count(), lines.matches(": done\n").count(), lines.contains('\u{1b}')), (3, 3, false));
+    assert!(String::from_utf8(output.stdout).unwrap().contains(&bench.content.manifest.as_ref().unwrap().to_string()));
+    let output = tool.blimg(&["--quiet", "pull", &reference, "--plain-http", &host, "--policy", "always"]);
+    assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    // Events: the schema of docs/blimg.md.
+    let other = Tool::new().unwrap();
+    let text = other.says(&["--json", "pull", &reference, "--plain-http", &host, "--parallel", "1"]);
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let documented = std::fs::read_to_string(repository().join("docs/blimg.md")).unwrap();
+    for event in &events {
+        assert!(documented.contains(&format!("`{}`", event["event"].as_str().unwrap())), "{event}");
+        for key in event.as_object().unwrap().keys() {
+            assert!(documented.contains(&format!("`{key}`")), "{key} is not in docs/blimg.md");
+        }
+    }
+    let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
+    let (progress, layers, image) = (of("progress"), of("layer"), of("image"));
+    let last = progress.last().unwrap();
+    assert_eq!((last["phase"].as_str(), last["layers_done"].as_u64()), (Some("fetching"), Some(3)));
+    assert_eq!(last["bytes_fetched"], last["bytes_to_fetch"]);
+    assert_eq!((layers.len(), image.len(), layers[0]["done"].as_bool()), (3, 1, Some(true)));
+    assert_eq!(image[0]["manifest"].as_str(), Some(bench.content.manifest.as_ref().unwrap().as_str()));
+    let output = other.blimg(&["--json", "pull", &format!("{reference}:none"), "--plain-http", &host]);
+    let event: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        (event["event"].as_str(), event["status"].as_str(), event["http_status"].as_u64()),
+        (Some("error"), Some("NOT_FOUND"), Some(404))
+    );
+    assert_eq!(event["registry_code"].as_str(), Some("MANIFEST_UNKNOWN"));
+    for wrong in [&["pull"][..], &["pull", "x", "--creds", "nocolon"], &["pull", "x", "--policy", "sometimes"]] {
+        assert_eq!(tool.blimg(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn blimg_pulls_from_mirrors_and_with_passwords() {
+    let Some(tool) = Tool::new() else { return };
+    let (server, bench) = (basic_registry(), Bench::honest());
+    let host = server.host();
+    let reference = format!("{host}/library/app");
+    let pull = |more: &[&str]| {
+        let _ = std::fs::remove_dir_all(tool.store());
+        let args: Vec<&str> = ["--quiet", "pull", &reference, "--no-unpack"].iter().chain(more).copied().collect();
+        tool.blimg(&args)
+    };
+    assert_eq!(status_in(&pull(&["--plain-http", &host])), "UNAUTHORIZED");
+    assert!(pull(&["--plain-http", &host, "--creds", "me:secret"]).status.success());
+    assert_eq!(names_in(&tool.store().join("extracted")), [""; 0]);
+    let file = tool.path("auth.json");
+    std::fs::write(&file, format!(r#"{{"auths":{{"{host}":{{"auth":"bWU6c2VjcmV0"}}}}}}"#)).unwrap();
+    assert!(pull(&["--plain-http", &host, "--authfile", file.to_str().unwrap()]).status.success());
+    let asked = server.asked().len();
+    let mirror = format!("{host}=http://{}", bench.server.host());
+    assert!(pull(&["--mirror", &mirror, "--mirrors-only"]).status.success());
+    let folder = tool.path("certs.d").join(&host);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("hosts.toml"), format!("[host.\"http://{}\"]", bench.server.host())).unwrap();
+    let hosts = tool.path("certs.d");
+    assert!(pull(&["--hosts-dir", hosts.to_str().unwrap(), "--mirrors-only"]).status.success());
+    assert_eq!(server.asked().len(), asked);
+    assert_eq!(status_in(&pull(&["--mirrors-only"])), "INVALID_ARGUMENT");
+}
+
+/// The environment counts when the call says so, and only then.
+#[test]
+fn the_environment_is_read_when_asked() {
+    let Some(tool) = Tool::new() else { return };
+    let (server, bench) = (basic_registry(), Bench::honest());
+    let host = server.host();
+    let folder = tool.path("docker");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("config.json");
+    std::fs::write(&file, format!(r#"{{"auths":{{"{host}":{{"auth":"bWU6c2VjcmV0"}}}}}}"#)).unwrap();
+    let proxy = bench.server.host();
+    let pull = |reference: &str, host: &str, variables: &[(&str, &str)], more: &[&str]| {
+        let _ = std::fs::remove_dir_all(tool.store());
+        let mut command = Command::new(tool.path("blimg"));
+        command.arg("--store").arg(tool.store()).args(["--quiet", "pull", reference, "--plain-http", host]).args(more);
+        command.env_clear().envs(variables.iter().copied()).output().unwrap()
+    };
+    let reference = format!("{host}/library/app");
+    let (file, folder) = (file.to_str().unwrap(), folder.to_str().unwrap());
+    for variables in [&[("REGISTRY_AUTH_FILE", file)][..], &[("DOCKER_CONFIG", folder)]] {
+        assert_eq!(status_in(&pull(&reference, &host, variables, &[])), "UNAUTHORIZED", "{variables:?}");
+        let output = pull(&reference, &host, variables, &["--auth-files"]);
+        assert!(output.status.success(), "{variables:?}: {output:?}");
+    }
+    assert_eq!(status_in(&pull(&reference, &host, &[], &["--auth-files"])), "UNAUTHORIZED");
+    // The registry as a proxy: it is asked for a whole address, which it does not know.
+    let address = format!("http://{proxy}");
+    for (variables, is_used) in [
+        (&[("HTTP_PROXY", address.as_str())][..], true),
+        (&[("http_proxy", address.as_str())], true),
+        (&[("ALL_PROXY", address.as_str())], true),
+        (&[("HTTPS_PROXY", address.as_str())], false),
+        (&[("HTTP_PROXY", address.as_str()), ("NO_PROXY", "registry.invalid")], false),
+    ] {
+        for (flags, is_asked) in [(&["--proxy-environment"][..], true), (&[], false)] {
+            let before = bench.server.asked().len();
+            let output = pull("registry.invalid/x", "registry.invalid", variables, flags);
+            let expected = if is_used && is_asked { "NOT_FOUND" } else { "NETWORK" };
+            assert_eq!(status_in(&output), expected, "{variables:?} {flags:?}");
+            assert_eq!(bench.server.asked().len() > before, is_used && is_asked, "{variables:?} {flags:?}");
+        }
+    }
+}
+
+/// Ctrl-C ends a pull; what arrived stays for the next.
+#[test]
+fn an_interrupt_ends_a_pull() {
+    let Some(tool) = Tool::new() else { return };
+    let bench = Bench::new(|asked, before, answer| {
+        let is_layer = asked.path.contains("/blobs/") && answer.body.len() > 1000;
+        if is_layer && before == 0 { answer.ending(Ending::SilentAt(50_000)) } else { answer }
+    });
+    let (reference, host) = (bench.reference(), bench.server.host());
+    let args = ["--quiet", "pull", &reference, "--plain-http", &host];
+    let mut command = Command::new(tool.path("blimg"));
+    let child = command.arg("--store").arg(tool.store()).args(args).stderr(Stdio::piped()).spawn().unwrap();
+    let kept = || names_in(&tool.store().join("layers")).iter().filter(|n| is_resumable(&format!("layers/{n}"))).count();
+    let started = Instant::now();
+    while kept() < 3 {
+        assert!(started.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), status_in(&output).as_str()), (Some(1), "CANCELLED"), "{output:?}");
+    assert_eq!(leftovers_but(&tool.store(), is_resumable), [""; 0]);
+    assert!(tool.blimg(&args).status.success());
+}
+
+#[test]
+fn an_event_loop_pulls_several() {
+    let Some(tool) = Tool::new() else { return };
+    let bench = Bench::honest();
+    let (reference, host) = (bench.reference(), bench.server.host());
+    let output = Command::new(tool.path("epoll_pull"))
+        .arg(tool.store())
+        .args(["--plain-http", &host, &reference, &format!("{reference}:none"), "No Reference"])
+        .arg(format!("{reference}@{}", bench.content.manifest.as_ref().unwrap()))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said.matches(bench.content.manifest.as_ref().unwrap().as_str()).count(), 3, "{said}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("NOT_FOUND") && errors.contains("INVALID_ARGUMENT"), "{errors}");
+    for layer in &bench.content.layers {
+        assert_eq!(bench.server.count(layer.as_str()), 1);
+    }
+}
+
+/// Peers that reset a connection, and helpers that do not listen: a host that dies of a SIGPIPE, as every program does
+/// that says nothing else, lives.
+#[test]
+fn nobody_dies_of_a_sigpipe() {
+    let Some(tool) = Tool::new() else { return };
+    for at in [0, 1, 10, 5000] {
+        let server = Server::new(move |_, _| Answer::new(200, vec![b' '; 10_000]).ending(Ending::ResetAt(at)));
+        let host = server.host();
+        // TLS to somebody who does not speak it writes into a connection that is gone.
+        for more in [&["--plain-http", &host][..], &[]] {
+            let reference = format!("{host}/library/app");
+            let args: Vec<&str> = ["--quiet", "pull", &reference].iter().chain(more).copied().collect();
+            let output = tool.blimg(&args);
+            assert_eq!(output.status.signal(), None, "{output:?}");
+            assert_eq!(status_in(&output), "NETWORK", "{output:?}");
+        }
+    }
+}
