@@ -2,6 +2,7 @@
 
 use boxlite_images::{Credentials, CredentialsCallback, Status};
 
+use super::super::blimg::{Tool, status_in};
 use super::super::support::{quick_store, temp_dir};
 use super::content::Content;
 use super::server::{Answer, Server};
@@ -318,37 +319,37 @@ fn credential_helpers() {
     helper("broken", "exit 1");
     helper("chatty", "yes secret");
     helper("odd", "echo secret");
+    let Some(tool) = Tool::new() else { return };
     let file = dir.path().join("auth.json");
-    let path = std::env::var("PATH").unwrap();
-    // Only this test reads it in this process, through the library.
-    let program = std::env::current_exe().unwrap();
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
     for (name, expected) in [
-        ("good", "OK"),
-        ("early", "OK"),
-        ("none", "UNAUTHORIZED"),
-        ("broken", "UNAUTHORIZED"),
-        ("chatty", "LIMIT"),
-        ("odd", "MALFORMED"),
-        ("missing", "NOT_FOUND"),
-        ("../good", "MALFORMED"),
+        ("good", None),
+        ("early", None),
+        ("none", Some("UNAUTHORIZED")),
+        ("broken", Some("UNAUTHORIZED")),
+        ("chatty", Some("LIMIT")),
+        ("odd", Some("MALFORMED")),
+        ("missing", Some("NOT_FOUND")),
+        ("../good", Some("MALFORMED")),
     ] {
         for text in [
             format!(r#"{{"credHelpers":{{"{}":"{name}"}},"credsStore":"missing"}}"#, server.host()),
             format!(r#"{{"credsStore":"{name}"}}"#),
         ] {
             std::fs::write(&file, &text).unwrap();
-            let output = std::process::Command::new(&program)
-                .args(["--exact", "pull::credentials::pull_in_a_child", "--nocapture", "--ignored"])
-                .env("PATH", format!("{}:{path}", dir.path().display()))
-                .env("BL_TEST_PULL", format!("{reference} {}", file.display()))
-                .output()
-                .unwrap();
-            let text_of = String::from_utf8_lossy(&output.stdout).into_owned();
+            let _ = std::fs::remove_dir_all(tool.store());
+            let mut command = std::process::Command::new(tool.path("blimg"));
+            command.arg("--store").arg(tool.store()).args(["--quiet", "pull", &reference, "--plain-http"]);
+            command.arg(server.host()).arg("--authfile").arg(&file);
+            let output = command.env("PATH", &path).output().unwrap();
             // The helper for a host goes before the store.
             let is_fallback = name == "none" && text.contains("credHelpers");
-            let expected = if is_fallback { "NOT_FOUND" } else { expected };
-            assert!(text_of.contains(&format!("status {expected}\n")), "{name} in {text}: {text_of}");
-            assert!(!text_of.contains("secret"), "{text_of}");
+            let expected = if is_fallback { Some("NOT_FOUND") } else { expected };
+            assert_eq!(output.status.success(), expected.is_none(), "{name} in {text}: {output:?}");
+            if let Some(expected) = expected {
+                assert_eq!(status_in(&output), expected, "{name} in {text}");
+            }
+            assert!(!String::from_utf8_lossy(&output.stderr).contains("secret"), "{output:?}");
         }
     }
     assert_eq!(std::fs::read_to_string(asked).unwrap(), server.host());
@@ -359,19 +360,4 @@ fn credential_helpers() {
     options.no_credential_helpers = true;
     let error = quick_store(temp_dir().path()).pull(&reference, &options).unwrap_err();
     assert_eq!(error.status(), Status::Unauthorized);
-}
-
-/// The child of [`credential_helpers`], which needs an environment of its own.
-#[test]
-#[ignore = "started by credential_helpers"]
-fn pull_in_a_child() {
-    let Ok(wanted) = std::env::var("BL_TEST_PULL") else { return };
-    let (reference, file) = wanted.split_once(' ').unwrap();
-    let mut options = boxlite_images::PullOptions::default();
-    options.registries = vec![super::plain(reference.split_once('/').unwrap().0.to_owned())];
-    options.auth_file = Some(file.into());
-    match quick_store(temp_dir().path()).pull(reference, &options) {
-        Ok(_) => println!("status OK"),
-        Err(error) => println!("status {}\n{error}", error.status().name()),
-    }
 }
