@@ -467,6 +467,7 @@ static const struct {
   {"label", BL_IMAGE_LABEL_KEY},
   {"label_value", BL_IMAGE_LABEL_VALUE},
   {"missing", BL_IMAGE_MISSING},
+  {"index", BL_IMAGE_INDEX_DIGEST},
 };
 
 /* A line for each text, then one for each layer: with --json one object a line, the same way. */

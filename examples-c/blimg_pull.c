@@ -186,6 +186,7 @@ static int json_failed(bl_error *err)
   fputs(",\"message\":", stdout);
   json_string(bl_error_message(err));
   puts("}");
+  fflush(stdout);
   bl_error_free(err);
   return 1;
 }

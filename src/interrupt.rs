@@ -45,7 +45,10 @@ impl Interrupt {
     /// Ends when `cancel` is triggered, if given, or `timeout` from now has passed, if given.
     pub fn new(cancel: Option<Cancel>, timeout: Option<Duration>) -> Interrupt {
         // A timeout too long for the clock is no timeout.
-        Interrupt { cancels: cancel.into_iter().collect(), deadline: timeout.and_then(|t| Instant::now().checked_add(t)) }
+        Interrupt {
+            cancels: cancel.into_iter().collect(),
+            deadline: timeout.and_then(|t| Instant::now().checked_add(t)),
+        }
     }
 
     /// One that ends by another token too.

@@ -17,7 +17,7 @@ use crate::interrupt::{Cancel, Interrupt};
 use crate::sys;
 
 /// How long a waiting call goes without a look at its interrupt.
-const LOOK: Duration = Duration::from_millis(25);
+const LOOK: Duration = Duration::from_millis(10);
 
 struct Started {
     runtime: Runtime,

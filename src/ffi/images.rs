@@ -49,6 +49,9 @@ pub const BL_IMAGE_LABEL_VALUE: u32 = 18;
 /// bl_image_text(): digests of its config and layers that are not in the store, by index.
 pub const BL_IMAGE_MISSING: u32 = 19;
 
+/// bl_image_text(): the digest of the index that led to the image, where a pull came by one.
+pub const BL_IMAGE_INDEX_DIGEST: u32 = 20;
+
 /// A layer of an image. The pointers are valid until bl_image_free(). Initialise with BL_IMAGE_LAYER_INFO_INIT.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -138,7 +141,8 @@ impl bl_image {
         let json = String::from_utf8(image.config_bytes.clone()).map_err(|_| {
             Error::new(Status::Malformed, format!("{}: config: not UTF-8", image.manifest.config.digest))
         })?;
-        let texts: [(u32, Vec<String>); 19] = [
+        let index = image.name.iter().filter_map(|tagged| tagged.index.as_ref()).map(Digest::to_string).collect();
+        let texts: [(u32, Vec<String>); 20] = [
             (BL_IMAGE_NAME, image.name.iter().map(|tagged| tagged.name.to_string()).collect()),
             (BL_IMAGE_MANIFEST_DIGEST, one(&image.manifest_digest.to_string())),
             (BL_IMAGE_CONFIG_DIGEST, one(&image.manifest.config.digest.to_string())),
@@ -158,6 +162,7 @@ impl bl_image {
             (BL_IMAGE_LABEL_KEY, config.labels.keys().cloned().collect()),
             (BL_IMAGE_LABEL_VALUE, config.labels.values().cloned().collect()),
             (BL_IMAGE_MISSING, digests(&image.missing)),
+            (BL_IMAGE_INDEX_DIGEST, index),
         ];
         let mut by_field = vec![Vec::new()];
         for (field, values) in texts {

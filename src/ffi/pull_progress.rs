@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::ops::ControlFlow;
 
-use super::args::{SizedStruct, call, peek};
+use super::args::{SizedStruct, call};
 use super::error::{bl_error, bl_status};
 use super::pull::HostFunction;
 use crate::error::{Error, Status};
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn bl_layer_list_get(
     unsafe {
         call(err, |c| {
             let out = c.required_result(out, "out")?;
-            let list = peek(list).ok_or_else(|| super::args::invalid("list", "is NULL"))?;
+            let list = c.handle(list.cast_mut(), "list")?;
             let missing = || Error::new(Status::NotFound, format!("the pull has no layer {index}"));
             let layer = list.0.layer(index).ok_or_else(missing)?;
             let mut progress = bl_layer_progress {

@@ -29,6 +29,7 @@ enum Kind {
     /// It is all here; hashed until its end.
     Whole(Option<Hasher>),
     /// Somebody writes it, and hashes what is written.
+    #[cfg_attr(not(feature = "pull"), expect(dead_code, reason = "only a pull follows a file"))]
     Growing(Arc<Growing>, Interrupt),
 }
 
@@ -41,6 +42,7 @@ impl LayerFile {
     }
 
     /// A file that somebody is writing.
+    #[cfg(feature = "pull")]
     pub(crate) fn following(file: OwnedFd, growing: Arc<Growing>, interrupt: Interrupt) -> LayerFile {
         LayerFile { file, read: 0, kind: Kind::Growing(growing, interrupt) }
     }
@@ -49,14 +51,19 @@ impl LayerFile {
     pub(super) fn read(&mut self, mut buffer: Vec<u8>) -> Result<Piece> {
         buffer.clear();
         buffer.reserve_exact(PIECE);
-        if let Kind::Growing(growing, interrupt) = &self.kind
-            && let Grown::End(digest) = growing.wait(self.read, interrupt)?
-        {
-            return Ok(Piece::End(digest));
-        }
-        rustix::io::retry_on_intr(|| rustix::io::pread(&self.file, spare_capacity(&mut buffer), self.read))
-            .map_err(|errno| Error::os(errno, "read layer"))?;
-        self.read += buffer.len() as u64;
+        let read = match &self.kind {
+            // May be a pipe.
+            Kind::Whole(_) => rustix::io::retry_on_intr(|| rustix::io::read(&self.file, spare_capacity(&mut buffer))),
+            // Its position is the writer's.
+            Kind::Growing(growing, interrupt) => {
+                if let Grown::End(digest) = growing.wait(self.read, interrupt)? {
+                    return Ok(Piece::End(digest));
+                }
+                let at = self.read;
+                rustix::io::retry_on_intr(|| rustix::io::pread(&self.file, spare_capacity(&mut buffer), at))
+            }
+        };
+        self.read += read.map_err(|errno| Error::os(errno, "read layer"))? as u64;
         match &mut self.kind {
             Kind::Growing(..) if buffer.is_empty() => {
                 Err(Error::new(Status::Internal, "layer file is shorter than written"))

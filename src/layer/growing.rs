@@ -35,12 +35,14 @@ pub(super) enum Grown {
 
 impl Growing {
     /// So many bytes more are in the file.
+    #[cfg(feature = "pull")]
     pub(crate) fn grow(&self, bytes: u64) {
         self.lock().bytes += bytes;
         self.changed.notify_all();
     }
 
     /// Nothing more comes.
+    #[cfg(feature = "pull")]
     pub(crate) fn finish(&self, end: Result<Digest>) {
         self.lock().end = Some(end);
         self.changed.notify_all();

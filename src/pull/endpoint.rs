@@ -283,7 +283,8 @@ impl Endpoint {
                 return Ok(Err(Failure { error: registry_error(status, &shown, None), retry_after }));
             }
             status => {
-                let is_refusal = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST);
+                let is_refusal =
+                    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST);
                 let kind = if is_refusal { Status::Unauthorized } else { Status::Registry };
                 let why = format!("{shown}: HTTP {} for a token ({})", status.as_u16(), found.from);
                 return Err(Error::new(kind, why).with_http_status(status.as_u16()));

@@ -208,8 +208,7 @@ fn hosts_in(table: &Table, folder: &Path, reference: &Reference) -> Result<(Vec<
 
 fn host_in(address: &str, table: &Table, folder: &Path, reference: &Reference) -> Result<Host, String> {
     let is_whole_path = flag(table, "override_path")?;
-    let base =
-        base_of(address, is_whole_path).map_err(|why| format!("{} {why}", quoted(address.as_bytes())))?;
+    let base = base_of(address, is_whole_path).map_err(|why| format!("{} {why}", quoted(address.as_bytes())))?;
     let mut host = Host::mirror(base, reference);
     if let Some(capabilities) = table.get("capabilities") {
         let capabilities = texts(capabilities, "capabilities")?;
@@ -253,7 +252,9 @@ fn pair(paths: &[String], folder: &Path) -> Option<(PathBuf, PathBuf)> {
 }
 
 fn flag(table: &Table, name: &str) -> Result<bool, String> {
-    table.get(name).map_or(Ok(false), |value| value.as_bool().ok_or_else(|| format!("{name} is neither true nor false")))
+    table
+        .get(name)
+        .map_or(Ok(false), |value| value.as_bool().ok_or_else(|| format!("{name} is neither true nor false")))
 }
 
 /// A text, or several.

@@ -91,7 +91,8 @@ impl Pull {
             true => None,
             false => Some(self.follow(wanted, counts, &staged, &growing, &stop)?),
         };
-        let mut receiver = Receiver { sources, layer: descriptor, staged: &mut staged, growing: &growing, counts, stop: &stop };
+        let mut receiver =
+            Receiver { sources, layer: descriptor, staged: &mut staged, growing: &growing, counts, stop: &stop };
         let fetched = receiver.receive(self).and_then(|()| Ok(staged.commit()?));
         growing.finish(match &fetched {
             Ok(()) => Ok(descriptor.digest.clone()),

@@ -28,7 +28,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::plan::Wanted;
+use self::plan::{Resolved, Wanted};
 use self::progress::LayerCounts;
 use self::registry::Registry;
 use crate::digest::Digest;
@@ -50,8 +50,10 @@ pub use progress::{LayerProgress, PullPhase, PullProgress, PullProgressCallback,
 const PARALLEL: usize = 4;
 /// How long what was stored stays without a name, should we die.
 const LEASE: Duration = Duration::from_secs(3600);
+/// How long a call that is to end waits for its threads.
+const GRACE: Duration = Duration::from_millis(50);
 /// How long the caller's thread waits between two looks.
-const LOOK: Duration = Duration::from_millis(25);
+const LOOK: Duration = Duration::from_millis(15);
 
 impl Storage {
     /// Pulls an image, and gives it its name: the reference in full.
@@ -67,8 +69,8 @@ impl Storage {
     /// for credentials.
     fn prepare_pull(&self, reference: &str, options: PullOptions, tracker: PullTracker) -> Result<Prepared> {
         self.directory.check_writable()?;
-        let name = ImageName::parse(reference)?;
         let reference = Reference::parse(reference)?;
+        let name = ImageName::from(&reference);
         let context = |error: Error| error.context(format_args!("pull {name}"));
         let present = self.open_image(&name).ok().filter(|image| image.missing.is_empty());
         let is_enough = matches!(options.policy, PullPolicy::Missing | PullPolicy::Never) && present.is_some();
@@ -151,14 +153,14 @@ fn fetch(
     tracker: &PullTracker,
     stop: &Cancel,
 ) -> Result<Image> {
-    let held = Held(storage.create_lease(LEASE)?);
-    let (digest, manifest) = plan::resolve(storage, &registry, reference, options, &held.0)?;
+    let held = Held(storage.create_lease_of_call(LEASE)?);
+    let Resolved { digest, manifest, index } = plan::resolve(storage, &registry, reference, options, &held.0)?;
     let config = plan::config(storage, &registry, &manifest)?;
     let wanted = plan::layers(&manifest, &config, options.max_bytes)?;
     let interrupt = registry.interrupt().clone();
     let pull = Arc::new(Pull { storage: storage.clone(), registry, options: options.clone(), interrupt });
     pull.run(wanted, tracker, stop)?;
-    storage.tag_image(name, &digest)?;
+    storage.tag_image_of(name, &digest, index.as_ref())?;
     storage.open_image(name)
 }
 
@@ -194,21 +196,20 @@ impl Pull {
         let parallel = self.options.parallel.unwrap_or(PARALLEL).clamp(1, 64).min(wanted.len());
         let todo: Arc<Queue<(Wanted, Arc<LayerCounts>)>> = Arc::new(Queue::new(wanted.into_iter().zip(counts)));
         todo.close();
-        let results: Arc<Queue<Result<()>>> = Arc::default();
+        // What came of a layer; nothing at the end of a thread.
+        let results: Arc<Queue<Option<Result<()>>>> = Arc::default();
         let mut threads = Vec::new();
         let mut first = Ok(());
         for _ in 0..parallel {
             let (pull, todo, results) = (self.clone(), todo.clone(), results.clone());
             let body = move || {
-                while let Some((wanted, counts)) = todo.pop() {
+                let mut is_well = true;
+                while let Some((wanted, counts)) = todo.pop().filter(|_| is_well) {
                     let result = pull.layer(&wanted, &counts);
-                    let is_over = result.is_err();
-                    results.push(result);
-                    if is_over {
-                        return;
-                    }
+                    is_well = result.is_ok();
+                    results.push(Some(result));
                 }
-                results.push(Ok(()));
+                results.push(None);
             };
             match sys::spawn("bl-pull", body) {
                 Ok(thread) => threads.push(thread),
@@ -218,10 +219,26 @@ impl Pull {
         }
         let interval = self.options.progress_interval.unwrap_or(Duration::from_millis(100));
         let mut told = Instant::now();
-        while threads.iter().any(|thread| !thread.is_finished()) {
-            if let Popped::Item(Err(error)) = results.pop_within(LOOK) {
-                first = first.and(Err(error));
-                stop.trigger();
+        let mut running = threads.len();
+        let mut interrupted: Option<Instant> = None;
+        while running > 0 {
+            if interrupted.is_none() && self.options.interrupt.check().is_err() {
+                interrupted = Some(Instant::now());
+            }
+            if interrupted.is_some_and(|since| since.elapsed() >= GRACE) {
+                // Stuck in a flush, say. It ends by itself, and nothing of the caller's is used by it.
+                return self.options.interrupt.check();
+            }
+            match results.pop_within(LOOK) {
+                Popped::Item(Some(Ok(()))) => {}
+                Popped::Item(Some(Err(error))) => {
+                    first = first.and(Err(error));
+                    stop.trigger();
+                }
+                Popped::Item(None) => running -= 1,
+                // One that died has said nothing.
+                _ if threads.iter().all(std::thread::JoinHandle::is_finished) => running = 0,
+                _ => {}
             }
             if first.is_ok() && told.elapsed() >= interval {
                 told = Instant::now();
@@ -237,7 +254,7 @@ impl Pull {
             }
         }
         while let Some(result) = results.try_pop() {
-            first = first.and(result);
+            first = first.and(result.unwrap_or(Ok(())));
         }
         // The caller's own wish goes before what it brought about.
         self.options.interrupt.check()?;

@@ -16,6 +16,14 @@ const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd
 const DEPTH: usize = 4;
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
+/// What a reference leads to on a platform.
+pub(super) struct Resolved {
+    pub(super) digest: Digest,
+    pub(super) manifest: ImageManifest,
+    /// By way of which index; the outermost.
+    pub(super) index: Option<Digest>,
+}
+
 /// The manifest that a reference leads to on this platform, stored and held.
 pub(super) fn resolve(
     storage: &Storage,
@@ -23,15 +31,19 @@ pub(super) fn resolve(
     reference: &Reference,
     options: &PullOptions,
     lease: &Lease,
-) -> Result<(Digest, ImageManifest)> {
+) -> Result<Resolved> {
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let (mut digest, mut document) = match &reference.digest {
         Some(digest) => (digest.clone(), by_digest(storage, registry, digest, None, lease)?),
         None => by_tag(storage, registry, &reference.tag, lease)?,
     };
+    let first = digest.clone();
     for _ in 0..=DEPTH {
         let index = match document {
-            Document::Manifest(manifest) => return Ok((digest, manifest)),
+            Document::Manifest(manifest) => {
+                let index = Some(first).filter(|first| *first != digest);
+                return Ok(Resolved { digest, manifest, index });
+            }
             Document::Index(index) => index,
         };
         let choices = index.manifests.iter().filter_map(|entry| Some((entry.platform.as_ref()?, &entry.descriptor)));

@@ -79,9 +79,8 @@ impl Registry {
             let is_last = nth + 1 == usable.len();
             let endpoint = &self.endpoints[at];
             let tries = if is_last { TRIES } else { 1 };
-            let result = self
-                .document_from(endpoint, path, accept, tries)
-                .and_then(|(headers, body)| check(&headers, &body));
+            let result =
+                self.document_from(endpoint, path, accept, tries).and_then(|(headers, body)| check(&headers, &body));
             match result {
                 Ok(found) => return Ok(found),
                 Err(error) if is_last => return Err(explain(error, &tried)),
@@ -98,13 +97,7 @@ impl Registry {
         Err(explain(Error::new(Status::NotFound, format!("{path}: no host is left to ask")), &tried))
     }
 
-    fn document_from(
-        &self,
-        endpoint: &Endpoint,
-        path: &str,
-        accept: &str,
-        tries: u32,
-    ) -> Result<(HeaderMap, Vec<u8>)> {
+    fn document_from(&self, endpoint: &Endpoint, path: &str, accept: &str, tries: u32) -> Result<(HeaderMap, Vec<u8>)> {
         let mut last = None;
         for attempt in 0..tries {
             self.pause(attempt, last.as_ref())?;
@@ -218,9 +211,10 @@ impl Sources<'_> {
     }
 
     fn at(&self, path: &str) -> Result<usize> {
-        self.left.first().copied().ok_or_else(|| {
-            Error::new(Status::NotFound, format!("{path}: no host is left to ask"))
-        })
+        self.left
+            .first()
+            .copied()
+            .ok_or_else(|| Error::new(Status::NotFound, format!("{path}: no host is left to ask")))
     }
 }
 

@@ -30,6 +30,8 @@ const FILE_SIZE: usize = 1 << 20;
 pub struct Lease {
     directory: Arc<Directory>,
     id: String,
+    /// Of a call, which a loss of power ends too: not worth a flush.
+    is_of_call: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,8 +52,19 @@ impl LeaseFile {
 impl Storage {
     /// A new lease that ends after `time`, and holds nothing yet.
     pub fn create_lease(&self, time: Duration) -> Result<Lease> {
+        self.new_lease(time, false)
+    }
+
+    /// The same for the time of a call. After a loss of power it may be there or not.
+    #[cfg(feature = "pull")]
+    pub(crate) fn create_lease_of_call(&self, time: Duration) -> Result<Lease> {
+        self.new_lease(time, true)
+    }
+
+    fn new_lease(&self, time: Duration, is_of_call: bool) -> Result<Lease> {
         self.directory.check_writable()?;
-        let lease = Lease { directory: self.directory.clone(), id: uuid::Uuid::new_v4().simple().to_string() };
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let lease = Lease { directory: self.directory.clone(), id, is_of_call };
         lease.write(LeaseFile { expires: after(time), digests: Vec::new(), sum: String::new() })?;
         Ok(lease)
     }
@@ -65,7 +78,7 @@ impl Storage {
                 format!("{} is not the id of a lease", quoted(id.as_bytes())),
             ));
         }
-        let lease = Lease { directory: self.directory.clone(), id: id.to_owned() };
+        let lease = Lease { directory: self.directory.clone(), id: id.to_owned(), is_of_call: false };
         lease.read()?;
         Ok(lease)
     }
@@ -76,7 +89,7 @@ impl Storage {
         let mut held = Vec::new();
         for name in self.lease_files()? {
             let id = name.trim_end_matches(".json");
-            let lease = Lease { directory: self.directory.clone(), id: id.to_owned() };
+            let lease = Lease { directory: self.directory.clone(), id: id.to_owned(), is_of_call: true };
             match lease.read() {
                 Ok(file) => held.extend(file.digests.iter().filter_map(|text| Digest::parse(text).ok())),
                 Err(error) if error.status() == Status::NotFound && !keep_ended => {
@@ -119,6 +132,7 @@ impl Lease {
         // Not while somebody else changes it, and so would put it back.
         let _lock = Lock::acquire(&self.directory, format!("{LOCK}{}", self.id), &Interrupt::default())?;
         match rustix::fs::unlinkat(self.directory.area(Area::Leases)?, self.file_name(), AtFlags::empty()) {
+            Ok(()) if self.is_of_call => Ok(()),
             Ok(()) => self.directory.sync_area(Area::Leases),
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Error::os(errno, format_args!("end lease {}", self.id))),
@@ -156,6 +170,9 @@ impl Lease {
         }
         let mut partial = Partial::create_file(&self.directory, Area::Leases, &self.id)?;
         partial.write_all(&bytes)?;
+        if self.is_of_call {
+            partial = partial.only_for_this_boot();
+        }
         partial.publish(&self.file_name(), |_| Ok(false))
     }
 }

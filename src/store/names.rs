@@ -20,7 +20,7 @@ use super::{Storage, blob_name, checksum, read_small};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
-use crate::oci::{Document, ImageManifest};
+use crate::oci::{Document, ImageManifest, Reference};
 
 /// More than a reference can have: 255 bytes of name, 128 of tag, a digest.
 const FILE_SIZE: usize = 4096;
@@ -33,14 +33,7 @@ pub struct ImageName(String);
 impl ImageName {
     /// `INVALID_ARGUMENT` for what is no reference (distribution spec, and Docker's short forms).
     pub fn parse(text: &str) -> Result<ImageName> {
-        let invalid = |why: &dyn fmt::Display| {
-            Error::new(Status::InvalidArgument, format!("image name {}: {why}", quoted(text.as_bytes())))
-        };
-        let reference = oci_spec::distribution::Reference::try_from(text).map_err(|cause| invalid(&cause))?;
-        if reference.repository().bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(invalid(&"a repository is in lower case"));
-        }
-        Ok(ImageName(reference.whole()))
+        Reference::parse(text).map(|reference| ImageName::from(&reference))
     }
 
     /// The full form.
@@ -50,6 +43,12 @@ impl ImageName {
 
     fn file_name(&self) -> String {
         format!("{}.json", Digest::of(self.0.as_bytes()).file_stem())
+    }
+}
+
+impl From<&Reference> for ImageName {
+    fn from(reference: &Reference) -> ImageName {
+        ImageName(reference.to_string())
     }
 }
 
@@ -67,6 +66,8 @@ pub struct TaggedImage {
     pub name: ImageName,
     /// The digest of its manifest.
     pub manifest: Digest,
+    /// The digest of the index that led to it, where a pull came by one.
+    pub index: Option<Digest>,
     /// When the name was given to this manifest.
     pub tagged: SystemTime,
     /// When [`Storage::open_image`] found it last by this name.
@@ -77,6 +78,8 @@ pub struct TaggedImage {
 struct NameFile {
     name: String,
     manifest: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    index: Option<String>,
     /// Seconds since 1970.
     tagged: u64,
     /// Of the rest: [`NameFile::sum_of`].
@@ -84,14 +87,18 @@ struct NameFile {
 }
 
 impl NameFile {
-    fn new(name: &ImageName, manifest: &Digest, tagged: u64) -> NameFile {
-        let (name, manifest) = (name.0.clone(), manifest.to_string());
-        let sum = NameFile::sum_of(&name, &manifest, tagged);
-        NameFile { name, manifest, tagged, sum }
+    fn new(name: &ImageName, manifest: &Digest, index: Option<&Digest>, tagged: u64) -> NameFile {
+        let (name, manifest, index) = (name.0.clone(), manifest.to_string(), index.map(Digest::to_string));
+        let mut file = NameFile { name, manifest, index, tagged, sum: String::new() };
+        file.sum = file.sum_of();
+        file
     }
 
-    fn sum_of(name: &str, manifest: &str, tagged: u64) -> String {
-        checksum(&[name, manifest, &tagged.to_string()])
+    fn sum_of(&self) -> String {
+        let tagged = self.tagged.to_string();
+        let mut parts = vec![self.name.as_str(), &self.manifest, &tagged];
+        parts.extend(self.index.as_deref());
+        checksum(&parts)
     }
 }
 
@@ -99,6 +106,11 @@ impl Storage {
     /// Gives a name to a manifest that is in the store with its config and all layers; a name that was another's changes
     /// over at once. `NOT_FOUND` names what is missing (invariant I3); `UNSUPPORTED` for an index, which has no layers.
     pub fn tag_image(&self, name: &ImageName, manifest: &Digest) -> Result<()> {
+        self.tag_image_of(name, manifest, None)
+    }
+
+    /// The same, with the index that led to the manifest, which is in the store too.
+    pub(crate) fn tag_image_of(&self, name: &ImageName, manifest: &Digest, index: Option<&Digest>) -> Result<()> {
         self.directory.check_writable()?;
         // What is found here stays until the name reaches it.
         let _collection = CollectionLock::shared(&self.directory, &Interrupt::default())?;
@@ -110,14 +122,16 @@ impl Storage {
             return Err(Error::new(Status::NotFound, why));
         }
         let tagged = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let file = NameFile::new(name, manifest, tagged);
+        let file = NameFile::new(name, manifest, index, tagged);
         let bytes = serde_json::to_vec(&file).map_err(|cause| Error::new(Status::Internal, cause.to_string()))?;
         let mut partial =
             Partial::create_file(&self.directory, Area::Names, &Digest::of(name.0.as_bytes()).file_stem())?;
         partial.write_all(&bytes)?;
         // What is there is the same, or it is replaced.
         partial.publish(&name.file_name(), |existing| {
-            Ok(parse(existing).is_ok_and(|found| (&found.name, &found.manifest) == (&file.name, &file.manifest)))
+            Ok(parse(existing).is_ok_and(|found| {
+                (&found.name, &found.manifest, &found.index) == (&file.name, &file.manifest, &file.index)
+            }))
         })
     }
 
@@ -194,7 +208,8 @@ impl Storage {
 
     fn parse_name(&self, file: &OwnedFd, file_name: &str) -> Result<TaggedImage> {
         let malformed = |why: String| Error::new(Status::Malformed, why);
-        let NameFile { name, manifest, tagged, .. } = parse(file.as_fd())?;
+        let NameFile { name, manifest, index, tagged, .. } = parse(file.as_fd())?;
+        let digest = |text: &str| Digest::parse(text).map_err(|error| malformed(error.message().to_owned()));
         let name = ImageName::parse(&name).map_err(|error| malformed(error.message().to_owned()))?;
         if name.file_name() != file_name {
             return Err(malformed(format!("is not where {} belongs", quoted(name.0.as_bytes()))));
@@ -202,7 +217,8 @@ impl Storage {
         let stat = rustix::fs::fstat(file).map_err(|errno| Error::os(errno, "look at it"))?;
         Ok(TaggedImage {
             name,
-            manifest: Digest::parse(&manifest).map_err(|error| malformed(error.message().to_owned()))?,
+            manifest: digest(&manifest)?,
+            index: index.as_deref().map(digest).transpose()?,
             tagged: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(tagged)).unwrap_or(SystemTime::UNIX_EPOCH),
             used: time(stat.st_mtime, stat.st_mtime_nsec as i64),
         })
@@ -240,7 +256,7 @@ fn parse(file: std::os::fd::BorrowedFd<'_>) -> Result<NameFile> {
     let malformed = |why: String| Error::new(Status::Malformed, format!("not an image name: {why}"));
     let file: NameFile =
         serde_json::from_slice(&read_small(file, FILE_SIZE)?).map_err(|cause| malformed(cause.to_string()))?;
-    if file.sum != NameFile::sum_of(&file.name, &file.manifest, file.tagged) {
+    if file.sum != file.sum_of() {
         return Err(malformed("its checksum does not match".into()));
     }
     Ok(file)

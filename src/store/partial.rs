@@ -15,19 +15,23 @@ use rustix::fs::SeekFrom;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 
-use super::directory::{Area, Directory, is_directory, is_regular};
+#[cfg(feature = "pull")]
+use super::directory::is_regular;
+use super::directory::{Area, Directory, is_directory};
 use super::flock::{Held, Share};
 use super::lock::{self, CollectionLock};
 use super::remove::{remove_tree, remove_tree_until};
 use super::trees::BOOT_FILE;
 use crate::digest::Digest;
-use crate::error::{Error, Result, Status};
+#[cfg(feature = "pull")]
+use crate::error::Status;
+use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::sys;
 
 pub(crate) const FILE_SUFFIX: &str = ".downloading";
 /// How long the removal of a partial object keeps the call that made it.
-const REMOVAL_TIME: Duration = Duration::from_millis(40);
+const REMOVAL_TIME: Duration = Duration::from_millis(10);
 pub(crate) const TREE_SUFFIX: &str = ".extracting";
 
 /// An object that is not visible yet. Dropping it removes it.
@@ -42,6 +46,8 @@ pub(crate) struct Partial {
     is_tree: bool,
     /// The name is still ours to remove.
     is_pending: bool,
+    /// Nobody needs it after this boot.
+    is_for_this_boot: bool,
 }
 
 impl Partial {
@@ -81,8 +87,16 @@ impl Partial {
                 Err(errno) => return Err(fail(errno)),
             };
             let (directory, name) = (directory.clone(), name.clone());
-            let mut partial =
-                Partial { directory, area, name, held: None, handle, is_tree: false, is_pending: false };
+            let mut partial = Partial {
+                directory,
+                area,
+                name,
+                held: None,
+                handle,
+                is_tree: false,
+                is_pending: false,
+                is_for_this_boot: false,
+            };
             if partial.claim()? {
                 partial.is_pending = true;
                 return Ok(partial);
@@ -92,6 +106,12 @@ impl Partial {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// What is published is not to survive a loss of power.
+    pub(super) fn only_for_this_boot(mut self) -> Partial {
+        self.is_for_this_boot = true;
+        self
     }
 
     /// Leaves the file for [`Partial::open_resumable`].
@@ -117,7 +137,9 @@ impl Partial {
             match handle {
                 Ok(handle) => {
                     let directory = directory.clone();
-                    let mut partial = Partial { directory, area, name, held: None, handle, is_tree, is_pending: true };
+                    let (is_pending, is_for_this_boot, held) = (true, false, None);
+                    let mut partial =
+                        Partial { directory, area, name, held, handle, is_tree, is_pending, is_for_this_boot };
                     if partial.claim()? {
                         return Ok(partial);
                     }
@@ -266,7 +288,7 @@ impl Partial {
 
     /// Trees and their records become durable later, and which boot it is nobody asks in the next one ([`super::trees`]).
     fn is_synced(&self, name: &str) -> bool {
-        self.directory.is_durable() && self.area != Area::Extracted && name != BOOT_FILE
+        !self.is_for_this_boot && self.directory.is_durable() && self.area != Area::Extracted && name != BOOT_FILE
     }
 
     /// Our success promises durability, whoever made the object that is there.

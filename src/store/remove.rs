@@ -60,7 +60,7 @@ struct Budget {
 impl Budget {
     fn spend(&mut self) -> Result<(), Stop> {
         self.steps = self.steps.wrapping_add(1);
-        let is_over = self.steps.is_multiple_of(64) && self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let is_over = self.steps.is_multiple_of(16) && self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if is_over { Err(Stop::OutOfTime) } else { Ok(()) }
     }
 }

@@ -81,8 +81,7 @@ impl Staged {
             return Err(Error::limit(limit_of(area).name, size_limit, expected_size, digest));
         }
         let partial = Partial::open_resumable(directory, area, digest)?;
-        let mut staged =
-            Staged::begin(directory, area, digest, Some(expected_size), size_limit, min_free, partial)?;
+        let mut staged = Staged::begin(directory, area, digest, Some(expected_size), size_limit, min_free, partial)?;
         if let State::Open { partial, hasher } = &mut staged.state {
             let present = partial.rehash(expected_size, PIECE, |piece| hasher.update(piece))?;
             staged.written.store(present, Ordering::Relaxed);

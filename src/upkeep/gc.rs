@@ -82,6 +82,7 @@ impl Storage {
                 Error::new(Status::State, format!("{}: what it needs is not known: {}", tagged.name, error.message()))
             })?;
             reached.insert(tagged.manifest);
+            reached.extend(tagged.index);
             reached.insert(manifest.config.digest);
             reached.extend(manifest.layers.into_iter().map(|layer| layer.digest));
         }

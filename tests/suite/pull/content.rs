@@ -79,8 +79,7 @@ impl Content {
     /// What an honest registry answers.
     pub fn answer(&self, asked: &Asked) -> Answer {
         let path = asked.path.split('?').next().unwrap_or_default();
-        let Some((kind, target)) = path.strip_prefix("/v2/library/app/").and_then(|rest| rest.split_once('/'))
-        else {
+        let Some((kind, target)) = path.strip_prefix("/v2/library/app/").and_then(|rest| rest.split_once('/')) else {
             return Answer::new(404, "");
         };
         match kind {

@@ -23,9 +23,7 @@ impl Pair {
         let content = Arc::new(Content::new());
         let serve = |change: Change| {
             let content = content.clone();
-            Server::new(move |asked: &Asked, before| {
-                change(asked, before, content.answer(asked))
-            })
+            Server::new(move |asked: &Asked, before| change(asked, before, content.answer(asked)))
         };
         let dir = temp_dir();
         let storage = quick_store(&dir.path().join("store"));
@@ -58,9 +56,13 @@ fn mirrors_go_first_and_may_fail() {
         ("denies", 6, |_, _, _| Answer::new(403, "")),
         ("talks nonsense", 6, |_, _, answer| answer.ending(Ending::Garbage)),
         ("is silent", 6, |_, _, answer| answer.ending(Ending::SilentAt(0))),
-        ("has no blobs", 4, |asked, _, answer| {
-            if asked.path.contains("/blobs/") { Answer::new(404, "") } else { answer }
-        }),
+        (
+            "has no blobs",
+            4,
+            |asked, _, answer| {
+                if asked.path.contains("/blobs/") { Answer::new(404, "") } else { answer }
+            },
+        ),
         ("breaks off", 3, |asked, _, answer| {
             if asked.path.contains("/blobs/") && answer.body.len() > 10_000 {
                 answer.ending(Ending::CutAt(5000))
@@ -69,9 +71,7 @@ fn mirrors_go_first_and_may_fail() {
             }
         }),
         ("redirects in circles", 6, |asked, _, _| Answer::new(302, "").header("location", asked.path.clone())),
-        ("sends documents without an end", 6, |_, _, _| {
-            Answer::new(200, vec![b' '; 65536]).ending(Ending::Endless)
-        }),
+        ("sends documents without an end", 6, |_, _, _| Answer::new(200, vec![b' '; 65536]).ending(Ending::Endless)),
     ];
     for (what, asked, change) in cases {
         let pair = Pair::new(HONEST, change);

@@ -13,9 +13,7 @@ mod transfers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use boxlite_images::{
-    CheckOptions, Image, PullOptions, PullPolicy, RegistryOptions, Status, Storage,
-};
+use boxlite_images::{CheckOptions, GcOptions, Image, PullOptions, PullPolicy, RegistryOptions, Status, Storage};
 
 use self::content::Content;
 use self::server::{Answer, Asked, Server};
@@ -103,6 +101,15 @@ impl Bench {
 #[test]
 fn an_image_is_pulled_unpacked_and_named() {
     let bench = Bench::honest();
+    let image = bench.pull().unwrap();
+    bench.assert_pulled(&image);
+    // The index is kept beside the manifest, as long as the name.
+    let index = image.name.unwrap().index.unwrap();
+    assert_eq!(index.to_string(), bench.content.latest);
+    let mut options = GcOptions::default();
+    options.min_age = Duration::ZERO;
+    bench.storage.collect(&options).unwrap();
+    assert!(bench.storage.has_manifest(&index).unwrap());
     bench.assert_pulled(&bench.pull().unwrap());
     // Index, manifest, config, three layers.
     assert_eq!(bench.server.asked().len(), 6);

@@ -1,16 +1,16 @@
 //! Pulls that run by themselves, progress, and the end of the network threads.
 
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use boxlite_images::{PullPhase, PullProgressCallback, Status};
 
 use super::super::support::{in_own_process, names_in, quick_store};
-use super::{Bench, is_resumable};
 use super::content::Content;
 use super::server::{Answer, Ending};
+use super::{Bench, is_resumable};
 
 fn is_readable(fd: std::os::fd::BorrowedFd<'_>) -> bool {
     let mut fds = libc::pollfd { fd: std::os::fd::AsRawFd::as_raw_fd(&fd), events: libc::POLLIN, revents: 0 };
@@ -188,9 +188,9 @@ fn the_network_ends_and_begins_again() {
 
 fn shut_down() {
     let threads = || {
-        let names = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
-            std::fs::read_to_string(task.unwrap().path().join("comm")).ok()
-        });
+        let names = std::fs::read_dir("/proc/self/task")
+            .unwrap()
+            .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
         names.filter(|name| name.starts_with("bl-net")).count()
     };
     boxlite_images::shutdown(Duration::ZERO).unwrap();

@@ -164,7 +164,8 @@ fn an_interrupt_ends_a_pull() {
     let args = ["--quiet", "pull", &reference, "--plain-http", &host];
     let mut command = Command::new(tool.path("blimg"));
     let child = command.arg("--store").arg(tool.store()).args(args).stderr(Stdio::piped()).spawn().unwrap();
-    let kept = || names_in(&tool.store().join("layers")).iter().filter(|n| is_resumable(&format!("layers/{n}"))).count();
+    let kept =
+        || names_in(&tool.store().join("layers")).iter().filter(|n| is_resumable(&format!("layers/{n}"))).count();
     let started = Instant::now();
     while kept() < 3 {
         assert!(started.elapsed() < Duration::from_secs(60));

@@ -114,10 +114,16 @@ impl Certificates {
     }
 
     /// A server with one of the certificates; `client` that it asks for one.
-    fn server(&self, name: &str, versions: &[&'static rustls::SupportedProtocolVersion], client: bool) -> rustls::ServerConfig {
+    fn server(
+        &self,
+        name: &str,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        client: bool,
+    ) -> rustls::ServerConfig {
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
         let read = |name: String| CertificateDer::from_pem_file(self.path(&name)).unwrap();
-        let builder = rustls::ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).unwrap();
+        let builder =
+            rustls::ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).unwrap();
         let builder = if client {
             let mut roots = rustls::RootCertStore::empty();
             roots.add(read("ca.pem".into())).unwrap();
@@ -325,17 +331,15 @@ fn redirects_stay_behind_tls() {
     let mut special = registry(&server.host());
     special.authorities = vec![certificates.path("ca.pem")];
     let dir = temp_dir();
-    let error = quick_store(dir.path())
-        .pull(&format!("{}/library/app", server.host()), &options(special.clone()))
-        .unwrap_err();
+    let error =
+        quick_store(dir.path()).pull(&format!("{}/library/app", server.host()), &options(special.clone())).unwrap_err();
     assert_eq!(error.status(), Status::Registry, "{error}");
     assert_eq!(plain_host.asked().len(), 0);
 
     // A token server that is not reached by https, and one whose certificate nobody knows, though the registry's own
     // need not be known.
-    let token_server = Server::with_tls(certificates.server("other", &[&TLS13], false), |_, _| {
-        Answer::new(200, r#"{"token":"t"}"#)
-    });
+    let token_server =
+        Server::with_tls(certificates.server("other", &[&TLS13], false), |_, _| Answer::new(200, r#"{"token":"t"}"#));
     for (realm, expected) in [
         (format!("http://{}/token", plain_host.host()), Status::Registry),
         (format!("https://{}/token", token_server.host()), Status::Network),

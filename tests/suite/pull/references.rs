@@ -140,7 +140,8 @@ fn tags_and_digests() {
     second.latest = second.manifests.keys().next().unwrap().clone();
     let moved = second.latest.clone();
     let server = Server::new(move |asked, before| {
-        let is_new = asked.path.ends_with("latest") && before > 0 || second.manifests.keys().chain(second.blobs.keys()).any(|key| asked.path.contains(key));
+        let is_new = asked.path.ends_with("latest") && before > 0
+            || second.manifests.keys().chain(second.blobs.keys()).any(|key| asked.path.contains(key));
         if is_new { second.answer(asked) } else { first.answer(asked) }
     });
     let dir = temp_dir();

@@ -96,9 +96,9 @@ fn what_passes_is_waited_for() {
             _ => answer,
         }),
         ("a blob that changed in the middle", |asked, before, answer| match before {
-            0 if is_layer(asked, &answer) => {
-                Answer { body: vec![9; answer.body.len()], ..answer }.header("etag", "\"a\"").ending(Ending::CutAt(1000))
-            }
+            0 if is_layer(asked, &answer) => Answer { body: vec![9; answer.body.len()], ..answer }
+                .header("etag", "\"a\"")
+                .ending(Ending::CutAt(1000)),
             _ => answer.header("etag", "\"b\""),
         }),
         ("a blob that breaks off again and again", |asked, _, answer| {
@@ -212,7 +212,11 @@ fn what_is_wrong_is_refused() {
         ("one redirect too many", Status::Registry, |asked, _, answer| {
             let hops = asked.path.split_once("?hops=").map_or(0, |(_, hops)| hops.parse().unwrap());
             let path = asked.path.split('?').next().unwrap();
-            if hops == 6 { answer } else { Answer::new(307, "").header("location", format!("{path}?hops={}", hops + 1)) }
+            if hops == 6 {
+                answer
+            } else {
+                Answer::new(307, "").header("location", format!("{path}?hops={}", hops + 1))
+            }
         }),
         ("a redirect without a target", Status::Registry, |_, _, _| Answer::new(302, "")),
         ("a redirect with a user", Status::Registry, |asked, _, _| {
@@ -315,8 +319,8 @@ fn images_that_are_wrong_are_refused() {
             r#"{{"schemaVersion":2,"config":{},"layers":[{layers}]{extra}}}"#,
             descriptor("config.v1+json", config.as_bytes())
         );
-        let mut content = Content::default();
-        content.latest = Digest::of(manifest.as_bytes()).to_string();
+        let latest = Digest::of(manifest.as_bytes()).to_string();
+        let mut content = Content { latest, ..Content::default() };
         content.manifests.insert(content.latest.clone(), (MANIFEST, manifest.into_bytes()));
         for blob in [config.into_bytes(), layer.clone(), b"garbage".to_vec()] {
             content.blobs.insert(Digest::of(&blob).to_string(), blob);
@@ -335,9 +339,11 @@ fn images_that_are_wrong_are_refused() {
 #[test]
 fn what_trickles_is_ended_by_the_deadline() {
     for part in ["/manifests/", "/blobs/"] {
-        let bench = Bench::new(move |asked, _, answer| {
-            if asked.path.contains(part) { answer.ending(Ending::Trickling) } else { answer }
-        });
+        let bench = Bench::new(
+            move |asked, _, answer| {
+                if asked.path.contains(part) { answer.ending(Ending::Trickling) } else { answer }
+            },
+        );
         let mut options = bench.options();
         options.interrupt = Interrupt::new(None, Some(Duration::from_millis(500)));
         let started = Instant::now();
