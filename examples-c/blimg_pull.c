@@ -15,25 +15,25 @@ typedef struct {
   const app *a;
   /* Lines of bars that are on the terminal. */
   unsigned drawn;
-  /* Layers that were told of, each a bit; more than that are told of at the end. */
-  unsigned long long told;
+  /* Layers that were told of; of more than so many nothing is said. */
+  unsigned char told[1024];
 } display;
 
 /* "sha256:0123456789ab" is enough to tell layers apart. */
 static void print_bar(const bl_layer_progress *layer)
 {
   unsigned long long total = layer->bytes ? layer->bytes : 1;
-  int filled = (int)(layer->bytes_present * BAR / total);
+  int filled = (int)(layer->bytes_stored * BAR / total);
   fprintf(stderr, "\033[K%.19s [%.*s%*s] %6.1f of %.1f MB%s\n", (const char *)layer->digest, filled,
-          "==============================", BAR - filled, "", (double)layer->bytes_present / 1e6,
+          "==============================", BAR - filled, "", (double)layer->bytes_stored / 1e6,
           (double)layer->bytes / 1e6, layer->is_done ? ", done" : "");
 }
 
 static void json_layer(const bl_layer_progress *layer)
 {
-  printf("{\"event\":\"layer\",\"digest\":\"%s\",\"bytes\":%llu,\"bytes_present\":%llu,\"bytes_unpacked\":%llu,"
+  printf("{\"event\":\"layer\",\"digest\":\"%s\",\"bytes\":%llu,\"bytes_stored\":%llu,\"bytes_unpacked\":%llu,"
          "\"done\":%s}\n",
-         (const char *)layer->digest, (unsigned long long)layer->bytes, (unsigned long long)layer->bytes_present,
+         (const char *)layer->digest, (unsigned long long)layer->bytes, (unsigned long long)layer->bytes_stored,
          (unsigned long long)layer->bytes_unpacked, layer->is_done ? "true" : "false");
 }
 
@@ -59,11 +59,11 @@ static int on_progress(const bl_pull_progress *p, void *user_data)
   if (is_terminal) d->drawn = (unsigned)p->layers;
   for (i = 0; i < p->layers; i++) {
     bl_layer_progress layer = BL_LAYER_PROGRESS_INIT;
-    if (bl_layer_list_get(p->layer_list, i, &layer, NULL)) continue;
+    if (bl_pull_layers_get(p->each_layer, i, &layer, NULL)) continue;
     if (is_terminal)
       print_bar(&layer);
-    else if (layer.is_done && i < 64 && !(d->told & 1ULL << i)) {
-      d->told |= 1ULL << i;
+    else if (layer.is_done && i < sizeof d->told && !d->told[i]) {
+      d->told[i] = 1;
       if (d->a->json)
         json_layer(&layer);
       else
@@ -194,7 +194,7 @@ static int json_failed(bl_error *err)
 int cmd_pull(const app *a, char **args)
 {
   registries r;
-  display d = {NULL, 0, 0};
+  display d = {NULL, 0, {0}};
   bl_pull_options options = BL_PULL_OPTIONS_INIT;
   const char *reference = args[0];
   bl_image *image = NULL;

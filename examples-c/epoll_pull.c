@@ -4,6 +4,7 @@
  *
  *   epoll_pull STORE [--plain-http HOST] REFERENCE...
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@ enum { MOST = 16 };
 typedef struct {
   const char *reference;
   bl_op *op;
+  bl_pull_progress last;
 } pull;
 
 static int failed(const char *what, bl_error *err)
@@ -42,15 +44,14 @@ static int finish(pull *p)
   return result;
 }
 
-static void draw(const pull *pulls, int count)
+static void draw(pull *pulls, int count)
 {
   unsigned long long fetched = 0, wanted = 0;
   int i;
   for (i = 0; i < count; i++) {
-    bl_pull_progress progress = BL_PULL_PROGRESS_INIT;
-    if (!pulls[i].op || bl_op_progress(pulls[i].op, &progress, NULL)) continue;
-    fetched += progress.bytes_fetched;
-    wanted += progress.bytes_to_fetch;
+    if (pulls[i].op) bl_op_progress(pulls[i].op, &pulls[i].last, NULL);
+    fetched += pulls[i].last.bytes_fetched;
+    wanted += pulls[i].last.bytes_to_fetch;
   }
   fprintf(stderr, "%llu of %llu MB\n", fetched / 1000000, wanted / 1000000);
 }
@@ -61,6 +62,10 @@ static int loop(int epoll, pull *pulls, int count)
   while (left > 0) {
     struct epoll_event events[MOST];
     int i, n = epoll_wait(epoll, events, MOST, 1000);
+    if (n < 0 && errno != EINTR) {
+      perror("epoll_wait");
+      return 1;
+    }
     if (n == 0) draw(pulls, count);
     for (i = 0; i < n; i++) {
       result |= finish(events[i].data.ptr);
@@ -91,10 +96,16 @@ int main(int argc, char **argv)
   }
   if (bl_storage_open(argv[1], NULL, &storage, &err)) return failed(argv[1], err);
   epoll = epoll_create1(EPOLL_CLOEXEC);
+  if (epoll < 0) {
+    perror("epoll_create1");
+    bl_storage_close(storage);
+    return 1;
+  }
   for (; at < argc; at++) {
     pull *p = &pulls[count];
     struct epoll_event event = {.events = EPOLLIN, .data = {.ptr = p}};
     p->reference = argv[at];
+    p->last = bl_pull_progress_init();
     if (bl_pull_start(storage, p->reference, &options, &p->op, &err)) {
       result |= failed(p->reference, err);
       err = NULL;

@@ -2,7 +2,8 @@
  * boxlite-images: an embeddable OCI image store.
  *
  * One handle on a directory (bl_storage) takes image bytes, verifies them, keeps them named by their digests, and turns
- * layers into directory trees. No daemon, no root, no external program.
+ * layers into directory trees. No daemon, no root, no external program (but the credential helpers of
+ * bl_pull()).
  *
  * WHAT THE LIBRARY GUARANTEES
  *
@@ -10,7 +11,8 @@
  *     succeeds, and survives power loss (unless BL_DURABILITY_NONE). Extracted trees are
  *     flushed in the background: one that was not when the power went is removed by the next open, and made again
  *     from its layer.
- *  2. A failing call changes nothing, leaves nothing behind, and sets its outputs to NULL, false or zero.
+ *  2. A failing call changes nothing, leaves nothing behind, and sets its outputs to NULL, false or zero. (bl_pull() keeps
+ *     what it has verified.)
  *  3. A fallible function returns a bl_status: BL_OK (0), or a negative BL_E_* whose number never changes meaning. It
  *     stores a bl_error in *err where err is not NULL, and NULL there on success. There is no "last error". Besides
  *     the statuses that its comment names, any function may return BL_E_INVALID_ARGUMENT, naming the argument,
@@ -20,8 +22,10 @@
  *     depends on a handle that you free keeps what it needs.
  *  6. Strings and data that you pass are read during the call only. Digests are "sha256:<64 lower-case hex digits>" or
  *     "sha512:<128>"; anything else is refused before it comes near a path.
- *  7. No panic, exception, signal or exit leaves the library. It prints nothing, reads no environment variable and
- *     runs no program unless an option asks for it (BL_PULL_AUTH_FILES, BL_PULL_PROXY_ENVIRONMENT), and does not touch the working directory, the umask or signal handlers. Its file descriptors are close-on-exec, its
+ *  7. No panic, exception, signal or exit leaves the library. It prints nothing. It reads no environment
+ *     variable but for BL_PULL_AUTH_FILES and BL_PULL_PROXY_ENVIRONMENT, and SSL_CERT_FILE and SSL_CERT_DIR for TLS; it
+ *     runs no program but the credential helpers that bl_pull_options.auth_file and BL_PULL_AUTH_FILES lead to. It does not
+ *     touch the working directory, the umask or signal handlers. Its file descriptors are close-on-exec, its
  *     threads are named bl-* and block all signals.
  *  8. In a child made by fork() without exec(), calls that would use the store through handles from before answer
  *     BL_E_FORKED; freeing them is allowed and leaves the parent's work alone.
@@ -62,7 +66,7 @@ typedef int32_t bl_status;
 #define BL_E_UNSUPPORTED (-2)
 /* The object is not in the store, or the path does not exist. */
 #define BL_E_NOT_FOUND (-3)
-/* Another thread is using this handle right now. */
+/* Another thread is using this handle right now, or what it stands for is not over. */
 #define BL_E_BUSY (-4)
 /* The handle is past the point where this call makes sense, such as a write after commit. */
 #define BL_E_STATE (-5)
@@ -370,6 +374,11 @@ typedef int32_t bl_status;
 #define BL_IMAGE_MISSING 19
 
 /**
+ * bl_image_text(): the digest of the index that led to the image, where a pull came by one.
+ */
+#define BL_IMAGE_INDEX_DIGEST 20
+
+/**
  * bl_pull_progress.phase: it finds out what the image is.
  */
 #define BL_PULL_RESOLVING 0
@@ -401,7 +410,7 @@ typedef int32_t bl_status;
 #define BL_PULL_AUTH_FILES 4
 
 /**
- * bl_pull_options.flags: do not run the credential helpers that such a file names.
+ * bl_pull_options.flags: do not run the credential helpers that auth_file, or a file of BL_PULL_AUTH_FILES, names.
  */
 #define BL_PULL_NO_CREDENTIAL_HELPERS 8
 
@@ -437,7 +446,7 @@ typedef int32_t bl_status;
 #define BL_PULL_NEVER 3
 
 /**
- * bl_registry_options.flags: it is reached by plain HTTP.
+ * bl_registry_options.flags: it is reached by plain HTTP. Of a mirror its address says so.
  */
 #define BL_REGISTRY_PLAIN_HTTP 1
 
@@ -511,12 +520,6 @@ typedef struct bl_image bl_image;
 typedef struct bl_layer_entries bl_layer_entries;
 
 /**
- * The layers of a pull, for bl_layer_list_get(). Valid as long as the bl_pull_progress that has it: during a callback, or
- * until bl_op_free().
- */
-typedef struct bl_layer_list bl_layer_list;
-
-/**
  * A hold on objects of a store, with a time after which it ends. It lives in the store, not in the process: freeing the
  * handle leaves it, and another process can open it by its id. It may be used by several threads at once.
  */
@@ -528,9 +531,15 @@ typedef struct bl_lease bl_lease;
 typedef struct bl_names bl_names;
 
 /**
- * A call that runs by itself. Any thread may use it, several at once too, except for bl_op_free().
+ * A pull that runs by itself. Any thread may use it, several at once too, except for bl_op_free().
  */
 typedef struct bl_op bl_op;
+
+/**
+ * The layers of a pull, for bl_pull_layers_get(). Valid as long as the bl_pull_progress that has it: during a callback, or
+ * until bl_op_free().
+ */
+typedef struct bl_pull_layers bl_pull_layers;
 
 /**
  * A blob that is being written. Nothing of it is visible before bl_commit().
@@ -982,9 +991,9 @@ typedef struct bl_layer_progress {
    */
   uint64_t bytes;
   /**
-   * Bytes of it that are in the store.
+   * Bytes of it that are in the store, those that arrived just now too.
    */
-  uint64_t bytes_present;
+  uint64_t bytes_stored;
   /**
    * Uncompressed bytes that were unpacked.
    */
@@ -996,9 +1005,10 @@ typedef struct bl_layer_progress {
 } bl_layer_progress;
 
 /**
- * Is asked for the credentials for a repository on a registry or mirror, before that is asked anything, on the thread
- * that called; once for each host of a pull. It answers by bl_credentials_set(), or not at all where it has none.
- * Anything but 0 ends the pull with BL_E_CALLBACK.
+ * Is asked for the credentials for a repository on a registry ("docker.io", "localhost:5000") or mirror, before that is
+ * asked anything, on the thread that called; once for each place that a pull may ask, but not for the registry where
+ * bl_pull_options has a user, and for nobody where the image is here already. It answers by bl_credentials_set(), or not
+ * at all where it has none. Anything but 0 ends the pull with BL_E_CALLBACK. All arguments are valid until it returns.
  */
 typedef int32_t (*bl_credentials_callback)(const char *host,
                                            const char *repository,
@@ -1038,8 +1048,8 @@ typedef struct bl_registry_options {
    */
   const char *const *headers;
   /**
-   * Who is asked before it, in this order: "https://mirror.example[:port][/path]", or "http://"; the last one is NULL.
-   * May be NULL.
+   * Who is asked before it, where it is the registry of the reference, in this order:
+   * "https://mirror.example[:port][/path]", or "http://"; the last one is NULL. May be NULL.
    */
   const char *const *mirrors;
 } bl_registry_options;
@@ -1061,7 +1071,7 @@ typedef struct bl_pull_progress {
    */
   uint32_t reserved;
   /**
-   * Layers of the image, each counted once; 0 before they are known.
+   * Layers of the image, each counted once; 0 before they are known, and where nothing was to be fetched.
    */
   uint64_t layers;
   /**
@@ -1077,7 +1087,7 @@ typedef struct bl_pull_progress {
    */
   uint64_t bytes_fetched;
   /**
-   * Bytes of the layers that were in the store.
+   * Bytes of the layers that were in the store before.
    */
   uint64_t bytes_present;
   /**
@@ -1089,16 +1099,17 @@ typedef struct bl_pull_progress {
    */
   uint64_t entries_unpacked;
   /**
-   * Each layer by itself.
+   * Each layer by itself, in the image's order.
    */
-  const bl_layer_list *layer_list;
+  const bl_pull_layers *each_layer;
 } bl_pull_progress;
 
 /**
- * Is told how far a pull came, on the thread that called. Anything but 0 ends the pull with BL_E_CALLBACK.
+ * Is told how far a pull came, on the thread that called: when it begins to ask the registry, then every
+ * bl_pull_options.progress_interval_ms, and when it is done. The struct is valid until it returns. Anything but 0 ends the pull with BL_E_CALLBACK.
  */
-typedef int32_t (*bl_pull_callback)(const bl_pull_progress *progress,
-                                    void *user_data);
+typedef int32_t (*bl_pull_progress_callback)(const bl_pull_progress *progress,
+                                             void *user_data);
 
 /**
  * How to pull. Zero in a field is its default; initialise with BL_PULL_OPTIONS_INIT.
@@ -1121,11 +1132,12 @@ typedef struct bl_pull_options {
    */
   uint32_t parallel;
   /**
-   * `os/architecture[/variant]`; NULL is Linux on this host's processor.
+   * `os/architecture[/variant]`; NULL is Linux on this host's processor, or what the store has under the name.
    */
   const char *platform;
   /**
-   * For the registry, and for no mirror; NULL is anonymous, unless one of the following knows somebody.
+   * For the registry, and for no mirror nor what a hosts.toml puts in its place; NULL is anonymous, unless one of the
+   * following knows somebody.
    */
   const char *user;
   /**
@@ -1142,12 +1154,12 @@ typedef struct bl_pull_options {
    */
   void *credentials_data;
   /**
-   * A file of credentials (containers-auth.json(5), or Docker's config.json), instead of those of BL_PULL_AUTH_FILES;
-   * may be NULL.
+   * A file of credentials (containers-auth.json(5), or Docker's config.json), instead of those of BL_PULL_AUTH_FILES; the
+   * helpers that it names are run, unless BL_PULL_NO_CREDENTIAL_HELPERS. May be NULL.
    */
   const char *auth_file;
   /**
-   * What is special about single registries and mirrors; the last one is NULL. May be NULL.
+   * What is special about single registries and mirrors, one for each; the last one is NULL. May be NULL.
    */
   const bl_registry_options *const *registries;
   /**
@@ -1159,8 +1171,8 @@ typedef struct bl_pull_options {
    */
   const char *proxy;
   /**
-   * What the trees look like and may cost; of these options only those that make a tree a different one and the
-   * limits count. NULL is the defaults.
+   * What the trees look like and may cost: its flags, whiteouts and limits; the other fields must be zero. NULL is the
+   * defaults.
    */
   const bl_extract_options *extract;
   /**
@@ -1190,7 +1202,7 @@ typedef struct bl_pull_options {
   /**
    * Is told of progress; may be NULL.
    */
-  bl_pull_callback progress;
+  bl_pull_progress_callback progress;
   /**
    * Handed to every call of progress.
    */
@@ -2041,10 +2053,10 @@ void bl_image_free(bl_image *image);
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_NOT_FOUND for an index that is none. Since: 0.1.0
  */
-bl_status bl_layer_list_get(const bl_layer_list *list,
-                            size_t index,
-                            bl_layer_progress *out,
-                            bl_error **err);
+bl_status bl_pull_layers_get(const bl_pull_layers *list,
+                             size_t index,
+                             bl_layer_progress *out,
+                             bl_error **err);
 
 /**
  * Answers a bl_credentials_callback. The strings are copied.
@@ -2060,8 +2072,8 @@ bl_status bl_credentials_set(bl_credentials *answer,
 
 /**
  * Pulls an image from a registry: fetches what the store has not, verifies it, unpacks its layers while they arrive, and
- * then gives the image its name, which is the reference in full. A pull that fails leaves what was fetched and verified
- * for the next one, until a collection.
+ * then gives the image its name, which is the reference in full. A pull that fails leaves what was fetched and verified,
+ * until a collection, and what arrived of a layer, for a day, for the next one to go on with.
  *
  * reference: as for `docker pull`: "debian:12", "ghcr.io/owner/image@sha256:...".
  * options: NULL for the defaults.
@@ -2071,8 +2083,9 @@ bl_status bl_credentials_set(bl_credentials *answer,
  * BL_E_RATE_LIMITED, BL_E_REGISTRY, with bl_error_http_status() and bl_error_registry_code(); BL_E_NETWORK and
  * BL_E_TIMEOUT where it cannot be reached or goes silent, after several tries; BL_E_DIGEST_MISMATCH,
  * BL_E_SIZE_MISMATCH, BL_E_MALFORMED, BL_E_UNSUPPORTED, BL_E_LIMIT, BL_E_UNSAFE_PATH for what it sends; BL_E_CANCELLED,
- * BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_image_free(). Cost: the
- * network; the threads of an extraction and two more for each layer at a time. Since: 0.1.0
+ * BL_E_CALLBACK; BL_E_INVALID_ARGUMENT, BL_E_MALFORMED for files that the options name; BL_E_NO_SPACE, BL_E_PERMISSION,
+ * BL_E_IO. Ownership: release *out with bl_image_free(). Cost: the
+ * network; the threads of an extraction and two more for each layer at a time, up to four where a connection is slow. Since: 0.1.0
  */
 bl_status bl_pull(bl_storage *storage,
                   const char *reference,
@@ -2087,8 +2100,8 @@ bl_status bl_pull(bl_storage *storage,
  * this function returns. Nothing of them is used after that but options.cancel, which counts as given.
  *
  * Returns: BL_OK; BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED for arguments and options; BL_E_NOT_FOUND with BL_PULL_NEVER;
- * BL_E_CALLBACK; BL_E_MALFORMED, BL_E_IO, BL_E_PERMISSION for files that the options name. What happens later is for
- * bl_op_finish(). Ownership: release *out with bl_op_free(). Since: 0.1.0
+ * BL_E_CALLBACK; BL_E_MALFORMED, BL_E_IO for a hosts.toml; BL_E_PERMISSION for a store that is open for reading only. What
+ * happens later is for bl_op_finish(). Ownership: release *out with bl_op_free(). Since: 0.1.0
  */
 bl_status bl_pull_start(bl_storage *storage,
                         const char *reference,
@@ -2120,16 +2133,16 @@ bl_status bl_op_wait(bl_op *op,
 /**
  * How far the operation came, at this moment.
  *
- * progress: its layer_list is valid until bl_op_free().
+ * progress: its each_layer is valid until bl_op_free().
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Since: 0.1.0
+ * Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_FORKED. Since: 0.1.0
  */
 bl_status bl_op_progress(bl_op *op,
                          bl_pull_progress *progress,
                          bl_error **err);
 
 /**
- * Ends the operation within 100 ms, with BL_E_CANCELLED, unless it is over before. NULL is a no-op.
+ * Ends the pull within 100 ms, with BL_E_CANCELLED, unless it is over before. NULL is a no-op.
  *
  * Since: 0.1.0
  */
@@ -2154,12 +2167,12 @@ void bl_op_free(bl_op *op);
 
 /**
  * Ends what the library does on the network in this process: pulls that run end with BL_E_CANCELLED, then its network
- * threads end. A host that wants no thread of ours left, before it unloads or forks, calls this. The next pull starts
- * them again.
+ * threads end. With this, and its stores closed, a host has no thread of ours left, before it forks, say. The next pull
+ * starts them again. Not from a callback of a pull, which would wait for itself.
  *
- * timeout_ms: how long to wait for them.
+ * timeout_ms: how long to wait for them; 0 only tells them.
  *
- * Returns: BL_OK; BL_E_TIMEOUT when pulls have not ended by then. Since: 0.1.0
+ * Returns: BL_OK; BL_E_TIMEOUT when pulls have not ended by then: call again. Since: 0.1.0
  */
 bl_status bl_shutdown(uint64_t timeout_ms,
                       bl_error **err);

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use crate::digest::{Algorithm, Digest};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::layer::{Entry, Reader, Source, Stream};
+use crate::layer::{Entry, LayerFile, Reader, Source, Stream};
 use crate::limits::LayerLimits;
 use crate::store::{Area, Partial, Storage, record_name};
 use crate::unpack::TreeForm;

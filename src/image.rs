@@ -43,7 +43,7 @@ pub struct ImageSizes {
     pub unique: u64,
 }
 
-const CONFIG_TYPES: [&str; 2] =
+pub(crate) const CONFIG_TYPES: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
 impl Image {

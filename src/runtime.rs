@@ -33,11 +33,20 @@ struct Started {
 struct Users {
     count: Mutex<usize>,
     changed: Condvar,
+    /// The runtime, where it is for them alone any more.
+    left: Mutex<Option<Runtime>>,
 }
 
 impl Users {
     fn lock(&self) -> MutexGuard<'_, usize> {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a runtime that was left to the users, with the last of them.
+    fn end_if(&self, is_last: bool) {
+        if is_last && let Some(runtime) = self.left.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -61,6 +70,12 @@ impl Network {
         if started.as_ref().is_some_and(|started| started.forks != sys::fork_count()) {
             // Whatever is left of the parent's is not to be torn down here.
             std::mem::forget(started.take());
+        }
+        // One that is to end takes no more users: it ends with those it has.
+        if let Some(Started { runtime, users, .. }) = started.take_if(|started| started.stop.is_triggered()) {
+            let count = users.lock();
+            *users.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
+            users.end_if(*count == 0);
         }
         if started.is_none() {
             let (stop, users) = (Cancel::new(), Arc::default());
@@ -122,7 +137,9 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        *self.users.lock() -= 1;
+        let mut count = self.users.lock();
+        *count -= 1;
+        self.users.end_if(*count == 0);
         self.users.changed.notify_all();
     }
 }
@@ -149,29 +166,35 @@ fn start() -> Result<Runtime> {
 }
 
 /// Ends what the library does on the network, in this process: pulls that run end with `CANCELLED`, then the network
-/// threads end. The next pull starts them again. `TIMEOUT` when that took longer than `timeout`; what is left then ends by
-/// itself.
+/// threads end. The next pull starts them again. `TIMEOUT` when that took longer than `timeout`: what is left ends by
+/// itself, and another call waits for it.
 pub fn shutdown(timeout: Duration) -> Result<()> {
-    let Some(started) = started().take() else { return Ok(()) };
-    if started.forks != sys::fork_count() {
-        std::mem::forget(started);
-        return Ok(());
-    }
-    let Started { runtime, stop, users, .. } = started;
     let began = Instant::now();
+    let (stop, users) = {
+        let mut started = started();
+        match &*started {
+            None => return Ok(()),
+            Some(started_in) if started_in.forks != sys::fork_count() => {
+                std::mem::forget(started.take());
+                return Ok(());
+            }
+            Some(started) => (started.stop.clone(), started.users.clone()),
+        }
+    };
     stop.trigger();
     let mut count = users.lock();
     while *count > 0 {
         let left = timeout.saturating_sub(began.elapsed());
         if left.is_zero() {
-            let running = *count;
-            drop(count);
-            runtime.shutdown_background();
-            return Err(Error::new(Status::Timeout, format!("{running} pulls have not ended in {timeout:?}")));
+            return Err(Error::new(Status::Timeout, format!("{} pulls have not ended in {timeout:?}", *count)));
         }
         count = users.changed.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     drop(count);
-    runtime.shutdown_timeout(timeout.saturating_sub(began.elapsed()));
+    // Unless somebody else did it, or has begun anew.
+    let ended = started().take_if(|started| Arc::ptr_eq(&started.users, &users) && *started.users.lock() == 0);
+    if let Some(Started { runtime, .. }) = ended {
+        runtime.shutdown_timeout(timeout.saturating_sub(began.elapsed()));
+    }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Operations: calls that run by themselves, for hosts with an event loop; and the end of all of them.
+//! Pulls that run by themselves, for hosts with an event loop; and the end of all of them.
 
 use std::ffi::{c_char, c_int};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -8,14 +8,14 @@ use super::args::{call, free, into_handle, peek};
 use super::error::{bl_error, bl_status};
 use super::images::bl_image;
 use super::pull::{bl_pull_options, pull_options};
-use super::pull_progress::{bl_layer_list, bl_pull_progress};
+use super::pull_progress::{bl_pull_layers, bl_pull_progress};
 use super::storage::bl_storage;
 use crate::pull::PullOperation;
 
-/// A call that runs by itself. Any thread may use it, several at once too, except for bl_op_free().
+/// A pull that runs by itself. Any thread may use it, several at once too, except for bl_op_free().
 pub struct bl_op {
     operation: PullOperation,
-    layers: bl_layer_list,
+    layers: bl_pull_layers,
 }
 
 /// Starts bl_pull() on a thread of the library's. bl_op_fd() tells when it is over, bl_op_finish() how it ended.
@@ -24,8 +24,8 @@ pub struct bl_op {
 /// this function returns. Nothing of them is used after that but options.cancel, which counts as given.
 ///
 /// Returns: BL_OK; BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED for arguments and options; BL_E_NOT_FOUND with BL_PULL_NEVER;
-/// BL_E_CALLBACK; BL_E_MALFORMED, BL_E_IO, BL_E_PERMISSION for files that the options name. What happens later is for
-/// bl_op_finish(). Ownership: release *out with bl_op_free(). Since: 0.1.0
+/// BL_E_CALLBACK; BL_E_MALFORMED, BL_E_IO for a hosts.toml; BL_E_PERMISSION for a store that is open for reading only. What
+/// happens later is for bl_op_finish(). Ownership: release *out with bl_op_free(). Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_pull_start(
     storage: *mut bl_storage,
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn bl_pull_start(
             let reference = c.text(reference, "reference")?;
             let options = pull_options(c, c.options(options, "options")?)?;
             let operation = storage.0.start_pull(reference, &options)?;
-            let layers = bl_layer_list::new(operation.tracker().clone());
+            let layers = bl_pull_layers::new(operation.tracker()?.clone());
             out.set(into_handle(bl_op { operation, layers }));
             Ok(())
         })
@@ -85,9 +85,9 @@ pub unsafe extern "C" fn bl_op_wait(
 
 /// How far the operation came, at this moment.
 ///
-/// progress: its layer_list is valid until bl_op_free().
+/// progress: its each_layer is valid until bl_op_free().
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Since: 0.1.0
+/// Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_FORKED. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_op_progress(
     op: *mut bl_op,
@@ -98,13 +98,15 @@ pub unsafe extern "C" fn bl_op_progress(
     unsafe {
         call(err, |c| {
             let progress = c.required_result(progress, "progress")?;
-            progress.set(&c.handle(op, "op")?.layers.progress());
+            let op = c.handle(op, "op")?;
+            op.operation.tracker()?;
+            progress.set(&op.layers.progress());
             Ok(())
         })
     }
 }
 
-/// Ends the operation within 100 ms, with BL_E_CANCELLED, unless it is over before. NULL is a no-op.
+/// Ends the pull within 100 ms, with BL_E_CANCELLED, unless it is over before. NULL is a no-op.
 ///
 /// Since: 0.1.0
 #[unsafe(no_mangle)]
@@ -142,12 +144,12 @@ pub unsafe extern "C" fn bl_op_free(op: *mut bl_op) {
 }
 
 /// Ends what the library does on the network in this process: pulls that run end with BL_E_CANCELLED, then its network
-/// threads end. A host that wants no thread of ours left, before it unloads or forks, calls this. The next pull starts
-/// them again.
+/// threads end. With this, and its stores closed, a host has no thread of ours left, before it forks, say. The next pull
+/// starts them again. Not from a callback of a pull, which would wait for itself.
 ///
-/// timeout_ms: how long to wait for them.
+/// timeout_ms: how long to wait for them; 0 only tells them.
 ///
-/// Returns: BL_OK; BL_E_TIMEOUT when pulls have not ended by then. Since: 0.1.0
+/// Returns: BL_OK; BL_E_TIMEOUT when pulls have not ended by then: call again. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_shutdown(timeout_ms: u64, err: *mut *mut bl_error) -> bl_status {
     // SAFETY: the caller keeps the header's contract on pointers.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::args::{Call, SizedStruct, call, check_flags, into_handle, invalid};
 use super::cancel::bl_cancel;
 use super::error::{bl_error, bl_status};
-use super::extract::{bl_extract_options, tree_form};
+use super::extract::{BL_EXTRACT_STRICT, bl_extract_options, tree_form};
 use super::images::bl_image;
 use super::limits::bl_layer_limits;
-use super::pull_progress::{bl_pull_callback, progress_callback};
+use super::pull_progress::{bl_pull_progress_callback, progress_callback};
 use super::storage::bl_storage;
 use crate::error::{Error, Result, Status};
 use crate::oci::Platform;
@@ -24,7 +24,7 @@ pub const BL_PULL_STRICT_PLATFORM: u64 = 2;
 /// bl_pull_options.flags: read the files where other tools keep credentials: $REGISTRY_AUTH_FILE, containers/auth.json below
 /// $XDG_RUNTIME_DIR and $XDG_CONFIG_HOME, config.json in $DOCKER_CONFIG or ~/.docker.
 pub const BL_PULL_AUTH_FILES: u64 = 4;
-/// bl_pull_options.flags: do not run the credential helpers that such a file names.
+/// bl_pull_options.flags: do not run the credential helpers that auth_file, or a file of BL_PULL_AUTH_FILES, names.
 pub const BL_PULL_NO_CREDENTIAL_HELPERS: u64 = 8;
 /// bl_pull_options.flags: use the proxies of the environment: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, in both cases, as
 /// they were at the first pull that wanted them.
@@ -41,7 +41,7 @@ pub const BL_PULL_NEWER: u32 = 2;
 /// bl_pull_options.policy: never ask.
 pub const BL_PULL_NEVER: u32 = 3;
 
-/// bl_registry_options.flags: it is reached by plain HTTP.
+/// bl_registry_options.flags: it is reached by plain HTTP. Of a mirror its address says so.
 pub const BL_REGISTRY_PLAIN_HTTP: u64 = 1;
 /// bl_registry_options.flags: whoever answers is believed to be it. Not for production.
 pub const BL_REGISTRY_SKIP_VERIFY: u64 = 2;
@@ -64,8 +64,8 @@ pub struct bl_registry_options {
     pub client_key: *const c_char,
     /// "Name: value", for each request to it and to nobody else; the last one is NULL. May be NULL.
     pub headers: *const *const c_char,
-    /// Who is asked before it, in this order: "https://mirror.example[:port][/path]", or "http://"; the last one is NULL.
-    /// May be NULL.
+    /// Who is asked before it, where it is the registry of the reference, in this order:
+    /// "https://mirror.example[:port][/path]", or "http://"; the last one is NULL. May be NULL.
     pub mirrors: *const *const c_char,
 }
 
@@ -86,9 +86,10 @@ unsafe impl SizedStruct for bl_registry_options {
 /// A place for a user and a password, during the callback that is asked for them.
 pub struct bl_credentials(Mutex<Option<Credentials>>);
 
-/// Is asked for the credentials for a repository on a registry or mirror, before that is asked anything, on the thread
-/// that called; once for each host of a pull. It answers by bl_credentials_set(), or not at all where it has none.
-/// Anything but 0 ends the pull with BL_E_CALLBACK.
+/// Is asked for the credentials for a repository on a registry ("docker.io", "localhost:5000") or mirror, before that is
+/// asked anything, on the thread that called; once for each place that a pull may ask, but not for the registry where
+/// bl_pull_options has a user, and for nobody where the image is here already. It answers by bl_credentials_set(), or not
+/// at all where it has none. Anything but 0 ends the pull with BL_E_CALLBACK. All arguments are valid until it returns.
 pub type bl_credentials_callback = Option<
     unsafe extern "C" fn(
         host: *const c_char,
@@ -133,9 +134,10 @@ pub struct bl_pull_options {
     pub policy: u32,
     /// Layers at a time; 0 is 4.
     pub parallel: u32,
-    /// `os/architecture[/variant]`; NULL is Linux on this host's processor.
+    /// `os/architecture[/variant]`; NULL is Linux on this host's processor, or what the store has under the name.
     pub platform: *const c_char,
-    /// For the registry, and for no mirror; NULL is anonymous, unless one of the following knows somebody.
+    /// For the registry, and for no mirror nor what a hosts.toml puts in its place; NULL is anonymous, unless one of the
+    /// following knows somebody.
     pub user: *const c_char,
     /// The user's password or access token; an identity token where the user is "<token>". Never logged, never in an
     /// error, sent to the registry and its token server.
@@ -144,17 +146,17 @@ pub struct bl_pull_options {
     pub credentials: bl_credentials_callback,
     /// Handed to every call of credentials.
     pub credentials_data: *mut c_void,
-    /// A file of credentials (containers-auth.json(5), or Docker's config.json), instead of those of BL_PULL_AUTH_FILES;
-    /// may be NULL.
+    /// A file of credentials (containers-auth.json(5), or Docker's config.json), instead of those of BL_PULL_AUTH_FILES; the
+    /// helpers that it names are run, unless BL_PULL_NO_CREDENTIAL_HELPERS. May be NULL.
     pub auth_file: *const c_char,
-    /// What is special about single registries and mirrors; the last one is NULL. May be NULL.
+    /// What is special about single registries and mirrors, one for each; the last one is NULL. May be NULL.
     pub registries: *const *const bl_registry_options,
     /// A folder of `<registry>/hosts.toml`, as containerd's certs.d; may be NULL.
     pub hosts_dir: *const c_char,
     /// A proxy for all requests, "http://host:port"; may be NULL.
     pub proxy: *const c_char,
-    /// What the trees look like and may cost; of these options only those that make a tree a different one and the
-    /// limits count. NULL is the defaults.
+    /// What the trees look like and may cost: its flags, whiteouts and limits; the other fields must be zero. NULL is the
+    /// defaults.
     pub extract: *const bl_extract_options,
     /// What registries are told of the client; NULL is the library's name and version.
     pub user_agent: *const c_char,
@@ -169,7 +171,7 @@ pub struct bl_pull_options {
     /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
     pub timeout_ms: u64,
     /// Is told of progress; may be NULL.
-    pub progress: bl_pull_callback,
+    pub progress: bl_pull_progress_callback,
     /// Handed to every call of progress.
     pub progress_data: *mut c_void,
     /// Milliseconds between two of them; 0 is 100.
@@ -206,8 +208,8 @@ unsafe impl SizedStruct for bl_pull_options {
 }
 
 /// Pulls an image from a registry: fetches what the store has not, verifies it, unpacks its layers while they arrive, and
-/// then gives the image its name, which is the reference in full. A pull that fails leaves what was fetched and verified
-/// for the next one, until a collection.
+/// then gives the image its name, which is the reference in full. A pull that fails leaves what was fetched and verified,
+/// until a collection, and what arrived of a layer, for a day, for the next one to go on with.
 ///
 /// reference: as for `docker pull`: "debian:12", "ghcr.io/owner/image@sha256:...".
 /// options: NULL for the defaults.
@@ -217,8 +219,9 @@ unsafe impl SizedStruct for bl_pull_options {
 /// BL_E_RATE_LIMITED, BL_E_REGISTRY, with bl_error_http_status() and bl_error_registry_code(); BL_E_NETWORK and
 /// BL_E_TIMEOUT where it cannot be reached or goes silent, after several tries; BL_E_DIGEST_MISMATCH,
 /// BL_E_SIZE_MISMATCH, BL_E_MALFORMED, BL_E_UNSUPPORTED, BL_E_LIMIT, BL_E_UNSAFE_PATH for what it sends; BL_E_CANCELLED,
-/// BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_image_free(). Cost: the
-/// network; the threads of an extraction and two more for each layer at a time. Since: 0.1.0
+/// BL_E_CALLBACK; BL_E_INVALID_ARGUMENT, BL_E_MALFORMED for files that the options name; BL_E_NO_SPACE, BL_E_PERMISSION,
+/// BL_E_IO. Ownership: release *out with bl_image_free(). Cost: the
+/// network; the threads of an extraction and two more for each layer at a time, up to four where a connection is slow. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_pull(
     storage: *mut bl_storage,
@@ -260,6 +263,16 @@ pub(super) fn pull_options(c: &Call<'_>, options: bl_pull_options) -> Result<Pul
         (None, None) => None,
         _ => return Err(Error::new(Status::InvalidArgument, "options.user and options.password go together")),
     };
+    let is_else_zero = extract.reserved == 0
+        && extract.timeout_ms == 0
+        && extract.tarball_path.is_null()
+        && extract.diff_id.is_null()
+        && extract.cancel.is_null()
+        && extract.progress.is_none()
+        && extract.progress_data.is_null();
+    if !is_else_zero {
+        return Err(invalid("options.extract", "has more than flags, whiteouts and limits"));
+    }
     let registries = c.list(options.registries, "options.registries")?;
     Ok(PullOptions {
         platform: text(options.platform, "options.platform")?.map(|text| Platform::parse(&text)).transpose()?,
@@ -287,6 +300,7 @@ pub(super) fn pull_options(c: &Call<'_>, options: bl_pull_options) -> Result<Pul
         max_bytes: (options.max_bytes > 0).then_some(options.max_bytes),
         no_unpack: has(BL_PULL_NO_UNPACK),
         form: tree_form(&extract)?,
+        strict: extract.flags & BL_EXTRACT_STRICT != 0,
         limits: c.options::<bl_layer_limits>(extract.limits, "options.extract->limits")?.to_limits(),
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
         progress_interval: milliseconds(options.progress_interval_ms),

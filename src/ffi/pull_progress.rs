@@ -16,9 +16,9 @@ pub const BL_PULL_FETCHING: u32 = 1;
 /// bl_pull_progress.phase: all is there.
 pub const BL_PULL_DONE: u32 = 2;
 
-/// The layers of a pull, for bl_layer_list_get(). Valid as long as the bl_pull_progress that has it: during a callback, or
+/// The layers of a pull, for bl_pull_layers_get(). Valid as long as the bl_pull_progress that has it: during a callback, or
 /// until bl_op_free().
-pub struct bl_layer_list(PullTracker);
+pub struct bl_pull_layers(PullTracker);
 
 /// How far a pull came. Initialise with BL_PULL_PROGRESS_INIT for bl_op_progress().
 #[repr(C)]
@@ -30,7 +30,7 @@ pub struct bl_pull_progress {
     pub phase: u32,
     /// 0.
     pub reserved: u32,
-    /// Layers of the image, each counted once; 0 before they are known.
+    /// Layers of the image, each counted once; 0 before they are known, and where nothing was to be fetched.
     pub layers: u64,
     /// Layers that are stored, and unpacked where that was asked for.
     pub layers_done: u64,
@@ -38,14 +38,14 @@ pub struct bl_pull_progress {
     pub bytes_to_fetch: u64,
     /// Bytes of them that arrived.
     pub bytes_fetched: u64,
-    /// Bytes of the layers that were in the store.
+    /// Bytes of the layers that were in the store before.
     pub bytes_present: u64,
     /// Uncompressed bytes that were unpacked.
     pub bytes_unpacked: u64,
     /// Entries that were unpacked.
     pub entries_unpacked: u64,
-    /// Each layer by itself.
-    pub layer_list: *const bl_layer_list,
+    /// Each layer by itself, in the image's order.
+    pub each_layer: *const bl_pull_layers,
 }
 
 // SAFETY: integers and a pointer.
@@ -61,7 +61,7 @@ unsafe impl SizedStruct for bl_pull_progress {
         bytes_present: 0,
         bytes_unpacked: 0,
         entries_unpacked: 0,
-        layer_list: std::ptr::null(),
+        each_layer: std::ptr::null(),
     };
 }
 
@@ -77,8 +77,8 @@ pub struct bl_layer_progress {
     pub reserved: u32,
     /// Its size, compressed.
     pub bytes: u64,
-    /// Bytes of it that are in the store.
-    pub bytes_present: u64,
+    /// Bytes of it that are in the store, those that arrived just now too.
+    pub bytes_stored: u64,
     /// Uncompressed bytes that were unpacked.
     pub bytes_unpacked: u64,
     /// `algorithm:hex`, and a NUL.
@@ -92,14 +92,15 @@ unsafe impl SizedStruct for bl_layer_progress {
         is_done: 0,
         reserved: 0,
         bytes: 0,
-        bytes_present: 0,
+        bytes_stored: 0,
         bytes_unpacked: 0,
         digest: [0; 136],
     };
 }
 
-/// Is told how far a pull came, on the thread that called. Anything but 0 ends the pull with BL_E_CALLBACK.
-pub type bl_pull_callback =
+/// Is told how far a pull came, on the thread that called: when it begins to ask the registry, then every
+/// bl_pull_options.progress_interval_ms, and when it is done. The struct is valid until it returns. Anything but 0 ends the pull with BL_E_CALLBACK.
+pub type bl_pull_progress_callback =
     Option<unsafe extern "C" fn(progress: *const bl_pull_progress, user_data: *mut c_void) -> i32>;
 
 /// How far one layer of a pull came.
@@ -108,8 +109,8 @@ pub type bl_pull_callback =
 ///
 /// Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_NOT_FOUND for an index that is none. Since: 0.1.0
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bl_layer_list_get(
-    list: *const bl_layer_list,
+pub unsafe extern "C" fn bl_pull_layers_get(
+    list: *const bl_pull_layers,
     index: usize,
     out: *mut bl_layer_progress,
     err: *mut *mut bl_error,
@@ -124,7 +125,7 @@ pub unsafe extern "C" fn bl_layer_list_get(
             let mut progress = bl_layer_progress {
                 is_done: u32::from(layer.is_done),
                 bytes: layer.bytes,
-                bytes_present: layer.bytes_present,
+                bytes_stored: layer.bytes_stored,
                 bytes_unpacked: layer.bytes_unpacked,
                 ..bl_layer_progress::ZERO
             };
@@ -138,9 +139,9 @@ pub unsafe extern "C" fn bl_layer_list_get(
     }
 }
 
-impl bl_layer_list {
-    pub(super) fn new(tracker: PullTracker) -> bl_layer_list {
-        bl_layer_list(tracker)
+impl bl_pull_layers {
+    pub(super) fn new(tracker: PullTracker) -> bl_pull_layers {
+        bl_pull_layers(tracker)
     }
 
     pub(super) fn progress(&self) -> bl_pull_progress {
@@ -160,7 +161,7 @@ impl bl_layer_list {
             bytes_present: progress.bytes_present,
             bytes_unpacked: progress.bytes_unpacked,
             entries_unpacked: progress.entries_unpacked,
-            layer_list: self,
+            each_layer: self,
         }
     }
 }
@@ -172,7 +173,7 @@ pub(super) fn progress_callback(
     let callback = HostFunction { function, user_data };
     PullProgressCallback::new(move |tracker| {
         let HostFunction { function, user_data } = &callback;
-        let list = bl_layer_list::new(tracker.clone());
+        let list = bl_pull_layers::new(tracker.clone());
         let progress = list.progress();
         // SAFETY: the host vouches for its callback; the struct and the list live until it returns.
         match unsafe { function(&raw const progress, *user_data) } {

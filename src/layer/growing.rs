@@ -41,10 +41,10 @@ impl Growing {
         self.changed.notify_all();
     }
 
-    /// Nothing more comes.
+    /// Nothing more comes. What was said first holds.
     #[cfg(feature = "pull")]
     pub(crate) fn finish(&self, end: Result<Digest>) {
-        self.lock().end = Some(end);
+        self.lock().end.get_or_insert(end);
         self.changed.notify_all();
     }
 

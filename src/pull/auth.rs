@@ -19,7 +19,7 @@ impl Challenge {
     /// Out of the values of `WWW-Authenticate` (RFC 9110, 11.6.1). A token goes before a password.
     pub(super) fn parse<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
         let mut found = None;
-        for header in headers {
+        for header in headers.flat_map(challenges) {
             let header = header.trim();
             let (scheme, rest) = header.split_once(' ').unwrap_or((header, ""));
             if scheme.eq_ignore_ascii_case("bearer") {
@@ -36,6 +36,29 @@ impl Challenge {
         }
         found
     }
+}
+
+/// The challenges in one header: each begins with a scheme, which is a word that no equals sign follows.
+fn challenges(header: &str) -> Vec<&str> {
+    let (mut found, mut begin, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
+    for (at, character) in header.char_indices() {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            ',' if !is_quoted => {
+                let rest = header[at + 1..].trim_start();
+                let word = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(rest.len());
+                if word > 0 && !rest[word..].trim_start().starts_with('=') {
+                    found.push(&header[begin..at]);
+                    begin = at + 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    found.push(&header[begin..]);
+    found
 }
 
 /// `a="b, c", d=e`.
@@ -112,6 +135,7 @@ mod tests {
             (&["Bearer realm=\"a\\\"b\""], bearer("a\"b", None, None)),
             (&["Bearer realm=\"unfinished"], bearer("unfinished", None, None)),
             (&["Basic realm=\"x\"", "Bearer realm=\"r\""], bearer("r", None, None)),
+            (&["Basic realm=\"x, Bearer\", Bearer realm=\"r\",service=\"s\", Other"], bearer("r", Some("s"), None)),
             (&["Bearer service=\"s\""], None),
             (&["Negotiate", ""], None),
         ] {

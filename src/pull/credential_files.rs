@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::credentials::Credentials;
 use crate::error::{Error, Result, Status, quoted};
+use crate::interrupt::Interrupt;
 
 /// The largest file that is read, and the longest answer of a helper.
 const FILE_SIZE: u64 = 1 << 20;
@@ -66,14 +67,20 @@ pub(super) fn well_known() -> Vec<PathBuf> {
 }
 
 /// What a file has for a repository; `None` also where there is no such file. `MALFORMED` for a file that is not one.
-pub(super) fn find(path: &Path, host: &str, repository: &str, with_helpers: bool) -> Result<Option<Credentials>> {
+pub(super) fn find(
+    path: &Path,
+    host: &str,
+    repository: &str,
+    with_helpers: bool,
+    interrupt: &Interrupt,
+) -> Result<Option<Credentials>> {
     let Some(file) = read(path)? else { return Ok(None) };
     let fail = |why: &str| Error::new(Status::Malformed, format!("{}: {why}", path.display()));
     for key in keys(host, repository) {
         let has = |name: &str| canonical(name) == key;
         let helper = file.helpers.iter().find(|(name, _)| has(name)).map(|(_, helper)| helper);
         if let Some(helper) = helper.filter(|_| with_helpers)
-            && let Some(found) = ask(helper, host)?
+            && let Some(found) = ask(helper, host, interrupt)?
         {
             return Ok(Some(found));
         }
@@ -84,7 +91,7 @@ pub(super) fn find(path: &Path, host: &str, repository: &str, with_helpers: bool
         }
     }
     match &file.store {
-        Some(helper) if with_helpers => ask(helper, host),
+        Some(helper) if with_helpers => ask(helper, host, interrupt),
         _ => Ok(None),
     }
 }
@@ -149,9 +156,9 @@ fn canonical(name: &str) -> String {
 }
 
 /// Asks a helper program, on a thread of ours: one that closes its input early is not to end the host by a SIGPIPE.
-fn ask(helper: &str, host: &str) -> Result<Option<Credentials>> {
-    let (helper, host) = (helper.to_owned(), host.to_owned());
-    let thread = crate::sys::spawn("bl-helper", move || run(&helper, &host));
+fn ask(helper: &str, host: &str, interrupt: &Interrupt) -> Result<Option<Credentials>> {
+    let (helper, host, interrupt) = (helper.to_owned(), host.to_owned(), interrupt.clone());
+    let thread = crate::sys::spawn("bl-helper", move || run(&helper, &host, &interrupt));
     match thread.map_err(|cause| Error::io(&cause, "start a thread"))?.join() {
         Ok(result) => result,
         Err(_) => Err(Error::new(Status::Internal, "the thread of a credential helper died")),
@@ -159,7 +166,7 @@ fn ask(helper: &str, host: &str) -> Result<Option<Credentials>> {
 }
 
 /// The docker-credential-helpers protocol. `None` where it has nothing for the host.
-fn run(helper: &str, host: &str) -> Result<Option<Credentials>> {
+fn run(helper: &str, host: &str, interrupt: &Interrupt) -> Result<Option<Credentials>> {
     let is_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if helper.is_empty() || !helper.bytes().all(is_name) {
         let why = format!("credential helper {} is not a name", quoted(helper.as_bytes()));
@@ -173,7 +180,10 @@ fn run(helper: &str, host: &str) -> Result<Option<Credentials>> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|cause| fail(&cause))?;
+        .map_err(|cause| match cause.kind() {
+            std::io::ErrorKind::NotFound => Error::new(Status::Unauthorized, format!("{program} is not installed")),
+            _ => fail(&cause),
+        })?;
     let address = if canonical(host) == "docker.io" { HUB_ADDRESS } else { host };
     if let Some(mut input) = child.stdin.take() {
         // One that does not want to know has its reasons; its answer tells.
@@ -187,25 +197,22 @@ fn run(helper: &str, host: &str) -> Result<Option<Credentials>> {
     });
     let reader = reader.map_err(|cause| fail(&cause))?;
     let deadline = Instant::now() + HELPER_TIME;
-    let status = loop {
+    // A host that ignores its children's ends never hears of this one's; a grandchild may hold the pipe for longer.
+    let (mut status, mut is_over) = (None, false);
+    while !is_over || !reader.is_finished() {
         match child.try_wait() {
-            Ok(Some(status)) => break Some(status),
-            // A host that ignores its children's ends never hears of this one's.
-            Err(_) if reader.is_finished() => break None,
-            _ if Instant::now() >= deadline => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(Error::new(Status::Timeout, format!("{program}: no answer in {HELPER_TIME:?}")));
-            }
-            _ => std::thread::sleep(Duration::from_millis(5)),
+            Ok(Some(end)) => (status, is_over) = (Some(end), true),
+            Err(_) => is_over = true,
+            Ok(None) => {}
         }
-    };
-    // A grandchild may still hold the pipe.
-    while !reader.is_finished() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    if !reader.is_finished() {
-        return Err(Error::new(Status::Timeout, format!("{program}: no end of its answer in {HELPER_TIME:?}")));
+        let late = || Error::new(Status::Timeout, format!("{program}: no answer in {HELPER_TIME:?}"));
+        let ended = interrupt.check().and_then(|()| if Instant::now() < deadline { Ok(()) } else { Err(late()) });
+        if let Err(error) = ended {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
     let answer = match reader.join() {
         Ok(answer) => answer.map_err(|cause| fail(&cause))?,
@@ -253,25 +260,29 @@ mod tests {
             ("registry-1.docker.io", "library/alpine", Some("hub:4")),
             ("empty.io", "x", None),
         ] {
-            let found = find(&dir, host, repository, true).unwrap();
+            let found = find(&dir, host, repository, true, &Interrupt::default()).unwrap();
             let basic = found.map(|found| found.basic().unwrap().to_string());
             assert_eq!(basic, expected.map(|pair| format!("Basic {}", auth(pair))), "{host}/{repository}");
         }
-        assert_eq!(find(&dir, "id.io", "x", true).unwrap().unwrap().as_identity_token(), Some("T"));
+        assert_eq!(
+            find(&dir, "id.io", "x", true, &Interrupt::default()).unwrap().unwrap().as_identity_token(),
+            Some("T")
+        );
         for text in ["", "[]", r#"{"auths":1}"#, r#"{"auths":{"r.io":{"auth":"***"}}}"#] {
             std::fs::write(&dir, text).unwrap();
-            let error = find(&dir, "r.io", "x", true).expect_err(text);
+            let error = find(&dir, "r.io", "x", true, &Interrupt::default()).expect_err(text);
             assert_eq!(error.status(), Status::Malformed, "{text}");
         }
         std::fs::remove_file(&dir).unwrap();
-        assert!(find(&dir, "r.io", "x", true).unwrap().is_none());
+        assert!(find(&dir, "r.io", "x", true, &Interrupt::default()).unwrap().is_none());
     }
 
     #[test]
     fn a_helper_is_a_name_and_nothing_else() {
         for name in ["", "../x", "a b", "A", "a/b", "$(x)", "a;b"] {
-            assert_eq!(ask(name, "r.io").expect_err(name).status(), Status::Malformed, "{name}");
+            assert_eq!(ask(name, "r.io", &Interrupt::default()).expect_err(name).status(), Status::Malformed, "{name}");
         }
-        assert_eq!(ask("no-such-helper-here", "r.io").unwrap_err().status(), Status::NotFound);
+        let missing = ask("no-such-helper-here", "r.io", &Interrupt::default()).unwrap_err();
+        assert_eq!(missing.status(), Status::Unauthorized);
     }
 }

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::credential_files;
 use crate::error::{Error, Result, Status};
+use crate::interrupt::Interrupt;
 
 /// What tells the secret of an identity token from a password: the user that Docker's tools give with one.
 const TOKEN_USER: &str = "<token>";
@@ -108,7 +109,7 @@ pub(super) struct Found {
 
 impl Source {
     /// The credentials for a repository on a host.
-    pub(super) fn find(&self, host: &str, repository: &str) -> Result<Found> {
+    pub(super) fn find(&self, host: &str, repository: &str, interrupt: &Interrupt) -> Result<Found> {
         match self {
             Source::Given(credentials, from) => {
                 Ok(Found { credentials: Some(credentials.clone()), from: (*from).to_owned() })
@@ -116,8 +117,13 @@ impl Source {
             Source::Anonymous => Ok(Found { credentials: None, from: "no credentials were given".to_owned() }),
             Source::Files { file, with_helpers } => {
                 let files = file.clone().map_or_else(credential_files::well_known, |file| vec![file]);
+                if let Some(file) = file.as_ref().filter(|file| !file.exists()) {
+                    let why = format!("there is no credential file {}", file.display());
+                    return Err(Error::new(Status::InvalidArgument, why));
+                }
                 for path in &files {
-                    if let Some(credentials) = credential_files::find(path, host, repository, *with_helpers)? {
+                    if let Some(credentials) = credential_files::find(path, host, repository, *with_helpers, interrupt)?
+                    {
                         let from = format!("credentials of {}", path.display());
                         return Ok(Found { credentials: Some(credentials), from });
                     }

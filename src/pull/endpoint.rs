@@ -1,8 +1,8 @@
 //! One host of a repository: requests with the right credentials, bounded answers, redirects within limits.
 
-use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
 use reqwest::header::{
@@ -26,15 +26,37 @@ const ERROR_BODY: usize = 64 << 10;
 const TOKEN_BODY: usize = 1 << 20;
 const HEADERS: usize = 64 << 10;
 const REDIRECTS: usize = 5;
+/// How long a document, a token or an error may take in all, however it drips.
+const WHOLE_BODY: Duration = Duration::from_secs(60);
 /// As whom we ask for a token in exchange for an identity token.
 const CLIENT_ID: &str = "boxlite-images";
 
 /// What a request comes to: a final error, a failure that may pass, or an answer.
 pub(super) type Answer<T> = Result<Result<T, Failure>>;
 
+/// Which bytes of something are wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Part {
+    pub(super) from: u64,
+    /// Up to and without this one; to the end without.
+    pub(super) to: Option<u64>,
+}
+
+impl Part {
+    /// The value of a `Range` header (RFC 9110, 14.2); none for all of it.
+    fn range(self) -> Option<String> {
+        match (self.from, self.to) {
+            (0, None) => None,
+            (from, None) => Some(format!("bytes={from}-")),
+            (from, Some(to)) => Some(format!("bytes={from}-{}", to.saturating_sub(1))),
+        }
+    }
+}
+
 /// What a pull's requests have in common.
+#[derive(Clone)]
 pub(super) struct Surroundings {
-    pub(super) network: Network,
+    pub(super) network: Arc<Network>,
     pub(super) interrupt: Interrupt,
     /// Without a byte for so long, a server is taken for dead.
     pub(super) stall: Duration,
@@ -75,11 +97,11 @@ impl Endpoint {
         Ok(url)
     }
 
-    /// A success of a GET, from an offset on.
-    pub(super) fn get(&self, with: &Surroundings, path: &str, accept: &str, offset: u64) -> Answer<Response> {
+    /// A success of a GET, of all of it or of a part.
+    pub(super) fn get(&self, with: &Surroundings, path: &str, accept: &str, part: Part) -> Answer<Response> {
         let url = self.url(path)?;
         let authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let response = match self.follow(with, url.clone(), accept, offset, authorization.as_ref())? {
+        let response = match self.follow(with, url.clone(), accept, part, authorization.as_ref())? {
             Ok(response) => response,
             Err(failure) => return Ok(Err(failure)),
         };
@@ -91,7 +113,7 @@ impl Endpoint {
             Ok(authorization) => authorization,
             Err(failure) => return Ok(Err(failure)),
         };
-        match self.follow(with, url, accept, offset, Some(&authorization))? {
+        match self.follow(with, url, accept, part, Some(&authorization))? {
             Ok(response) => self.answer(with, response),
             Err(failure) => Ok(Err(failure)),
         }
@@ -115,7 +137,11 @@ impl Endpoint {
             return too_long(length, &response);
         }
         let mut body = Vec::new();
+        let started = Instant::now();
         loop {
+            if started.elapsed() >= WHOLE_BODY.max(with.stall) {
+                return Ok(Err(Failure::stalled(shown(response.url()))));
+            }
             match self.chunk(with, &mut response)? {
                 Ok(Some(chunk)) if body.len() + chunk.len() > most => {
                     return too_long((body.len() + chunk.len()) as u64, &response);
@@ -133,15 +159,17 @@ impl Endpoint {
         with: &Surroundings,
         mut url: Url,
         accept: &str,
-        offset: u64,
+        part: Part,
         authorization: Option<&HeaderValue>,
     ) -> Answer<Response> {
+        // Who was sent away once comes back as a stranger: whoever sent us back chose where to.
+        let mut is_own = true;
         for _ in 0..=REDIRECTS {
-            let is_own = is_same_origin(&url, &self.host.base);
+            is_own &= is_same_origin(&url, &self.host.base);
             let client = if is_own { self.transport.own()? } else { self.transport.stranger()? };
             let mut request = client.get(url.clone()).header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
-            if offset > 0 {
-                request = request.header(RANGE, format!("bytes={offset}-"));
+            if let Some(range) = part.range() {
+                request = request.header(RANGE, range);
             }
             if is_own {
                 request = request.headers(self.host.headers.clone());
@@ -185,13 +213,13 @@ impl Endpoint {
     }
 
     /// Who we are here; looked up once, when the host asks.
-    fn found(&self) -> Result<&Found> {
-        self.found.get_or_try_init(|| self.source.find(&self.host.name(), &self.repository))
+    fn found(&self, interrupt: &Interrupt) -> Result<&Found> {
+        self.found.get_or_try_init(|| self.source.find(&self.host.credential_name(), &self.repository, interrupt))
     }
 
     /// Answers a challenge; gives what to send, and keeps it for later requests.
     fn authorize(&self, with: &Surroundings, response: &Response, was_sent: bool) -> Answer<HeaderValue> {
-        let found = self.found()?;
+        let found = self.found(&with.interrupt)?;
         let shown = shown(response.url());
         let refuse = |why: &str| {
             let why = format!("{shown}: {why} ({})", found.from);
@@ -209,7 +237,7 @@ impl Endpoint {
                 secret(&basic)
             }
             Challenge::Bearer { realm, service, scope } => {
-                match self.token(with, found, &realm, service.as_deref(), scope.as_deref())? {
+                match self.token(with, found, &realm, service.as_deref(), scope.as_deref(), response.remote_addr())? {
                     Ok(token) => secret(&format!("Bearer {token}")),
                     Err(failure) => return Ok(Err(failure)),
                 }
@@ -227,6 +255,7 @@ impl Endpoint {
         realm: &str,
         service: Option<&str>,
         scope: Option<&str>,
+        asked_by: Option<SocketAddr>,
     ) -> Answer<String> {
         let refuse = |why: &str| {
             let realm = quoted(realm.as_bytes());
@@ -239,7 +268,7 @@ impl Endpoint {
         if !has_no_user(&url) {
             return Err(refuse("has a user in its address"));
         }
-        let from = self.reach(with)?;
+        let from = self.reach(asked_by);
         if literal(&url).is_some_and(|ip| !from.may_name(Reach::of(ip))) {
             return Err(refuse("is an address inside this machine or network"));
         }
@@ -296,22 +325,10 @@ impl Endpoint {
         }
     }
 
-    /// Where this host is. One that is at several places counts as the farthest.
-    fn reach(&self, with: &Surroundings) -> Result<Reach> {
-        if let Some(ip) = literal(&self.host.base) {
-            return Ok(Reach::of(ip));
-        }
-        let name = self.host.base.host_str().unwrap_or_default().to_owned();
-        let lookup = async move {
-            let found = tokio::net::lookup_host((name, 0)).await;
-            found.map(|found| found.map(|address| Reach::of(address.ip())).collect::<Vec<_>>())
-        };
-        // Only a proxy may know it.
-        let Some(Ok(found)) = with.network.run(&with.interrupt, with.stall, lookup)? else {
-            return Ok(Reach::Everywhere);
-        };
-        let first = found.first().copied().unwrap_or(Reach::Everywhere);
-        Ok(if found.iter().all(|&reach| reach == first) { first } else { Reach::Everywhere })
+    /// Where this host is: where its answer came from, unless that was a proxy's.
+    fn reach(&self, asked_by: Option<SocketAddr>) -> Reach {
+        let asked_by = asked_by.filter(|_| !self.transport.has_proxies()).map(|address| address.ip());
+        literal(&self.host.base).or(asked_by).map_or(Reach::Everywhere, Reach::of)
     }
 
     /// A success, or what the registry says is wrong.

@@ -16,6 +16,8 @@ const FILE: &str = "hosts.toml";
 /// The folder of registries that have none of their own.
 const DEFAULT: &str = "_default";
 const FILE_SIZE: u64 = 1 << 20;
+/// Docker Hub, as it is asked.
+const HUB_HOST: &str = "registry-1.docker.io";
 
 /// One host that may be asked, and how.
 #[derive(Clone, Debug)]
@@ -35,6 +37,18 @@ pub(super) struct Host {
 }
 
 impl Host {
+    /// Whether it is the registry that a reference names, and not somebody in its place.
+    pub(super) fn is_own(&self, reference: &Reference) -> bool {
+        let default = if self.base.scheme() == "http" { ":80" } else { ":443" };
+        self.is_origin && self.name() == reference.host().strip_suffix(default).unwrap_or(reference.host())
+    }
+
+    /// What it is called where credentials are kept.
+    pub(super) fn credential_name(&self) -> String {
+        let name = self.name();
+        if name == HUB_HOST { "docker.io".to_owned() } else { name }
+    }
+
     /// `host` or `host:port`, as in a reference.
     pub(super) fn name(&self) -> String {
         let host = self.base.host_str().unwrap_or_default();
@@ -79,8 +93,11 @@ pub(super) fn of(reference: &Reference, options: &PullOptions) -> Result<Vec<Hos
         let base = base_of(&address, false).map_err(|why| invalid(reference.host(), why))?;
         let own_host = || Host { is_origin: true, namespace: None, ..Host::mirror(base, reference) };
         let mut host = origin.unwrap_or_else(own_host);
-        if let Some(own) = own {
-            host.apply(own)?;
+        // What is said of the registry is not said of somebody in its place.
+        let name = host.name();
+        let said = if host.is_own(reference) { own } else { known(&name) };
+        if let Some(said) = said {
+            host.apply(said)?;
         }
         hosts.push(host);
     }
@@ -275,13 +292,13 @@ fn duration(text: &str) -> Option<Duration> {
         let number: u64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
         let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        total += match &rest[..unit] {
+        total = total.checked_add(match &rest[..unit] {
             "ms" => Duration::from_millis(number),
             "s" => Duration::from_secs(number),
             "m" => Duration::from_secs(number.checked_mul(60)?),
             "h" => Duration::from_secs(number.checked_mul(3600)?),
             _ => return None,
-        };
+        })?;
         rest = &rest[unit..];
     }
     (!text.is_empty()).then_some(total)

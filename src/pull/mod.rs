@@ -21,6 +21,7 @@ mod options;
 mod plan;
 mod progress;
 mod reach;
+mod receive;
 mod registry;
 mod transport;
 
@@ -35,7 +36,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::image::Image;
 use crate::interrupt::{Cancel, Interrupt};
-use crate::oci::Reference;
+use crate::oci::{ImageConfig, Platform, Reference};
 use crate::queue::{Popped, Queue};
 use crate::runtime::Network;
 use crate::store::{ImageName, Lease, Storage};
@@ -72,7 +73,8 @@ impl Storage {
         let reference = Reference::parse(reference)?;
         let name = ImageName::from(&reference);
         let context = |error: Error| error.context(format_args!("pull {name}"));
-        let present = self.open_image(&name).ok().filter(|image| image.missing.is_empty());
+        let is_it = |image: &Image| image.missing.is_empty() && is_for(&image.config, &options);
+        let present = self.open_image(&name).ok().filter(is_it);
         let is_enough = matches!(options.policy, PullPolicy::Missing | PullPolicy::Never) && present.is_some();
         if options.policy == PullPolicy::Never && !is_enough {
             let why = format!("{name} is not in the store, and is not to be pulled");
@@ -127,11 +129,25 @@ impl Prepared {
             (None, Some(image)) => unpack_all(&storage, &image, &options).map(|()| image),
             (None, None) => Err(Error::new(Status::Internal, "nothing to pull from")),
         };
-        if result.is_ok() {
+        let result = result.and_then(|image| {
             tracker.enter(PullPhase::Done);
-        }
+            tell(&options, &tracker).map(|()| image)
+        });
         result.map_err(|error| error.context(format_args!("pull {name}")))
     }
+}
+
+/// Whether an image is for the platform that is wanted; where none is named, what has the name is what is wanted.
+fn is_for(config: &ImageConfig, options: &PullOptions) -> bool {
+    let Some(wanted) = &options.platform else { return true };
+    let found = Platform::new(&config.os, &config.architecture, &config.variant);
+    // What the config does not say cannot be wrong.
+    let runs = |platform: &Platform| {
+        (found.os.is_empty() || found.os == platform.os)
+            && (found.architecture.is_empty() || found.architecture == platform.architecture)
+            && (found.variant.is_empty() || found.variant == platform.variant)
+    };
+    if options.strict_platform { runs(wanted) } else { wanted.fallbacks().iter().any(runs) }
 }
 
 fn unpack_all(storage: &Storage, image: &Image, options: &PullOptions) -> Result<()> {
@@ -153,14 +169,20 @@ fn fetch(
     tracker: &PullTracker,
     stop: &Cancel,
 ) -> Result<Image> {
+    tell(options, tracker)?;
     let held = Held(storage.create_lease_of_call(LEASE)?);
     let Resolved { digest, manifest, index } = plan::resolve(storage, &registry, reference, options, &held.0)?;
     let config = plan::config(storage, &registry, &manifest)?;
+    // Where an index did not say it.
+    if index.is_none() && !is_for(&config, options) {
+        let found = Platform::new(&config.os, &config.architecture, &config.variant);
+        return Err(Error::new(Status::NotFound, format!("{digest} is for {found}")));
+    }
     let wanted = plan::layers(&manifest, &config, options.max_bytes)?;
     let interrupt = registry.interrupt().clone();
     let pull = Arc::new(Pull { storage: storage.clone(), registry, options: options.clone(), interrupt });
-    pull.run(wanted, tracker, stop)?;
-    storage.tag_image_of(name, &digest, index.as_ref())?;
+    pull.run(wanted, tracker, stop, &held.0)?;
+    storage.tag_image_of(name, &digest, index.as_ref(), &options.interrupt)?;
     storage.open_image(name)
 }
 
@@ -185,16 +207,19 @@ struct Pull {
 
 impl Pull {
     /// All layers, some at a time. The caller's thread tells of progress.
-    fn run(self: &Arc<Pull>, wanted: Vec<Wanted>, tracker: &PullTracker, stop: &Cancel) -> Result<()> {
+    fn run(self: &Arc<Pull>, wanted: Vec<Wanted>, tracker: &PullTracker, stop: &Cancel, lease: &Lease) -> Result<()> {
         let counts = tracker.begin(&wanted);
         tracker.enter(PullPhase::Fetching);
         for (wanted, counts) in wanted.iter().zip(&counts) {
-            if self.storage.has_layer(&wanted.descriptor.digest)? {
+            if self.storage.has_layer_of_size(&wanted.descriptor.digest, wanted.descriptor.size)? {
                 counts.set_present(wanted.descriptor.size);
             }
         }
         let parallel = self.options.parallel.unwrap_or(PARALLEL).clamp(1, 64).min(wanted.len());
-        let todo: Arc<Queue<(Wanted, Arc<LayerCounts>)>> = Arc::new(Queue::new(wanted.into_iter().zip(counts)));
+        let mut wanted: Vec<(Wanted, Arc<LayerCounts>)> = wanted.into_iter().zip(counts).collect();
+        // The largest first: what takes longest is not to begin last.
+        wanted.sort_by_key(|(wanted, _)| std::cmp::Reverse(wanted.descriptor.size));
+        let todo = Arc::new(Queue::new(wanted));
         todo.close();
         // What came of a layer; nothing at the end of a thread.
         let results: Arc<Queue<Option<Result<()>>>> = Arc::default();
@@ -219,6 +244,7 @@ impl Pull {
         }
         let interval = self.options.progress_interval.unwrap_or(Duration::from_millis(100));
         let mut told = Instant::now();
+        let mut extended = Instant::now();
         let mut running = threads.len();
         let mut interrupted: Option<Instant> = None;
         while running > 0 {
@@ -228,6 +254,10 @@ impl Pull {
             if interrupted.is_some_and(|since| since.elapsed() >= GRACE) {
                 // Stuck in a flush, say. It ends by itself, and nothing of the caller's is used by it.
                 return self.options.interrupt.check();
+            }
+            if extended.elapsed() >= LEASE / 4 {
+                extended = Instant::now();
+                lease.extend(LEASE)?;
             }
             match results.pop_within(LOOK) {
                 Popped::Item(Some(Ok(()))) => {}
@@ -242,7 +272,7 @@ impl Pull {
             }
             if first.is_ok() && told.elapsed() >= interval {
                 told = Instant::now();
-                first = self.tell(tracker);
+                first = tell(&self.options, tracker);
                 if first.is_err() {
                     stop.trigger();
                 }
@@ -258,16 +288,15 @@ impl Pull {
         }
         // The caller's own wish goes before what it brought about.
         self.options.interrupt.check()?;
-        first?;
-        self.tell(tracker)
+        first
     }
+}
 
-    fn tell(&self, tracker: &PullTracker) -> Result<()> {
-        let Some(callback) = &self.options.progress else { return Ok(()) };
-        match callback.tell(tracker) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::new(Status::Callback, "the progress callback ended the call")),
-        }
+fn tell(options: &PullOptions, tracker: &PullTracker) -> Result<()> {
+    let Some(callback) = &options.progress else { return Ok(()) };
+    match callback.tell(tracker) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::new(Status::Callback, "the progress callback ended the call")),
     }
 }
 
@@ -275,6 +304,7 @@ fn extract_options(options: &PullOptions, diff_id: Option<&Digest>, interrupt: &
     ExtractOptions {
         diff_id: diff_id.cloned(),
         form: options.form,
+        strict: options.strict,
         limits: options.limits.clone(),
         interrupt: interrupt.clone(),
         ..ExtractOptions::default()

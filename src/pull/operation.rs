@@ -68,7 +68,10 @@ impl Storage {
         let body = {
             let shared = shared.clone();
             move || {
-                let result = prepared.run();
+                // Whatever happens, whoever waits is told.
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| prepared.run()));
+                let died = || Error::new(Status::Internal, "the thread of a pull died");
+                let result = result.unwrap_or_else(|_| Err(died()));
                 *shared.lock() = State::Over(Box::new(result));
                 shared.changed.notify_all();
                 let _ = rustix::io::write(&shared.writable, b"\n");
@@ -98,8 +101,8 @@ impl PullOperation {
     }
 
     /// How far it came.
-    pub fn tracker(&self) -> &PullTracker {
-        &self.tracker
+    pub fn tracker(&self) -> Result<&PullTracker> {
+        self.check_alive().map(|()| &self.tracker)
     }
 
     /// Ends it soon, with `CANCELLED`, unless it is over before.
@@ -140,7 +143,7 @@ impl Drop for PullOperation {
     fn drop(&mut self) {
         // In a forked child the thread is not there.
         if self.forks != sys::fork_count() {
-            return;
+            return std::mem::forget(self.thread.take());
         }
         self.cancel.trigger();
         if let Some(thread) = self.thread.take() {

@@ -38,7 +38,8 @@ pub struct PullOptions {
     pub credentials: Option<Credentials>,
     /// Knows credentials, of mirrors too.
     pub ask_credentials: Option<CredentialsCallback>,
-    /// A file of credentials (containers-auth.json(5), or Docker's config.json), instead of the well-known ones.
+    /// A file of credentials (containers-auth.json(5), or Docker's config.json), instead of the well-known ones. Its helpers
+    /// are run, unless the next but one says no.
     pub auth_file: Option<PathBuf>,
     /// Read the files where other tools keep credentials, and the environment that says where they are.
     pub well_known_auth_files: bool,
@@ -63,6 +64,8 @@ pub struct PullOptions {
     pub no_unpack: bool,
     /// What the trees look like.
     pub form: TreeForm,
+    /// Refuse layers with anomalies.
+    pub strict: bool,
     /// What a layer may cost.
     pub limits: LayerLimits,
     /// Is told how far the pull came.
@@ -85,7 +88,7 @@ pub struct PullOptions {
 pub struct RegistryOptions {
     /// Which one, as in references: `ghcr.io`, `localhost:5000`.
     pub host: String,
-    /// It is reached by plain HTTP.
+    /// It is reached by plain HTTP. Of a mirror its address says so.
     pub plain_http: bool,
     /// Whoever answers is believed to be it.
     pub skip_verify: bool,
@@ -95,7 +98,7 @@ pub struct RegistryOptions {
     pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// Headers for each request to it, and to nobody else.
     pub headers: Vec<(String, String)>,
-    /// Who is asked before it, in this order: `https://mirror.example[:port][/path]`, or `http://` and so on.
+    /// Who is asked before it, where it is the registry of the reference, in this order: `https://mirror.example[:port][/path]`, or `http://` and so on.
     pub mirrors: Vec<String>,
 }
 

@@ -1,11 +1,14 @@
 //! What has to be fetched: the manifest, by way of indexes, the config, and the layers.
 
+use std::collections::BTreeSet;
+
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 use super::PullOptions;
 use super::registry::{Capability, Registry};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
+use crate::image::CONFIG_TYPES;
 use crate::limits;
 use crate::oci::{Descriptor, Document, ImageConfig, ImageManifest, Platform, Reference};
 use crate::store::{Lease, Storage};
@@ -49,7 +52,8 @@ pub(super) fn resolve(
         let choices = index.manifests.iter().filter_map(|entry| Some((entry.platform.as_ref()?, &entry.descriptor)));
         let chosen = platform.choose(options.strict_platform, choices.clone()).or_else(|| {
             // An index without platforms leads on to another one, or to its only image.
-            index.manifests.iter().find(|entry| entry.platform.is_none()).map(|entry| &entry.descriptor)
+            let has_platforms = index.manifests.iter().any(|entry| entry.platform.is_some());
+            index.manifests.first().filter(|_| !has_platforms).map(|entry| &entry.descriptor)
         });
         let Some(chosen) = chosen else {
             let there: Vec<String> = choices.map(|(platform, _)| platform.to_string()).collect();
@@ -69,14 +73,21 @@ fn by_tag(storage: &Storage, registry: &Registry, tag: &str, lease: &Lease) -> R
         let digest = promised_digest(headers, bytes, tag)?;
         Ok((digest, checked(headers, bytes)?, bytes.to_vec()))
     })?;
-    lease.hold(&digest)?;
+    lease.hold_unless(&digest, registry.interrupt())?;
     storage.save_manifest(&digest, &bytes)?;
     Ok((digest, document))
 }
 
 /// What a tag's document hashes to, which must be what the registry says.
 fn promised_digest(headers: &HeaderMap, bytes: &[u8], tag: &str) -> Result<Digest> {
-    let promised = headers.get(CONTENT_DIGEST).and_then(|value| Digest::parse(value.to_str().ok()?).ok());
+    let malformed = || {
+        let tag = quoted(tag.as_bytes());
+        Error::new(Status::Malformed, format!("manifest of tag {tag}: Docker-Content-Digest is no digest"))
+    };
+    let promised = headers
+        .get(CONTENT_DIGEST)
+        .map(|value| value.to_str().ok().and_then(|text| Digest::parse(text).ok()).ok_or_else(malformed));
+    let promised = promised.transpose()?;
     let algorithm = promised.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
     let digest = digest_of(bytes, algorithm);
     if let Some(promised) = promised.filter(|promised| *promised != digest) {
@@ -112,9 +123,14 @@ fn by_digest(
     descriptor: Option<&Descriptor>,
     lease: &Lease,
 ) -> Result<Document> {
-    lease.hold(digest)?;
+    lease.hold_unless(digest, registry.interrupt())?;
     if let Ok(bytes) = storage.load_manifest(digest) {
-        return Document::parse(&bytes);
+        let document = Document::parse(&bytes)?;
+        if let Some(descriptor) = descriptor {
+            verified(digest, Some(descriptor.size), &bytes)?;
+            contradiction(&document, &descriptor.media_type, "its descriptor's media type")?;
+        }
+        return Ok(document);
     }
     if let Some(size) =
         descriptor.map(|descriptor| descriptor.size).filter(|&size| size > limits::DOCUMENT_SIZE.default)
@@ -191,21 +207,20 @@ pub(super) struct Wanted {
 
 /// The layers, each once.
 pub(super) fn layers(manifest: &ImageManifest, config: &ImageConfig, most: Option<u64>) -> Result<Vec<Wanted>> {
-    if !config.diff_ids.is_empty() && config.diff_ids.len() != manifest.layers.len() {
+    let is_image = CONFIG_TYPES.contains(&manifest.config.media_type.as_str());
+    if (is_image || !config.diff_ids.is_empty()) && config.diff_ids.len() != manifest.layers.len() {
         let (layers, diff_ids) = (manifest.layers.len(), config.diff_ids.len());
         return Err(Error::new(Status::Malformed, format!("{layers} layers, and a config with {diff_ids} diff_ids")));
     }
-    let mut wanted: Vec<Wanted> = Vec::new();
+    let (mut wanted, mut seen) = (Vec::new(), BTreeSet::new());
     for (at, descriptor) in manifest.layers.iter().enumerate() {
-        if !wanted.iter().any(|wanted| wanted.descriptor.digest == descriptor.digest) {
+        if seen.insert(&descriptor.digest) {
             wanted.push(Wanted { descriptor: descriptor.clone(), diff_id: config.diff_ids.get(at).cloned() });
         }
     }
-    let total = wanted.iter().fold(0u64, |total, wanted| total.saturating_add(wanted.descriptor.size));
+    let total = wanted.iter().fold(0u64, |total, wanted: &Wanted| total.saturating_add(wanted.descriptor.size));
     if let Some(most) = most.filter(|&most| total > most) {
         return Err(Error::limit("image size", most, total, "layers"));
     }
-    // The largest first: what takes longest is not to begin last.
-    wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.descriptor.size));
     Ok(wanted)
 }

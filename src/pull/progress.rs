@@ -52,8 +52,8 @@ pub struct LayerProgress {
     pub digest: Digest,
     /// Its size in bytes, compressed.
     pub bytes: u64,
-    /// Bytes of it that are in the store.
-    pub bytes_present: u64,
+    /// Bytes of it that are in the store, those that arrived just now too.
+    pub bytes_stored: u64,
     /// Uncompressed bytes that were unpacked.
     pub bytes_unpacked: u64,
     /// It is stored, and unpacked where that was asked for.
@@ -113,8 +113,8 @@ impl PullTracker {
             let present = layer.was_present.load(Ordering::Relaxed);
             progress.layers += 1;
             progress.layers_done += u64::from(layer.is_done.load(Ordering::Relaxed));
-            progress.bytes_present += present;
-            progress.bytes_to_fetch += layer.bytes.saturating_sub(present);
+            progress.bytes_present = progress.bytes_present.saturating_add(present);
+            progress.bytes_to_fetch = progress.bytes_to_fetch.saturating_add(layer.bytes.saturating_sub(present));
             progress.bytes_fetched += layer.fetched.load(Ordering::Relaxed);
             progress.bytes_unpacked += layer.unpacked.load(Ordering::Relaxed);
             progress.entries_unpacked += layer.entries.load(Ordering::Relaxed);
@@ -129,7 +129,7 @@ impl PullTracker {
         Some(LayerProgress {
             digest: layer.digest.clone(),
             bytes: layer.bytes,
-            bytes_present: of(&layer.was_present) + of(&layer.fetched),
+            bytes_stored: of(&layer.was_present).saturating_add(of(&layer.fetched)),
             bytes_unpacked: of(&layer.unpacked),
             is_done: layer.is_done.load(Ordering::Relaxed),
         })

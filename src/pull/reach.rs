@@ -28,6 +28,11 @@ impl Reach {
             IpAddr::V4(_) => Reach::Everywhere,
             IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
                 Some(ip) => Reach::of(IpAddr::V4(ip)),
+                // A gateway to IPv4 (RFC 6052).
+                None if ip.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {
+                    let [.., a, b, c, d] = ip.octets();
+                    Reach::of(IpAddr::V4([a, b, c, d].into()))
+                }
                 None if ip.is_loopback() || ip.is_unspecified() => Reach::Machine,
                 None if ip.is_unicast_link_local() => Reach::Link,
                 None if ip.is_unique_local() => Reach::Site,
@@ -43,14 +48,18 @@ impl Reach {
 }
 
 /// Resolves names, and refuses those that lead where a registry may not send us.
-pub(super) struct OnlyFrom(pub(super) Reach);
+pub(super) struct OnlyFrom {
+    pub(super) from: Reach,
+    /// The proxies' own names.
+    pub(super) but_for: Vec<String>,
+}
 
 impl Resolve for OnlyFrom {
     fn resolve(&self, name: Name) -> Resolving {
-        let from = self.0;
+        let from = if self.but_for.iter().any(|host| host == name.as_str()) { None } else { Some(self.from) };
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if found.iter().any(|address| !from.may_name(Reach::of(address.ip()))) {
+            if from.is_some_and(|from| found.iter().any(|address| !from.may_name(Reach::of(address.ip())))) {
                 return Err("an address inside this machine or network".into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
@@ -80,6 +89,8 @@ mod tests {
             ("100.64.0.1", Reach::Site),
             ("fd00::1", Reach::Site),
             ("::ffff:10.0.0.1", Reach::Site),
+            ("64:ff9b::a00:1", Reach::Site),
+            ("64:ff9b::101:101", Reach::Everywhere),
             ("1.1.1.1", Reach::Everywhere),
             ("172.32.0.1", Reach::Everywhere),
             ("2606:4700::1", Reach::Everywhere),
@@ -92,7 +103,11 @@ mod tests {
             assert!(!Reach::Everywhere.may_name(inside));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let resolve = |from| runtime.block_on(OnlyFrom(from).resolve("localhost".parse().unwrap()));
+        let resolve = |from| {
+            runtime.block_on(
+                OnlyFrom { from, but_for: vec!["proxy.example".into()] }.resolve("localhost".parse().unwrap()),
+            )
+        };
         assert!(resolve(Reach::Everywhere).is_err() && resolve(Reach::Site).is_err());
         assert!(resolve(Reach::Machine).is_ok());
         assert!(!Reach::Site.may_name(Reach::Link) && !Reach::Machine.may_name(Reach::Link));

@@ -1,20 +1,21 @@
 //! One repository, on all hosts that answer for it: another try where that can help, another host where one does not have
 //! something, and no more of one that gave wrong bytes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use reqwest::Response;
-use reqwest::header::HeaderMap;
+use reqwest::header::{CONTENT_RANGE, HeaderMap};
+use reqwest::{Response, StatusCode};
 
 use super::PullOptions;
 use super::credentials::Source;
-use super::endpoint::{Answer, Endpoint, Surroundings};
+use super::endpoint::{Answer, Endpoint, Part, Surroundings};
 use super::failure::Failure;
 use super::hosts;
 use super::transport::Transport;
 use crate::error::{Error, Result, Status};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Cancel, Interrupt};
 use crate::limits;
 use crate::oci::Reference;
 use crate::runtime::Network;
@@ -51,13 +52,12 @@ impl Registry {
         let mut endpoints = Vec::new();
         for host in hosts::of(reference, options)? {
             let transport = Transport::new(&host, options)?;
-            let name = if host.is_origin { reference.registry.clone() } else { host.name() };
-            let source = source(&name, host.is_origin, reference, options)?;
+            let source = source(&host.credential_name(), host.is_own(reference), reference, options)?;
             endpoints.push(Endpoint::new(host, transport, &reference.repository, source));
         }
         let dropped = endpoints.iter().map(|_| AtomicBool::new(false)).collect();
         let stall = options.stall_timeout.unwrap_or(STALL);
-        Ok(Registry { endpoints, dropped, with: Surroundings { network, interrupt, stall } })
+        Ok(Registry { endpoints, dropped, with: Surroundings { network: Arc::new(network), interrupt, stall } })
     }
 
     /// What may end the pull early.
@@ -101,7 +101,7 @@ impl Registry {
         let mut last = None;
         for attempt in 0..tries {
             self.pause(attempt, last.as_ref())?;
-            let response = match endpoint.get(&self.with, path, accept, 0)? {
+            let response = match endpoint.get(&self.with, path, accept, Part::default())? {
                 Ok(response) => response,
                 Err(failure) => {
                     last = Some(failure);
@@ -121,6 +121,28 @@ impl Registry {
     pub(super) fn sources(&self) -> Sources<'_> {
         let left = self.usable(Capability::Pull);
         Sources { registry: self, left, used: Vec::new(), tried: Vec::new() }
+    }
+
+    /// A part of a blob, from one of the hosts.
+    pub(super) fn part(&self, at: usize, path: &str, part: Part, cancel: &Cancel) -> Answer<Vec<u8>> {
+        let endpoint = &self.endpoints[at];
+        let with = Surroundings { interrupt: self.with.interrupt.also(cancel), ..self.with.clone() };
+        let response = match endpoint.get(&with, path, "*/*", part)? {
+            Ok(response) => response,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let length = part.to.unwrap_or(part.from).saturating_sub(part.from);
+        let expected = format!("bytes {}-{}/", part.from, part.from + length.saturating_sub(1));
+        let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+        if response.status() != StatusCode::PARTIAL_CONTENT || !range.is_some_and(|range| range.starts_with(&expected))
+        {
+            return Ok(Err(Failure::broken(format!("{}: gives no ranges", endpoint.describe(path)))));
+        }
+        match endpoint.body(&with, response, length as usize)? {
+            Ok(body) if body.len() as u64 == length => Ok(Ok(body)),
+            Ok(_) => Ok(Err(Failure::broken(format!("{}: a part is too short", endpoint.describe(path))))),
+            Err(failure) => Ok(Err(failure)),
+        }
     }
 
     /// Leaves the mirrors among these hosts out from now on; false where there was none.
@@ -172,10 +194,17 @@ impl Sources<'_> {
     /// Begins the blob from an offset on, at the host whose turn it is.
     pub(super) fn begin(&mut self, path: &str, offset: u64) -> Answer<Response> {
         let at = self.at(path)?;
-        if !self.used.contains(&at) {
+        let part = Part { from: offset, to: None };
+        let answer = self.registry.endpoints[at].get(&self.registry.with, path, "*/*", part)?;
+        if answer.is_ok() && !self.used.contains(&at) {
             self.used.push(at);
         }
-        self.registry.endpoints[at].get(&self.registry.with, path, "*/*", offset)
+        Ok(answer)
+    }
+
+    /// Whose turn it is, for [`Registry::part`].
+    pub(super) fn current(&self) -> Option<usize> {
+        self.left.first().copied()
     }
 
     /// The next bytes of what [`Sources::begin`] gave.
@@ -219,8 +248,8 @@ impl Sources<'_> {
 }
 
 /// Where credentials for a host come from. What the call gives is for the registry alone.
-fn source(name: &str, is_origin: bool, reference: &Reference, options: &PullOptions) -> Result<Source> {
-    if let Some(credentials) = options.credentials.as_ref().filter(|_| is_origin) {
+fn source(name: &str, is_own: bool, reference: &Reference, options: &PullOptions) -> Result<Source> {
+    if let Some(credentials) = options.credentials.as_ref().filter(|_| is_own) {
         return Ok(Source::Given(credentials.clone(), "credentials of the call"));
     }
     if let Some(callback) = &options.ask_credentials

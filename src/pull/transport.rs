@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
+use zeroize::Zeroizing;
 
 use super::PullOptions;
 use super::hosts::{Host, Trust};
@@ -32,7 +33,15 @@ pub(super) struct Transport {
     is_plain: bool,
     agent: String,
     connect_timeout: Duration,
-    proxies: Vec<Proxy>,
+    proxies: Proxies,
+}
+
+/// Who asks in our place.
+#[derive(Default)]
+struct Proxies {
+    list: Vec<Proxy>,
+    /// Their own names.
+    hosts: Vec<String>,
 }
 
 impl Transport {
@@ -59,6 +68,11 @@ impl Transport {
         })
     }
 
+    /// Whether others may ask in our place.
+    pub(super) fn has_proxies(&self) -> bool {
+        !self.proxies.list.is_empty()
+    }
+
     /// For whom the host sends us to.
     pub(super) fn stranger(&self) -> Result<&Client> {
         self.stranger.get_or_try_init(|| build(self.builder(tls(&self.trust, false)?)))
@@ -68,8 +82,7 @@ impl Transport {
     pub(super) fn token(&self, from: Reach) -> Result<&Client> {
         self.token.get_or_try_init(|| {
             let builder = self.builder(tls(&self.trust, false)?);
-            // Through a proxy it is the proxy that resolves names.
-            build(if self.proxies.is_empty() { builder.dns_resolver(Arc::new(OnlyFrom(from))) } else { builder })
+            build(builder.dns_resolver(Arc::new(OnlyFrom { from, but_for: self.proxies.hosts.clone() })))
         })
     }
 
@@ -81,7 +94,7 @@ impl Transport {
             .no_proxy()
             .http1_only()
             .connect_timeout(self.connect_timeout);
-        self.proxies.iter().fold(builder, |builder, proxy| builder.proxy(proxy.clone()))
+        self.proxies.list.iter().fold(builder, |builder, proxy| builder.proxy(proxy.clone()))
     }
 }
 
@@ -114,7 +127,11 @@ fn tls(trust: &Trust, is_own: bool) -> Result<ClientConfig> {
         for path in &trust.authorities {
             authorities.extend(certificates(path)?);
         }
-        let verifier = Verifier::new_with_extra_roots(authorities, provider()).map_err(|cause| fail(&cause))?;
+        let none = |cause| {
+            let why = format!("no certificate authorities to believe: {cause}");
+            Error::new(Status::Unsupported, why)
+        };
+        let verifier = Verifier::new_with_extra_roots(authorities, provider()).map_err(none)?;
         builder.with_custom_certificate_verifier(Arc::new(verifier))
     };
     match trust.client.as_ref().filter(|_| is_own) {
@@ -125,10 +142,20 @@ fn tls(trust: &Trust, is_own: bool) -> Result<ClientConfig> {
                 Error::new(Status::Malformed, format!("client certificate {paths}: {cause}"))
             };
             let chain = certificates(certificate)?;
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|cause| bad(&cause))?;
+            let key = PrivateKeyDer::from_pem_slice(&Zeroizing::new(read(key)?)).map_err(|cause| bad(&cause))?;
             builder.with_client_auth_cert(chain, key).map_err(|cause| bad(&cause))
         }
     }
+}
+
+/// A file that the caller names; that it is not there is not "the registry does not have it".
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::new(Status::InvalidArgument, format!("there is no file {}", path.display()))
+        }
+        _ => Error::io(&cause, format_args!("read {}", path.display())),
+    })
 }
 
 /// The certificates in a PEM file; at least one.
@@ -136,21 +163,22 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let bad = |cause: &dyn std::fmt::Display| {
         Error::new(Status::Malformed, format!("certificates in {}: {cause}", path.display()))
     };
-    let bytes = std::fs::read(path).map_err(|cause| Error::io(&cause, format_args!("read {}", path.display())))?;
+    let bytes = read(path)?;
     let found: Vec<_> =
         CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|cause| bad(&cause))?;
     if found.is_empty() { Err(bad(&"there are none")) } else { Ok(found) }
 }
 
 /// The proxies that the caller wants.
-fn proxies(options: &PullOptions) -> Result<Vec<Proxy>> {
+fn proxies(options: &PullOptions) -> Result<Proxies> {
     // Its address may hold a password.
     let bad = |what: &str| Error::new(Status::InvalidArgument, format!("{what} is no address of a proxy"));
     if let Some(proxy) = &options.proxy {
-        return Ok(vec![Proxy::all(proxy).map_err(|_| bad("the proxy"))?]);
+        let list = vec![Proxy::all(proxy).map_err(|_| bad("the proxy"))?];
+        return Ok(Proxies { list, hosts: host_of(proxy) });
     }
     if !options.proxy_from_environment {
-        return Ok(Vec::new());
+        return Ok(Proxies::default());
     }
     static ENVIRONMENT: OnceCell<[Option<String>; 4]> = OnceCell::new();
     let [http, https, all, none] = ENVIRONMENT.get_or_init(|| {
@@ -160,7 +188,7 @@ fn proxies(options: &PullOptions) -> Result<Vec<Proxy>> {
         })
     });
     let not_for = none.as_deref().and_then(NoProxy::from_string);
-    let mut proxies = Vec::new();
+    let mut proxies = Proxies::default();
     type Make = fn(&str) -> reqwest::Result<Proxy>;
     let makes: [(&Option<String>, Make, &str); 3] = [
         (http, |proxy| Proxy::http(proxy), "HTTP_PROXY"),
@@ -169,10 +197,17 @@ fn proxies(options: &PullOptions) -> Result<Vec<Proxy>> {
     ];
     for (value, make, name) in makes {
         if let Some(value) = value {
-            proxies.push(make(value).map_err(|_| bad(name))?.no_proxy(not_for.clone()));
+            proxies.hosts.extend(host_of(value));
+            proxies.list.push(make(value).map_err(|_| bad(name))?.no_proxy(not_for.clone()));
         }
     }
     Ok(proxies)
+}
+
+fn host_of(address: &str) -> Vec<String> {
+    let with_scheme = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let url = reqwest::Url::parse(&with_scheme).ok();
+    url.and_then(|url| url.host_str().map(str::to_owned)).into_iter().collect()
 }
 
 /// Believes whoever answers; for a registry of which the caller says so.

@@ -66,12 +66,20 @@ impl Storage {
         self.directory.object_path(Area::Extracted, &digest.file_stem())
     }
 
+    /// Whether the layer is there, of this size.
+    #[cfg(feature = "pull")]
+    pub(crate) fn has_layer_of_size(&self, digest: &Digest, size: u64) -> Result<bool> {
+        let stat = self.directory.stat(Area::Layers, &blob_name(Area::Layers, digest))?;
+        Ok(stat.is_some_and(|stat| is_regular(&stat) && stat.st_size as u64 == size))
+    }
+
     /// Starts, or goes on, to store a layer that is downloaded; [`Staged::keep`] leaves it for later.
     #[cfg(feature = "pull")]
     pub(crate) fn resume_layer(&self, digest: &Digest, size: u64, interrupt: &Interrupt) -> Result<Staged> {
         self.directory.check_writable()?;
         let present = self.directory.stat(Area::Layers, &super::partial::resumable_name(digest))?;
-        let present = present.map_or(0, |stat| stat.st_size as u64);
+        // What is reserved is there too, also behind what was written.
+        let present = present.map_or(0, |stat| (stat.st_size as u64).max(stat.st_blocks as u64 * 512));
         let missing = if size <= self.max_blob_size { size.saturating_sub(present) } else { 0 };
         self.make_room(missing, digest, interrupt)?;
         Staged::resume(&self.directory, Area::Layers, digest, size, self.max_blob_size, self.min_free)

@@ -113,7 +113,12 @@ impl Lease {
     /// Holds an object, which need not be in the store yet: it is not removed from now on. For a manifest this holds what
     /// it points to. `NOT_FOUND` where the lease has ended.
     pub fn hold(&self, digest: &Digest) -> Result<()> {
-        self.change(|file| {
+        self.hold_unless(digest, &Interrupt::default())
+    }
+
+    /// The same for a call that may be ended while it waits.
+    pub(crate) fn hold_unless(&self, digest: &Digest, interrupt: &Interrupt) -> Result<()> {
+        self.change(interrupt, |file| {
             let text = digest.to_string();
             if !file.digests.contains(&text) {
                 file.digests.push(text);
@@ -123,7 +128,7 @@ impl Lease {
 
     /// Lets the lease end after `time` from now. `NOT_FOUND` where it has ended.
     pub fn extend(&self, time: Duration) -> Result<()> {
-        self.change(|file| file.expires = after(time))
+        self.change(&Interrupt::default(), |file| file.expires = after(time))
     }
 
     /// Ends the lease. One that has ended is no error.
@@ -139,12 +144,11 @@ impl Lease {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut LeaseFile)) -> Result<()> {
+    fn change(&self, interrupt: &Interrupt, change: impl FnOnce(&mut LeaseFile)) -> Result<()> {
         self.directory.check_writable()?;
-        let interrupt = Interrupt::default();
         // A collection that is under way has read the lease as it was.
-        let _collection = CollectionLock::shared(&self.directory, &interrupt)?;
-        let _lock = Lock::acquire(&self.directory, format!("{LOCK}{}", self.id), &interrupt)?;
+        let _collection = CollectionLock::shared(&self.directory, interrupt)?;
+        let _lock = Lock::acquire(&self.directory, format!("{LOCK}{}", self.id), interrupt)?;
         let mut file = self.read()?;
         change(&mut file);
         self.write(file)

@@ -106,14 +106,20 @@ impl Storage {
     /// Gives a name to a manifest that is in the store with its config and all layers; a name that was another's changes
     /// over at once. `NOT_FOUND` names what is missing (invariant I3); `UNSUPPORTED` for an index, which has no layers.
     pub fn tag_image(&self, name: &ImageName, manifest: &Digest) -> Result<()> {
-        self.tag_image_of(name, manifest, None)
+        self.tag_image_of(name, manifest, None, &Interrupt::default())
     }
 
     /// The same, with the index that led to the manifest, which is in the store too.
-    pub(crate) fn tag_image_of(&self, name: &ImageName, manifest: &Digest, index: Option<&Digest>) -> Result<()> {
+    pub(crate) fn tag_image_of(
+        &self,
+        name: &ImageName,
+        manifest: &Digest,
+        index: Option<&Digest>,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
         self.directory.check_writable()?;
         // What is found here stays until the name reaches it.
-        let _collection = CollectionLock::shared(&self.directory, &Interrupt::default())?;
+        let _collection = CollectionLock::shared(&self.directory, interrupt)?;
         let document = self.load_image_manifest(manifest)?;
         let missing = self.missing_blobs(&document)?;
         if !missing.is_empty() {

@@ -116,8 +116,12 @@ impl Partial {
 
     /// Leaves the file for [`Partial::open_resumable`].
     #[cfg(feature = "pull")]
-    pub(crate) fn keep(mut self) {
-        self.is_pending = false;
+    pub(crate) fn keep(mut self, bytes: u64) {
+        // Without the room that was reserved behind them.
+        match rustix::fs::ftruncate(&self.handle, bytes) {
+            Ok(()) => self.is_pending = false,
+            Err(errno) => tracing::warn!("cannot keep {}: {errno}", self.path().display()),
+        }
     }
 
     fn create(directory: &Arc<Directory>, area: Area, stem: &str, suffix: &str, is_tree: bool) -> Result<Partial> {

@@ -92,8 +92,9 @@ impl Staged {
     /// Ends without removing what was written, for a later one to go on with ([`Staged::resume`]).
     #[cfg(feature = "pull")]
     pub(crate) fn keep(mut self) {
+        let written = self.bytes_written();
         if let State::Open { partial, .. } = std::mem::replace(&mut self.state, State::Aborted) {
-            partial.keep();
+            partial.keep(written);
         }
     }
 

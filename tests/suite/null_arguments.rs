@@ -77,7 +77,7 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("bl_op *" | "const bl_op *", "op") => "op",
         ("bool *", "finished") => "&out_bool",
         ("bl_pull_progress *", "progress") => "&progress",
-        ("const bl_layer_list *", "list") => "progress.layer_list",
+        ("const bl_pull_layers *", "list") => "progress.each_layer",
         ("bl_layer_progress *", "out") => "&layer_progress",
         ("const char *", "user" | "password") => "\"x\"",
         // Exists only inside a callback; `pull` has a test of it.

@@ -94,11 +94,12 @@ impl Content {
             }
             _ => match self.blobs.get(target) {
                 Some(blob) => {
-                    let start = asked.range_start().min(blob.len());
-                    let range = format!("bytes {start}-{}/{}", blob.len() - 1, blob.len());
-                    match start {
-                        0 => Answer::new(200, blob.clone()),
-                        _ => Answer::new(206, &blob[start..]).header("content-range", range),
+                    let (start, end) = asked.range();
+                    let (start, end) = (start.min(blob.len()), end.unwrap_or(blob.len()).min(blob.len()));
+                    let range = format!("bytes {start}-{}/{}", end - 1, blob.len());
+                    match asked.header("range") {
+                        None => Answer::new(200, blob.clone()).header("accept-ranges", "bytes"),
+                        Some(_) => Answer::new(206, &blob[start..end]).header("content-range", range),
                     }
                 }
                 None => Answer::new(404, r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"no such blob"}]}"#),

@@ -259,6 +259,7 @@ fn sources_of_credentials_in_their_order() {
         path
     };
     let entry = |auth: &str| format!(r#"{{"auths":{{"{}":{{"auth":"{auth}"}}}}}}"#, server.host());
+    let empty = file("empty", "{}".to_owned());
     let (good, bad) = (file("good", entry("bWU6c2VjcmV0")), file("bad", entry("bWU6d3Jvbmc=")));
     let callback = |password: Option<&'static str>| {
         let host = server.host();
@@ -276,7 +277,7 @@ fn sources_of_credentials_in_their_order() {
         ("a wrong callback", None, Some(callback(Some("wrong"))), Some(&good), Err("credentials of the callback")),
         ("the file", None, Some(callback(None)), Some(&good), Ok(())),
         ("a wrong file", None, None, Some(&bad), Err("/bad")),
-        ("a file that has nothing", None, None, Some(&dir.path().join("none")), Err("no credential file")),
+        ("a file that has nothing", None, None, Some(&empty), Err("no credential file")),
     ] {
         let store = temp_dir();
         let mut options = options_for(&server);
@@ -294,6 +295,10 @@ fn sources_of_credentials_in_their_order() {
             (result, _) => panic!("{what}: {result:?}"),
         }
     }
+    let mut options = options_for(&server);
+    options.auth_file = Some(dir.path().join("none"));
+    let error = quick_store(temp_dir().path()).pull(&reference, &options).unwrap_err();
+    assert_eq!(error.status(), Status::InvalidArgument, "{error}");
     let mut options = options_for(&server);
     options.ask_credentials = Some(CredentialsCallback::new(|_, _| Err(())));
     let error = quick_store(temp_dir().path()).pull(&reference, &options).unwrap_err();
@@ -329,7 +334,7 @@ fn credential_helpers() {
         ("broken", Some("UNAUTHORIZED")),
         ("chatty", Some("LIMIT")),
         ("odd", Some("MALFORMED")),
-        ("missing", Some("NOT_FOUND")),
+        ("missing", Some("UNAUTHORIZED")),
         ("../good", Some("MALFORMED")),
     ] {
         for text in [
@@ -344,7 +349,7 @@ fn credential_helpers() {
             let output = command.env("PATH", &path).output().unwrap();
             // The helper for a host goes before the store.
             let is_fallback = name == "none" && text.contains("credHelpers");
-            let expected = if is_fallback { Some("NOT_FOUND") } else { expected };
+            let expected = if is_fallback { Some("UNAUTHORIZED") } else { expected };
             assert_eq!(output.status.success(), expected.is_none(), "{name} in {text}: {output:?}");
             if let Some(expected) = expected {
                 assert_eq!(status_in(&output), expected, "{name} in {text}");

@@ -215,7 +215,7 @@ fn a_real_registry_goes_on_in_the_middle() {
     assert!(operation.wait(None).unwrap());
     let image = operation.finish().unwrap();
     assert_eq!(image.missing, []);
-    let progress = operation.tracker().progress();
+    let progress = operation.tracker().unwrap().progress();
     assert_eq!((progress.bytes_to_fetch, progress.bytes_fetched), (3000, 3000));
     assert_eq!(bench.storage.check(&Default::default()).unwrap().findings, []);
 }
@@ -287,7 +287,7 @@ fn tls_is_not_negotiable() {
             "a file of certificates that is not there",
             certificates.server("server", all, false),
             Box::new(|o| o.authorities = vec![certificates.path("nothing")]),
-            Some(Status::NotFound),
+            Some(Status::InvalidArgument),
         ),
     ];
     for (what, tls, set, expected) in cases {

@@ -170,3 +170,53 @@ fn an_image_may_be_too_large() {
     assert!(error.message().contains("image size limit is 1000"), "{error}");
     bench.assert_nothing();
 }
+
+/// What the store has under a name is good enough for the platform that it is for, and for no other.
+#[test]
+fn a_name_is_not_enough_for_another_platform() {
+    let mut content = Content::default();
+    let digest = content.image(&[Archive::new().file(b"f", b"").finish()]);
+    content.latest = digest.to_string();
+    let server = Server::new(move |asked, _| content.answer(asked));
+    let dir = temp_dir();
+    let storage = quick_store(dir.path());
+    let reference = format!("{}/library/app", server.host());
+    let pull = |platform: Option<&str>, policy| {
+        let mut options = options_for(&server);
+        options.platform = platform.map(|platform| Platform::parse(platform).unwrap());
+        options.policy = policy;
+        storage.pull(&reference, &options).map(|image| image.manifest_digest).map_err(|error| error.status())
+    };
+    // The image says that it is for Linux, and no more.
+    assert_eq!(pull(Some("windows/amd64"), PullPolicy::Missing), Err(Status::NotFound));
+    assert_eq!(pull(Some("linux/amd64"), PullPolicy::Missing), Ok(digest.clone()));
+    let asked = server.asked().len();
+    assert_eq!(pull(Some("linux/arm64"), PullPolicy::Never), Ok(digest.clone()));
+    assert_eq!(pull(None, PullPolicy::Never), Ok(digest));
+    assert_eq!(pull(Some("windows/amd64"), PullPolicy::Never), Err(Status::NotFound));
+    assert_eq!(server.asked().len(), asked);
+    assert_eq!(pull(Some("windows/amd64"), PullPolicy::Missing), Err(Status::NotFound));
+}
+
+/// A layer that decayed in the store, or lost its end, is fetched again.
+#[test]
+fn a_damaged_layer_is_replaced() {
+    for damage in ["other bytes", "a shorter file"] {
+        let bench = Bench::honest();
+        bench.pull().unwrap();
+        let layer = &bench.content.layers[0];
+        let path = bench.storage.layer_tarball_path(layer);
+        let mut bytes = std::fs::read(&path).unwrap();
+        if damage == "other bytes" {
+            bytes[1000] ^= 1;
+        } else {
+            bytes.truncate(1000);
+        }
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::remove_dir_all(bench.storage.layer_extracted_path(layer)).unwrap();
+        let mut options = bench.options();
+        options.policy = PullPolicy::Always;
+        let image = bench.storage.pull(&bench.reference(), &options);
+        bench.assert_pulled(&image.unwrap_or_else(|error| panic!("{damage}: {error}")));
+    }
+}

@@ -22,10 +22,15 @@ impl Asked {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// Where a range begins that was asked for.
+    /// The range that was asked for: where it begins, and where it ends if it says.
+    pub fn range(&self) -> (usize, Option<usize>) {
+        let range = self.header("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+        let number = |text: &str| (!text.is_empty()).then(|| text.parse::<usize>().unwrap());
+        range.map_or((0, None), |(start, end)| (number(start).unwrap(), number(end).map(|end| end + 1)))
+    }
+
     pub fn range_start(&self) -> usize {
-        let range = self.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
-        range.map_or(0, |start| start.parse().unwrap())
+        self.range().0
     }
 }
 
@@ -54,6 +59,8 @@ pub enum Ending {
     ResetAt(usize),
     /// A byte of the body comes every 20 ms.
     Trickling,
+    /// 64 KiB of the body come every 20 ms: 3 MB/s.
+    Slow,
 }
 
 impl Answer {
@@ -221,8 +228,8 @@ fn serve(
                 unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const now).cast(), length) };
                 return Ok(());
             }
-            Ending::Trickling => {
-                for byte in answer.body.chunks(1) {
+            Ending::Trickling | Ending::Slow => {
+                for byte in answer.body.chunks(if answer.ending == Ending::Slow { 64 << 10 } else { 1 }) {
                     out.write_all(byte)?;
                     out.flush()?;
                     std::thread::sleep(Duration::from_millis(20));

@@ -335,6 +335,65 @@ fn images_that_are_wrong_are_refused() {
     }
 }
 
+/// A large blob over a slow connection comes in parts over several, where the server gives ranges; whatever it does to them,
+/// the blob arrives or the pull ends.
+#[test]
+fn a_slow_blob_comes_in_parts() {
+    let noise: Vec<u8> = (0..3_000_000u32).flat_map(|i| i.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+    let mut content = Content::default();
+    content.image(&[super::super::archive::Archive::new().file(b"noise", &noise).finish()]);
+    content.latest = content.manifests.keys().next().unwrap().clone();
+    let content = std::sync::Arc::new(content);
+    type Change = fn(&Asked, usize, Answer) -> Answer;
+    let cases: [(&str, bool, Change); 5] = [
+        ("as it should be", true, |_, _, answer| answer),
+        ("no ranges", false, |_, _, answer| answer.without("accept-ranges")),
+        ("other parts than were asked for", true, |asked, _, answer| match asked.range().1 {
+            Some(_) => answer.replaced("content-range", "bytes 1-2/3"),
+            None => answer,
+        }),
+        ("parts that break off", true, |asked, _, answer| match asked.range().1 {
+            Some(_) => answer.ending(Ending::CutAt(1000)),
+            None => answer,
+        }),
+        ("all of it for each part", true, |asked, _, mut answer| {
+            if asked.range().1.is_some() {
+                answer.status = 200;
+            }
+            answer
+        }),
+    ];
+    for (what, is_in_parts, change) in cases {
+        let served = content.clone();
+        let server = Server::new(move |asked, before| {
+            let answer = change(asked, before, served.answer(asked));
+            if asked.path.contains("/blobs/") && asked.range().1.is_none() && answer.body.len() > 1000 {
+                answer.ending(Ending::Slow)
+            } else {
+                answer
+            }
+        });
+        let dir = temp_dir();
+        let storage = quick_store(dir.path());
+        let image = storage.pull(&format!("{}/library/app", server.host()), &options_for(&server));
+        let image = image.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(image.missing, []);
+        assert_eq!(storage.check(&Default::default()).unwrap().findings, []);
+        let parts: Vec<_> = server.asked().iter().filter_map(|asked| asked.range().1).collect();
+        assert_eq!(!parts.is_empty(), is_in_parts, "{what}: {parts:?}");
+        if what == "as it should be" {
+            // Together they are the rest, each once.
+            let mut ranges: Vec<_> =
+                server.asked().iter().filter(|asked| asked.range().1.is_some()).map(Asked::range).collect();
+            ranges.sort();
+            let size = content.blobs.values().map(Vec::len).max().unwrap();
+            assert_eq!(ranges.last().unwrap().1, Some(size));
+            assert!(ranges.windows(2).all(|pair| pair[0].1 == Some(pair[1].0)), "{ranges:?}");
+            assert!(ranges.len() > 4, "{ranges:?}");
+        }
+    }
+}
+
 /// A server that sends a byte now and then never goes silent; the caller's deadline ends it.
 #[test]
 fn what_trickles_is_ended_by_the_deadline() {
@@ -409,4 +468,54 @@ fn a_pull_ends_when_it_is_told_to() {
     bench.assert_nothing();
     options.interrupt = Interrupt::new(None, Some(Duration::from_millis(200)));
     assert_eq!(bench.storage.pull(&bench.reference(), &options).unwrap_err().status(), Status::Timeout);
+}
+
+/// Answers without an end, of each kind, cost neither memory nor time: in a process that may not have much of the first.
+#[test]
+fn endless_answers_are_bounded() {
+    fn bounded(cases: Vec<(&'static str, Server)>) {
+        for (what, server) in &cases {
+            let dir = temp_dir();
+            let started = Instant::now();
+            let mut options = options_for(server);
+            options.interrupt = Interrupt::new(None, Some(Duration::from_secs(20)));
+            let error =
+                quick_store(dir.path()).pull(&format!("{}/library/app", server.host()), &options).expect_err(what);
+            assert!(
+                matches!(error.status(), Status::Limit | Status::SizeMismatch | Status::NotFound | Status::Network),
+                "{what}: {error}"
+            );
+            assert!(started.elapsed() < Duration::from_secs(19), "{what}: {:?}", started.elapsed());
+        }
+    }
+    let endless = |part: &'static str| {
+        let content = Content::new();
+        Server::new(move |asked, _| {
+            let answer = content.answer(asked);
+            if !asked.path.contains(part) {
+                return answer;
+            }
+            Answer::new(answer.status, vec![b' '; 1 << 20]).ending(Ending::Endless)
+        })
+    };
+    let prepare = || {
+        let content = Content::new();
+        let challenge = Server::new(move |asked, _| {
+            if asked.path.starts_with("/token") {
+                return Answer::new(200, vec![b' '; 1 << 20]).ending(Ending::Endless);
+            }
+            let realm = format!("Bearer realm=\"http://{}/token\"", asked.header("host").unwrap());
+            Answer::new(401, "").header("www-authenticate", realm)
+        });
+        let errors = Server::new(|_, _| Answer::new(404, vec![b' '; 1 << 20]).ending(Ending::Endless));
+        let headers = Server::new(move |asked, _| content.answer(asked).header("x", "y".repeat(300_000)));
+        vec![
+            ("a manifest", endless("/manifests/")),
+            ("a blob", endless("/blobs/")),
+            ("a token", challenge),
+            ("headers", headers),
+            ("an error", errors),
+        ]
+    };
+    super::super::support::as_each_user_capped("pull::transfers::endless_answers_are_bounded", prepare, bounded);
 }
