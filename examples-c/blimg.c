@@ -468,6 +468,7 @@ static const struct {
   {"label_value", BL_IMAGE_LABEL_VALUE},
   {"missing", BL_IMAGE_MISSING},
   {"index", BL_IMAGE_INDEX_DIGEST},
+  {"familiar_name", BL_IMAGE_FAMILIAR_NAME},
 };
 
 /* A line for each text, then one for each layer: with --json one object a line, the same way. */

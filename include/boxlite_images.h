@@ -379,6 +379,11 @@ typedef int32_t bl_status;
 #define BL_IMAGE_INDEX_DIGEST 20
 
 /**
+ * bl_image_text(): the name in its short form, to be shown: "alpine:3.20".
+ */
+#define BL_IMAGE_FAMILIAR_NAME 21
+
+/**
  * bl_pull_progress.phase: it finds out what the image is.
  */
 #define BL_PULL_RESOLVING 0

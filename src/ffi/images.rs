@@ -52,6 +52,9 @@ pub const BL_IMAGE_MISSING: u32 = 19;
 /// bl_image_text(): the digest of the index that led to the image, where a pull came by one.
 pub const BL_IMAGE_INDEX_DIGEST: u32 = 20;
 
+/// bl_image_text(): the name in its short form, to be shown: "alpine:3.20".
+pub const BL_IMAGE_FAMILIAR_NAME: u32 = 21;
+
 /// A layer of an image. The pointers are valid until bl_image_free(). Initialise with BL_IMAGE_LAYER_INFO_INIT.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -142,7 +145,7 @@ impl bl_image {
             Error::new(Status::Malformed, format!("{}: config: not UTF-8", image.manifest.config.digest))
         })?;
         let index = image.name.iter().filter_map(|tagged| tagged.index.as_ref()).map(Digest::to_string).collect();
-        let texts: [(u32, Vec<String>); 20] = [
+        let texts: [(u32, Vec<String>); 21] = [
             (BL_IMAGE_NAME, image.name.iter().map(|tagged| tagged.name.to_string()).collect()),
             (BL_IMAGE_MANIFEST_DIGEST, one(&image.manifest_digest.to_string())),
             (BL_IMAGE_CONFIG_DIGEST, one(&image.manifest.config.digest.to_string())),
@@ -163,6 +166,7 @@ impl bl_image {
             (BL_IMAGE_LABEL_VALUE, config.labels.values().cloned().collect()),
             (BL_IMAGE_MISSING, digests(&image.missing)),
             (BL_IMAGE_INDEX_DIGEST, index),
+            (BL_IMAGE_FAMILIAR_NAME, image.name.iter().map(|tagged| tagged.name.familiar().to_owned()).collect()),
         ];
         let mut by_field = vec![Vec::new()];
         for (field, values) in texts {

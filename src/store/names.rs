@@ -41,6 +41,13 @@ impl ImageName {
         &self.0
     }
 
+    /// The short form, which parses to the same: `alpine:3.20`.
+    pub fn familiar(&self) -> &str {
+        let shorter = ["docker.io/library/", "docker.io/"].into_iter().filter_map(|prefix| self.0.strip_prefix(prefix));
+        let mut same = shorter.filter(|short| ImageName::parse(short).is_ok_and(|name| name == *self));
+        same.next().unwrap_or(&self.0)
+    }
+
     fn file_name(&self) -> String {
         format!("{}.json", Digest::of(self.0.as_bytes()).file_stem())
     }
@@ -277,5 +284,26 @@ fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
     match u64::try_from(seconds) {
         Ok(seconds) => SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + fraction,
         Err(_) => SystemTime::UNIX_EPOCH,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn familiar_names_are_the_same_names() {
+        for (full, familiar) in [
+            ("docker.io/library/alpine:latest", "alpine:latest"),
+            ("docker.io/user/tool:1", "user/tool:1"),
+            ("docker.io/library/a/b:1", "library/a/b:1"),
+            ("docker.io/x.y/z:1", "docker.io/x.y/z:1"),
+            ("docker.io/localhost/z:1", "docker.io/localhost/z:1"),
+            ("ghcr.io/a/b:1", "ghcr.io/a/b:1"),
+        ] {
+            let name = ImageName::parse(full).unwrap();
+            assert_eq!((name.as_str(), name.familiar()), (full, familiar));
+            assert_eq!(ImageName::parse(familiar).unwrap(), name);
+        }
     }
 }

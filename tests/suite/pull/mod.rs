@@ -38,7 +38,8 @@ fn plain(host: String) -> RegistryOptions {
 fn options_for(server: &Server) -> PullOptions {
     let mut options = PullOptions::default();
     options.registries = vec![plain(server.host())];
-    options.stall_timeout = Some(Duration::from_millis(400));
+    // Short for those that are silent, long for a machine that is busy.
+    options.stall_timeout = Some(Duration::from_millis(1500));
     options
 }
 

@@ -408,7 +408,7 @@ fn what_trickles_is_ended_by_the_deadline() {
         let started = Instant::now();
         let error = bench.storage.pull(&bench.reference(), &options).unwrap_err();
         assert_eq!(error.status(), Status::Timeout, "{error}");
-        assert!(started.elapsed() < Duration::from_secs(5), "{part}: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(10), "{part}: {:?}", started.elapsed());
         bench.assert_nothing();
     }
 }
