@@ -1054,7 +1054,7 @@ typedef struct bl_registry_options {
   const char *const *headers;
   /**
    * Who is asked before it, where it is the registry of the reference, in this order:
-   * "https://mirror.example[:port][/path]", or "http://"; the last one is NULL. May be NULL.
+   * "https://mirror.example:5000/path", or "http://"; the last one is NULL. May be NULL.
    */
   const char *const *mirrors;
 } bl_registry_options;

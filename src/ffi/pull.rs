@@ -65,7 +65,7 @@ pub struct bl_registry_options {
     /// "Name: value", for each request to it and to nobody else; the last one is NULL. May be NULL.
     pub headers: *const *const c_char,
     /// Who is asked before it, where it is the registry of the reference, in this order:
-    /// "https://mirror.example[:port][/path]", or "http://"; the last one is NULL. May be NULL.
+    /// "https://mirror.example:5000/path", or "http://"; the last one is NULL. May be NULL.
     pub mirrors: *const *const c_char,
 }
 

@@ -52,7 +52,7 @@ impl Shared {
 impl Storage {
     /// Starts [`Storage::pull`] on a thread of its own. The credentials callback is called here, before this returns; a
     /// progress callback would have no thread of the caller's to be called on and is `INVALID_ARGUMENT`:
-    /// [`PullOperation::progress`] tells.
+    /// [`PullOperation::tracker`] tells.
     pub fn start_pull(&self, reference: &str, options: &PullOptions) -> Result<PullOperation> {
         if options.progress.is_some() {
             let why = "a pull that runs by itself has no thread for a progress callback";

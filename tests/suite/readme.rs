@@ -9,11 +9,13 @@ fn readme() -> String {
 }
 
 #[test]
-fn the_c_example_compiles() {
+fn the_c_examples_compile() {
     let text = readme();
-    let example = text.split("```c\n").nth(1).and_then(|rest| rest.split("```").next()).expect("no C in the README");
+    let examples = text.split("```c\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let example: String = examples.collect();
+    assert!(example.contains("store_layer(") && example.contains("bl_pull("), "C is missing in the README");
     let dir = temp_dir();
-    let main = "\nint main(void) { return store_layer(\"/nonexistent/x\", \"sha256:\", \"\", 0) == 1 ? 0 : 1; }\n";
+    let main = "\nint main(void) { return store_layer(\"/nonexistent/x\", \"sha256:\", \"\", 0) == 1 && pull(NULL, \"x\") == 1 ? 0 : 1; }\n";
     let source = dir.path().join("readme.c");
     std::fs::write(&source, format!("{example}{main}")).unwrap();
     if has_tool("gcc") {

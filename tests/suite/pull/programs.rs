@@ -80,6 +80,29 @@ fn blimg_pulls() {
     }
 }
 
+/// On a terminal there is a bar for each layer, drawn over until all are done.
+#[test]
+fn a_terminal_gets_bars() {
+    let Some(tool) = Tool::new() else { return };
+    if !has_tool("script") {
+        return;
+    }
+    let bench = Bench::honest();
+    let (reference, host) = (bench.reference(), bench.server.host());
+    let (blimg, store) = (tool.path("blimg"), tool.store());
+    let command = format!("{} --store {} pull {reference} --plain-http {host}", blimg.display(), store.display());
+    let output = Command::new("script").args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    let bar = format!("[{}]", "=".repeat(30));
+    for layer in &bench.content.layers {
+        let start = format!("\u{1b}[K{}", &layer.as_str()[..19]);
+        let last = said.lines().rev().find(|line| line.contains(&start)).unwrap_or_else(|| panic!("{said}"));
+        assert!(last.contains(&bar) && last.contains(", done"), "{last}");
+    }
+    assert!(said.contains(&bench.content.manifest.as_ref().unwrap().to_string()));
+}
+
 #[test]
 fn blimg_pulls_from_mirrors_and_with_passwords() {
     let Some(tool) = Tool::new() else { return };
