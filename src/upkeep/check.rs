@@ -158,6 +158,8 @@ impl Check<'_> {
     fn trees(&mut self) -> Result<()> {
         let objects = self.storage.objects(Area::Extracted)?;
         for (name, object) in objects.into_iter().filter(|(_, object)| !object.is_record) {
+            // As long as this is open no other tree has its inode: what is judged can be told from what comes after it.
+            let _held = self.storage.directory.open_directory(Area::Extracted, &name).ok().flatten();
             let stat = match self.storage.directory.stat(Area::Extracted, &name) {
                 Err(error) if is_damage(&error) => {
                     self.report.objects += 1;
