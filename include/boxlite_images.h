@@ -1422,11 +1422,11 @@ typedef struct bl_disk_usage_result {
    */
   uint64_t tree_bytes;
   /**
-   * Downloads and extractions under way, and what is about to be deleted.
+   * Downloads and extractions that are under way or broke off, and what is about to be deleted.
    */
   uint64_t partials;
   /**
-   * Sizes of those that are files.
+   * Sizes of those that are files, with the room that is reserved for what they do not hold yet.
    */
   uint64_t partial_bytes;
   /**

@@ -122,9 +122,9 @@ pub struct bl_disk_usage_result {
     pub trees: u64,
     /// Sizes of all files in them, by their metadata records, and of the records.
     pub tree_bytes: u64,
-    /// Downloads and extractions under way, and what is about to be deleted.
+    /// Downloads and extractions that are under way or broke off, and what is about to be deleted.
     pub partials: u64,
-    /// Sizes of those that are files.
+    /// Sizes of those that are files, with the room that is reserved for what they do not hold yet.
     pub partial_bytes: u64,
     /// What bl_check() moved away.
     pub quarantined: u64,

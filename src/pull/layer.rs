@@ -113,7 +113,7 @@ impl Pull {
             stop: &stop,
             is_single: false,
         };
-        let fetched = receiver.receive(self).and_then(|()| Ok(staged.commit()?));
+        let fetched = receiver.receive(self).and_then(|()| Ok(staged.commit_within(&self.interrupt)?));
         growing.finish(match &fetched {
             Ok(()) => Ok(descriptor.digest.clone()),
             Err(trouble) => Err(trouble.copy()),

@@ -74,7 +74,7 @@ fn by_tag(storage: &Storage, registry: &Registry, tag: &str, lease: &Lease) -> R
         Ok((digest, checked(headers, bytes)?, bytes.to_vec()))
     })?;
     lease.hold_unless(&digest, registry.interrupt())?;
-    storage.save_manifest(&digest, &bytes)?;
+    storage.save_manifest_within(&digest, &bytes, registry.interrupt())?;
     Ok((digest, document))
 }
 
@@ -146,7 +146,7 @@ fn by_digest(
     if let Some(descriptor) = descriptor {
         contradiction(&document, &descriptor.media_type, "its descriptor's media type")?;
     }
-    storage.save_manifest(digest, &bytes)?;
+    storage.save_manifest_within(digest, &bytes, registry.interrupt())?;
     Ok(document)
 }
 
@@ -191,7 +191,7 @@ pub(super) fn config(storage: &Storage, registry: &Registry, manifest: &ImageMan
             })?;
             let mut staged = storage.stage_config(&descriptor.digest)?;
             staged.write(&bytes)?;
-            staged.commit()?;
+            staged.commit_within(registry.interrupt())?;
             bytes
         }
     };

@@ -12,12 +12,18 @@ use super::partial::Partial;
 use super::{Staged, Storage, blob_name, read_small};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status};
+use crate::interrupt::Interrupt;
 use crate::{limits, oci};
 
 impl Storage {
     /// Stores a manifest or index exactly as given. `DIGEST_MISMATCH` unless the bytes hash to `digest`; `MALFORMED`,
     /// `UNSUPPORTED` or `LIMIT` unless they are one (see [`oci::Document::parse`]). Saving what is there is success.
     pub fn save_manifest(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        self.save_manifest_within(digest, bytes, &Interrupt::default())
+    }
+
+    /// The same, for a call that may be ended.
+    pub(crate) fn save_manifest_within(&self, digest: &Digest, bytes: &[u8], interrupt: &Interrupt) -> Result<()> {
         self.directory.check_writable()?;
         let mut hasher = Hasher::new(digest.algorithm());
         hasher.update(bytes);
@@ -28,7 +34,7 @@ impl Storage {
         oci::Document::parse(bytes).map_err(|error| error.context(digest))?;
         let mut partial = Partial::create_file(&self.directory, Area::Manifests, &digest.file_stem())?;
         partial.write_all(bytes)?;
-        partial.publish(&blob_name(Area::Manifests, digest), |existing| is_intact(existing, digest))
+        partial.publish(&blob_name(Area::Manifests, digest), interrupt, |existing| is_intact(existing, digest))
     }
 
     /// Whether there is a file for it, intact or not.

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::directory::{Area, Directory};
 use super::partial::Partial;
 use crate::error::{Error, Result, Status, quoted};
+use crate::interrupt::Interrupt;
 
 pub(super) const NAME: &str = "format-version";
 const CURRENT: u32 = 1;
@@ -47,5 +48,5 @@ pub(super) fn check(root: BorrowedFd<'_>, path: &Path) -> Result<bool> {
 pub(super) fn write(directory: &Arc<Directory>) -> Result<()> {
     let mut partial = Partial::create_file(directory, Area::Root, NAME)?;
     partial.write_all(format!("{CURRENT}\n").as_bytes())?;
-    partial.publish(NAME, |_| Ok(true))
+    partial.publish(NAME, &Interrupt::default(), |_| Ok(true))
 }

@@ -65,7 +65,10 @@ impl Storage {
         self.directory.check_writable()?;
         let id = uuid::Uuid::new_v4().simple().to_string();
         let lease = Lease { directory: self.directory.clone(), id, is_of_call };
-        lease.write(LeaseFile { expires: after(time), digests: Vec::new(), sum: String::new() })?;
+        lease.write(
+            LeaseFile { expires: after(time), digests: Vec::new(), sum: String::new() },
+            &Interrupt::default(),
+        )?;
         Ok(lease)
     }
 
@@ -151,7 +154,7 @@ impl Lease {
         let _lock = Lock::acquire(&self.directory, format!("{LOCK}{}", self.id), interrupt)?;
         let mut file = self.read()?;
         change(&mut file);
-        self.write(file)
+        self.write(file, interrupt)
     }
 
     fn file_name(&self) -> String {
@@ -166,7 +169,7 @@ impl Lease {
         if file.expires <= now() { Err(ended()) } else { Ok(file) }
     }
 
-    fn write(&self, mut file: LeaseFile) -> Result<()> {
+    fn write(&self, mut file: LeaseFile, interrupt: &Interrupt) -> Result<()> {
         file.sum = file.sum();
         let bytes = serde_json::to_vec(&file).map_err(|cause| Error::new(Status::Internal, cause.to_string()))?;
         if bytes.len() > FILE_SIZE {
@@ -177,7 +180,7 @@ impl Lease {
         if self.is_of_call {
             partial = partial.only_for_this_boot();
         }
-        partial.publish(&self.file_name(), |_| Ok(false))
+        partial.publish(&self.file_name(), interrupt, |_| Ok(false))
     }
 }
 

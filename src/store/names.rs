@@ -141,7 +141,7 @@ impl Storage {
             Partial::create_file(&self.directory, Area::Names, &Digest::of(name.0.as_bytes()).file_stem())?;
         partial.write_all(&bytes)?;
         // What is there is the same, or it is replaced.
-        partial.publish(&name.file_name(), |existing| {
+        partial.publish(&name.file_name(), interrupt, |existing| {
             Ok(parse(existing).is_ok_and(|found| {
                 (&found.name, &found.manifest, &found.index) == (&file.name, &file.manifest, &file.index)
             }))

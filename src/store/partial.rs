@@ -255,8 +255,14 @@ impl Partial {
 
     /// Makes the object visible as `name`. Where that name is taken, `is_good` looks at what has it (an open file; a
     /// directory for trees): a good one is kept, and the caller's identical object is dropped, which is success; a
-    /// damaged one is replaced. An error of a flush is final: the partial is removed.
-    pub(crate) fn publish(mut self, name: &str, is_good: impl Fn(BorrowedFd<'_>) -> Result<bool>) -> Result<()> {
+    /// damaged one is replaced. An error of a flush is final: the partial is removed. `interrupt` ends the wait for a
+    /// collection.
+    pub(crate) fn publish(
+        mut self,
+        name: &str,
+        interrupt: &Interrupt,
+        is_good: impl Fn(BorrowedFd<'_>) -> Result<bool>,
+    ) -> Result<()> {
         let fail = |action: &str, errno| {
             let path = self.directory.object_path(self.area, name);
             Error::os(errno, format_args!("{action} {}", path.display()))
@@ -267,9 +273,7 @@ impl Partial {
         let folder = self.directory.area(self.area)?;
         // A collection either sees what appears here, and that it is new, or is over before.
         let _collection = match self.area {
-            Area::Manifests | Area::Configs | Area::Layers => {
-                Some(CollectionLock::shared(&self.directory, &Interrupt::default())?)
-            }
+            Area::Manifests | Area::Configs | Area::Layers => Some(CollectionLock::shared(&self.directory, interrupt)?),
             _ => None,
         };
         match rename_new(folder, &self.name, name, self.is_tree) {

@@ -13,6 +13,7 @@ use super::documents;
 use super::partial::Partial;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status};
+use crate::interrupt::Interrupt;
 use crate::limits;
 
 /// Hash and write alternate in pieces of this many bytes: small enough for the second to find them in the cache.
@@ -133,10 +134,16 @@ impl Staged {
     }
 
     /// Verifies size and digest and makes the blob visible; when this returns it is as durable as the store promises.
-    /// That the store has the blob already is success: a layer takes its place, so that damage does not stay. `SIZE_MISMATCH` or `DIGEST_MISMATCH` leave nothing behind.
+    /// That the store has the blob already is success: a layer takes its place, so that damage does not stay.
+    /// `SIZE_MISMATCH` or `DIGEST_MISMATCH` leave nothing behind.
     pub fn commit(&mut self) -> Result<()> {
+        self.commit_within(&Interrupt::default())
+    }
+
+    /// The same, for a call that may be ended.
+    pub(crate) fn commit_within(&mut self, interrupt: &Interrupt) -> Result<()> {
         self.directory.check_alive()?;
-        let result = self.try_commit();
+        let result = self.try_commit(interrupt);
         self.ending_on_failure(result)
     }
 
@@ -220,7 +227,7 @@ impl Staged {
         Ok(())
     }
 
-    fn try_commit(&mut self) -> Result<()> {
+    fn try_commit(&mut self, interrupt: &Interrupt) -> Result<()> {
         if !matches!(self.state, State::Open { .. }) {
             return Err(self.wrong_state());
         }
@@ -239,7 +246,7 @@ impl Staged {
             return Err(Error::digest_mismatch(self.final_path.display(), &self.digest, &actual));
         }
         let name = super::blob_name(self.area, &self.digest);
-        partial.publish(&name, |existing| match self.area {
+        partial.publish(&name, interrupt, |existing| match self.area {
             // Whatever is there was not hashed today; what we have was.
             Area::Layers => Ok(false),
             _ => documents::is_intact(existing, &self.digest),

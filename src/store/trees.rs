@@ -20,6 +20,7 @@ use super::partial::{Partial, Trash, is_tree_name};
 use super::{EXTRACTION_LOCK, Storage};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::sys;
 
 /// What follows a tree's name in the name of its metadata record, which lies beside it.
@@ -212,7 +213,7 @@ pub(super) fn adopt(directory: &Arc<Directory>) -> Result<()> {
             are_new = true;
             let mut record = Partial::create_record(directory, Area::Extracted, &record_name(&name))?;
             record.write_all(&adopted(&name).to_bytes())?;
-            record.publish(&record_name(&name), |_| Ok(true))?;
+            record.publish(&record_name(&name), &Interrupt::default(), |_| Ok(true))?;
         }
     }
     // Records and trees, before the file that says that there is nothing to adopt.
@@ -238,7 +239,7 @@ pub(super) fn drop_unsynced(directory: &Arc<Directory>) -> Result<()> {
     }
     let mut file = Partial::create_file(directory, Area::Root, BOOT_FILE)?;
     file.write_all(boot_id.as_bytes())?;
-    file.publish(BOOT_FILE, |_| Ok(false))
+    file.publish(BOOT_FILE, &Interrupt::default(), |_| Ok(false))
 }
 
 /// Whether the store was opened for writing in this boot: until then there may be trees that do not count.

@@ -177,8 +177,8 @@ impl Storage {
         if is_durable {
             self.directory.sync_everything()?;
         }
-        record.publish(&record_name, |_| Ok(false))?;
-        tree.publish(name, |_| Ok(true))?;
+        record.publish(&record_name, &options.interrupt, |_| Ok(false))?;
+        tree.publish(name, &options.interrupt, |_| Ok(true))?;
         if !is_durable {
             self.directory.make_durable(name);
         }

@@ -38,7 +38,7 @@ type Verdict = Option<String>;
 
 /// Compares a tree with its record, whose head is given.
 pub(crate) fn verify_tree(
-    tree: OwnedFd,
+    tree: BorrowedFd<'_>,
     record: BorrowedFd<'_>,
     head: &Head,
     form: TreeForm,
@@ -77,7 +77,7 @@ pub(crate) fn verify_tree(
 }
 
 struct Verifier<'a, 'b> {
-    tree: OwnedFd,
+    tree: BorrowedFd<'a>,
     form: TreeForm,
     /// Some hard links are files of their own.
     has_copies: bool,
@@ -127,7 +127,7 @@ impl Verifier<'_, '_> {
             _ => {}
         }
         if entry.path.is_empty() {
-            return self.is_mode_kept(&entry, &fstat(self.tree.as_fd())?);
+            return self.is_mode_kept(&entry, &fstat(self.tree)?);
         }
         let stat = match self.stat(&entry.path)? {
             Ok(stat) => stat,
@@ -232,8 +232,8 @@ impl Verifier<'_, '_> {
             return Ok(None);
         }
         let last = self.last.as_ref().map(|(_, handle)| handle);
-        let last = last.or_else(|| self.way.last().map(|(_, handle)| handle)).unwrap_or(&self.tree);
-        Ok(Some(last.as_fd()))
+        let last = last.or_else(|| self.way.last().map(|(_, handle)| handle));
+        Ok(Some(last.map_or(self.tree, |handle| handle.as_fd())))
     }
 
     /// Opens what is on the way to a path, and keeps the first part of it open.
@@ -243,7 +243,8 @@ impl Verifier<'_, '_> {
         self.way.truncate(common);
         let mut deep: Option<OwnedFd> = None;
         for name in &names[common..] {
-            let from = deep.as_ref().or(self.way.last().map(|(_, handle)| handle)).unwrap_or(&self.tree);
+            let from = deep.as_ref().or(self.way.last().map(|(_, handle)| handle));
+            let from = from.map_or(self.tree, |handle| handle.as_fd());
             let next = match rustix::fs::openat(from, *name, OPEN_DIR, Mode::empty()) {
                 Ok(next) => next,
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),

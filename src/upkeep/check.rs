@@ -17,8 +17,8 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::store::{
-    Area, CollectionLock, EXTRACTION_LOCK, Head, Lock, Mark, Partial, Storage, check_lease, is_regular, record_name,
-    was_opened_in_this_boot,
+    Area, CollectionLock, EXTRACTION_LOCK, Head, Lock, Mark, Partial, Storage, check_lease, is_directory, is_regular,
+    record_name, was_opened_in_this_boot,
 };
 use crate::sys;
 use crate::unpack::{TreeForm, damage, verify_tree};
@@ -158,19 +158,31 @@ impl Check<'_> {
     fn trees(&mut self) -> Result<()> {
         let objects = self.storage.objects(Area::Extracted)?;
         for (name, object) in objects.into_iter().filter(|(_, object)| !object.is_record) {
-            // As long as this is open no other tree has its inode: what is judged can be told from what comes after it.
-            let _held = self.storage.directory.open_directory(Area::Extracted, &name).ok().flatten();
-            let stat = match self.storage.directory.stat(Area::Extracted, &name) {
+            // As long as it is open no other tree gets its inode: what is judged can be told from what comes after it.
+            let tree = match self.storage.directory.open_directory(Area::Extracted, &name) {
+                Err(error) if error.status() == Status::Permission => {
+                    self.report.objects += 1;
+                    self.report.skipped += 1;
+                    continue;
+                }
                 Err(error) if is_damage(&error) => {
                     self.report.objects += 1;
                     self.find(Area::Extracted, &name, error.message(), false);
                     continue;
                 }
-                stat => stat?,
+                tree => tree?,
             };
-            let Some(stat) = stat else { continue };
+            let Some(tree) = tree else {
+                // A file, a symlink: it is in the way of a tree.
+                if let Some(stat) = self.storage.directory.stat(Area::Extracted, &name)?.filter(|s| !is_directory(s)) {
+                    self.report.objects += 1;
+                    self.damaged(Area::Extracted, &name, &stat, "is not a directory".into())?;
+                }
+                continue;
+            };
             self.report.objects += 1;
-            let verdict = match self.tree(&name, &object.digest) {
+            let stat = stat_of(&tree)?;
+            let verdict = match self.tree(tree.as_fd(), &name, &object.digest) {
                 Err(error) if error.status() == Status::Permission => {
                     self.report.skipped += 1;
                     continue;
@@ -187,11 +199,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn tree(&mut self, name: &str, digest: &Digest) -> Result<Option<String>> {
+    fn tree(&mut self, tree: BorrowedFd<'_>, name: &str, digest: &Digest) -> Result<Option<String>> {
         let directory = &self.storage.directory;
-        let Some(tree) = directory.open_directory(Area::Extracted, name)? else {
-            return Ok(Some("is not a directory".into()));
-        };
         let Some(record) = directory.open_file(Area::Extracted, &record_name(name))? else {
             if directory.takes_trees_as_they_are() {
                 self.report.skipped += 1;

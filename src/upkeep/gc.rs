@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use super::usage::size_of_partial;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -210,7 +211,7 @@ impl Sweep<'_> {
                 self.report.kept += 1;
                 continue;
             }
-            self.remove(area, &name, stat.st_size as u64)?;
+            self.remove(area, &name, size_of_partial(&stat))?;
         }
         Ok(())
     }

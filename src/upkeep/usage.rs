@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use rustix::fs::FileType;
+use rustix::fs::Stat;
 
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::store::{Area, Storage, is_directory};
+use crate::store::{Area, Storage, is_directory, is_regular};
 
 /// How long a call that waits for room waits between two looks.
 const LOOK: Duration = Duration::from_millis(10);
@@ -40,8 +40,8 @@ pub struct DiskUsage {
     pub layers: Usage,
     /// Extracted trees with their records.
     pub trees: Usage,
-    /// Partial objects: downloads and extractions that are under way, and what is about to be deleted. What is in
-    /// directories is not counted.
+    /// Partial objects: downloads and extractions that are under way or broke off, and what is about to be deleted. Of
+    /// files with the room that is reserved for what they do not hold yet; what is in directories is not counted.
     pub partials: Usage,
     /// What a check moved away; what is in directories is not counted.
     pub quarantined: Usage,
@@ -57,6 +57,11 @@ impl DiskUsage {
         let kinds = [self.manifests, self.configs, self.layers, self.trees, self.partials, self.quarantined];
         kinds.iter().fold(0, |sum: u64, kind| sum.saturating_add(kind.bytes))
     }
+}
+
+/// What a partial object takes of the disk: a download reserves room for what it has not got yet.
+pub(super) fn size_of_partial(stat: &Stat) -> u64 {
+    if is_regular(stat) { (stat.st_size as u64).max(stat.st_blocks as u64 * 512) } else { 0 }
 }
 
 impl Storage {
@@ -83,7 +88,9 @@ impl Storage {
             }
         }
         for (area, name) in self.partials()? {
-            self.add_file(&mut usage.partials, area, &name)?;
+            if let Some(stat) = self.directory.stat(area, &name)? {
+                usage.partials.add(size_of_partial(&stat));
+            }
         }
         for name in self.quarantined()? {
             self.add_file(&mut usage.quarantined, Area::Quarantine, &name)?;
@@ -93,8 +100,7 @@ impl Storage {
 
     fn add_file(&self, usage: &mut Usage, area: Area, name: &str) -> Result<()> {
         if let Some(stat) = self.directory.stat(area, name)? {
-            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-            usage.add(if is_file { stat.st_size as u64 } else { 0 });
+            usage.add(if is_regular(&stat) { stat.st_size as u64 } else { 0 });
         }
         Ok(())
     }

@@ -245,6 +245,45 @@ fn a_check_can_be_slow_and_can_be_ended() {
     assert_eq!(storage.check(&options).unwrap_err().status(), Status::Cancelled);
 }
 
+/// A tree that is removed and made again while it is judged is not the one that is moved away, though it would get the
+/// number of its inode.
+#[test]
+fn a_tree_that_is_replaced_meanwhile_stays() {
+    let dir = temp_dir();
+    let storage = quick_store(dir.path());
+    // Between its two files the check waits for a second.
+    let archive = Archive::new().file(b"a", &[1; 200 << 10]).file(b"b", &[2; 200 << 10]);
+    let blob = gzip(&archive.finish());
+    let digest = put_layer(&storage, &blob);
+    let extract = || storage.extract_layer(&digest, &ExtractOptions::default()).unwrap();
+    let has_leftovers = || names_in(&dir.path().join("extracted")).iter().any(|name| name.ends_with(".extracting"));
+    extract();
+    let mut options = repair();
+    options.bytes_per_second = Some(200 << 10);
+    let report = std::thread::scope(|scope| {
+        let check = scope.spawn(|| storage.check(&options).unwrap());
+        std::thread::sleep(Duration::from_millis(100));
+        let mut gc = GcOptions::default();
+        gc.min_age = Duration::ZERO;
+        assert!(!storage.collect(&gc).unwrap().removed.is_empty());
+        while has_leftovers() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!check.is_finished(), "too slow for this test");
+        // Now it finds that "b" is gone, and waits for this lock before it moves anything.
+        let lock = std::fs::File::open(dir.path().join("locks/collection")).unwrap();
+        lock.lock_shared().unwrap();
+        std::thread::sleep(Duration::from_millis(1200));
+        put_layer(&storage, &blob);
+        extract();
+        assert!(!check.is_finished());
+        lock.unlock().unwrap();
+        check.join().unwrap()
+    });
+    assert_eq!(report.findings, []);
+    assert!(storage.layer_extracted_path(&digest).join("b").exists());
+}
+
 #[test]
 fn a_read_only_store_is_checked_and_not_repaired() {
     let dir = temp_dir();
