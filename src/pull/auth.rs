@@ -5,6 +5,7 @@
 //! registry itself is not, its answer is bounded, and it may not send us on.
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, Status, quoted};
 
@@ -97,12 +98,12 @@ fn parameters(text: &str) -> Vec<(String, String)> {
 /// What a token server answers.
 #[derive(Deserialize)]
 struct TokenAnswer {
-    token: Option<String>,
-    access_token: Option<String>,
+    token: Option<Zeroizing<String>>,
+    access_token: Option<Zeroizing<String>>,
 }
 
 /// The token in a token server's answer.
-pub(super) fn token_of(body: &[u8], realm: &str) -> Result<String> {
+pub(super) fn token_of(body: &[u8], realm: &str) -> Result<Zeroizing<String>> {
     let refuse = |why: &str| Error::new(Status::Registry, format!("token server {}: {why}", quoted(realm.as_bytes())));
     // What the answer was is never said: it may hold a token.
     let answer: TokenAnswer = serde_json::from_slice(body).map_err(|_| refuse("its answer is no token"))?;
@@ -145,8 +146,8 @@ mod tests {
 
     #[test]
     fn tokens() {
-        assert_eq!(token_of(br#"{"token":"a"}"#, "r").unwrap(), "a");
-        assert_eq!(token_of(br#"{"access_token":"b","token":""}"#, "r").unwrap(), "b");
+        assert_eq!(token_of(br#"{"token":"a"}"#, "r").unwrap().as_str(), "a");
+        assert_eq!(token_of(br#"{"access_token":"b","token":""}"#, "r").unwrap().as_str(), "b");
         for answer in ["", "[]", "{}", r#"{"token":""}"#, r#"{"token":"a\nb"}"#, r#"{"token":1}"#] {
             let error = token_of(answer.as_bytes(), "r").expect_err(answer);
             assert_eq!(error.status(), Status::Registry);

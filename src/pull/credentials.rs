@@ -50,9 +50,9 @@ impl Credentials {
         if self.is_token {
             return None;
         }
-        let pair = Zeroizing::new(format!("{}:{}", self.user, self.secret.as_str()));
+        let pair = joined(&[&self.user, ":", &self.secret]);
         let encoded = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(pair.as_bytes()));
-        Some(Zeroizing::new(format!("Basic {}", encoded.as_str())))
+        Some(joined(&["Basic ", &encoded]))
     }
 }
 
@@ -60,6 +60,12 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials")
     }
+}
+
+/// A text with a secret in it, made without copies that stay behind.
+pub(super) fn joined(parts: &[&str]) -> Zeroizing<String> {
+    // This allocates once.
+    Zeroizing::new(parts.concat())
 }
 
 /// A function that knows credentials, called on the thread that called, once for each host of a pull and before that is

@@ -10,9 +10,10 @@ use reqwest::header::{
     WWW_AUTHENTICATE,
 };
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
+use zeroize::Zeroizing;
 
 use super::auth::{Challenge, token_of};
-use super::credentials::{Credentials, Found, Source};
+use super::credentials::{Credentials, Found, Source, joined};
 use super::failure::{Failure, may_pass, registry_error, retry_after, shown};
 use super::hosts::Host;
 use super::reach::Reach;
@@ -136,7 +137,8 @@ impl Endpoint {
         if let Some(length) = response.content_length().filter(|&length| length > most as u64) {
             return too_long(length, &response);
         }
-        let mut body = Vec::new();
+        // A token in it is copied once: room that grows leaves what it had behind.
+        let mut body = Vec::with_capacity(response.content_length().unwrap_or(0) as usize);
         let started = Instant::now();
         loop {
             if started.elapsed() >= WHOLE_BODY.max(with.stall) {
@@ -234,11 +236,11 @@ impl Endpoint {
                 if was_sent {
                     return Err(refuse("the user or the password is wrong"));
                 }
-                secret(&basic)
+                secret(basic)
             }
             Challenge::Bearer { realm, service, scope } => {
                 match self.token(with, found, &realm, service.as_deref(), scope.as_deref(), response.remote_addr())? {
-                    Ok(token) => secret(&format!("Bearer {token}")),
+                    Ok(token) => secret(joined(&["Bearer ", &token])),
                     Err(failure) => return Ok(Err(failure)),
                 }
             }
@@ -256,7 +258,7 @@ impl Endpoint {
         service: Option<&str>,
         scope: Option<&str>,
         asked_by: Option<SocketAddr>,
-    ) -> Answer<String> {
+    ) -> Answer<Zeroizing<String>> {
         let refuse = |why: &str| {
             let realm = quoted(realm.as_bytes());
             Error::new(Status::Registry, format!("{}: token server {realm}: {why}", shown(&self.host.base)))
@@ -277,11 +279,16 @@ impl Endpoint {
         let client = self.transport.token(from)?;
         let identity = found.credentials.as_ref().and_then(Credentials::as_identity_token);
         let request = if let Some(identity) = identity {
-            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            // Room for all of it, escaped.
+            let room = 3 * (identity.len() + scope.len() + service.map_or(0, str::len)) + 128;
+            let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(room));
             form.append_pair("grant_type", "refresh_token").append_pair("client_id", CLIENT_ID);
             form.append_pair("service", service.unwrap_or_default()).append_pair("scope", scope);
             form.append_pair("refresh_token", identity);
-            client.post(url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.finish())
+            client
+                .post(url.clone())
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(wiped(form.finish().into()))
         } else {
             {
                 let mut query = url.query_pairs_mut();
@@ -290,7 +297,7 @@ impl Endpoint {
             }
             let basic = found.credentials.as_ref().and_then(Credentials::basic);
             let request = client.get(url.clone());
-            match basic.as_ref().and_then(|basic| secret(basic)) {
+            match basic.and_then(secret) {
                 Some(basic) => request.header(AUTHORIZATION, basic),
                 None => request,
             }
@@ -320,7 +327,7 @@ impl Endpoint {
             }
         }
         match self.body(with, response, TOKEN_BODY)? {
-            Ok(body) => token_of(&body, realm).map(Ok),
+            Ok(body) => token_of(&Zeroizing::new(body), realm).map(Ok),
             Err(failure) => Ok(Err(failure)),
         }
     }
@@ -358,10 +365,15 @@ impl Endpoint {
     }
 }
 
-fn secret(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
+/// A header's value that is wiped when the last request that has it is gone.
+fn secret(text: Zeroizing<String>) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_maybe_shared(wiped(text)).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+fn wiped(text: Zeroizing<String>) -> bytes::Bytes {
+    bytes::Bytes::from_owner(text)
 }
 
 fn literal(url: &Url) -> Option<IpAddr> {

@@ -170,8 +170,8 @@ fn fetch(
     stop: &Cancel,
 ) -> Result<Image> {
     tell(options, tracker)?;
-    let held = Held(storage.create_lease_of_call(LEASE)?);
-    let Resolved { digest, manifest, index } = plan::resolve(storage, &registry, reference, options, &held.0)?;
+    let mut held = Held::new(storage)?;
+    let Resolved { digest, manifest, index } = plan::resolve(storage, &registry, reference, options, &held.lease)?;
     let config = plan::config(storage, &registry, &manifest)?;
     // Where an index did not say it.
     if index.is_none() && !is_for(&config, options) {
@@ -181,17 +181,35 @@ fn fetch(
     let wanted = plan::layers(&manifest, &config, options.max_bytes)?;
     let interrupt = registry.interrupt().clone();
     let pull = Arc::new(Pull { storage: storage.clone(), registry, options: options.clone(), interrupt });
-    pull.run(wanted, tracker, stop, &held.0)?;
+    pull.run(wanted, tracker, stop, &mut held)?;
     storage.tag_image_of(name, &digest, index.as_ref(), &options.interrupt)?;
     storage.open_image(name)
 }
 
 /// A lease for the time of a call.
-struct Held(Lease);
+struct Held {
+    lease: Lease,
+    extended: Instant,
+}
+
+impl Held {
+    fn new(storage: &Storage) -> Result<Held> {
+        Ok(Held { lease: storage.create_lease_of_call(LEASE)?, extended: Instant::now() })
+    }
+
+    /// A pull may take longer than its lease.
+    fn extend_in_time(&mut self, now: Instant) -> Result<()> {
+        if now.saturating_duration_since(self.extended) >= LEASE / 4 {
+            self.extended = now;
+            self.lease.extend(LEASE)?;
+        }
+        Ok(())
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Err(error) = self.0.release() {
+        if let Err(error) = self.lease.release() {
             tracing::warn!("{error}");
         }
     }
@@ -207,7 +225,7 @@ struct Pull {
 
 impl Pull {
     /// All layers, some at a time. The caller's thread tells of progress.
-    fn run(self: &Arc<Pull>, wanted: Vec<Wanted>, tracker: &PullTracker, stop: &Cancel, lease: &Lease) -> Result<()> {
+    fn run(self: &Arc<Pull>, wanted: Vec<Wanted>, tracker: &PullTracker, stop: &Cancel, held: &mut Held) -> Result<()> {
         let counts = tracker.begin(&wanted);
         tracker.enter(PullPhase::Fetching);
         for (wanted, counts) in wanted.iter().zip(&counts) {
@@ -244,7 +262,6 @@ impl Pull {
         }
         let interval = self.options.progress_interval.unwrap_or(Duration::from_millis(100));
         let mut told = Instant::now();
-        let mut extended = Instant::now();
         let mut running = threads.len();
         let mut interrupted: Option<Instant> = None;
         while running > 0 {
@@ -255,10 +272,7 @@ impl Pull {
                 // Stuck in a flush, say. It ends by itself, and nothing of the caller's is used by it.
                 return self.options.interrupt.check();
             }
-            if extended.elapsed() >= LEASE / 4 {
-                extended = Instant::now();
-                lease.extend(LEASE)?;
-            }
+            held.extend_in_time(Instant::now())?;
             match results.pop_within(LOOK) {
                 Popped::Item(Some(Ok(()))) => {}
                 Popped::Item(Some(Err(error))) => {
@@ -308,5 +322,32 @@ fn extract_options(options: &PullOptions, diff_id: Option<&Digest>, interrupt: &
         limits: options.limits.clone(),
         interrupt: interrupt.clone(),
         ..ExtractOptions::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::store::StorageOptions;
+
+    #[test]
+    fn a_lease_outlives_a_long_pull() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path(), &StorageOptions::default()).unwrap();
+        let mut held = Held::new(&storage).unwrap();
+        // Its file is replaced when it is extended.
+        let file = || {
+            let file = std::fs::read_dir(dir.path().join("leases")).unwrap().next().unwrap().unwrap();
+            file.metadata().unwrap().ino()
+        };
+        let (begun, first) = (held.extended, file());
+        held.extend_in_time(begun + LEASE / 4 - Duration::from_secs(1)).unwrap();
+        assert_eq!(file(), first);
+        held.extend_in_time(begun + LEASE / 4).unwrap();
+        assert_ne!(file(), first);
+        drop(held);
+        assert_eq!(std::fs::read_dir(dir.path().join("leases")).unwrap().count(), 0);
     }
 }

@@ -33,6 +33,11 @@ impl Reach {
                     let [.., a, b, c, d] = ip.octets();
                     Reach::of(IpAddr::V4([a, b, c, d].into()))
                 }
+                // IPv4 by way of a relay (RFC 3056).
+                None if ip.segments()[0] == 0x2002 => {
+                    let [_, _, a, b, c, d, ..] = ip.octets();
+                    Reach::of(IpAddr::V4([a, b, c, d].into()))
+                }
                 None if ip.is_loopback() || ip.is_unspecified() => Reach::Machine,
                 None if ip.is_unicast_link_local() => Reach::Link,
                 None if ip.is_unique_local() => Reach::Site,
@@ -91,6 +96,9 @@ mod tests {
             ("::ffff:10.0.0.1", Reach::Site),
             ("64:ff9b::a00:1", Reach::Site),
             ("64:ff9b::101:101", Reach::Everywhere),
+            ("2002:7f00:1::1", Reach::Machine),
+            ("2002:a9fe:a9fe::", Reach::Link),
+            ("2002:101:101::1", Reach::Everywhere),
             ("1.1.1.1", Reach::Everywhere),
             ("172.32.0.1", Reach::Everywhere),
             ("2606:4700::1", Reach::Everywhere),

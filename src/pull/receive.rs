@@ -24,9 +24,10 @@ use crate::sys;
 /// Tries that bring next to nothing before the download is given up, and what is more than that.
 const FRUITLESS: u32 = 5;
 const FRUIT: u64 = 16 << 10;
-/// A stream that brings less than that in so long is as good as silent: others may be waiting for this blob.
-const TRICKLE: u64 = 64 << 10;
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A stream that brings less than that a second, for so many times as long as one may be silent, is as good as silent:
+/// others may be waiting for this blob.
+const TRICKLE: u64 = 1 << 10;
+const PATIENCE: u32 = 2;
 /// Below so many bytes a second a stream is slow, once it was watched for a while.
 const SLOW: u64 = 16 << 20;
 const WATCHED: Duration = Duration::from_millis(1500);
@@ -174,8 +175,10 @@ impl Receiver<'_, '_> {
         let mut pace = Pace::new();
         let mut trickle = (Instant::now(), self.staged.bytes_written());
         loop {
-            if trickle.0.elapsed() >= PATIENCE {
-                if self.staged.bytes_written() < trickle.1 + TRICKLE && skip == 0 {
+            let watched = trickle.0.elapsed();
+            if watched >= pull.registry.stall() * PATIENCE {
+                let brought = self.staged.bytes_written() - trickle.1;
+                if (brought as f64) < TRICKLE as f64 * watched.as_secs_f64() && skip == 0 {
                     return Ok(Err(Failure::stalled(self.sources.describe(path))));
                 }
                 trickle = (Instant::now(), self.staged.bytes_written());

@@ -60,6 +60,11 @@ impl Registry {
         Ok(Registry { endpoints, dropped, with: Surroundings { network: Arc::new(network), interrupt, stall } })
     }
 
+    /// How long a server may be silent.
+    pub(super) fn stall(&self) -> Duration {
+        self.with.stall
+    }
+
     /// What may end the pull early.
     pub(super) fn interrupt(&self) -> &Interrupt {
         &self.with.interrupt

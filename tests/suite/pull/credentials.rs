@@ -73,6 +73,72 @@ fn secrets_do_not_follow_a_redirect() {
     }
 }
 
+/// Who sends us away does not get us back with our secrets: what it sends us back to was chosen elsewhere.
+#[test]
+fn secrets_do_not_come_back_from_a_redirect() {
+    let content = Content::new();
+    let elsewhere = Server::new(|asked, _| {
+        let (_, back) = asked.path.split_once("?back=").unwrap();
+        Answer::new(302, "").header("location", format!("{back}/chosen{}", asked.path.split('?').next().unwrap()))
+    });
+    let there = elsewhere.host();
+    let server = Server::new(move |asked, _| {
+        if let Some(path) = asked.path.strip_prefix("/chosen") {
+            let mut asked = asked.clone();
+            asked.path = path.to_owned();
+            return content.answer(&asked);
+        }
+        if asked.header("authorization") != Some("Basic bWU6c2VjcmV0") {
+            return Answer::new(401, "").header("www-authenticate", "Basic realm=\"x\"");
+        }
+        if asked.path.contains("/blobs/") {
+            let back = format!("http://{}", asked.header("host").unwrap());
+            return Answer::new(307, "").header("location", format!("http://{there}{}?back={back}", asked.path));
+        }
+        content.answer(asked)
+    });
+    let dir = temp_dir();
+    let mut options = options_for(&server);
+    options.registries[0].headers = vec![("X-Key".into(), "key-of-the-registry".into())];
+    options.credentials = Some(Credentials::new("me", "secret"));
+    quick_store(dir.path()).pull(&format!("{}/library/app", server.host()), &options).unwrap();
+    assert_eq!((elsewhere.asked().len(), server.count("/chosen")), (4, 4));
+    for asked in server.asked().iter().filter(|asked| asked.path.starts_with("/chosen")).chain(&elsewhere.asked()) {
+        assert_eq!((asked.header("authorization"), asked.header("x-key")), (None, None), "{asked:?}");
+    }
+}
+
+/// Several challenges, in one header or in more: a token goes before a password, and what we do not know is passed over.
+#[test]
+fn one_of_several_challenges_is_met() {
+    for (headers, is_token) in [
+        (&["Basic realm=\"x, Bearer\", Bearer realm=\"REALM\",service=\"s\""][..], true),
+        (&["Negotiate, Bearer realm=\"REALM\", error=\"x\", Basic realm=\"y\""], true),
+        (&["Basic realm=\"x\"", "Bearer realm=\"REALM\""], true),
+        (&["Digest realm=\"x\", nonce=\"Bearer realm=y\", Basic realm=\"x\""], false),
+    ] {
+        let content = Content::new();
+        let server = Server::new(move |asked, _| {
+            let is_right = asked.header("authorization") == Some("Basic bWU6c2VjcmV0");
+            if asked.path.starts_with("/token?") {
+                return if is_right { Answer::new(200, r#"{"token":"abc"}"#) } else { Answer::new(401, "") };
+            }
+            if if is_token { asked.header("authorization") == Some("Bearer abc") } else { is_right } {
+                return content.answer(asked);
+            }
+            let realm = format!("http://{}/token", asked.header("host").unwrap());
+            let add = |answer: Answer, text: &&str| answer.header("www-authenticate", text.replace("REALM", &realm));
+            headers.iter().fold(Answer::new(401, ""), add)
+        });
+        let dir = temp_dir();
+        let mut options = options_for(&server);
+        options.credentials = Some(Credentials::new("me", "secret"));
+        let result = quick_store(dir.path()).pull(&format!("{}/library/app", server.host()), &options);
+        assert!(result.is_ok(), "{headers:?}: {result:?}");
+        assert_eq!(server.count("/token") > 0, is_token, "{headers:?}");
+    }
+}
+
 /// A registry that is reached over the network may not have us ask inside it.
 #[test]
 fn a_token_server_inside_is_not_believed() {

@@ -202,6 +202,41 @@ fn an_interrupt_ends_a_pull() {
     assert!(tool.blimg(&args).status.success());
 }
 
+/// A credential helper that asks somebody, say, does not outlive the pull that it was asked for.
+#[test]
+fn an_interrupt_ends_a_helper() {
+    let Some(tool) = Tool::new() else { return };
+    let dir = temp_dir();
+    let (pid, helper) = (dir.path().join("pid"), dir.path().join("docker-credential-slow"));
+    std::fs::write(
+        &helper,
+        format!("#!/bin/sh\necho $$ >'{0}.new'; mv '{0}.new' '{0}'; exec sleep 600\n", pid.display()),
+    )
+    .unwrap();
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let file = dir.path().join("auth.json");
+    std::fs::write(&file, r#"{"credsStore":"slow"}"#).unwrap();
+    let server = basic_registry();
+    let host = server.host();
+    let mut command = Command::new(tool.path("blimg"));
+    command.arg("--store").arg(tool.store()).args(["--quiet", "pull", &format!("{host}/library/app")]);
+    command.args(["--plain-http", &host]).arg("--authfile").arg(&file).stderr(Stdio::piped());
+    command.env("PATH", format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap()));
+    let child = command.spawn().unwrap();
+    let started = Instant::now();
+    while !pid.exists() {
+        assert!(started.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let started = Instant::now();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(status_in(&output), "CANCELLED", "{output:?}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    let pid = rustix::process::Pid::from_raw(std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap()).unwrap();
+    assert_eq!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH));
+}
+
 #[test]
 fn an_event_loop_pulls_several() {
     let Some(tool) = Tool::new() else { return };

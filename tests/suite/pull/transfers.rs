@@ -1,5 +1,7 @@
 //! What registries do on the way: the rules of a transfer, and every way not to keep them.
 
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use boxlite_images::{Cancel, Digest, Interrupt, Status};
@@ -410,6 +412,49 @@ fn what_trickles_is_ended_by_the_deadline() {
         assert_eq!(error.status(), Status::Timeout, "{error}");
         assert!(started.elapsed() < Duration::from_secs(10), "{part}: {:?}", started.elapsed());
         bench.assert_nothing();
+    }
+}
+
+/// Nor does it keep a blob from others for ever, where the caller set no deadline.
+#[test]
+fn what_trickles_is_given_up() {
+    let bench = Bench::new(
+        |asked, _, answer| {
+            if asked.path.contains("/blobs/") { answer.ending(Ending::Trickling) } else { answer }
+        },
+    );
+    let mut options = bench.options();
+    options.stall_timeout = Some(Duration::from_millis(200));
+    let error = bench.storage.pull(&bench.reference(), &options).unwrap_err();
+    assert_eq!(error.status(), Status::Timeout, "{error}");
+    bench.assert_nothing();
+}
+
+/// A collection that takes long keeps what is fetched from being stored, and the pull from ending for no longer than it
+/// is told to.
+#[test]
+fn a_wait_for_a_collection_ends() {
+    for part in ["/manifests/sha256:", "/blobs/"] {
+        let place: Arc<OnceLock<PathBuf>> = Arc::default();
+        let (known, held) = (place.clone(), Mutex::new(None));
+        let bench = Bench::new(move |asked, _, answer| {
+            if asked.path.contains(part) {
+                held.lock().unwrap().get_or_insert_with(|| {
+                    let lock = std::fs::File::open(known.get().unwrap()).unwrap();
+                    lock.lock().unwrap();
+                    lock
+                });
+            }
+            answer
+        });
+        place.set(bench.dir.path().join("locks/collection")).unwrap();
+        let mut options = bench.options();
+        options.interrupt = Interrupt::new(None, Some(Duration::from_millis(700)));
+        let started = Instant::now();
+        let error = bench.storage.pull(&bench.reference(), &options).unwrap_err();
+        assert_eq!(error.status(), Status::Timeout, "{part}: {error}");
+        assert!(error.message().contains("locks/collection"), "{part}: {error}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{part}: {:?}", started.elapsed());
     }
 }
 
