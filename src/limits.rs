@@ -90,6 +90,7 @@ const GIB: u64 = 1 << 30;
 limit_table! {
     fixed {
         DOCUMENT_SIZE = "document size", 4 * MIB, "Bytes of a manifest, an index or a config.";
+        LAYERS = "layers", 1024, "Layers of an image.";
         JSON_DEPTH = "JSON depth", 64, "Arrays and objects inside each other in a manifest or index.";
         BLOB_SIZE = "blob size", 50 * GIB, "Bytes of a stored layer blob, as compressed (max_blob_size of the store's options).";
     }

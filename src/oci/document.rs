@@ -12,6 +12,7 @@ use super::json;
 use super::platform::Platform;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
+use crate::limits;
 
 /// What points at a blob: its media type, digest and size (OCI image-spec, descriptor.md).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,10 +93,13 @@ impl Document {
                 };
                 Ok(Document::Index(ImageIndex { manifests: manifests.into_iter().map(entry).collect::<Result<_>>()? }))
             }
-            (None, Some(config), layers) if !is_index_type => Ok(Document::Manifest(ImageManifest {
-                config: config.check()?,
-                layers: descriptors(layers.unwrap_or_default())?,
-            })),
+            (None, Some(config), layers) if !is_index_type => {
+                let (config, layers) = (config.check()?, layers.unwrap_or_default());
+                if layers.len() as u64 > limits::LAYERS.default {
+                    return Err(Error::limit(limits::LAYERS.name, limits::LAYERS.default, layers.len(), "manifest"));
+                }
+                Ok(Document::Manifest(ImageManifest { config, layers: descriptors(layers)? }))
+            }
             (Some(_), _, _) if raw.fs_layers.is_none() && !is_manifest_type => {
                 Err(malformed("a document with both manifests and config or layers"))
             }
@@ -212,7 +216,10 @@ mod tests {
             ("".into(), Malformed),
             (format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)), Limit),
             (" ".repeat((4 << 20) + 1), Limit),
+            (format!(r#"{{"schemaVersion":2,"config":{b},"layers":[{}]}}"#, vec![&b[..]; 1025].join(",")), Limit),
         ];
+        let most = format!(r#"{{"schemaVersion":2,"config":{b},"layers":[{}]}}"#, vec![&b[..]; 1024].join(","));
+        assert!(Document::parse(most.as_bytes()).is_ok());
         for (text, status) in &cases {
             let error = Document::parse(text.as_bytes()).expect_err(&text[..text.len().min(90)]);
             assert_eq!(error.status(), *status, "{error}: {}", &text[..text.len().min(90)]);

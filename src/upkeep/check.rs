@@ -324,18 +324,16 @@ impl Check<'_> {
         let directory = &self.storage.directory;
         // Whoever publishes shares this lock, so that the object stays what it is between the look and the move.
         let _collection = CollectionLock::exclusive(directory, &self.options.interrupt)?;
-        let _extraction = if area == Area::Extracted {
-            let lock = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{name}"))
-                .map_err(|errno| Error::os(errno, format_args!("lock the extraction of {name}")))?;
-            if lock.is_none() {
-                return Ok(Some(false));
-            }
-            lock
-        } else {
-            None
-        };
+        let extraction = (area == Area::Extracted)
+            .then(|| Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{name}")))
+            .transpose()
+            .map_err(|errno| Error::os(errno, format_args!("lock the extraction of {name}")))?;
+        // Before the look at the lock: what is gone was rightly so, also where somebody makes it anew at this moment.
         if !self.is_same(area, name, judged)? {
             return Ok(None);
+        }
+        if matches!(extraction, Some(None)) {
+            return Ok(Some(false));
         }
         let mut names = vec![name.to_owned()];
         if area == Area::Extracted {

@@ -245,10 +245,16 @@ fn a_check_can_be_slow_and_can_be_ended() {
     assert_eq!(storage.check(&options).unwrap_err().status(), Status::Cancelled);
 }
 
-/// A tree that is removed and made again while it is judged is not the one that is moved away, though it would get the
-/// number of its inode.
+/// A tree that is removed while it is judged is no finding, and one that is made in its place is not moved away, though it
+/// would get the number of its inode.
 #[test]
 fn a_tree_that_is_replaced_meanwhile_stays() {
+    for is_made_anew in [true, false] {
+        replace_while_checked(is_made_anew);
+    }
+}
+
+fn replace_while_checked(is_made_anew: bool) {
     let dir = temp_dir();
     let storage = quick_store(dir.path());
     // Between its two files the check waits for a second.
@@ -274,14 +280,21 @@ fn a_tree_that_is_replaced_meanwhile_stays() {
         let lock = std::fs::File::open(dir.path().join("locks/collection")).unwrap();
         lock.lock_shared().unwrap();
         std::thread::sleep(Duration::from_millis(1200));
-        put_layer(&storage, &blob);
-        extract();
         assert!(!check.is_finished());
+        // Somebody who is about to make it again, and has not begun.
+        let name = format!("locks/extract-sha256-{}", digest.hex());
+        let extraction = std::fs::File::create(dir.path().join(name)).unwrap();
+        if is_made_anew {
+            put_layer(&storage, &blob);
+            extract();
+        } else {
+            extraction.lock().unwrap();
+        }
         lock.unlock().unwrap();
         check.join().unwrap()
     });
     assert_eq!(report.findings, []);
-    assert!(storage.layer_extracted_path(&digest).join("b").exists());
+    assert_eq!(storage.layer_extracted_path(&digest).join("b").exists(), is_made_anew);
 }
 
 #[test]
