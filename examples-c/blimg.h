@@ -24,5 +24,6 @@ void json_string(const char *text);
 void print_image(const app *a, bl_image *image);
 
 int cmd_pull(const app *a, char **args);
+int cmd_rootfs(const app *a, char **args);
 
 #endif

@@ -461,6 +461,44 @@ typedef int32_t bl_status;
 #define BL_REGISTRY_SKIP_VERIFY 2
 
 /**
+ * bl_rootfs_options.mode: copies of the files in the extracted layers, which are made where they are missing. The default.
+ */
+#define BL_ROOTFS_COPY 0
+
+/**
+ * bl_rootfs_options.mode: the same with shared blocks, where the file system has that (Btrfs, XFS); copies elsewhere.
+ */
+#define BL_ROOTFS_REFLINK 1
+
+/**
+ * bl_rootfs_options.mode: further names of the files in the extracted layers, on the same file system. Only to be read:
+ * who writes to one of them writes to the store's.
+ */
+#define BL_ROOTFS_HARDLINK 2
+
+/**
+ * bl_rootfs_options.mode: straight from the stored blobs; nothing is kept for the next time.
+ */
+#define BL_ROOTFS_DIRECT 3
+
+/**
+ * bl_rootfs_options.flags: as root, make device nodes. By default a device becomes an empty file.
+ */
+#define BL_ROOTFS_DEVICE_NODES 1
+
+/**
+ * bl_rootfs_options.flags: leave owners as they are and write owner, mode and type of files and directories to the
+ * extended attribute user.containers.override_stat. Files and directories are then accessible to whoever assembles.
+ */
+#define BL_ROOTFS_OVERRIDE_STAT 2
+
+/**
+ * bl_rootfs_options.flags: replace a destination that is a directory and not empty, in one step where the file system can
+ * do that.
+ */
+#define BL_ROOTFS_REPLACE 4
+
+/**
  * bl_gc_options.flags: only say what would be removed.
  */
 #define BL_GC_DRY_RUN 1
@@ -1217,6 +1255,75 @@ typedef struct bl_pull_options {
    */
   uint64_t progress_interval_ms;
 } bl_pull_options;
+
+/**
+ * How to assemble a root file system. Zero in a field is its default; initialise with BL_ROOTFS_OPTIONS_INIT.
+ */
+typedef struct bl_rootfs_options {
+  /**
+   * sizeof(bl_rootfs_options).
+   */
+  size_t struct_size;
+  /**
+   * BL_ROOTFS_DEVICE_NODES and so on, or 0.
+   */
+  uint64_t flags;
+  /**
+   * BL_ROOTFS_COPY and so on: how files come into it.
+   */
+  uint32_t mode;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+  /**
+   * Where the metadata record of the whole tree goes (mtree(5)), replacing what is there. NULL: for an ordinary user
+   * beside the destination, with the suffix ".mtree"; for root, who can set everything, nowhere.
+   */
+  const char *record_path;
+  /**
+   * Ends the call early; may be NULL.
+   */
+  bl_cancel *cancel;
+  /**
+   * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+   */
+  uint64_t timeout_ms;
+  /**
+   * What each layer may cost; NULL is the defaults.
+   */
+  const bl_layer_limits *limits;
+  /**
+   * Is told of progress, layer by layer: bytes of the one that it is at, and entries of all so far. May be NULL.
+   */
+  bl_progress_callback progress;
+  /**
+   * Handed to every call of progress.
+   */
+  void *progress_data;
+} bl_rootfs_options;
+
+/**
+ * What an assembly did. Initialise with BL_ROOTFS_RESULT_INIT.
+ */
+typedef struct bl_rootfs_result {
+  /**
+   * sizeof(bl_rootfs_result); set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * Layers of the image.
+   */
+  uint64_t layers;
+  /**
+   * Entries of all layers.
+   */
+  uint64_t entries;
+  /**
+   * BL_ANOMALY_* bits: what was odd and yet accepted.
+   */
+  uint64_t anomalies;
+} bl_rootfs_result;
 
 /**
  * After the collection, is told of an object that was removed, or would be: `layers/sha256-<hex>.tar.gz`. Runs on the thread that called.
@@ -2183,6 +2290,28 @@ bl_status bl_shutdown(uint64_t timeout_ms,
                       bl_error **err);
 
 /**
+ * Makes the root file system of an image: all layers in turn, with what later ones hide left out. It appears at
+ * destination when it is whole; the folder that it goes into must be there, and so may be an empty directory of its
+ * name. While it is made it lies beside the destination, as `.<name>.<random>.assembling`. As root, files have the
+ * image's owners; as an ordinary user they are the user's, and the record has the rest. It is not flushed to the disk.
+ *
+ * options: NULL for the defaults.
+ * result: may be NULL.
+ *
+ * Returns: BL_OK; BL_E_NOT_FOUND where the store lacks a layer, or there is no folder; BL_E_STATE where the destination
+ * is taken; BL_E_UNSUPPORTED for BL_ROOTFS_HARDLINK to another file system; BL_E_MALFORMED, BL_E_UNSAFE_PATH,
+ * BL_E_LIMIT, BL_E_DIGEST_MISMATCH for what is in a layer; BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE,
+ * BL_E_PERMISSION, BL_E_IO: after each of these the destination is as it was. Cost: that of writing all files, or a
+ * link each; threads as in bl_extract_layer(). Since: 0.1.0
+ */
+bl_status bl_assemble_rootfs(bl_storage *storage,
+                             bl_image *image,
+                             const char *destination,
+                             const bl_rootfs_options *options,
+                             bl_rootfs_result *result,
+                             bl_error **err);
+
+/**
  * Makes a lease, which holds nothing yet. bl_gc() leaves alone what it holds, until its time or bl_lease_release().
  *
  * seconds: from now; 1 or more.
@@ -2342,6 +2471,8 @@ bl_status bl_local_bundle_cache_dir(bl_storage *storage,
 #define BL_IMAGE_USAGE_INIT { sizeof(bl_image_usage), 0, 0, 0, 0, 0, 0 }
 #define BL_GC_OPTIONS_INIT { sizeof(bl_gc_options), 0, 0, NULL, 0, NULL, NULL }
 #define BL_GC_RESULT_INIT { sizeof(bl_gc_result), 0, 0, 0 }
+#define BL_ROOTFS_OPTIONS_INIT { sizeof(bl_rootfs_options), 0, BL_ROOTFS_COPY, 0, NULL, NULL, 0, NULL, NULL, NULL }
+#define BL_ROOTFS_RESULT_INIT { sizeof(bl_rootfs_result), 0, 0, 0 }
 #define BL_REGISTRY_OPTIONS_INIT { sizeof(bl_registry_options), 0, NULL, NULL, NULL, NULL, NULL, NULL }
 #define BL_PULL_OPTIONS_INIT \
   { sizeof(bl_pull_options), 0, BL_PULL_MISSING, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, \
@@ -2374,6 +2505,18 @@ static inline bl_extract_options bl_extract_options_init(void)
 {
   bl_extract_options options = BL_EXTRACT_OPTIONS_INIT;
   return options;
+}
+
+static inline bl_rootfs_options bl_rootfs_options_init(void)
+{
+  bl_rootfs_options options = BL_ROOTFS_OPTIONS_INIT;
+  return options;
+}
+
+static inline bl_rootfs_result bl_rootfs_result_init(void)
+{
+  bl_rootfs_result result = BL_ROOTFS_RESULT_INIT;
+  return result;
 }
 
 static inline bl_extract_result bl_extract_result_init(void)

@@ -39,6 +39,7 @@ pub mod oci;
 #[cfg(feature = "pull")]
 mod pull;
 mod queue;
+mod rootfs;
 #[cfg(feature = "pull")]
 mod runtime;
 mod status;
@@ -59,6 +60,7 @@ pub use pull::{
     Credentials, CredentialsCallback, LayerProgress, PullOperation, PullOptions, PullPhase, PullPolicy, PullProgress,
     PullProgressCallback, PullTracker, RegistryOptions,
 };
+pub use rootfs::{Rootfs, RootfsMode, RootfsOptions, RootfsUser};
 #[cfg(feature = "pull")]
 pub use runtime::shutdown;
 pub use store::{Durability, ImageName, Lease, Staged, Storage, StorageOptions, TaggedImage};

@@ -281,7 +281,7 @@ impl HostCallback {
     }
 }
 
-fn progress_callback(
+pub(super) fn progress_callback(
     function: unsafe extern "C" fn(*const bl_progress, *mut c_void) -> i32,
     user_data: *mut c_void,
 ) -> ProgressCallback {

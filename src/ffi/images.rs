@@ -131,6 +131,10 @@ struct LayerTexts {
 }
 
 impl bl_image {
+    pub(super) fn image(&self) -> &Image {
+        &self.image
+    }
+
     pub(super) fn new(image: Image) -> Result<bl_image> {
         let layers = image.layers().map(|(layer, diff_id)| {
             let diff_id = diff_id.map(|diff_id| text(diff_id.to_string())).transpose()?;

@@ -33,6 +33,7 @@ mod operations;
 mod pull;
 #[cfg(feature = "pull")]
 mod pull_progress;
+mod rootfs;
 mod shapes;
 mod staged;
 mod storage;
@@ -59,6 +60,7 @@ pub use operations::*;
 pub use pull::*;
 #[cfg(feature = "pull")]
 pub use pull_progress::*;
+pub use rootfs::*;
 pub use staged::*;
 pub use storage::*;
 pub use utility::*;

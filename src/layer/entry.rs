@@ -103,6 +103,11 @@ impl Anomalies {
         Anomalies(bits)
     }
 
+    /// The set without some of them.
+    pub(crate) fn without(self, other: Anomalies) -> Anomalies {
+        Anomalies(self.0 & !other.0)
+    }
+
     pub(crate) fn insert(&mut self, other: Anomalies) {
         self.0 |= other.0;
     }

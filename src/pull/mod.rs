@@ -39,7 +39,7 @@ use crate::interrupt::{Cancel, Interrupt};
 use crate::oci::{ImageConfig, Platform, Reference};
 use crate::queue::{Popped, Queue};
 use crate::runtime::Network;
-use crate::store::{ImageName, Lease, Storage};
+use crate::store::{CallLease, ImageName, Storage};
 use crate::sys;
 use crate::unpack::ExtractOptions;
 
@@ -49,8 +49,6 @@ pub use options::{PullOptions, PullPolicy, RegistryOptions};
 pub use progress::{LayerProgress, PullPhase, PullProgress, PullProgressCallback, PullTracker};
 
 const PARALLEL: usize = 4;
-/// How long what was stored stays without a name, should we die.
-const LEASE: Duration = Duration::from_secs(3600);
 /// How long a call that is to end waits for its threads.
 const GRACE: Duration = Duration::from_millis(50);
 /// How long the caller's thread waits between two looks.
@@ -170,8 +168,8 @@ fn fetch(
     stop: &Cancel,
 ) -> Result<Image> {
     tell(options, tracker)?;
-    let mut held = Held::new(storage)?;
-    let Resolved { digest, manifest, index } = plan::resolve(storage, &registry, reference, options, &held.lease)?;
+    let mut held = CallLease::new(storage)?;
+    let Resolved { digest, manifest, index } = plan::resolve(storage, &registry, reference, options, held.lease())?;
     let config = plan::config(storage, &registry, &manifest)?;
     // Where an index did not say it.
     if index.is_none() && !is_for(&config, options) {
@@ -186,35 +184,6 @@ fn fetch(
     storage.open_image(name)
 }
 
-/// A lease for the time of a call.
-struct Held {
-    lease: Lease,
-    extended: Instant,
-}
-
-impl Held {
-    fn new(storage: &Storage) -> Result<Held> {
-        Ok(Held { lease: storage.create_lease_of_call(LEASE)?, extended: Instant::now() })
-    }
-
-    /// A pull may take longer than its lease.
-    fn extend_in_time(&mut self, now: Instant) -> Result<()> {
-        if now.saturating_duration_since(self.extended) >= LEASE / 4 {
-            self.extended = now;
-            self.lease.extend(LEASE)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Err(error) = self.lease.release() {
-            tracing::warn!("{error}");
-        }
-    }
-}
-
 /// What the threads of a pull share.
 struct Pull {
     storage: Storage,
@@ -225,7 +194,13 @@ struct Pull {
 
 impl Pull {
     /// All layers, some at a time. The caller's thread tells of progress.
-    fn run(self: &Arc<Pull>, wanted: Vec<Wanted>, tracker: &PullTracker, stop: &Cancel, held: &mut Held) -> Result<()> {
+    fn run(
+        self: &Arc<Pull>,
+        wanted: Vec<Wanted>,
+        tracker: &PullTracker,
+        stop: &Cancel,
+        held: &mut CallLease,
+    ) -> Result<()> {
         let counts = tracker.begin(&wanted);
         tracker.enter(PullPhase::Fetching);
         for (wanted, counts) in wanted.iter().zip(&counts) {
@@ -322,32 +297,5 @@ fn extract_options(options: &PullOptions, diff_id: Option<&Digest>, interrupt: &
         limits: options.limits.clone(),
         interrupt: interrupt.clone(),
         ..ExtractOptions::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
-    use super::*;
-    use crate::store::StorageOptions;
-
-    #[test]
-    fn a_lease_outlives_a_long_pull() {
-        let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::open(dir.path(), &StorageOptions::default()).unwrap();
-        let mut held = Held::new(&storage).unwrap();
-        // Its file is replaced when it is extended.
-        let file = || {
-            let file = std::fs::read_dir(dir.path().join("leases")).unwrap().next().unwrap().unwrap();
-            file.metadata().unwrap().ino()
-        };
-        let (begun, first) = (held.extended, file());
-        held.extend_in_time(begun + LEASE / 4 - Duration::from_secs(1)).unwrap();
-        assert_eq!(file(), first);
-        held.extend_in_time(begun + LEASE / 4).unwrap();
-        assert_ne!(file(), first);
-        drop(held);
-        assert_eq!(std::fs::read_dir(dir.path().join("leases")).unwrap().count(), 0);
     }
 }

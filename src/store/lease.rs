@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -56,8 +56,7 @@ impl Storage {
     }
 
     /// The same for the time of a call. After a loss of power it may be there or not.
-    #[cfg(feature = "pull")]
-    pub(crate) fn create_lease_of_call(&self, time: Duration) -> Result<Lease> {
+    fn create_lease_of_call(&self, time: Duration) -> Result<Lease> {
         self.new_lease(time, true)
     }
 
@@ -184,6 +183,42 @@ impl Lease {
     }
 }
 
+/// How long what a call holds stays, should it die.
+const CALL: Duration = Duration::from_secs(3600);
+
+/// A lease for the time of a call.
+pub(crate) struct CallLease {
+    lease: Lease,
+    extended: Instant,
+}
+
+impl CallLease {
+    pub(crate) fn new(storage: &Storage) -> Result<CallLease> {
+        Ok(CallLease { lease: storage.create_lease_of_call(CALL)?, extended: Instant::now() })
+    }
+
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// A call may take longer than its lease.
+    pub(crate) fn extend_in_time(&mut self, now: Instant) -> Result<()> {
+        if now.saturating_duration_since(self.extended) >= CALL / 4 {
+            self.extended = now;
+            self.lease.extend(CALL)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for CallLease {
+    fn drop(&mut self) {
+        if let Err(error) = self.lease.release() {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
 /// Whether a file is one of a lease.
 pub(crate) fn check_lease(file: BorrowedFd<'_>) -> Result<()> {
     parse(file).map(|_| ())
@@ -207,4 +242,31 @@ fn now() -> u64 {
 
 fn after(time: Duration) -> u64 {
     now().saturating_add(time.as_secs().max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::store::StorageOptions;
+
+    #[test]
+    fn a_lease_outlives_a_long_call() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path(), &StorageOptions::default()).unwrap();
+        let mut held = CallLease::new(&storage).unwrap();
+        // Its file is replaced when it is extended.
+        let file = || {
+            let file = std::fs::read_dir(dir.path().join("leases")).unwrap().next().unwrap().unwrap();
+            file.metadata().unwrap().ino()
+        };
+        let (begun, first) = (held.extended, file());
+        held.extend_in_time(begun + CALL / 4 - Duration::from_secs(1)).unwrap();
+        assert_eq!(file(), first);
+        held.extend_in_time(begun + CALL / 4).unwrap();
+        assert_ne!(file(), first);
+        drop(held);
+        assert_eq!(std::fs::read_dir(dir.path().join("leases")).unwrap().count(), 0);
+    }
 }

@@ -37,12 +37,13 @@ use crate::limits;
 pub use directory::Durability;
 pub(crate) use directory::{Area, Directory, free_space, is_directory, is_regular};
 pub use lease::Lease;
-pub(crate) use lease::check_lease;
+pub(crate) use lease::{CallLease, check_lease};
 pub(crate) use lock::{CollectionLock, Lock};
 pub use names::{ImageName, TaggedImage};
-pub(crate) use partial::{Partial, Trash, resumable_of};
+pub(crate) use partial::{Partial, Trash, create_plain_directory, resumable_of};
+pub(crate) use remove::{remove_tree, remove_tree_until};
 pub use staged::Staged;
-pub(crate) use trees::{HEAD_LEN, Head, Mark, RECORD_SUFFIX, record_name, was_opened_in_this_boot};
+pub(crate) use trees::{HEAD_LEN, Head, Mark, RECORD_SUFFIX, padded, record_name, was_opened_in_this_boot};
 
 /// What precedes the layer in the name of the lock on its extraction.
 pub(crate) const EXTRACTION_LOCK: &str = "extract-";

@@ -444,7 +444,10 @@ impl Partial {
 
 /// A directory of our own user and group, of mode 0700 and without ACLs, whatever the umask or the folder that it is in
 /// would hand down to it: what is made in it inherits from it.
-fn create_plain_directory(folder: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+pub(crate) fn create_plain_directory(
+    folder: BorrowedFd<'_>,
+    name: impl rustix::path::Arg + Copy,
+) -> Result<OwnedFd, Errno> {
     rustix::fs::mkdirat(folder, name, Mode::RWXU)?;
     rustix::fs::chmodat(folder, name, Mode::RWXU, AtFlags::empty())?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -21,7 +21,7 @@ pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Err
 }
 
 /// The same until a moment. False where that was not enough: then the rest is under the same name.
-pub(super) fn remove_tree_until(parent: BorrowedFd<'_>, name: &[u8], deadline: Instant) -> Result<bool, Errno> {
+pub(crate) fn remove_tree_until(parent: BorrowedFd<'_>, name: &[u8], deadline: Instant) -> Result<bool, Errno> {
     match remove(parent, name, &mut Budget { deadline: Some(deadline), steps: 0 }) {
         Ok(()) => Ok(true),
         Err(Stop::Failed(errno)) => Err(errno),

@@ -83,7 +83,7 @@ impl Mark {
 
 impl Head {
     /// The head's bytes.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> [u8; HEAD_LEN] {
         let mut text = format!("{MAGIC}{LAYER}{}\n", self.layer);
         let mut line = |key: &str, value: String| text.push_str(&format!("{key}{value}\n"));
         self.diff_id.iter().for_each(|diff_id| line(DIFF_ID, diff_id.to_string()));
@@ -96,9 +96,7 @@ impl Head {
         }
         let sum = XxHash3_64::oneshot(text.as_bytes());
         text.push_str(&format!("{SUM}{sum:016x}\n"));
-        let mut bytes = text.into_bytes();
-        bytes.resize(HEAD_LEN, b'\n');
-        bytes
+        padded(&text)
     }
 
     /// The head of a record; `None` for a file that has none, or a damaged one.
@@ -151,6 +149,14 @@ impl Head {
         }
         Ok(())
     }
+}
+
+/// The head of a record, as long as all of them are.
+pub(crate) fn padded(text: &str) -> [u8; HEAD_LEN] {
+    let mut bytes = [b'\n'; HEAD_LEN];
+    let length = text.len().min(HEAD_LEN);
+    bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+    bytes
 }
 
 impl Storage {
@@ -296,9 +302,9 @@ mod tests {
             let again = Head::read(file.as_fd()).unwrap().unwrap();
             assert_eq!((&again.mark, again.lines, again.anomalies), (&head.mark, head.lines, head.anomalies));
             for at in 0..HEAD_LEN {
-                let mut flipped = bytes.clone();
+                let mut flipped = bytes;
                 flipped[at] ^= 1;
-                let text = String::from_utf8(flipped).unwrap();
+                let text = String::from_utf8(flipped.to_vec()).unwrap();
                 assert!(Head::parse(&text).is_none(), "byte {at} says nothing");
             }
         }

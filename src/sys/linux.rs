@@ -40,6 +40,16 @@ pub(crate) fn reserve_space(file: BorrowedFd<'_>, bytes: u64) -> Result<(), Errn
     rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes)
 }
 
+/// Makes a new file share all blocks of another one.
+pub(crate) fn reflink(to: BorrowedFd<'_>, from: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::ioctl_ficlone(to, from)
+}
+
+/// Copies at most so many bytes from where one file stands to where the other does, inside the kernel.
+pub(crate) fn copy_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, bytes: usize) -> Result<usize, Errno> {
+    rustix::fs::copy_file_range(from, None, to, None, bytes)
+}
+
 /// What a file system answers when the disk does not have what was written to it.
 pub(crate) const DAMAGE: &[Errno] =
     &[Errno::IO, Errno::ILSEQ, Errno::BADMSG, Errno::UCLEAN, Errno::NXIO, Errno::NODATA];

@@ -37,6 +37,16 @@ pub(crate) fn reserve_space(_: BorrowedFd<'_>, _: u64) -> Result<(), Errno> {
     Err(Errno::NOTSUP)
 }
 
+/// `clonefile` makes the file itself, so it has no place here: files are copied.
+pub(crate) fn reflink(_: BorrowedFd<'_>, _: BorrowedFd<'_>) -> Result<(), Errno> {
+    Err(Errno::NOTSUP)
+}
+
+/// There is no such call.
+pub(crate) fn copy_range(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> Result<usize, Errno> {
+    Err(Errno::NOSYS)
+}
+
 /// What a file system answers when the disk does not have what was written to it.
 pub(crate) const DAMAGE: &[Errno] = &[Errno::IO, Errno::ILSEQ, Errno::BADMSG];
 

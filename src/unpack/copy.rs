@@ -1,13 +1,16 @@
-//! A copy where a file can have no more names (decision D4; `EMLINK`).
+//! Copies: of what can have no more names (decision D4; `EMLINK`), and of a file's content out of another tree.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::root::{Dir, fail};
-use crate::error::Result;
+use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
+use crate::store::is_regular;
+use crate::sys;
 
 /// What tells whether a name still is the inode that it was.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,72 @@ impl Identity {
     pub(super) fn of(stat: &Stat) -> Identity {
         #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
         Identity { device: stat.st_dev as u64, inode: stat.st_ino as u64 }
+    }
+}
+
+/// How much is read at a time; no more is in memory, and after so much a call can end.
+const PIECE: usize = 64 << 10;
+/// From this size on it pays to leave the copying to the kernel.
+const LARGE: u64 = 128 << 10;
+/// What the kernel copies between two looks at whether the call is to end.
+const STRETCH: usize = 8 << 20;
+
+/// A file in another tree.
+pub(super) struct Original {
+    pub(super) parent: Arc<Dir>,
+    pub(super) name: Vec<u8>,
+    /// What it must have.
+    pub(super) size: u64,
+    /// Share its blocks where the file system can.
+    pub(super) reflink: bool,
+}
+
+impl Original {
+    /// Fills a new file. `path` is what it is called in an error.
+    pub(super) fn copy_into(&self, to: BorrowedFd<'_>, path: &[u8], interrupt: &Interrupt) -> Result<()> {
+        let failed = |errno| fail(errno, "copy", path);
+        if self.size == 0 {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&*self.parent, &self.name[..], flags, Mode::empty()).map_err(failed)?;
+        let stat = rustix::fs::fstat(&file).map_err(failed)?;
+        if !is_regular(&stat) || stat.st_size as u64 != self.size {
+            let why = format!("{}: its extracted layer is damaged; bl_check() mends it", quoted(path));
+            return Err(Error::new(Status::State, why));
+        }
+        if self.reflink && sys::reflink(to, file.as_fd()).is_ok() {
+            return Ok(());
+        }
+        let is_sparse = (stat.st_blocks as u64) * 512 < self.size;
+        if self.size >= LARGE && !is_sparse && self.let_kernel_copy(file.as_fd(), to, interrupt).map_err(failed)? {
+            return interrupt.check();
+        }
+        let mut buffer = vec![0; PIECE.min(self.size as usize)];
+        while copy_some(file.as_fd(), to, &mut buffer).map_err(failed)? {
+            interrupt.check()?;
+        }
+        // A hole may be at the end.
+        if is_sparse { rustix::fs::ftruncate(to, self.size).map_err(failed) } else { Ok(()) }
+    }
+
+    /// False where it cannot, and has not begun.
+    fn let_kernel_copy(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, interrupt: &Interrupt) -> Result<bool, Errno> {
+        let mut done = 0;
+        while done < self.size && interrupt.check().is_ok() {
+            let length = STRETCH.min(usize::try_from(self.size - done).unwrap_or(STRETCH));
+            match sys::copy_range(from, to, length) {
+                Ok(0) if done == 0 => return Ok(false),
+                Ok(0) => break,
+                Ok(n) => done += n as u64,
+                Err(Errno::INTR) => {}
+                Err(Errno::XDEV | Errno::NOSYS | Errno::NOTSUP | Errno::INVAL | Errno::PERM) if done == 0 => {
+                    return Ok(false);
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -38,7 +107,7 @@ pub(super) fn copy(
             let source = open_to_read(from.as_fd(), from_name, stat).map_err(failed)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = rustix::fs::openat(to, to_name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-            let mut buffer = vec![0; 64 << 10];
+            let mut buffer = vec![0; PIECE];
             while copy_some(source.as_fd(), made.as_fd(), &mut buffer).map_err(failed)? {
                 interrupt.check()?;
             }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use super::form::TreeForm;
-use super::record::RecordWriter;
+use super::record::{RecordFile, RecordWriter};
 use super::trash::{Bin, Trash};
 use super::tree::TreeWriter;
 use crate::digest::{Algorithm, Digest};
@@ -22,7 +22,7 @@ use crate::interrupt::Interrupt;
 use crate::layer::Growing;
 use crate::layer::{Anomalies, Entry, LayerFile, Progress, Reader, Source, Stream};
 use crate::limits::LayerLimits;
-use crate::store::{Area, EXTRACTION_LOCK, Lock, Mark, Partial, Storage, is_regular, record_name};
+use crate::store::{Area, EXTRACTION_LOCK, Head, Lock, Mark, Partial, Storage, is_regular, record_name};
 
 /// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +56,7 @@ impl ProgressCallback {
         ProgressCallback(Arc::new(callback))
     }
 
-    pub(super) fn call(&self, progress: &Progress) -> ControlFlow<()> {
+    pub(crate) fn call(&self, progress: &Progress) -> ControlFlow<()> {
         (self.0)(progress)
     }
 }
@@ -152,7 +152,8 @@ impl Storage {
         self.make_room(0, name, &options.interrupt)?;
         let tree = Partial::create_tree(&self.directory, Area::Extracted, name)?;
         let new_record = || Partial::create_record(&self.directory, Area::Extracted, &record_name);
-        let record = RecordWriter::new(new_record()?, options.limits.clone());
+        let mut record_file = new_record()?;
+        let record = RecordWriter::new(Some(RecordFile::of(&record_file)?), options.limits.clone());
         let root = tree.handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a new tree"))?;
         let trash = Trash::new(|| {
             let partial = Partial::create_tree(&self.directory, Area::Extracted, name)?;
@@ -173,11 +174,26 @@ impl Storage {
         };
         let is_durable = mark == Mark::Durable;
         // The record first: a record without its tree is not looked at and is replaced by the next extraction.
-        let record = record.finish(digest, &totals.diff_id, anomalies, mark, new_record, &options.interrupt)?;
+        let head = |content, lines| {
+            let head = Head {
+                layer: digest.to_string(),
+                diff_id: Some(totals.diff_id.clone()),
+                anomalies: Some(anomalies.bits()),
+                content: Some(content),
+                lines: Some(lines),
+                mark,
+            };
+            head.to_bytes()
+        };
+        let successor = || {
+            record_file = new_record()?;
+            RecordFile::of(&record_file)
+        };
+        record.finish(head, successor, &options.interrupt)?;
         if is_durable {
             self.directory.sync_everything()?;
         }
-        record.publish(&record_name, &options.interrupt, |_| Ok(false))?;
+        record_file.publish(&record_name, &options.interrupt, |_| Ok(false))?;
         tree.publish(name, &options.interrupt, |_| Ok(true))?;
         if !is_durable {
             self.directory.make_durable(name);
@@ -220,7 +236,7 @@ impl Storage {
                 let (diff_id, mut anomalies) = self.measure(digest, options)?;
                 // What was odd about unpacking is known from then.
                 anomalies.insert(known.unwrap_or_default());
-                (Some(diff_id), anomalies)
+                (diff_id, anomalies)
             }
             (diff_id, anomalies) => (diff_id, anomalies.unwrap_or_default()),
         };
@@ -229,15 +245,36 @@ impl Storage {
     }
 
     /// Reads the whole layer without unpacking it, and checks both digests.
-    fn measure(&self, digest: &Digest, options: &ExtractOptions) -> Result<(Digest, Anomalies)> {
-        let mut reader = open_reader(digest, self.open_layer_file(digest, options)?, options)?;
+    fn measure(&self, digest: &Digest, options: &ExtractOptions) -> Result<(Option<Digest>, Anomalies)> {
         let mut entry = Entry::default();
-        while reader.next(&mut entry)? {
-            options.interrupt.check()?;
-        }
-        let (totals, _, anomalies) = reader.finish()?;
+        let read = self.read_layer(digest, options, |reader| {
+            while reader.next(&mut entry)? {
+                options.interrupt.check()?;
+            }
+            Ok(())
+        })?;
+        Ok((read.diff_id, read.anomalies))
+    }
+
+    /// Has a layer's file read by `read`, and checks both digests of it.
+    pub(super) fn read_layer(
+        &self,
+        digest: &Digest,
+        options: &ExtractOptions,
+        read: impl FnOnce(&mut Reader) -> Result<()>,
+    ) -> Result<Extraction> {
+        let mut reader = open_reader(digest, self.open_layer_file(digest, options)?, options)?;
+        read(&mut reader)?;
+        let (totals, progress, anomalies) = reader.finish()?;
         check(digest, options.diff_id.as_ref(), &totals.digest, &totals.diff_id)?;
-        Ok((totals.diff_id, anomalies))
+        Ok(Extraction {
+            cached: false,
+            entries: progress.entries,
+            bytes_in: totals.bytes_in,
+            bytes_out: progress.bytes_out,
+            anomalies,
+            diff_id: Some(totals.diff_id),
+        })
     }
 
     fn open_layer_file(&self, digest: &Digest, options: &ExtractOptions) -> Result<LayerFile> {

@@ -18,6 +18,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::copy::Original;
 use super::metadata::{Applier, Metadata};
 use super::root::{Dir, fail};
 use crate::error::{Error, Result, Status, quoted};
@@ -62,34 +63,44 @@ pub(super) struct OpenFile {
 /// Where in a file data belongs, and the data.
 pub(super) type Part = (u64, SharedBytes);
 
+/// What goes into a file.
+pub(super) enum Filling {
+    Data(Option<Part>),
+    /// What another file has.
+    Copy(Original),
+}
+
 pub(super) enum Job {
-    /// A file that nothing has the name of, with all of its data.
+    /// A file that nothing has the name of, with all that it has.
     Whole {
         parent: Arc<Dir>,
         plan: Plan,
-        data: Option<Part>,
+        filling: Filling,
     },
     Part {
         file: Arc<OpenFile>,
-        data: Option<Part>,
+        filling: Filling,
     },
 }
 
 impl Job {
     fn bytes(&self) -> usize {
-        let (Job::Whole { data, .. } | Job::Part { data, .. }) = self;
-        data.as_ref().map_or(0, |(_, data)| data.len())
+        let (Job::Whole { filling, .. } | Job::Part { filling, .. }) = self;
+        match filling {
+            Filling::Data(data) => data.as_ref().map_or(0, |(_, data)| data.len()),
+            Filling::Copy(original) => usize::try_from(original.size).unwrap_or(usize::MAX),
+        }
     }
 
     fn run(self, maker: &mut Maker) -> Result<()> {
         match self {
-            Job::Whole { parent, plan, data } => {
+            Job::Whole { parent, plan, filling } => {
                 let file = maker.create(&parent, plan)?;
-                file.write(data)?;
+                file.fill(filling, maker)?;
                 file.finish(maker)
             }
-            Job::Part { file, data } => {
-                file.write(data)?;
+            Job::Part { file, filling } => {
+                file.fill(filling, maker)?;
                 Arc::into_inner(file).map_or(Ok(()), |file| file.finish(maker))
             }
         }
@@ -101,6 +112,7 @@ pub(super) struct Maker {
     applier: Applier,
     modes: BirthModes,
     anomalies: Anomalies,
+    interrupt: Interrupt,
 }
 
 /// Whether a file gets the mode that it is created with, so that it need not be set.
@@ -113,8 +125,8 @@ enum BirthModes {
 }
 
 impl Maker {
-    fn new(applier: Applier, modes: BirthModes) -> Maker {
-        Maker { applier, modes, anomalies: Anomalies::default() }
+    fn new(applier: Applier, modes: BirthModes, interrupt: Interrupt) -> Maker {
+        Maker { applier, modes, anomalies: Anomalies::default(), interrupt }
     }
 
     fn create(&mut self, parent: &Dir, plan: Plan) -> Result<OpenFile> {
@@ -148,9 +160,14 @@ impl OpenFile {
         OpenFile { file, plan, has_mode: false }
     }
 
-    fn write(&self, data: Option<Part>) -> Result<()> {
-        let Some((offset, data)) = data else { return Ok(()) };
-        write_at(self.file.as_fd(), offset, &data).map_err(|errno| fail(errno, "write", &self.plan.path))
+    fn fill(&self, filling: Filling, maker: &Maker) -> Result<()> {
+        match filling {
+            Filling::Data(None) => Ok(()),
+            Filling::Data(Some((offset, data))) => {
+                write_at(self.file.as_fd(), offset, &data).map_err(|errno| fail(errno, "write", &self.plan.path))
+            }
+            Filling::Copy(original) => original.copy_into(self.file.as_fd(), &self.plan.path, &maker.interrupt),
+        }
     }
 
     fn finish(self, maker: &mut Maker) -> Result<()> {
@@ -227,8 +244,8 @@ impl Files {
             interrupt,
         };
         for _ in 0..if sys::has_cores() { WRITERS } else { 1 } {
-            let worker = Worker(files.shared.clone());
-            let thread = sys::spawn("bl-write", move || worker.run(applier));
+            let (worker, interrupt) = (Worker(files.shared.clone()), files.interrupt.clone());
+            let thread = sys::spawn("bl-write", move || worker.run(applier, interrupt));
             files.threads.push(thread.map_err(|e| Error::io(&e, "start a thread"))?);
         }
         Ok(files)
@@ -237,7 +254,7 @@ impl Files {
     /// Does a job, soon. An error may be that of an earlier job.
     pub(super) fn submit(&mut self, job: Job) -> Result<()> {
         self.are_pending = true;
-        self.batch_bytes += job.bytes();
+        self.batch_bytes = self.batch_bytes.saturating_add(job.bytes());
         self.batch.push(job);
         if self.batch.len() < BATCH && self.batch_bytes < BATCH_BYTES {
             return Ok(());
@@ -303,9 +320,9 @@ impl Shared {
 struct Worker(Arc<Shared>);
 
 impl Worker {
-    fn run(&self, applier: Applier) {
+    fn run(&self, applier: Applier, interrupt: Interrupt) {
         let modes = if sys::leave_umask() { BirthModes::Proven(0) } else { BirthModes::Masked };
-        let mut maker = Maker::new(applier, modes);
+        let mut maker = Maker::new(applier, modes, interrupt);
         while let Some(batch) = self.0.jobs.pop() {
             let count = batch.len();
             let done = batch.into_iter().try_for_each(|job| match self.0.jobs.is_closed() {

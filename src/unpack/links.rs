@@ -42,6 +42,11 @@ impl Links {
         self.pending.remove(real_path);
     }
 
+    /// Whether a link is to be made there.
+    pub(super) fn is_pending(&self, real_path: &[u8]) -> bool {
+        self.pending.contains_key(real_path)
+    }
+
     pub(super) fn forget_below(&mut self, prefix: &[u8]) {
         remove_range(&mut self.pending, prefix);
     }
@@ -58,10 +63,19 @@ enum Linked {
 
 impl TreeWriter<'_> {
     pub(super) fn hardlink(&mut self, place: &Place<'_>, target: &[u8], real_path: Vec<u8>) -> Result<()> {
+        if self.merge.is_some() {
+            let (parent, name) = split_parent(target);
+            let parent = self.root.dir(parent, Missing::Leave)?;
+            let real_target = parent.map(|parent| parent.join(name)).filter(|target| *target != real_path);
+            self.note_link(real_target.as_deref())?;
+        }
         match self.try_link(place, target, &real_path)? {
             Linked::Made => self.links.forget(&real_path),
             // It changes nothing (family 40).
-            Linked::ToItself => self.anomalies.insert(Anomalies::SELF_LINK),
+            Linked::ToItself => {
+                self.note_self_link()?;
+                self.anomalies.insert(Anomalies::SELF_LINK);
+            }
             Linked::NotYet => {
                 // What has the name is replaced now, as by any other entry.
                 if exists(place.parent, place.name)? {
@@ -88,6 +102,7 @@ impl TreeWriter<'_> {
     fn try_link(&mut self, place: &Place<'_>, target: &[u8], real_path: &[u8]) -> Result<Linked> {
         let (target_parent, target_name) = split_parent(target);
         let Some(target_parent) = self.root.dir(target_parent, Missing::Leave)? else { return Ok(Linked::NotYet) };
+        self.note_walk(&[])?;
         let real_target = target_parent.join(target_name);
         if real_target == real_path {
             return Ok(Linked::ToItself);
@@ -201,7 +216,15 @@ impl TreeWriter<'_> {
                 break;
             }
         }
-        if pending.is_empty() { Ok(()) } else { self.record_lower_links(&pending) }
+        match pending.first_key_value() {
+            None => Ok(()),
+            // There is no layer left that could have it (family 37).
+            Some((link, Pending { target, .. })) if self.merge.is_some() => {
+                let (link, target) = (quoted(link), quoted(target));
+                Err(Error::new(Status::Malformed, format!("hard link {link} to {target}: no layer has that")))
+            }
+            Some(_) => self.record_lower_links(&pending),
+        }
     }
 
     /// A link to another link that waits comes after that one, so that whoever makes them need only keep the order.

@@ -2,12 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+mod confined;
 mod content;
 mod copy;
 mod extract;
 mod files;
 mod form;
 mod links;
+mod merge;
 mod metadata;
 mod record;
 mod root;
@@ -15,7 +17,10 @@ mod trash;
 mod tree;
 mod verify;
 
+pub(crate) use confined::read_confined;
 pub use extract::{ExtractOptions, Extraction, ProgressCallback};
 pub use form::{TreeForm, WhiteoutForm};
+pub(crate) use merge::{Assembler, Taking};
+pub(crate) use record::RecordFile;
 pub use record::{LayerEntries, LayerEntry, LayerEntryKind};
 pub(crate) use verify::{damage, verify_tree};

@@ -73,6 +73,8 @@ pub(super) struct Root<'a> {
     created_bytes: u64,
     /// Real paths of things that a walk removed because they were in its way.
     pub(super) replaced: Vec<Vec<u8>>,
+    /// Real paths of symlinks that walks went through, where somebody wants to know.
+    pub(super) followed: Option<Vec<Vec<u8>>>,
 }
 
 impl<'a> Root<'a> {
@@ -89,6 +91,7 @@ impl<'a> Root<'a> {
             created: Vec::new(),
             created_bytes: 0,
             replaced: Vec::new(),
+            followed: None,
         }
     }
 
@@ -130,6 +133,12 @@ impl<'a> Root<'a> {
     pub(super) fn take_created(&mut self) -> Vec<Vec<u8>> {
         self.created_bytes = 0;
         std::mem::take(&mut self.created)
+    }
+
+    /// The limits on walking are for one layer, and what one layer's walks went through is nothing to the next.
+    pub(super) fn begin_layer(&mut self) {
+        (self.steps, self.symlink_steps) = (0, 0);
+        self.forget();
     }
 
     /// Drops what is known of directories, because one of them may be gone.
@@ -176,6 +185,9 @@ impl<'a> Root<'a> {
                     Some(target) => {
                         hops += 1;
                         self.count_hop(hops, &at, &name)?;
+                        if let Some(followed) = &mut self.followed {
+                            followed.push(at.join(&name));
+                        }
                         if target.starts_with(b"/") {
                             at = self.root.clone();
                         }

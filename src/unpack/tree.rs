@@ -16,9 +16,10 @@ use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::content::{self, ContentSum, sum_of};
-use super::extract::ExtractOptions;
-use super::files::{Files, Job, OpenFile, PRIVATE, Part, Plan, create, same_name};
+use super::extract::{ExtractOptions, ProgressCallback};
+use super::files::{Files, Filling, Job, OpenFile, PRIVATE, Plan, create, same_name};
 use super::links::Links;
+use super::merge::{Layer, Merge};
 use super::metadata::{Applier, Metadata, StatType};
 use super::record::RecordWriter;
 use super::root::{Dir, Missing, Root, fail, make_directory};
@@ -31,7 +32,7 @@ use crate::store::{free_space, is_directory};
 /// The longest name that file systems take (POSIX `NAME_MAX` on Linux and macOS).
 const NAME_MAX: usize = 255;
 /// From this size on it is worth a system call to ask whether a file has room before it is written.
-const LARGE_FILE: u64 = 1 << 20;
+pub(super) const LARGE_FILE: u64 = 1 << 20;
 /// How many bytes of small files come between two looks at the free space, where the host wants some.
 const LOOK: u64 = 16 << 20;
 /// How far apart reports of progress are, in uncompressed bytes and in entries.
@@ -58,10 +59,12 @@ pub(super) struct TreeWriter<'a> {
     pub(super) links: Links,
     /// Real paths that lower layers lose: in the overlay forms all of them, in the form of markers those without one.
     pub(super) whiteouts: BTreeSet<Vec<u8>>,
-    entries: u64,
+    /// Where layers go on top of each other.
+    pub(super) merge: Option<Merge>,
+    pub(super) entries: u64,
     /// Hashes of the real paths that were used so far. A path whose hash is not here is free.
     used: HashSet<u64>,
-    hasher: RandomState,
+    pub(super) hasher: RandomState,
     /// Bytes that went into what is kept.
     kept: u64,
     /// Bytes that are to stay free in the file system.
@@ -70,7 +73,9 @@ pub(super) struct TreeWriter<'a> {
     unlooked: u64,
     /// Bytes of holes that may still be hashed.
     holes: u64,
-    reported: Progress,
+    /// Is told how far it came in a layer.
+    pub(super) progress: Option<ProgressCallback>,
+    pub(super) reported: Progress,
     pub(super) anomalies: Anomalies,
 }
 
@@ -92,6 +97,7 @@ impl<'a> TreeWriter<'a> {
             directories: BTreeMap::new(),
             links: Links::default(),
             whiteouts: BTreeSet::new(),
+            merge: None,
             used: HashSet::default(),
             hasher: RandomState::new(),
             entries: 0,
@@ -99,6 +105,7 @@ impl<'a> TreeWriter<'a> {
             min_free,
             unlooked: 0,
             holes: content::HOLES,
+            progress: options.progress.clone(),
             reported: Progress::default(),
             anomalies: Anomalies::default(),
         })
@@ -111,7 +118,7 @@ impl<'a> TreeWriter<'a> {
             self.options.interrupt.check()?;
             self.entries += 1;
             self.root.grant_steps();
-            self.entry(&entry, reader)?;
+            self.entry(&entry, &mut Layer::Archive(reader))?;
             self.report(reader.progress())?;
         }
         self.report_now(reader.progress())
@@ -135,10 +142,13 @@ impl<'a> TreeWriter<'a> {
         Ok((self.record, self.anomalies))
     }
 
-    fn entry(&mut self, entry: &Entry, reader: &mut Reader) -> Result<()> {
+    pub(super) fn entry(&mut self, entry: &Entry, layer: &mut Layer<'_, '_>) -> Result<()> {
         if entry.path.is_empty() {
             self.keep_directory(Vec::new(), Metadata::of(entry).into_owned())?;
             return self.record.entry(b"", entry);
+        }
+        if self.merge.is_some() && matches!(entry.kind, Kind::Whiteout | Kind::Opaque) {
+            return self.hide_lower(entry);
         }
         let (parent, name) = split_parent(&entry.path);
         let parent = self.parent(parent)?;
@@ -148,9 +158,18 @@ impl<'a> TreeWriter<'a> {
             return self.hardlink(&place, &entry.link, real_path);
         }
         self.links.forget(&real_path);
+        if let Layer::Tree(lower) = layer
+            && lower.is_linked()
+            && entry.kind != Kind::Directory
+        {
+            return self.link_from(&place, entry, lower, &real_path);
+        }
         match entry.kind {
             Kind::File => {
-                let sum = self.file(&place, entry, reader)?;
+                let sum = match layer {
+                    Layer::Archive(reader) => self.file(&place, entry, reader)?,
+                    Layer::Tree(lower) => self.file_from(&place, entry, lower)?,
+                };
                 return self.record.file(&real_path, entry, sum);
             }
             Kind::Whiteout => return self.whiteout(&place, entry, &real_path),
@@ -171,6 +190,7 @@ impl<'a> TreeWriter<'a> {
     /// Notes that a name is used; true where it was not before. Where it was, what has it is there after this.
     fn claim(&mut self, real_path: &[u8]) -> Result<bool> {
         let is_free = self.used.insert(self.hasher.hash_one(real_path));
+        self.mark_ours(real_path);
         if !is_free {
             self.files.finish()?;
         }
@@ -184,8 +204,10 @@ impl<'a> TreeWriter<'a> {
             self.files.finish()?;
         }
         let dir = self.root.dir(path, Missing::Create)?;
+        let created = self.root.take_created();
+        self.note_walk(&created)?;
         self.drop_replaced()?;
-        for path in self.root.take_created() {
+        for path in created {
             self.claim(&path)?;
             self.links.forget(&path);
             self.keep_directory(path.clone(), Metadata::implied())?;
@@ -211,20 +233,20 @@ impl<'a> TreeWriter<'a> {
         if data.as_ref().is_none_or(|data| data.is_last) {
             let data = data.map(|data| (data.offset, data.bytes));
             (sum, self.holes) = sum_of(data.as_ref(), entry.size, self.holes);
-            self.whole_file(place, plan, data)?;
+            self.whole_file(place, plan, Filling::Data(data))?;
             return Ok(sum);
         }
         let mut content = ContentSum::new(self.holes);
         let file = Arc::new(self.open_file(place, plan)?);
         while let Some(Data { offset, bytes, is_last }) = data {
             content.update(offset, &bytes);
-            let part = Some((offset, bytes));
+            let filling = Filling::Data(Some((offset, bytes)));
             if is_last {
                 // Our own reference goes along: whoever has the last one finishes the file.
-                self.files.submit(Job::Part { file, data: part })?;
+                self.files.submit(Job::Part { file, filling })?;
                 break;
             }
-            self.files.submit(Job::Part { file: file.clone(), data: part })?;
+            self.files.submit(Job::Part { file: file.clone(), filling })?;
             self.options.interrupt.check()?;
             self.report(reader.progress())?;
             data = reader.data()?;
@@ -233,11 +255,11 @@ impl<'a> TreeWriter<'a> {
         Ok(sum)
     }
 
-    fn whole_file(&mut self, place: &Place<'_>, plan: Plan, data: Option<Part>) -> Result<()> {
+    pub(super) fn whole_file(&mut self, place: &Place<'_>, plan: Plan, filling: Filling) -> Result<()> {
         let job = if place.is_free {
-            Job::Whole { parent: place.parent.clone(), plan, data }
+            Job::Whole { parent: place.parent.clone(), plan, filling }
         } else {
-            Job::Part { file: Arc::new(self.open_file(place, plan)?), data }
+            Job::Part { file: Arc::new(self.open_file(place, plan)?), filling }
         };
         self.files.submit(job)
     }
@@ -248,7 +270,7 @@ impl<'a> TreeWriter<'a> {
     }
 
     /// A full disk that is known beforehand is not filled first.
-    fn check_space(&self, parent: &Dir, entry: &Entry) -> Result<()> {
+    pub(super) fn check_space(&self, parent: &Dir, entry: &Entry) -> Result<()> {
         // Where it cannot be asked, writing will tell.
         let Ok((free, _)) = free_space(parent.as_fd()) else { return Ok(()) };
         if entry.size.saturating_add(self.min_free) <= free {
@@ -261,24 +283,27 @@ impl<'a> TreeWriter<'a> {
 
     /// A marker, or an empty file in place of a device.
     fn empty_file(&mut self, place: &Place<'_>, entry: &Entry) -> Result<()> {
-        self.whole_file(place, Plan::of(entry), None)
+        self.whole_file(place, Plan::of(entry), Filling::Data(None))
     }
 
     fn directory(&mut self, place: &Place<'_>, entry: &Entry, real_path: Vec<u8>) -> Result<()> {
         let Place { parent, name, is_free } = *place;
         let made = |made: Result<(), Errno>| made.map_err(|errno| fail(errno, "create directory", &entry.path));
-        match make_directory(parent.as_fd(), name) {
+        let is_new = match make_directory(parent.as_fd(), name) {
             Err(Errno::EXIST) if is_free => return Err(same_name(&entry.path)),
             Err(Errno::EXIST) => {
                 let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
                     .map_err(|errno| fail(errno, "look at", &entry.path))?;
-                if !is_directory(&stat) {
-                    self.remove(parent, name)?;
+                let is_in_the_way = !is_directory(&stat);
+                if is_in_the_way {
+                    self.remove_hidden(parent, name)?;
                     made(make_directory(parent.as_fd(), name))?;
                 }
+                is_in_the_way
             }
-            other => made(other)?,
-        }
+            other => made(other).map(|()| true)?,
+        };
+        self.note_directory(&real_path, is_new)?;
         self.keep_directory(real_path, Metadata::of(entry).into_owned())
     }
 
@@ -353,7 +378,7 @@ impl<'a> TreeWriter<'a> {
     }
 
     /// Remembers a directory's metadata; the line for it comes after this.
-    fn keep_directory(&mut self, real_path: Vec<u8>, mut metadata: Metadata<'static>) -> Result<()> {
+    pub(super) fn keep_directory(&mut self, real_path: Vec<u8>, mut metadata: Metadata<'static>) -> Result<()> {
         let xattrs: usize = metadata.xattrs.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.keep((real_path.len() + xattrs) as u64)?;
         metadata.is_opaque = self.options.form.is_overlay() && self.whiteouts.contains(&real_path);
@@ -376,7 +401,7 @@ impl<'a> TreeWriter<'a> {
     }
 
     /// Creates a name, after removing whatever has it.
-    fn replacing<T>(
+    pub(super) fn replacing<T>(
         &mut self,
         place: &Place<'_>,
         action: &str,
@@ -400,8 +425,9 @@ impl<'a> TreeWriter<'a> {
     }
 
     /// Forgets what was kept for paths that are gone. That the layer hides such a path in lower layers stays true.
-    fn drop_replaced(&mut self) -> Result<()> {
+    pub(super) fn drop_replaced(&mut self) -> Result<()> {
         for gone in std::mem::take(&mut self.root.replaced) {
+            self.note_gone(&gone)?;
             self.keep(gone.len() as u64)?;
             let below = [&gone[..], b"/"].concat();
             self.directories.remove(&gone);
@@ -419,15 +445,15 @@ impl<'a> TreeWriter<'a> {
     }
 
     /// Reports progress, but not more often than anybody can read it.
-    fn report(&mut self, progress: Progress) -> Result<()> {
+    pub(super) fn report(&mut self, progress: Progress) -> Result<()> {
         let far = progress.bytes_out - self.reported.bytes_out >= REPORT_BYTES
             || progress.entries - self.reported.entries >= REPORT_ENTRIES;
-        if far && self.options.progress.is_some() { self.report_now(progress) } else { Ok(()) }
+        if far && self.progress.is_some() { self.report_now(progress) } else { Ok(()) }
     }
 
-    fn report_now(&mut self, progress: Progress) -> Result<()> {
+    pub(super) fn report_now(&mut self, progress: Progress) -> Result<()> {
         self.reported = progress;
-        match self.options.progress.as_ref().map(|callback| callback.call(&progress)) {
+        match self.progress.as_ref().map(|callback| callback.call(&progress)) {
             None | Some(ControlFlow::Continue(())) => Ok(()),
             Some(ControlFlow::Break(())) => Err(Error::new(Status::Callback, "the progress callback ended the call")),
         }

@@ -29,6 +29,7 @@ mod null_arguments;
 mod pull;
 mod readme;
 mod real_image;
+mod rootfs;
 mod seed_store;
 mod store_directory;
 mod support;

@@ -86,8 +86,15 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("bl_lease *" | "const bl_lease *", "lease") => "lease",
         ("const char *", "id") => "bl_lease_id(lease)",
         ("uint64_t", "seconds") => "60",
-        ("const bl_gc_options *" | "const bl_check_options *" | "const bl_pull_options *", "options") => return None,
-        ("bl_gc_result *" | "bl_check_result *", "result") => return None,
+        ("const char *", "destination") => "ABC",
+        (
+            "const bl_gc_options *"
+            | "const bl_check_options *"
+            | "const bl_pull_options *"
+            | "const bl_rootfs_options *",
+            "options",
+        ) => return None,
+        ("bl_gc_result *" | "bl_check_result *" | "bl_rootfs_result *", "result") => return None,
         ("bl_disk_usage_result *", "result") => "&disk",
         ("bl_names **", "out") => "&out_names",
         ("bool *", "out") => "&out_bool",

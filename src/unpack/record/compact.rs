@@ -16,7 +16,6 @@ use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::split_parent;
 use crate::limits;
-use crate::store::Partial;
 
 /// What the line of a file said whose name something else has now.
 struct Kept {
@@ -84,13 +83,13 @@ impl Voided {
     /// Copies the lines that hold.
     pub(super) fn compact(
         self,
-        record: &Partial,
+        record: BorrowedFd<'_>,
         mut out: RecordWriter,
         interrupt: &Interrupt,
     ) -> Result<RecordWriter> {
         let mut needed = BTreeSet::new();
         let (mut nearby, mut nearby_target) = (Nearby::default(), Nearby::default());
-        for_each_line(record.handle(), interrupt, |number, line| {
+        for_each_line(record, interrupt, |number, line| {
             if let Some(target) = line.hardlink()?
                 && self.is_gone(&target, number, &mut nearby_target)
             {
@@ -102,7 +101,7 @@ impl Voided {
         // Names of what is kept; a link that was replaced too is one more name of its target.
         let mut names: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
         let mut kept_bytes = 0;
-        for_each_line(record.handle(), interrupt, |number, line| {
+        for_each_line(record, interrupt, |number, line| {
             let path = line.path()?;
             let is_void = self.is_void(&path, number, &mut nearby);
             let mut rest = line.rest.to_vec();

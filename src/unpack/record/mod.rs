@@ -12,20 +12,23 @@ mod lines;
 
 use std::hash::Hasher as _;
 use std::io::Write as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
 use self::compact::Voided;
 use self::lines::escape;
 use super::metadata::Metadata;
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::layer::{Anomalies, Entry, Kind, Timestamp};
+use crate::layer::{Entry, Kind, Timestamp};
 use crate::limits::{self, LayerLimits};
-use crate::store::{HEAD_LEN, Head, Mark, Partial};
+use crate::store::{HEAD_LEN, Partial};
 
 pub(super) use self::entries::parse_line;
 pub use self::entries::{LayerEntries, LayerEntry, LayerEntryKind};
@@ -33,9 +36,44 @@ pub(super) use self::lines::{Line, Lines};
 
 const BUFFER: usize = 64 << 10;
 
+/// A file that becomes a record, and its path for messages. Who made it publishes it.
+pub(crate) struct RecordFile {
+    handle: OwnedFd,
+    path: PathBuf,
+}
+
+impl RecordFile {
+    pub(crate) fn new(handle: OwnedFd, path: PathBuf) -> RecordFile {
+        RecordFile { handle, path }
+    }
+
+    /// Of a partial object.
+    pub(super) fn of(partial: &Partial) -> Result<RecordFile> {
+        let handle = partial.handle().try_clone_to_owned();
+        let handle = handle.map_err(|cause| Error::io(&cause, "open a metadata record"))?;
+        Ok(RecordFile { handle, path: partial.path() })
+    }
+
+    fn fail(&self, errno: Errno) -> Error {
+        Error::os(errno, format_args!("write {}", self.path.display()))
+    }
+
+    fn write_all(&self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            match rustix::io::write(&self.handle, bytes) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(self.fail(errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Writes the record of a tree while the tree is made.
-pub(super) struct RecordWriter {
-    partial: Partial,
+pub(crate) struct RecordWriter {
+    /// `None` where nobody wants a record.
+    file: Option<RecordFile>,
     buffer: Vec<u8>,
     flushed: u64,
     lines: u64,
@@ -48,9 +86,9 @@ pub(super) struct RecordWriter {
 }
 
 impl RecordWriter {
-    pub(super) fn new(partial: Partial, limits: LayerLimits) -> RecordWriter {
+    pub(crate) fn new(file: Option<RecordFile>, limits: LayerLimits) -> RecordWriter {
         RecordWriter {
-            partial,
+            file,
             buffer: Vec::new(),
             flushed: 0,
             lines: 0,
@@ -101,6 +139,9 @@ impl RecordWriter {
     }
 
     fn link(&mut self, real_path: &[u8], keyword: &[u8], target: &[u8]) -> Result<()> {
+        if self.file.is_none() {
+            return Ok(());
+        }
         let out = &mut self.buffer;
         out.extend_from_slice(b"./");
         escape(real_path, out);
@@ -121,46 +162,36 @@ impl RecordWriter {
 
     /// What was at a path, and everything below it, is gone.
     pub(super) fn removed(&mut self, path: &[u8]) {
-        self.voided.tree(path, self.lines);
+        if self.file.is_some() {
+            self.voided.tree(path, self.lines);
+        }
     }
 
     /// A directory's line will be followed by a better one; what is below it stays.
     pub(super) fn superseded(&mut self, path: &[u8]) {
-        self.voided.line(path, self.lines);
+        if self.file.is_some() {
+            self.voided.line(path, self.lines);
+        }
     }
 
-    /// Completes the record; it is to be published by the caller. `successor` makes an empty one, should the lines have
-    /// to be written once more.
-    pub(super) fn finish(
+    /// Completes the record. `head` is given the bytes of all files and the sum of the lines; `successor` makes an empty
+    /// file, should the lines have to be written once more; then that is the record.
+    pub(crate) fn finish(
         mut self,
-        layer: &Digest,
-        diff_id: &Digest,
-        anomalies: Anomalies,
-        mark: Mark,
-        successor: impl FnOnce() -> Result<Partial>,
+        head: impl FnOnce(u64, u64) -> [u8; HEAD_LEN],
+        successor: impl FnOnce() -> Result<RecordFile>,
         interrupt: &Interrupt,
-    ) -> Result<Partial> {
+    ) -> Result<()> {
         self.flush()?;
-        if !self.voided.is_empty() {
-            let successor = successor()?;
-            self = std::mem::take(&mut self.voided).compact(
-                &self.partial,
-                RecordWriter::new(successor, self.limits),
-                interrupt,
-            )?;
+        let voided = std::mem::take(&mut self.voided);
+        if let Some(file) = self.file.as_ref().filter(|_| !voided.is_empty()) {
+            let out = RecordWriter::new(Some(successor()?), self.limits);
+            self = voided.compact(file.handle.as_fd(), out, interrupt)?;
             self.flush()?;
         }
-        let head = Head {
-            layer: layer.to_string(),
-            diff_id: Some(diff_id.clone()),
-            anomalies: Some(anomalies.bits()),
-            content: Some(self.content),
-            lines: Some(self.sum.finish()),
-            mark,
-        };
-        let fail = |errno| Error::os(errno, format_args!("write {}", self.partial.path().display()));
-        head.write(self.partial.handle()).map_err(fail)?;
-        Ok(self.partial)
+        let Some(file) = &self.file else { return Ok(()) };
+        rustix::fs::seek(&file.handle, SeekFrom::Start(0)).map_err(|errno| file.fail(errno))?;
+        file.write_all(&head(self.content, self.sum.finish()))
     }
 
     /// A line out of another record.
@@ -180,6 +211,9 @@ impl RecordWriter {
         xattrs: &[(Vec<u8>, Vec<u8>)],
         rest: impl FnOnce(&mut Vec<u8>),
     ) -> Result<()> {
+        if self.file.is_none() {
+            return Ok(());
+        }
         let out = &mut self.buffer;
         out.push(b'.');
         if !path.is_empty() {
@@ -214,15 +248,16 @@ impl RecordWriter {
     }
 
     fn flush(&mut self) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
         if self.flushed == 0 {
             // The head's length is fixed because the digests are known last: it is written over this.
-            self.partial.write_all(&[b'\n'; HEAD_LEN])?;
+            file.write_all(&[b'\n'; HEAD_LEN])?;
             self.flushed = HEAD_LEN as u64;
         }
         self.flushed += self.buffer.len() as u64;
-        limits::RECORD_SIZE.check(&self.limits, self.flushed, || self.partial.path().display().to_string())?;
+        limits::RECORD_SIZE.check(&self.limits, self.flushed, || file.path.display().to_string())?;
         self.sum.write(&self.buffer);
-        self.partial.write_all(&self.buffer)?;
+        file.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())
     }

@@ -37,6 +37,8 @@ pub struct Tree {
     pub gone: BTreeSet<String>,
     /// Real paths of directories that lower layers lose the content of.
     pub opaque: BTreeSet<String>,
+    /// Directories without an entry of their own.
+    pub implied: BTreeSet<String>,
     waiting: Vec<(String, String)>,
 }
 
@@ -63,6 +65,7 @@ impl Tree {
                     if !keeps {
                         tree.remove(&path);
                     }
+                    tree.implied.remove(&path);
                     tree.nodes.insert(path, node.clone());
                 }
                 Op::Hardlink(link, target) => tree.link(link, target)?,
@@ -116,6 +119,7 @@ impl Tree {
     fn remove(&mut self, path: &str) {
         let below = format!("{path}/");
         self.nodes.retain(|other, _| other != path && !other.starts_with(&below));
+        self.implied.retain(|other| other != path && !other.starts_with(&below));
         self.gone.retain(|other| !other.starts_with(&below));
         self.opaque.retain(|other| other != path && !other.starts_with(&below));
         self.waiting.retain(|(link, _)| !link.starts_with(&below));
@@ -151,6 +155,7 @@ impl Tree {
                         self.remove(&next);
                         self.waiting.retain(|(link, _)| *link != next);
                         self.nodes.insert(next.clone(), Node::Dir(0o755));
+                        self.implied.insert(next.clone());
                         at = next;
                     }
                 }

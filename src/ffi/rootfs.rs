@@ -1,0 +1,162 @@
+//! Root file systems.
+
+use std::ffi::{c_char, c_void};
+
+use super::args::{Call, SizedStruct, call, check_flags};
+use super::cancel::bl_cancel;
+use super::error::{bl_error, bl_status};
+use super::extract::{bl_progress_callback, progress_callback};
+use super::images::bl_image;
+use super::limits::bl_layer_limits;
+use super::storage::bl_storage;
+use crate::error::{Error, Result, Status};
+use crate::rootfs::{Rootfs, RootfsMode, RootfsOptions};
+
+/// bl_rootfs_options.mode: copies of the files in the extracted layers, which are made where they are missing. The default.
+pub const BL_ROOTFS_COPY: u32 = 0;
+/// bl_rootfs_options.mode: the same with shared blocks, where the file system has that (Btrfs, XFS); copies elsewhere.
+pub const BL_ROOTFS_REFLINK: u32 = 1;
+/// bl_rootfs_options.mode: further names of the files in the extracted layers, on the same file system. Only to be read:
+/// who writes to one of them writes to the store's.
+pub const BL_ROOTFS_HARDLINK: u32 = 2;
+/// bl_rootfs_options.mode: straight from the stored blobs; nothing is kept for the next time.
+pub const BL_ROOTFS_DIRECT: u32 = 3;
+
+/// bl_rootfs_options.flags: as root, make device nodes. By default a device becomes an empty file.
+pub const BL_ROOTFS_DEVICE_NODES: u64 = 1;
+/// bl_rootfs_options.flags: leave owners as they are and write owner, mode and type of files and directories to the
+/// extended attribute user.containers.override_stat. Files and directories are then accessible to whoever assembles.
+pub const BL_ROOTFS_OVERRIDE_STAT: u64 = 2;
+/// bl_rootfs_options.flags: replace a destination that is a directory and not empty, in one step where the file system can
+/// do that.
+pub const BL_ROOTFS_REPLACE: u64 = 4;
+
+/// How to assemble a root file system. Zero in a field is its default; initialise with BL_ROOTFS_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_rootfs_options {
+    /// sizeof(bl_rootfs_options).
+    pub struct_size: usize,
+    /// BL_ROOTFS_DEVICE_NODES and so on, or 0.
+    pub flags: u64,
+    /// BL_ROOTFS_COPY and so on: how files come into it.
+    pub mode: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Where the metadata record of the whole tree goes (mtree(5)), replacing what is there. NULL: for an ordinary user
+    /// beside the destination, with the suffix ".mtree"; for root, who can set everything, nowhere.
+    pub record_path: *const c_char,
+    /// Ends the call early; may be NULL.
+    pub cancel: *mut bl_cancel,
+    /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+    pub timeout_ms: u64,
+    /// What each layer may cost; NULL is the defaults.
+    pub limits: *const bl_layer_limits,
+    /// Is told of progress, layer by layer: bytes of the one that it is at, and entries of all so far. May be NULL.
+    pub progress: bl_progress_callback,
+    /// Handed to every call of progress.
+    pub progress_data: *mut c_void,
+}
+
+// SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
+// is what the caller vouches for.
+unsafe impl SizedStruct for bl_rootfs_options {
+    const ZERO: Self = Self {
+        struct_size: 0,
+        flags: 0,
+        mode: 0,
+        reserved: 0,
+        record_path: std::ptr::null(),
+        cancel: std::ptr::null_mut(),
+        timeout_ms: 0,
+        limits: std::ptr::null(),
+        progress: None,
+        progress_data: std::ptr::null_mut(),
+    };
+}
+
+/// What an assembly did. Initialise with BL_ROOTFS_RESULT_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_rootfs_result {
+    /// sizeof(bl_rootfs_result); set by the caller.
+    pub struct_size: usize,
+    /// Layers of the image.
+    pub layers: u64,
+    /// Entries of all layers.
+    pub entries: u64,
+    /// BL_ANOMALY_* bits: what was odd and yet accepted.
+    pub anomalies: u64,
+}
+
+// SAFETY: integers only.
+unsafe impl SizedStruct for bl_rootfs_result {
+    const ZERO: Self = Self { struct_size: 0, layers: 0, entries: 0, anomalies: 0 };
+}
+
+/// Makes the root file system of an image: all layers in turn, with what later ones hide left out. It appears at
+/// destination when it is whole; the folder that it goes into must be there, and so may be an empty directory of its
+/// name. While it is made it lies beside the destination, as `.<name>.<random>.assembling`. As root, files have the
+/// image's owners; as an ordinary user they are the user's, and the record has the rest. It is not flushed to the disk.
+///
+/// options: NULL for the defaults.
+/// result: may be NULL.
+///
+/// Returns: BL_OK; BL_E_NOT_FOUND where the store lacks a layer, or there is no folder; BL_E_STATE where the destination
+/// is taken; BL_E_UNSUPPORTED for BL_ROOTFS_HARDLINK to another file system; BL_E_MALFORMED, BL_E_UNSAFE_PATH,
+/// BL_E_LIMIT, BL_E_DIGEST_MISMATCH for what is in a layer; BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE,
+/// BL_E_PERMISSION, BL_E_IO: after each of these the destination is as it was. Cost: that of writing all files, or a
+/// link each; threads as in bl_extract_layer(). Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_assemble_rootfs(
+    storage: *mut bl_storage,
+    image: *mut bl_image,
+    destination: *const c_char,
+    options: *const bl_rootfs_options,
+    result: *mut bl_rootfs_result,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let result = c.result(result, "result")?;
+            let storage = c.handle(storage, "storage")?;
+            let image = c.handle(image, "image")?;
+            let destination = c.path(destination, "destination")?;
+            let options = rootfs_options(c, c.options(options, "options")?)?;
+            let Rootfs { layers, entries, anomalies, .. } =
+                storage.0.assemble_rootfs(image.image(), destination, &options)?;
+            if let Some(result) = result {
+                let anomalies = anomalies.bits();
+                result.set(&bl_rootfs_result { layers, entries, anomalies, ..bl_rootfs_result::ZERO });
+            }
+            Ok(())
+        })
+    }
+}
+
+fn rootfs_options(c: &Call<'_>, options: bl_rootfs_options) -> Result<RootfsOptions> {
+    let known = BL_ROOTFS_DEVICE_NODES | BL_ROOTFS_OVERRIDE_STAT | BL_ROOTFS_REPLACE;
+    check_flags(options.flags, known, "options.flags")?;
+    check_flags(options.reserved.into(), 0, "options.reserved")?;
+    let record_path = (!options.record_path.is_null()).then_some(options.record_path);
+    Ok(RootfsOptions {
+        mode: match options.mode {
+            BL_ROOTFS_COPY => RootfsMode::Copy,
+            BL_ROOTFS_REFLINK => RootfsMode::Reflink,
+            BL_ROOTFS_HARDLINK => RootfsMode::Hardlink,
+            BL_ROOTFS_DIRECT => RootfsMode::Direct,
+            other => {
+                let why = format!("options.mode is {other}, not one of BL_ROOTFS_COPY and so on");
+                return Err(Error::new(Status::Unsupported, why));
+            }
+        },
+        device_nodes: options.flags & BL_ROOTFS_DEVICE_NODES != 0,
+        override_stat: options.flags & BL_ROOTFS_OVERRIDE_STAT != 0,
+        replace: options.flags & BL_ROOTFS_REPLACE != 0,
+        record_path: record_path.map(|path| c.path(path, "options.record_path")).transpose()?.map(Into::into),
+        limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
+        progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
+        interrupt: c.interrupt(options.cancel, options.timeout_ms),
+    })
+}

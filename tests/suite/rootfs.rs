@@ -1,0 +1,290 @@
+//! Root file systems: where they go, what becomes of what is there, and what is left when they fail.
+
+use std::ops::ControlFlow;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use boxlite_images::{
+    Cancel, CheckOptions, GcOptions, Image, Interrupt, ProgressCallback, RootfsMode, RootfsOptions, Status, Storage,
+};
+
+use super::archive::{Archive, Header};
+use super::images::put_image_of;
+use super::support::{as_each_user, is_root, leftovers, names_in, quick_store, temp_dir};
+use super::tree::{differences, snapshot};
+
+struct Bench {
+    dir: tempfile::TempDir,
+    storage: Storage,
+    image: Image,
+}
+
+impl Bench {
+    fn new(layers: &[Vec<u8>]) -> Bench {
+        let dir = temp_dir();
+        let storage = quick_store(&dir.path().join("store"));
+        let digest = put_image_of(&storage, "x", layers);
+        let image = storage.open_image_by_digest(&digest).unwrap();
+        Bench { dir, storage, image }
+    }
+
+    fn small() -> Bench {
+        Bench::new(&[
+            Archive::new().dir(b"d").file(b"d/f", b"1").file(b"g", b"1").finish(),
+            Archive::new().file(b"d/.wh.f", b"").file(b"h", b"2").finish(),
+        ])
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn assemble(&self, to: &Path, options: &RootfsOptions) -> Result<(), Status> {
+        let result = self.storage.assemble_rootfs(&self.image, to, options);
+        // Beside the root file system and the store there may be its record.
+        let names = names_in(self.dir.path());
+        assert!(!names.iter().any(|name| name.ends_with(".assembling")), "{names:?}");
+        assert_eq!(leftovers(self.storage.images_dir()), [""; 0]);
+        assert_eq!(names_in(&self.storage.images_dir().join("leases")), [""; 0]);
+        result.map(|_| ()).map_err(|error| error.status())
+    }
+
+    fn assert_whole(&self, at: &Path) {
+        assert_eq!(names_in(at), ["d", "g", "h"]);
+        assert_eq!(names_in(&at.join("d")), [""; 0]);
+    }
+}
+
+fn mode(mode: RootfsMode) -> RootfsOptions {
+    let mut options = RootfsOptions::default();
+    options.mode = mode;
+    options
+}
+
+#[test]
+fn destinations() {
+    as_each_user("rootfs::destinations", || {
+        let bench = Bench::small();
+        let to = bench.path("root");
+        let default = RootfsOptions::default();
+        bench.assemble(&to, &default).unwrap();
+        bench.assert_whole(&to);
+        assert_eq!(bench.assemble(&to, &default), Err(Status::State));
+        std::fs::write(to.join("mine"), "x").unwrap();
+        let mut replace = RootfsOptions::default();
+        replace.replace = true;
+        bench.assemble(&to, &replace).unwrap();
+        bench.assert_whole(&to);
+        let empty = bench.path("empty");
+        std::fs::create_dir(&empty).unwrap();
+        bench.assemble(&empty, &default).unwrap();
+        bench.assert_whole(&empty);
+        std::fs::write(bench.path("file"), "x").unwrap();
+        std::os::unix::fs::symlink("empty", bench.path("link")).unwrap();
+        for taken in ["file", "link"] {
+            for options in [&default, &replace] {
+                assert_eq!(bench.assemble(&bench.path(taken), options), Err(Status::State), "{taken}");
+            }
+        }
+        assert_eq!(bench.assemble(&bench.path("no/such"), &default), Err(Status::NotFound));
+        assert_eq!(bench.assemble(Path::new("/"), &default), Err(Status::InvalidArgument));
+        assert_eq!(bench.assemble(&bench.path("x/.."), &default), Err(Status::InvalidArgument));
+        // A slash at the end, and a symlink on the way, are the host's.
+        std::os::unix::fs::symlink(bench.dir.path(), bench.path("way")).unwrap();
+        bench.assemble(&bench.path("way/slash/"), &default).unwrap();
+        bench.assert_whole(&bench.path("slash"));
+        // For an ordinary user the record says what the file system was not told.
+        assert_eq!(bench.path("slash.mtree").exists(), !is_root());
+    });
+}
+
+/// A root that nobody may write to has its place all the same.
+#[test]
+fn a_root_of_any_mode_is_put_in_place() {
+    as_each_user("rootfs::a_root_of_any_mode_is_put_in_place", || {
+        let layer = Archive::new().entry(Header::new(b'5', b"./").mode(0o555), b"").file(b"f", b"1").finish();
+        let bench = Bench::new(&[layer]);
+        let to = bench.path("root");
+        let mut options = RootfsOptions::default();
+        options.replace = true;
+        for _ in 0..2 {
+            bench.assemble(&to, &options).unwrap();
+            assert_eq!(std::fs::metadata(&to).unwrap().mode() & 0o7777, 0o555);
+        }
+        std::fs::set_permissions(&to, PermissionsExt::from_mode(0o755)).unwrap();
+    });
+}
+
+/// What an ordinary user has is a tree and its record, which say together what root gets.
+#[test]
+fn the_record_says_what_root_gets() {
+    let layers = [
+        Archive::new()
+            .entry(Header::new(b'5', b"d").mode(0o711).owner(3, 4), b"")
+            .entry(Header::new(b'0', b"d/secret").mode(0).owner(1, 2), b"secret")
+            .entry(Header::new(b'0', b"set").mode(0o6755).owner(5, 6), b"s")
+            .entry(Header::new(b'3', b"null").device(1, 3).mode(0o666), b"")
+            .hardlink(b"other", b"set")
+            .file(b"gone", b"1")
+            .finish(),
+        Archive::new()
+            .file(b".wh.gone", b"")
+            .pax(&[("SCHILY.xattr.user.x", b"y")])
+            .entry(Header::new(b'0', b"d/new").mode(0o640).owner(7, 8), b"new")
+            .hardlink(b"third", b"other")
+            .finish(),
+    ];
+    as_each_user("rootfs::the_record_says_what_root_gets", || {
+        let bench = Bench::new(&layers);
+        let mut records = Vec::new();
+        for (number, mode) in [RootfsMode::Copy, RootfsMode::Direct].into_iter().enumerate() {
+            let (to, record) = (bench.path(&format!("root{number}")), bench.path(&format!("record{number}")));
+            let mut options = RootfsOptions::default();
+            (options.mode, options.record_path) = (mode, Some(record.clone()));
+            bench.assemble(&to, &options).unwrap();
+            assert_eq!(names_in(&to), ["d", "null", "other", "set", "third"]);
+            let record = std::fs::read_to_string(record).unwrap();
+            let mut lines: Vec<String> =
+                record.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).map(str::to_owned).collect();
+            lines.sort();
+            records.push(lines);
+        }
+        assert_eq!(records[0], records[1]);
+        let has = |name: &str, words: &[&str]| {
+            let lines: Vec<&String> = records[0].iter().filter(|l| l.starts_with(&format!("./{name} "))).collect();
+            assert_eq!(lines.len(), 1, "{name}: {:?}", records[0]);
+            words.iter().for_each(|word| assert!(lines[0].contains(word), "{name}: {} lacks {word}", lines[0]));
+        };
+        has("d", &["type=dir", "mode=0711", "uid=3", "gid=4"]);
+        has("d/secret", &["mode=0000", "uid=1", "gid=2", "size=6"]);
+        has("d/new", &["mode=0640", "uid=7", "xattr.user.x="]);
+        has("null", &["type=char", "device=native,1,3"]);
+        has("other", &["hardlink=./set"]);
+        has("third", &["hardlink=./other"]);
+        assert_eq!(records[0].len(), 7, "{:?}", records[0]);
+    });
+}
+
+/// Where files are linked they are the store's own.
+#[test]
+fn linked_files_are_the_stores() {
+    let bench = Bench::small();
+    let to = bench.path("root");
+    bench.assemble(&to, &mode(RootfsMode::Hardlink)).unwrap();
+    let lowest = bench.storage.layer_extracted_path(&bench.image.manifest.layers[0].digest);
+    let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+    assert_eq!(inode(&to.join("g")), inode(&lowest.join("g")));
+    assert_eq!(bench.storage.check(&CheckOptions::default()).unwrap().findings, []);
+    let other = Path::new("/dev/shm");
+    if other.is_dir() && std::fs::metadata(other).unwrap().dev() != std::fs::metadata(bench.dir.path()).unwrap().dev() {
+        let place = tempfile::tempdir_in(other).unwrap();
+        assert_eq!(bench.assemble(&place.path().join("root"), &mode(RootfsMode::Hardlink)), Err(Status::Unsupported));
+        assert_eq!(names_in(place.path()), [""; 0]);
+        bench.assemble(&place.path().join("root"), &mode(RootfsMode::Reflink)).unwrap();
+        bench.assert_whole(&place.path().join("root"));
+    }
+}
+
+/// Straight from the blobs: nothing is extracted for it. And without the blobs: from what is extracted.
+#[test]
+fn each_mode_needs_what_it_takes_from() {
+    let bench = Bench::small();
+    bench.assemble(&bench.path("direct"), &mode(RootfsMode::Direct)).unwrap();
+    assert_eq!(names_in(&bench.storage.images_dir().join("extracted")), [""; 0]);
+    bench.assemble(&bench.path("copy"), &mode(RootfsMode::Copy)).unwrap();
+    let found = differences(&snapshot(&bench.path("direct")), &snapshot(&bench.path("copy")));
+    assert!(found.is_empty(), "{found:#?}");
+    let layer = &bench.image.manifest.layers[0].digest;
+    std::fs::write(bench.storage.layer_tarball_path(layer), "damaged").unwrap();
+    assert!(bench.assemble(&bench.path("again"), &mode(RootfsMode::Copy)).is_ok());
+    let blob = bench.storage.layer_tarball_path(&bench.image.manifest.layers[1].digest);
+    std::fs::write(blob, "damaged").unwrap();
+    std::fs::remove_dir_all(bench.storage.images_dir().join("extracted")).unwrap();
+    std::fs::create_dir(bench.storage.images_dir().join("extracted")).unwrap();
+    for damaged in [RootfsMode::Copy, RootfsMode::Hardlink, RootfsMode::Direct] {
+        let error = bench.assemble(&bench.path("none"), &mode(damaged)).unwrap_err();
+        assert!(matches!(error, Status::Malformed | Status::DigestMismatch), "{damaged:?}: {error:?}");
+    }
+    // One that is damaged is not taken for what it was.
+    let bench = Bench::small();
+    bench.assemble(&bench.path("copy"), &mode(RootfsMode::Copy)).unwrap();
+    let layer = &bench.image.manifest.layers[0].digest;
+    std::fs::remove_file(bench.storage.layer_tarball_path(layer)).unwrap();
+    std::fs::remove_file(bench.storage.layer_extracted_path(layer).join("g")).unwrap();
+    assert_eq!(bench.assemble(&bench.path("none"), &mode(RootfsMode::Copy)), Err(Status::NotFound));
+    assert!(!bench.path("none").exists());
+    let mut missing = bench.image.clone();
+    missing.missing.push(layer.clone());
+    let error = bench.storage.assemble_rootfs(&missing, &bench.path("none"), &RootfsOptions::default()).unwrap_err();
+    assert_eq!(error.status(), Status::NotFound);
+}
+
+/// A call that is ended leaves nothing, soon, and what others have left of theirs is removed by the next.
+#[test]
+fn it_ends_when_it_is_told_to_and_nothing_stays() {
+    let files = |range: std::ops::Range<u32>| {
+        range.fold(Archive::new(), |archive, i| archive.file(format!("f{i}").as_bytes(), &[b'x'; 1000])).finish()
+    };
+    let bench = Bench::new(&[files(0..4000), files(2000..6000)]);
+    let to = bench.path("root");
+    for mode in [RootfsMode::Copy, RootfsMode::Hardlink, RootfsMode::Direct] {
+        for at in [1, 3000, 7000] {
+            let cancel = Cancel::new();
+            let mut options = RootfsOptions::default();
+            options.mode = mode;
+            options.interrupt = Interrupt::new(Some(cancel.clone()), None);
+            options.progress = Some(ProgressCallback::new(move |progress| {
+                if progress.entries >= at {
+                    cancel.trigger();
+                }
+                ControlFlow::Continue(())
+            }));
+            let started = Instant::now();
+            let error = bench.storage.assemble_rootfs(&bench.image, &to, &options).unwrap_err();
+            assert_eq!(error.status(), Status::Cancelled, "{mode:?} at {at}: {error}");
+            assert!(started.elapsed() < Duration::from_secs(30));
+            assert!(!to.exists());
+        }
+        let mut options = RootfsOptions::default();
+        (options.mode, options.progress) = (mode, Some(ProgressCallback::new(|_| ControlFlow::Break(()))));
+        assert_eq!(bench.storage.assemble_rootfs(&bench.image, &to, &options).unwrap_err().status(), Status::Callback);
+    }
+    let left = bench.path(&format!(".root.{}.assembling", "0".repeat(32)));
+    std::fs::create_dir_all(left.join("d")).unwrap();
+    let live = bench.path(&format!(".root.{}.assembling", "1".repeat(32)));
+    std::fs::create_dir(&live).unwrap();
+    let lock = std::fs::File::open(&live).unwrap();
+    lock.lock().unwrap();
+    let foreign =
+        [".root.assembling", ".other.00000000000000000000000000000000.assembling"].map(|name| bench.path(name));
+    foreign.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+    bench.storage.assemble_rootfs(&bench.image, &to, &mode(RootfsMode::Hardlink)).unwrap();
+    assert_eq!(names_in(&to).len(), 6000);
+    assert!(!left.exists() && live.exists() && foreign.iter().all(|path| path.exists()));
+    // What is being assembled is not collected.
+    let mut options = GcOptions::default();
+    options.min_age = Duration::ZERO;
+    assert!(!bench.storage.collect(&options).unwrap().removed.is_empty());
+    assert_eq!(std::fs::read(to.join("f5000")).unwrap(), [b'x'; 1000]);
+}
+
+/// Files with holes keep them.
+#[test]
+fn holes_stay_holes() {
+    let size = 64 << 20;
+    let map: [(&str, &[u8]); 4] = [
+        ("GNU.sparse.name", b"sparse"),
+        ("GNU.sparse.size", b"67108864"),
+        ("GNU.sparse.numblocks", b"1"),
+        ("GNU.sparse.map", b"1048576,3"),
+    ];
+    let bench = Bench::new(&[Archive::new().pax(&map).file(b"x", b"abc").finish()]);
+    bench.assemble(&bench.path("root"), &mode(RootfsMode::Copy)).unwrap();
+    let file = std::fs::metadata(bench.path("root/sparse")).unwrap();
+    assert_eq!(file.size(), size);
+    assert!(file.blocks() * 512 < size / 8, "{} blocks", file.blocks());
+    let content = std::fs::read(bench.path("root/sparse")).unwrap();
+    assert_eq!(&content[1_048_576..1_048_579], b"abc");
+    assert_eq!(content.iter().filter(|&&b| b != 0).count(), 3);
+}
