@@ -29,6 +29,8 @@ static const char usage_text[] =
   "       [--mirror HOST=URL] [--hosts-dir DIR] [--mirrors-only] [--proxy URL] [--proxy-environment]\n"
   "  rootfs IMAGE DIR [--mode copy|reflink|hardlink|direct] [--replace] [--devices] [--override-stat]\n"
   "         [--record FILE]\n"
+  "  mount-options IMAGE [--user-xattr] [--seconds N]\n"
+  "  config IMAGE ROOTFS [--runtime-json]\n"
   "  tag DIGEST NAME\n"
   "  ls\n"
   "  inspect NAME|DIGEST\n"
@@ -641,7 +643,7 @@ static const struct {
 } commands[] = {
   {"put", cmd_put},   {"extract", cmd_extract}, {"entries", cmd_entries}, {"has", cmd_has},
   {"verify", cmd_verify}, {"cat", cmd_cat},     {"path", cmd_path},
-  {"load-layout", cmd_load_layout}, {"pull", cmd_pull}, {"rootfs", cmd_rootfs}, {"tag", cmd_tag}, {"ls", cmd_ls}, {"inspect", cmd_inspect}, {"rm", cmd_rm},
+  {"load-layout", cmd_load_layout}, {"pull", cmd_pull}, {"rootfs", cmd_rootfs}, {"mount-options", cmd_mount_options}, {"config", cmd_config}, {"tag", cmd_tag}, {"ls", cmd_ls}, {"inspect", cmd_inspect}, {"rm", cmd_rm},
   {"gc", cmd_gc},     {"lease", cmd_lease},   {"check", cmd_check},     {"df", cmd_df},
 };
 

@@ -499,6 +499,52 @@ typedef int32_t bl_status;
 #define BL_ROOTFS_REPLACE 4
 
 /**
+ * bl_overlay_settings.flags: for a mount with userxattr, as in a user namespace. By default only root can make the
+ * directories, and mount them.
+ */
+#define BL_OVERLAY_USER_XATTR 1
+
+/**
+ * bl_overlay_settings.flags: as root, make device nodes. By default a device becomes an empty file.
+ */
+#define BL_OVERLAY_DEVICE_NODES 2
+
+/**
+ * bl_overlay_settings.flags: as BL_EXTRACT_OVERRIDE_STAT.
+ */
+#define BL_OVERLAY_OVERRIDE_STAT 4
+
+/**
+ * bl_process_text(): the command and its arguments, by index.
+ */
+#define BL_PROCESS_ARG 1
+
+/**
+ * bl_process_text(): variables as "NAME=value", by index; with a PATH where the image has none.
+ */
+#define BL_PROCESS_ENV 2
+
+/**
+ * bl_process_text(): the directory to start in, absolute.
+ */
+#define BL_PROCESS_CWD 3
+
+/**
+ * bl_process_text(): the user's home directory; absent where the user is not in the image's /etc/passwd.
+ */
+#define BL_PROCESS_HOME 4
+
+/**
+ * bl_process_text(): the signal that asks it to stop, such as "SIGTERM"; absent where the image does not say.
+ */
+#define BL_PROCESS_STOP_SIGNAL 5
+
+/**
+ * bl_process_text(): the process object of an OCI runtime configuration (runtime-spec, config.md), in JSON.
+ */
+#define BL_PROCESS_RUNTIME_JSON 6
+
+/**
  * bl_gc_options.flags: only say what would be removed.
  */
 #define BL_GC_DRY_RUN 1
@@ -577,6 +623,11 @@ typedef struct bl_names bl_names;
  * A pull that runs by itself. Any thread may use it, several at once too, except for bl_op_free().
  */
 typedef struct bl_op bl_op;
+
+/**
+ * An image's program, as it is to be started. It may be used by several threads at once.
+ */
+typedef struct bl_process bl_process;
 
 /**
  * The layers of a pull, for bl_pull_layers_get(). Valid as long as the bl_pull_progress that has it: during a callback, or
@@ -1324,6 +1375,71 @@ typedef struct bl_rootfs_result {
    */
   uint64_t anomalies;
 } bl_rootfs_result;
+
+/**
+ * What kind of overlay mount it is to be. Zero in a field is its default; initialise with BL_OVERLAY_SETTINGS_INIT.
+ */
+typedef struct bl_overlay_settings {
+  /**
+   * sizeof(bl_overlay_settings).
+   */
+  size_t struct_size;
+  /**
+   * BL_OVERLAY_*, or 0.
+   */
+  uint64_t flags;
+  /**
+   * Seconds for which the layers are held; 0 is a day.
+   */
+  uint64_t lease_seconds;
+  /**
+   * Ends the call early; may be NULL.
+   */
+  bl_cancel *cancel;
+  /**
+   * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+   */
+  uint64_t timeout_ms;
+  /**
+   * What each layer may cost; NULL is the defaults.
+   */
+  const bl_layer_limits *limits;
+  /**
+   * Is told of progress, layer by layer; may be NULL.
+   */
+  bl_progress_callback progress;
+  /**
+   * Handed to every call of progress.
+   */
+  void *progress_data;
+} bl_overlay_settings;
+
+/**
+ * Who a program runs as, by numbers. The pointer is valid until bl_process_free(). Initialise with
+ * BL_PROCESS_USER_INIT.
+ */
+typedef struct bl_process_user {
+  /**
+   * sizeof(bl_process_user); set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * User.
+   */
+  uint32_t uid;
+  /**
+   * Group.
+   */
+  uint32_t gid;
+  /**
+   * Further groups; NULL where there are none.
+   */
+  const uint32_t *additional_gids;
+  /**
+   * How many those are.
+   */
+  size_t additional_gid_count;
+} bl_process_user;
 
 /**
  * After the collection, is told of an object that was removed, or would be: `layers/sha256-<hex>.tar.gz`. Runs on the thread that called.
@@ -2380,6 +2496,71 @@ bl_status bl_lease_release(bl_lease *lease,
 void bl_lease_free(bl_lease *lease);
 
 /**
+ * Options for an overlay mount of an image, which the host makes: "lowerdir=..." with the extracted layers, the
+ * uppermost first, and "userxattr" where it is that kind; the host adds upperdir and workdir, or another lower
+ * directory, without which overlayfs refuses a single one. Layers are extracted where they are missing. Data for
+ * mount(2) may be a page at most; the host mounts longer options with fsconfig(2), or from within the store's directory.
+ *
+ * settings: NULL for the defaults.
+ * lease: keeps a collection from taking the layers. It is the host's to extend (bl_lease_extend) as long as it mounts
+ * them, and to end (bl_lease_release) after that.
+ *
+ * Returns: BL_OK; BL_E_UNSUPPORTED for an image of which overlayfs would show something else (hard links to lower
+ * layers, directories without an entry over symlinks or over directories of another owner or mode): assemble a root file
+ * system of it; BL_E_NOT_FOUND where the store lacks a layer; otherwise as bl_extract_layer(). Ownership: release *out
+ * with bl_bytes_free() and *lease with bl_lease_free(), which does not end it. Cost: reads the layers' records. Since:
+ * 0.1.0
+ */
+bl_status bl_overlay_options(bl_storage *storage,
+                             bl_image *image,
+                             const bl_overlay_settings *settings,
+                             bl_bytes **out,
+                             bl_lease **lease,
+                             bl_error **err);
+
+/**
+ * What a guest's init needs to know to start an image's program: the command (entrypoint and cmd), variables, directory,
+ * and the user, looked up in the image's own /etc/passwd and /etc/group. These are read as regular files of at most 1 MiB;
+ * symlinks lead nowhere outside the root file system. Nothing else of the config is followed.
+ *
+ * rootfs: the root file system, assembled or mounted.
+ *
+ * Returns: BL_OK; BL_E_NOT_FOUND for a user or group that is not there by name, and where the config is missing;
+ * BL_E_MALFORMED for files that are none; BL_E_LIMIT for those that are too large and for numbers from 2^31 on;
+ * BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_process_free(). Cost: reads two files. Since: 0.1.0
+ */
+bl_status bl_image_process(bl_image *image,
+                           const char *rootfs,
+                           bl_process **out,
+                           bl_error **err);
+
+/**
+ * A text by its field, BL_PROCESS_ARG and so on, and from 0 the index for those that have several; NULL where there is
+ * none. Valid until bl_process_free().
+ *
+ * Since: 0.1.0
+ */
+const char *bl_process_text(const bl_process *process,
+                            uint32_t field,
+                            size_t index);
+
+/**
+ * Who it runs as.
+ *
+ * Returns: BL_OK. Since: 0.1.0
+ */
+bl_status bl_process_get_user(bl_process *process,
+                              bl_process_user *user,
+                              bl_error **err);
+
+/**
+ * Releases a process; NULL is no error.
+ *
+ * Since: 0.1.0
+ */
+void bl_process_free(bl_process *process);
+
+/**
  * Removes what no image name and no lease reaches: manifests, configs, layers and their trees, and what bl_check() moved
  * away. Safe at any time and in
  * any process. Running calls of the library are not disturbed; a tree that the host goes on using needs a name or a
@@ -2473,6 +2654,8 @@ bl_status bl_local_bundle_cache_dir(bl_storage *storage,
 #define BL_GC_RESULT_INIT { sizeof(bl_gc_result), 0, 0, 0 }
 #define BL_ROOTFS_OPTIONS_INIT { sizeof(bl_rootfs_options), 0, BL_ROOTFS_COPY, 0, NULL, NULL, 0, NULL, NULL, NULL }
 #define BL_ROOTFS_RESULT_INIT { sizeof(bl_rootfs_result), 0, 0, 0 }
+#define BL_OVERLAY_SETTINGS_INIT { sizeof(bl_overlay_settings), 0, 0, NULL, 0, NULL, NULL, NULL }
+#define BL_PROCESS_USER_INIT { sizeof(bl_process_user), 0, 0, NULL, 0 }
 #define BL_REGISTRY_OPTIONS_INIT { sizeof(bl_registry_options), 0, NULL, NULL, NULL, NULL, NULL, NULL }
 #define BL_PULL_OPTIONS_INIT \
   { sizeof(bl_pull_options), 0, BL_PULL_MISSING, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, \
@@ -2517,6 +2700,18 @@ static inline bl_rootfs_result bl_rootfs_result_init(void)
 {
   bl_rootfs_result result = BL_ROOTFS_RESULT_INIT;
   return result;
+}
+
+static inline bl_overlay_settings bl_overlay_settings_init(void)
+{
+  bl_overlay_settings settings = BL_OVERLAY_SETTINGS_INIT;
+  return settings;
+}
+
+static inline bl_process_user bl_process_user_init(void)
+{
+  bl_process_user user = BL_PROCESS_USER_INIT;
+  return user;
 }
 
 static inline bl_extract_result bl_extract_result_init(void)

@@ -60,7 +60,7 @@ pub use pull::{
     Credentials, CredentialsCallback, LayerProgress, PullOperation, PullOptions, PullPhase, PullPolicy, PullProgress,
     PullProgressCallback, PullTracker, RegistryOptions,
 };
-pub use rootfs::{Rootfs, RootfsMode, RootfsOptions, RootfsUser};
+pub use rootfs::{Overlay, OverlayOptions, Process, Rootfs, RootfsMode, RootfsOptions, RootfsUser};
 #[cfg(feature = "pull")]
 pub use runtime::shutdown;
 pub use store::{Durability, ImageName, Lease, Staged, Storage, StorageOptions, TaggedImage};

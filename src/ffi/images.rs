@@ -181,7 +181,7 @@ impl bl_image {
     }
 }
 
-fn text(value: String) -> Result<CString> {
+pub(super) fn text(value: String) -> Result<CString> {
     CString::new(value).map_err(|_| Error::new(Status::Malformed, "image: a text with a NUL in it"))
 }
 

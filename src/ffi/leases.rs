@@ -17,7 +17,7 @@ pub struct bl_lease {
 }
 
 impl bl_lease {
-    fn new(lease: Lease) -> Result<bl_lease> {
+    pub(super) fn new(lease: Lease) -> Result<bl_lease> {
         let id = CString::new(lease.id()).map_err(|_| Error::new(Status::Internal, "a lease's id with a NUL"))?;
         Ok(bl_lease { lease, id })
     }

@@ -29,6 +29,8 @@ mod log;
 mod manifests;
 #[cfg(feature = "pull")]
 mod operations;
+mod overlay;
+mod process;
 #[cfg(feature = "pull")]
 mod pull;
 #[cfg(feature = "pull")]
@@ -56,6 +58,8 @@ pub use log::*;
 pub use manifests::*;
 #[cfg(feature = "pull")]
 pub use operations::*;
+pub use overlay::*;
+pub use process::*;
 #[cfg(feature = "pull")]
 pub use pull::*;
 #[cfg(feature = "pull")]

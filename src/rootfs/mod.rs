@@ -6,7 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+mod overlay;
 mod place;
+mod process;
 mod users;
 
 use std::os::fd::OwnedFd;
@@ -23,6 +25,8 @@ use crate::limits::LayerLimits;
 use crate::store::{Area, CallLease, HEAD_LEN, Storage, padded};
 use crate::unpack::{Assembler, ExtractOptions, ProgressCallback, RecordFile, Taking, TreeForm, WhiteoutForm};
 
+pub use overlay::{Overlay, OverlayOptions};
+pub use process::Process;
 pub use users::RootfsUser;
 
 /// What follows a root file system's name in the name of its metadata record.

@@ -129,9 +129,9 @@ impl TreeWriter<'_> {
         let mut progress = Progress::default();
         while let Some(line) = lines.next(record.as_fd())? {
             self.options.interrupt.check()?;
-            self.entries += 1;
             self.root.grant_steps();
             let found = parse_line(&line)?;
+            self.entries += u64::from(!found.is_implied);
             lower.sum = line.sum()?;
             match found.kind {
                 LayerEntryKind::Whiteout => continue,

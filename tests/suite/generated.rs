@@ -77,6 +77,8 @@ fn header_is_up_to_date() {
         "operations",
         "rootfs",
         "leases",
+        "overlay",
+        "process",
         "gc",
         "check",
         "utility",

@@ -45,10 +45,23 @@ pub fn put_image(storage: &Storage, env: &str, files: &[&str]) -> Digest {
     put_image_of(storage, env, &files.iter().map(layer).collect::<Vec<_>>())
 }
 
+/// Stores an image whose config has this under `config`.
+pub fn put_image_that_runs(storage: &Storage, run: &str, tars: &[Vec<u8>]) -> Digest {
+    let diff_ids: Vec<_> = tars.iter().map(|tar| format!("\"{}\"", digest_of(tar))).collect();
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","config":{run},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
+        diff_ids.join(",")
+    );
+    put_image_with(storage, &config, tars)
+}
+
 /// Stores an image of these layers; gives the digest of its manifest.
 pub fn put_image_of(storage: &Storage, env: &str, tars: &[Vec<u8>]) -> Digest {
+    put_image_with(storage, &config(env, tars), tars)
+}
+
+fn put_image_with(storage: &Storage, config: &str, tars: &[Vec<u8>]) -> Digest {
     let layers: Vec<Vec<u8>> = tars.iter().map(|tar| gzip(tar)).collect();
-    let config = config(env, tars);
     put_config(storage, config.as_bytes());
     layers.iter().for_each(|layer| drop(put_layer(storage, layer)));
     let manifest = manifest(config.as_bytes(), &layers);

@@ -87,6 +87,12 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("const char *", "id") => "bl_lease_id(lease)",
         ("uint64_t", "seconds") => "60",
         ("const char *", "destination") => "ABC",
+        ("const char *", "rootfs") => "\"/\"",
+        ("bl_process **", "out") => "&out_process",
+        ("bl_process *" | "const bl_process *", "process") => "process",
+        ("bl_process_user *", "user") => "&user",
+        ("bl_lease **", "lease") => "&out_lease",
+        ("const bl_overlay_settings *", "settings") => return None,
         (
             "const bl_gc_options *"
             | "const bl_check_options *"
@@ -121,6 +127,7 @@ fn every_pointer_of_every_function() {
          bl_image *image = NULL, *out_image; bl_names *out_names; bl_lease *lease = NULL, *out_lease;\n\
          bl_image_layer_info layer = BL_IMAGE_LAYER_INFO_INIT; bl_image_usage usage = BL_IMAGE_USAGE_INIT;\n\
          bl_disk_usage_result disk = BL_DISK_USAGE_RESULT_INIT; bl_op *op = NULL, *out_op;\n\
+         bl_process *process = NULL, *out_process; bl_process_user user = BL_PROCESS_USER_INIT; (void)&out_process;\n\
          bl_pull_progress progress = BL_PULL_PROGRESS_INIT; bl_layer_progress layer_progress = BL_LAYER_PROGRESS_INIT;\n\
          (void)&out_cancel; (void)&out_image; (void)&out_names; (void)&out_lease; (void)&out_op;\n\
          const char *digests[] = {ABC}, *null_digest[] = {NULL};\n\
@@ -158,7 +165,7 @@ fn every_pointer_of_every_function() {
             // The error names the argument, and whatever output there is was reset.
             writeln!(
                 program,
-                "out_storage = (void *)1; out_staged = (void *)1; out_bytes = (void *)1; out_cancel = (void *)1; out_entries = (void *)1; out_image = (void *)1; out_names = (void *)1; out_lease = (void *)1; out_op = (void *)1; out_bool = true;\n\
+                "out_storage = (void *)1; out_staged = (void *)1; out_bytes = (void *)1; out_cancel = (void *)1; out_entries = (void *)1; out_image = (void *)1; out_names = (void *)1; out_lease = (void *)1; out_op = (void *)1; out_process = (void *)1; out_bool = true;\n\
                  CHECK({call} == BL_E_INVALID_ARGUMENT);\n\
                  CHECK(!strcmp(bl_error_message(err), \"{name} is NULL\")); bl_error_free(err); err = NULL;",
                 call = format_args!("{}({})", function.name, arguments.join(", ")),

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use boxlite_images::{
-    Cancel, CheckOptions, GcOptions, Image, Interrupt, ProgressCallback, RootfsMode, RootfsOptions, Status, Storage,
+    Cancel, CheckOptions, GcOptions, Image, Interrupt, OverlayOptions, ProgressCallback, RootfsMode, RootfsOptions,
+    Status, Storage,
 };
 
 use super::archive::{Archive, Header};
 use super::images::put_image_of;
-use super::support::{as_each_user, is_root, leftovers, names_in, quick_store, temp_dir};
+use super::support::{as_each_user, is_root, leftovers, names_in, quick_store, skip, temp_dir};
 use super::tree::{differences, snapshot};
 
 struct Bench {
@@ -287,4 +288,186 @@ fn holes_stay_holes() {
     let content = std::fs::read(bench.path("root/sparse")).unwrap();
     assert_eq!(&content[1_048_576..1_048_579], b"abc");
     assert_eq!(content.iter().filter(|&&b| b != 0).count(), 3);
+}
+
+fn overlay(user_xattr: bool) -> OverlayOptions {
+    let mut options = OverlayOptions::default();
+    options.user_xattr = user_xattr;
+    options
+}
+
+/// What overlayfs would show of layers, and what is assembled of them, is the same; and what it would show wrong is
+/// refused.
+#[test]
+fn overlays_are_what_is_assembled_or_refused() {
+    let full = |archive: Archive, path: &[u8], mode: u64| archive.entry(Header::new(b'5', path).mode(mode), b"");
+    let a = Archive::new;
+    let base = || full(full(a(), b"d", 0o755), b"tmp", 0o1777).file(b"d/f", b"1").symlink(b"l", b"d").file(b"g", b"1");
+    for (what, layers, is_shown) in [
+        ("entries for all", vec![base(), full(a(), b"d", 0o700).file(b"d/.wh.f", b"").file(b"d/x", b"2")], true),
+        ("a directory like the implied", vec![base(), a().file(b"d/x", b"2")], true),
+        ("a directory that nothing below has", vec![base(), a().file(b"new/x", b"2")], true),
+        ("one of another mode", vec![base(), a().file(b"tmp/x", b"2")], false),
+        ("one of another mode, by two layers", vec![base(), a().file(b"o", b""), a().file(b"tmp/x", b"2")], false),
+        ("one that is hidden in between", vec![base(), a().file(b".wh.tmp", b""), a().file(b"tmp/x", b"2")], true),
+        ("one that is hidden by itself", vec![base(), a().file(b".wh.tmp", b"").file(b"tmp/x", b"2")], true),
+        ("through a symlink", vec![base(), a().file(b"l/x", b"2")], false),
+        ("over a symlink", vec![base(), full(a(), b"l", 0o755).file(b"l/x", b"2")], true),
+        ("over a file", vec![base(), a().file(b"g/x", b"2")], true),
+        ("a link to a lower layer", vec![base(), a().hardlink(b"h", b"g")], false),
+        ("an opaque root", vec![base(), a().file(b".wh..wh..opq", b"").file(b"only", b"2")], true),
+    ] {
+        let layers: Vec<Vec<u8>> = layers.into_iter().map(Archive::finish).collect();
+        let bench = Bench::new(&layers);
+        for user_xattr in [true, false] {
+            if !user_xattr && !is_root() {
+                continue;
+            }
+            let result = bench.storage.overlay(&bench.image, &overlay(user_xattr));
+            let leases = names_in(&bench.storage.images_dir().join("leases"));
+            let overlay = match (result, is_shown) {
+                (Ok(overlay), true) => overlay,
+                (Err(error), false) => {
+                    assert_eq!(error.status(), Status::Unsupported, "{what}: {error}");
+                    assert_eq!(leases, [""; 0]);
+                    continue;
+                }
+                (result, _) => panic!("{what}: {result:?}"),
+            };
+            assert_eq!(leases.len(), 1);
+            let mut options = GcOptions::default();
+            options.min_age = Duration::ZERO;
+            bench.storage.collect(&options).unwrap();
+            assert!(overlay.lower_dirs.iter().all(|dir| dir.exists()), "{what}: collected");
+            let empty = bench.path("empty");
+            std::fs::create_dir_all(&empty).unwrap();
+            let mut mount_options = String::from_utf8(overlay.mount_options()).unwrap();
+            mount_options = mount_options.replacen(",userxattr", &format!(":{},userxattr", empty.display()), 1);
+            if !user_xattr {
+                mount_options = format!("{mount_options}:{}", empty.display());
+            }
+            let at = bench.path("mount");
+            std::fs::create_dir_all(&at).unwrap();
+            let mount = ["-t", "overlay", "overlay", "-o", &mount_options].map(std::ffi::OsStr::new);
+            if !is_root() || !run_quietly("mount", &[&mount[..], &[at.as_os_str()]].concat()) {
+                skip("overlayfs cannot be mounted");
+            } else {
+                let mut shown = snapshot(&at);
+                run_quietly("umount", &[at.as_os_str()]);
+                let to = bench.path("root");
+                let mut options = RootfsOptions::default();
+                options.replace = true;
+                bench.storage.assemble_rootfs(&bench.image, &to, &options).unwrap();
+                let mut assembled = snapshot(&to);
+                for nodes in [&mut shown, &mut assembled] {
+                    nodes.remove(".");
+                    for node in nodes.values_mut() {
+                        node.links = 0;
+                        // Times of directories without an entry are the upper layer's there.
+                        node.mtime *= i128::from(node.kind != "dir");
+                        node.xattrs.retain(|(name, _)| !name.contains("overlay"));
+                    }
+                }
+                let found = differences(&shown, &assembled);
+                assert!(found.is_empty(), "{what}: {found:#?}");
+            }
+            overlay.lease.release().unwrap();
+        }
+    }
+}
+
+fn run_quietly(program: &str, args: &[&std::ffi::OsStr]) -> bool {
+    std::process::Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
+}
+
+/// Characters of a path that mean something in mount options.
+#[test]
+fn mount_options_are_escaped() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("a:b,c\\d"));
+    let image = put_image_of(&storage, "x", &[Archive::new().file(b"f", b"1").finish()]);
+    let image = storage.open_image_by_digest(&image).unwrap();
+    let overlay = storage.overlay(&image, &overlay(true)).unwrap();
+    let options = String::from_utf8(overlay.mount_options()).unwrap();
+    assert!(options.starts_with("lowerdir=") && options.ends_with(".useroverlay,userxattr"), "{options}");
+    assert!(options.contains("/a\\:b\\,c\\\\d/extracted/sha256-"), "{options}");
+}
+
+/// The config of an image and the users of its root file system, as one.
+#[test]
+fn a_process_is_what_the_image_says() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let layer = Archive::new()
+        .file(b"etc/passwd", b"root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/srv:/bin/sh\n")
+        .file(b"etc/group", b"app:x:1001:\nextra:x:5:app\n")
+        .finish();
+    let run = r#"{"Entrypoint":["/bin/app","-x"],"Cmd":["../y"],"Env":["A=1","odd"],"WorkingDir":"../w","User":"app",
+        "StopSignal":"SIGQUIT"}"#;
+    let digest = super::images::put_image_that_runs(&storage, run, &[layer]);
+    let image = storage.open_image_by_digest(&digest).unwrap();
+    let root = dir.path().join("root");
+    storage.assemble_rootfs(&image, &root, &RootfsOptions::default()).unwrap();
+    let process = image.process(&root).unwrap();
+    assert_eq!(process.args, ["/bin/app", "-x", "../y"]);
+    assert_eq!((process.user.uid, process.user.gid, &process.user.additional_gids[..]), (1000, 1001, &[5][..]));
+    assert_eq!((process.user.home.as_deref(), process.stop_signal.as_str()), (Some("/srv"), "SIGQUIT"));
+    let json: serde_json::Value = serde_json::from_str(&process.to_runtime_json()).unwrap();
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let expected = serde_json::json!({
+        "terminal": false,
+        "user": {"uid": 1000, "gid": 1001, "additionalGids": [5]},
+        "args": ["/bin/app", "-x", "../y"],
+        "env": ["A=1", "odd", path],
+        "cwd": "/../w",
+    });
+    assert_eq!(json, expected);
+    let nobody = super::images::put_image_that_runs(&storage, r#"{"User":"nobody"}"#, &[]);
+    let nobody = storage.open_image_by_digest(&nobody).unwrap();
+    assert_eq!(nobody.process(&root).unwrap_err().status(), Status::NotFound);
+}
+
+/// The same from the command line.
+#[test]
+fn blimg_assembles_and_says_how_to_run() {
+    let Some(tool) = super::blimg::Tool::new() else { return };
+    let storage = quick_store(&tool.store());
+    let layer = Archive::new().file(b"etc/passwd", b"app:x:7:8::/srv:/bin/sh\n").file(b"f", b"1").finish();
+    let run = r#"{"Entrypoint":["/bin/app"],"User":"app","Env":["PATH=/bin"],"WorkingDir":"/w"}"#;
+    let digest = super::images::put_image_that_runs(&storage, run, &[layer]);
+    storage.tag_image(&boxlite_images::ImageName::parse("app:1").unwrap(), &digest).unwrap();
+    let dir = temp_dir();
+    let root = dir.path().join("root");
+    let text = root.to_str().unwrap();
+    for (mode, more) in
+        [("copy", &[][..]), ("reflink", &["--replace"]), ("hardlink", &["--replace"]), ("direct", &["--replace"])]
+    {
+        let args: Vec<&str> = ["rootfs", "app:1", text, "--mode", mode].iter().chain(more).copied().collect();
+        let output = tool.blimg(&args);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(std::fs::read(root.join("f")).unwrap(), b"1");
+    }
+    assert_eq!(super::blimg::status_in(&tool.blimg(&["rootfs", "app:1", text])), "STATE");
+    let said = |args: &[&str]| String::from_utf8(tool.blimg(args).stdout).unwrap();
+    assert_eq!(
+        said(&["--json", "rootfs", "app:1", text, "--replace"]),
+        format!("{{\"rootfs\":\"{text}\",\"layers\":1,\"entries\":2,\"anomalies\":0}}\n")
+    );
+    assert_eq!(
+        said(&["config", "app:1", text]),
+        "arg: \"/bin/app\"\nenv: \"PATH=/bin\"\ncwd: \"/w\"\nhome: \"/srv\"\nuid: 7\ngid: 8\nadditional_gids:\n"
+    );
+    assert_eq!(
+        said(&["config", "app:1", text, "--runtime-json"]),
+        "{\"terminal\":false,\"user\":{\"uid\":7,\"gid\":8},\"args\":[\"/bin/app\"],\"env\":[\"PATH=/bin\"],\"cwd\":\"/w\"}\n"
+    );
+    let options = said(&["mount-options", "app:1", "--user-xattr", "--seconds", "60"]);
+    assert!(options.starts_with("lowerdir=") && options.ends_with(".useroverlay,userxattr\n"), "{options}");
+    let json = said(&["--json", "mount-options", "app:1", "--user-xattr"]);
+    assert!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["lease"].as_str().unwrap().len() == 32, "{json}");
+    for wrong in
+        [&["rootfs", "app:1"][..], &["rootfs", "app:1", text, "--mode", "x"], &["config", "app:1"], &["mount-options"]]
+    {
+        assert_eq!(tool.blimg(wrong).status.code(), Some(2), "{wrong:?}");
+    }
 }

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Root file systems of a real image, side by side with umoci.
+
+usage: rootfs.py LAYOUT [-n ROUNDS] [--umoci PROGRAM] [--record]
+
+LAYOUT is an OCI image layout (of ../shared/bench/make-image.sh full, for the figures in README.md). Build first: cargo build
+--release, make -C examples-c. Needs root, so that owners are set on both sides. Each round runs umoci and every mode in an
+order of its own, into fresh directories; the first round is dropped. Before that every tree is compared with umoci's, entry
+by entry. Layers are extracted already for copies and links; direct reads the blobs. --record writes the table into README.md.
+"""
+import argparse, hashlib, json, os, random, re, shutil, stat, statistics, subprocess, sys, tempfile, time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BLIMG = f"{ROOT}/examples-c/build/blimg"
+AIMS = {"hardlink": 0.12, "copy": 0.35, "direct": 0.30}
+
+
+def entries(root):
+    """Type, mode, owner, time, size, content and attributes by path, and which paths are one file."""
+    found, names = {}, {}
+    for folder, directories, files in os.walk(root):
+        for name in directories + files:
+            path = os.path.join(folder, name)
+            info = os.lstat(path)
+            content = ""
+            if stat.S_ISREG(info.st_mode):
+                with open(path, "rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+            elif stat.S_ISLNK(info.st_mode):
+                content = os.readlink(path)
+            elif not stat.S_ISDIR(info.st_mode):
+                content = str(info.st_rdev)
+            attributes = sorted((key, os.getxattr(path, key, follow_symlinks=False))
+                                for key in os.listxattr(path, follow_symlinks=False))
+            size = info.st_size if stat.S_ISREG(info.st_mode) else 0
+            short = os.path.relpath(path, root)
+            found[short] = (info.st_mode, info.st_uid, info.st_gid, info.st_mtime_ns, size, content, attributes)
+            if not stat.S_ISDIR(info.st_mode):
+                names.setdefault((info.st_dev, info.st_ino), []).append(short)
+    return found, sorted(sorted(group) for group in names.values() if len(group) > 1)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("layout")
+    parser.add_argument("-n", type=int, default=5)
+    parser.add_argument("--umoci", default="umoci")
+    parser.add_argument("--record", action="store_true")
+    args = parser.parse_args()
+    index = json.load(open(f"{args.layout}/index.json"))
+    manifest = index["manifests"][-1]
+    tag = manifest["annotations"]["org.opencontainers.image.ref.name"]
+    with tempfile.TemporaryDirectory() as work:
+        blimg = [BLIMG, "--store", f"{work}/store", "--quiet"]
+        subprocess.run([*blimg, "load-layout", args.layout, tag], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*blimg, "tag", manifest["digest"], "image:1"], check=True)
+
+        def make(what):
+            to = tempfile.mkdtemp(dir=work)
+            command = [args.umoci, "unpack", "--image", f"{args.layout}:{tag}", f"{to}/root"]
+            if what != "umoci":
+                command = [*blimg, "rootfs", "image:1", f"{to}/root", "--mode", what, "--devices"]
+            started = time.monotonic()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            return time.monotonic() - started, to
+
+        def discard(to):
+            shutil.rmtree(to)
+            os.sync()
+
+        _, to = make("umoci")
+        theirs = entries(f"{to}/root/rootfs")
+        discard(to)
+        for mode in AIMS:
+            _, to = make(mode)
+            if entries(f"{to}/root") != theirs:
+                sys.exit(f"{mode} is not what umoci makes of it")
+            discard(to)
+        print(f"{len(theirs[0])} entries, {len(theirs[1])} groups of links: the same as umoci's in every mode")
+        times = {what: [] for what in ["umoci", *AIMS]}
+        for number in range(args.n + 1):
+            for what in random.sample(list(times), len(times)):
+                taken, to = make(what)
+                discard(to)
+                print(f"{number} {what}: {taken:.2f} s", flush=True)
+                if number:
+                    times[what].append(taken)
+    medians = {what: statistics.median(taken) for what, taken in times.items()}
+    lines = ["| mode | ours | umoci unpack | ratio | aim |", "|---|---|---|---|---|"]
+    for mode, aim in AIMS.items():
+        ratio = medians[mode] / medians["umoci"]
+        lines.append(f"| {mode} | {medians[mode]:.2f} s | {medians['umoci']:.2f} s | {ratio:.3f} | {aim:.2f} |")
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    lines += ["", f"Medians of {args.n} rounds at commit {commit}; {len(theirs[0])} entries, the same as umoci's in every mode."]
+    table = "\n".join(lines)
+    print(table)
+    if args.record:
+        path = f"{ROOT}/benches/README.md"
+        text = open(path).read()
+        text, count = re.subn(r"(<!-- rootfs -->\n).*?(\n<!-- end -->)", lambda m: m[1] + table + m[2], text, flags=re.S)
+        assert count == 1, "no place for the table"
+        open(path, "w").write(text)
+
+
+main()

@@ -1,0 +1,150 @@
+//! What a guest's init needs to know.
+
+use std::ffi::{CString, c_char};
+
+use super::args::{SizedStruct, call, free, into_handle, peek};
+use super::error::{bl_error, bl_status};
+use super::images::{bl_image, text};
+use crate::error::Result;
+use crate::rootfs::Process;
+
+/// bl_process_text(): the command and its arguments, by index.
+pub const BL_PROCESS_ARG: u32 = 1;
+/// bl_process_text(): variables as "NAME=value", by index; with a PATH where the image has none.
+pub const BL_PROCESS_ENV: u32 = 2;
+/// bl_process_text(): the directory to start in, absolute.
+pub const BL_PROCESS_CWD: u32 = 3;
+/// bl_process_text(): the user's home directory; absent where the user is not in the image's /etc/passwd.
+pub const BL_PROCESS_HOME: u32 = 4;
+/// bl_process_text(): the signal that asks it to stop, such as "SIGTERM"; absent where the image does not say.
+pub const BL_PROCESS_STOP_SIGNAL: u32 = 5;
+/// bl_process_text(): the process object of an OCI runtime configuration (runtime-spec, config.md), in JSON.
+pub const BL_PROCESS_RUNTIME_JSON: u32 = 6;
+
+/// An image's program, as it is to be started. It may be used by several threads at once.
+pub struct bl_process {
+    /// By field, from 1.
+    texts: Vec<Vec<CString>>,
+    uid: u32,
+    gid: u32,
+    additional_gids: Vec<u32>,
+}
+
+impl bl_process {
+    fn new(process: Process) -> Result<bl_process> {
+        let json = process.to_runtime_json();
+        let one = |value: String| if value.is_empty() { Vec::new() } else { vec![value] };
+        let texts: [(u32, Vec<String>); 6] = [
+            (BL_PROCESS_ARG, process.args),
+            (BL_PROCESS_ENV, process.env),
+            (BL_PROCESS_CWD, one(process.cwd)),
+            (BL_PROCESS_HOME, process.user.home.into_iter().collect()),
+            (BL_PROCESS_STOP_SIGNAL, one(process.stop_signal)),
+            (BL_PROCESS_RUNTIME_JSON, one(json)),
+        ];
+        let mut by_field = vec![Vec::new()];
+        for (field, values) in texts {
+            debug_assert_eq!(field as usize, by_field.len());
+            by_field.push(values.into_iter().map(text).collect::<Result<_>>()?);
+        }
+        let (uid, gid, additional_gids) = (process.user.uid, process.user.gid, process.user.additional_gids);
+        Ok(bl_process { texts: by_field, uid, gid, additional_gids })
+    }
+}
+
+/// Who a program runs as, by numbers. The pointer is valid until bl_process_free(). Initialise with
+/// BL_PROCESS_USER_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_process_user {
+    /// sizeof(bl_process_user); set by the caller.
+    pub struct_size: usize,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Further groups; NULL where there are none.
+    pub additional_gids: *const u32,
+    /// How many those are.
+    pub additional_gid_count: usize,
+}
+
+// SAFETY: integers, and a pointer for which zero is none.
+unsafe impl SizedStruct for bl_process_user {
+    const ZERO: Self =
+        Self { struct_size: 0, uid: 0, gid: 0, additional_gids: std::ptr::null(), additional_gid_count: 0 };
+}
+
+/// What a guest's init needs to know to start an image's program: the command (entrypoint and cmd), variables, directory,
+/// and the user, looked up in the image's own /etc/passwd and /etc/group. These are read as regular files of at most 1 MiB;
+/// symlinks lead nowhere outside the root file system. Nothing else of the config is followed.
+///
+/// rootfs: the root file system, assembled or mounted.
+///
+/// Returns: BL_OK; BL_E_NOT_FOUND for a user or group that is not there by name, and where the config is missing;
+/// BL_E_MALFORMED for files that are none; BL_E_LIMIT for those that are too large and for numbers from 2^31 on;
+/// BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_process_free(). Cost: reads two files. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_image_process(
+    image: *mut bl_image,
+    rootfs: *const c_char,
+    out: *mut *mut bl_process,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let out = c.out(out, "out")?;
+            let image = c.handle(image, "image")?;
+            out.set(into_handle(bl_process::new(image.image().process(c.path(rootfs, "rootfs")?)?)?));
+            Ok(())
+        })
+    }
+}
+
+/// A text by its field, BL_PROCESS_ARG and so on, and from 0 the index for those that have several; NULL where there is
+/// none. Valid until bl_process_free().
+///
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_process_text(process: *const bl_process, field: u32, index: usize) -> *const c_char {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    let text = unsafe { peek(process) }.and_then(|process| process.texts.get(field as usize)?.get(index));
+    text.map_or(std::ptr::null(), |text| text.as_ptr())
+}
+
+/// Who it runs as.
+///
+/// Returns: BL_OK. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_process_get_user(
+    process: *mut bl_process,
+    user: *mut bl_process_user,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let user = c.required_result(user, "user")?;
+            let process = c.handle(process, "process")?;
+            let gids = &process.additional_gids;
+            user.set(&bl_process_user {
+                uid: process.uid,
+                gid: process.gid,
+                additional_gids: if gids.is_empty() { std::ptr::null() } else { gids.as_ptr() },
+                additional_gid_count: gids.len(),
+                ..bl_process_user::ZERO
+            });
+            Ok(())
+        })
+    }
+}
+
+/// Releases a process; NULL is no error.
+///
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_process_free(process: *mut bl_process) {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { free(process) }
+}

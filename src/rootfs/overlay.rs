@@ -1,0 +1,232 @@
+//! Layers as the lower directories of an overlay mount, for hosts that mount one instead of copying.
+//!
+//! overlayfs puts directories on top of each other as they are, which is less than a layer says in three cases: a hard
+//! link to a file of a lower layer; a directory that a layer uses without an entry for it, where a lower layer has a
+//! symlink, through which the entry was to lead; and such a directory where a lower layer says more of it than what
+//! is implied. Those images are refused, by what the layers' records say, rather than shown wrong.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::digest::Digest;
+use crate::error::{Error, Result, Status, quoted};
+use crate::image::Image;
+use crate::interrupt::Interrupt;
+use crate::limits::LayerLimits;
+use crate::store::{Lease, Storage};
+use crate::unpack::{ExtractOptions, LayerEntryKind, ProgressCallback, TreeForm, WhiteoutForm};
+
+/// How long the layers are held unless the caller says otherwise.
+const LEASE: Duration = Duration::from_secs(24 * 3600);
+
+/// What kind of overlay mount it is to be. The default is one by root.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct OverlayOptions {
+    /// A mount with `userxattr`, as in a user namespace; also how an ordinary user can make the directories.
+    pub user_xattr: bool,
+    /// As root, make device nodes.
+    pub device_nodes: bool,
+    /// Write owners, modes and types to `user.containers.override_stat`; see [`TreeForm::override_stat`].
+    pub override_stat: bool,
+    /// How long the layers are held; `None` is a day.
+    pub lease_time: Option<Duration>,
+    /// What each layer may cost.
+    pub limits: LayerLimits,
+    /// Is told how far the extraction of each layer came.
+    pub progress: Option<ProgressCallback>,
+    /// What may end it early.
+    pub interrupt: Interrupt,
+}
+
+/// The lower directories of an overlay mount.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Overlay {
+    /// The uppermost first, as `lowerdir` has them.
+    pub lower_dirs: Vec<PathBuf>,
+    /// Keeps a collection from taking them. To be released when the mount is gone; it outlives the process until its time.
+    pub lease: Lease,
+    user_xattr: bool,
+}
+
+impl Overlay {
+    /// What goes into the options of a mount: `lowerdir=…`, and `userxattr` where it is that kind. Colons, commas and
+    /// backslashes of the store's path are escaped as overlayfs wants it.
+    pub fn mount_options(&self) -> Vec<u8> {
+        let mut options = b"lowerdir=".to_vec();
+        for (number, dir) in self.lower_dirs.iter().enumerate() {
+            if number > 0 {
+                options.push(b':');
+            }
+            for &byte in dir.as_os_str().as_bytes() {
+                if matches!(byte, b':' | b',' | b'\\') {
+                    options.push(b'\\');
+                }
+                options.push(byte);
+            }
+        }
+        if self.user_xattr {
+            options.extend_from_slice(b",userxattr");
+        }
+        options
+    }
+}
+
+impl Storage {
+    /// Extracts an image's layers in the form that overlayfs takes, and holds them.
+    ///
+    /// `UNSUPPORTED` for an image of which overlayfs would show something else, `NOT_FOUND` where the store lacks a layer,
+    /// otherwise as [`Storage::extract_layer`].
+    pub fn overlay(&self, image: &Image, options: &OverlayOptions) -> Result<Overlay> {
+        self.directory.check_writable()?;
+        if let Some(digest) = image.missing.first() {
+            return Err(Error::new(Status::NotFound, format!("{digest} is not in the store")));
+        }
+        let lease = self.create_lease(options.lease_time.unwrap_or(LEASE))?;
+        let lower_dirs = lease
+            .hold_unless(&image.manifest_digest, &options.interrupt)
+            .and_then(|()| self.lower_dirs(image, options))
+            .map_err(|error| error.context(format_args!("overlay of {}", image.manifest_digest)));
+        match lower_dirs {
+            Ok(lower_dirs) => Ok(Overlay { lower_dirs, lease, user_xattr: options.user_xattr }),
+            Err(error) => {
+                if let Err(second) = lease.release() {
+                    tracing::warn!("{second}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn lower_dirs(&self, image: &Image, options: &OverlayOptions) -> Result<Vec<PathBuf>> {
+        let form = TreeForm {
+            whiteouts: if options.user_xattr { WhiteoutForm::UserOverlay } else { WhiteoutForm::Overlay },
+            device_nodes: options.device_nodes,
+            override_stat: options.override_stat,
+        };
+        let (mut dirs, mut below): (Vec<PathBuf>, Vec<Shape>) = (Vec::new(), Vec::new());
+        for (layer, diff_id) in image.layers() {
+            let extract = ExtractOptions {
+                diff_id: diff_id.cloned(),
+                form,
+                limits: options.limits.clone(),
+                progress: options.progress.clone(),
+                interrupt: options.interrupt.clone(),
+                ..ExtractOptions::default()
+            };
+            self.extract_layer(&layer.digest, &extract)?;
+            let shape = self.shape(&layer.digest, form, &options.interrupt)?;
+            // overlayfs does not know of an opaque root; without what is below, nothing has to be hidden.
+            if shape.opaque.contains(&b""[..]) {
+                dirs.clear();
+                below.clear();
+            }
+            shape.check(&below).map_err(|error| error.context(format_args!("layer {}", layer.digest)))?;
+            dirs.insert(0, self.extracted_path(&layer.digest, form));
+            below.insert(0, shape);
+        }
+        Ok(dirs)
+    }
+
+    fn shape(&self, layer: &Digest, form: TreeForm, interrupt: &Interrupt) -> Result<Shape> {
+        let mut shape = Shape::default();
+        for entry in self.layer_entries(layer, form)? {
+            interrupt.check()?;
+            let entry = entry?;
+            match entry.kind {
+                LayerEntryKind::Directory if entry.is_implied => {
+                    shape.directories.insert(entry.path, None);
+                }
+                LayerEntryKind::Directory => {
+                    let is_plain = entry.mode == 0o755 && entry.uid == 0 && entry.gid == 0 && entry.xattrs.is_empty();
+                    shape.directories.insert(entry.path, Some(is_plain));
+                }
+                LayerEntryKind::Opaque => drop(shape.opaque.insert(entry.path)),
+                LayerEntryKind::Whiteout => drop(shape.whiteouts.insert(entry.path)),
+                LayerEntryKind::Symlink => drop(shape.symlinks.insert(entry.path)),
+                LayerEntryKind::LowerLink => {
+                    let (link, target) = (quoted(&entry.path), quoted(&entry.link));
+                    return Err(unsupported(format!("hard link {link} to {target} of a lower layer")));
+                }
+                _ => drop(shape.others.insert(entry.path)),
+            }
+        }
+        Ok(shape)
+    }
+}
+
+fn unsupported(why: String) -> Error {
+    Error::new(Status::Unsupported, format!("{why}: overlayfs cannot show that; assemble a root file system instead"))
+}
+
+/// What a layer has at which paths, as far as it matters to the layers above it.
+#[derive(Default)]
+struct Shape {
+    /// `None` without an entry of its own; otherwise whether that says what is implied without one.
+    directories: HashMap<Vec<u8>, Option<bool>>,
+    symlinks: HashSet<Vec<u8>>,
+    whiteouts: HashSet<Vec<u8>>,
+    opaque: HashSet<Vec<u8>>,
+    others: HashSet<Vec<u8>>,
+}
+
+/// What a layer is to the one above it at a path.
+enum Below<'a> {
+    Symlink,
+    Directory(&'a Option<bool>),
+    /// Nothing, and neither do the layers below it count.
+    Hidden,
+    Absent,
+}
+
+impl Shape {
+    /// That no directory without an entry hides something of lower layers, the nearest of which comes first.
+    fn check(&self, below: &[Shape]) -> Result<()> {
+        for path in self.directories.iter().filter(|(_, said)| said.is_none()).map(|(path, _)| path) {
+            if prefixes(path).any(|prefix| self.opaque.contains(prefix) || self.whiteouts.contains(prefix)) {
+                continue;
+            }
+            for lower in below {
+                match lower.at(path) {
+                    Below::Absent | Below::Directory(None) => {}
+                    Below::Hidden | Below::Directory(Some(true)) => break,
+                    Below::Symlink => {
+                        return Err(unsupported(format!("{} leads through a symlink of a lower layer", quoted(path))));
+                    }
+                    Below::Directory(Some(false)) => {
+                        let why = format!("directory {} has no entry, and a lower layer has one", quoted(path));
+                        return Err(unsupported(why));
+                    }
+                }
+                // What is opaque in there hides the rest.
+                if prefixes(path).any(|prefix| lower.opaque.contains(prefix)) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn at(&self, path: &[u8]) -> Below<'_> {
+        if self.symlinks.contains(path) {
+            return Below::Symlink;
+        }
+        let is_in_the_way = |prefix: &[u8]| {
+            self.others.contains(prefix) || self.symlinks.contains(prefix) || self.whiteouts.contains(prefix)
+        };
+        match self.directories.get(path) {
+            Some(said) => Below::Directory(said),
+            None if prefixes(path).any(is_in_the_way) => Below::Hidden,
+            None => Below::Absent,
+        }
+    }
+}
+
+/// A path and the directories that it is in, without the root.
+fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    ends.chain(std::iter::once(path.len())).map(|end| &path[..end]).filter(|prefix| !prefix.is_empty())
+}
