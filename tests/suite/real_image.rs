@@ -1,10 +1,12 @@
-//! A real image, given as an OCI layout folder in `BL_TEST_LAYOUT`: every layer against what bsdtar makes of it.
+//! A real image, given as an OCI layout folder in `BL_TEST_LAYOUT`: every layer against what bsdtar makes of it, and the
+//! whole of it against what umoci does.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use boxlite_images::oci::Document;
-use boxlite_images::{Digest, ExtractOptions};
+use boxlite_images::{Digest, ExtractOptions, RootfsMode, RootfsOptions, Storage};
 use serde_json::Value;
 
 use super::support::{has_tool, is_root, quick_store, record_of, run, skip, temp_dir};
@@ -57,4 +59,125 @@ fn layers_match_what_bsdtar_extracts() {
 fn unpack_with_bsdtar(blob: &Path, to: &Path) {
     let args = [OsStr::new("-xpf"), blob.as_os_str(), OsStr::new("--numeric-owner"), OsStr::new("-C"), to.as_os_str()];
     run("bsdtar", &args);
+}
+
+/// The whole image, in every mode, and what the record says of it.
+#[test]
+fn root_file_systems_are_what_umoci_makes() {
+    let Some(layout) = std::env::var_os("BL_TEST_LAYOUT").map(PathBuf::from) else {
+        return skip("BL_TEST_LAYOUT names no image layout");
+    };
+    if !has_tool("umoci") {
+        return;
+    }
+    if !is_root() {
+        return skip("owners need root");
+    }
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let (digest, tag) = load(&layout, &storage);
+    let bundle = dir.path().join("bundle");
+    let image = format!("{}:{tag}", layout.display());
+    let args = ["unpack", "--image", &image, bundle.to_str().unwrap()].map(OsStr::new);
+    assert!(run("umoci", &args).status.success());
+    let mut theirs = snapshot(&bundle.join("rootfs"));
+    let image = storage.open_image_by_digest(&digest).unwrap();
+    for mode in [RootfsMode::Copy, RootfsMode::Reflink, RootfsMode::Hardlink, RootfsMode::Direct] {
+        let to = dir.path().join("root");
+        let record = dir.path().join("record");
+        let mut options = RootfsOptions::default();
+        (options.mode, options.device_nodes, options.replace) = (mode, true, true);
+        options.record_path = Some(record.clone());
+        storage.assemble_rootfs(&image, &to, &options).unwrap();
+        let mut ours = snapshot(&to);
+        for nodes in [&mut ours, &mut theirs] {
+            // In the store files may have more names. umoci leaves the root as it made it, where it has no entry.
+            nodes.values_mut().for_each(|node| node.links = 0);
+            nodes.remove(".");
+        }
+        let found = differences(&ours, &theirs);
+        assert!(found.is_empty(), "{mode:?}: {found:#?}");
+        let said = recorded(&record);
+        let found: Vec<_> =
+            theirs.iter().filter(|(path, node)| said.get(*path) != Some(&words(node))).take(5).collect();
+        assert!(found.is_empty(), "{mode:?}: the record says otherwise of {found:#?}");
+        assert_eq!(said.len(), theirs.len(), "{mode:?}");
+        eprintln!("{mode:?}: {} paths, no difference", ours.len());
+    }
+}
+
+/// Stores an image layout; gives its manifest's digest and its tag.
+fn load(layout: &Path, storage: &Storage) -> (Digest, String) {
+    let blob = |digest: &Digest| std::fs::read(layout.join("blobs/sha256").join(digest.hex())).unwrap();
+    let index: Value = serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let entry = &index["manifests"][0];
+    let digest = Digest::parse(entry["digest"].as_str().unwrap()).unwrap();
+    let Document::Manifest(manifest) = Document::parse(&blob(&digest)).unwrap() else { panic!("{digest} is an index") };
+    super::images::put_config(storage, &blob(&manifest.config.digest));
+    manifest.layers.iter().for_each(|layer| drop(super::support::put_layer(storage, &blob(&layer.digest))));
+    storage.save_manifest(&digest, &blob(&digest)).unwrap();
+    (digest, entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap().to_owned())
+}
+
+/// What a record says of each path, but for what a hard link has from its target.
+fn recorded(record: &Path) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(record).unwrap();
+    let mut said = BTreeMap::new();
+    let mut links = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let path = unescape(words[0]);
+        let word = |key: &str| words.iter().find_map(|word| word.strip_prefix(key));
+        if path == "." {
+            continue;
+        }
+        if let Some(target) = word("hardlink=") {
+            links.push((path, unescape(target)));
+            continue;
+        }
+        let xattrs = words.iter().filter(|word| word.starts_with("xattr.")).count();
+        let content = word("link=").map(unescape).unwrap_or_default();
+        let (seconds, nanos) = word("time=").unwrap().split_once('.').unwrap();
+        said.insert(
+            path,
+            format!(
+                "{} {} {}:{} {seconds}{nanos} {} {content:?} {xattrs}",
+                word("type=").unwrap(),
+                word("mode=").unwrap(),
+                word("uid=").unwrap(),
+                word("gid=").unwrap(),
+                word("size=").unwrap_or("0")
+            ),
+        );
+    }
+    for (link, target) in links {
+        let target = said[&target].clone();
+        said.insert(link, target);
+    }
+    said
+}
+
+/// The same of what is there.
+fn words(node: &super::tree::Node) -> String {
+    let kind = if node.kind == "symlink" { "link" } else { node.kind };
+    let content = if node.kind == "symlink" { node.content.as_str() } else { "" };
+    // A symlink's own mode is nobody's; images say 0777.
+    let (seconds, nanos) = (node.mtime / 1_000_000_000, node.mtime % 1_000_000_000);
+    let (mode, uid, gid, size, xattrs) = (node.mode, node.uid, node.gid, node.size, node.xattrs.len());
+    format!("{kind} {mode:04o} {uid}:{gid} {seconds}{nanos:09} {size} {content:?} {xattrs}")
+}
+
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        (bytes, rest) = match byte {
+            b'\\' => {
+                let code = u8::from_str_radix(std::str::from_utf8(&after[..3]).unwrap(), 8).unwrap();
+                ([&bytes[..], &[code]].concat(), &after[3..])
+            }
+            byte => ([&bytes[..], &[byte]].concat(), after),
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
