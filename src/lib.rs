@@ -24,6 +24,7 @@
 
 #![deny(unsafe_code)]
 
+mod archive;
 mod digest;
 mod error;
 #[allow(unsafe_code)]
@@ -49,6 +50,7 @@ mod sys;
 mod unpack;
 mod upkeep;
 
+pub use archive::{ImportOptions, ImportSource, Imported};
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, Result, Status};
 pub use image::{Image, ImageSizes};

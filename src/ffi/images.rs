@@ -188,6 +188,12 @@ pub(super) fn text(value: String) -> Result<CString> {
 /// Texts owned by the caller. Release them with bl_names_free().
 pub struct bl_names(Vec<CString>);
 
+impl bl_names {
+    pub(super) fn new(names: Vec<CString>) -> bl_names {
+        bl_names(names)
+    }
+}
+
 /// Gives an image a name. The manifest, its config and all its layers must be in the store. A name that stands for
 /// another image changes over at once; an image may have any number of names.
 ///

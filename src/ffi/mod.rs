@@ -11,6 +11,7 @@
 // So are the comments, which become the header's: what stands in brackets there is no HTML, and no address is a link.
 #![allow(rustdoc::bare_urls, rustdoc::invalid_html_tags)]
 
+mod archive;
 mod args;
 mod boundary;
 mod bytes;
@@ -42,6 +43,7 @@ mod storage;
 mod utility;
 mod version;
 
+pub use archive::*;
 pub use bytes::*;
 pub use cancel::*;
 pub use check::*;

@@ -4,6 +4,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 
 use super::growing::{Growing, Grown};
 use crate::digest::{Algorithm, Digest, Hasher};
@@ -11,6 +13,8 @@ use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 
 const PIECE: usize = 128 << 10;
+/// Nanoseconds between two looks at whether a wait is to end.
+const STEP: i64 = 50_000_000;
 
 /// What comes of a file.
 pub(super) enum Piece {
@@ -23,6 +27,8 @@ pub(crate) struct LayerFile {
     file: OwnedFd,
     read: u64,
     kind: Kind,
+    /// It may be a pipe, in which there is nothing for as long as its writer likes; what ends the wait.
+    wait: Option<Interrupt>,
 }
 
 enum Kind {
@@ -38,21 +44,26 @@ impl LayerFile {
         // A hint; where it is not taken nothing is lost.
         #[cfg(target_os = "linux")]
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
-        LayerFile { file, read: 0, kind: Kind::Whole(Some(Hasher::new(algorithm))) }
+        LayerFile { file, read: 0, kind: Kind::Whole(Some(Hasher::new(algorithm))), wait: None }
+    }
+
+    /// A file or a pipe of the host's.
+    pub(crate) fn of_host(file: OwnedFd, algorithm: Algorithm, interrupt: Interrupt) -> LayerFile {
+        LayerFile { wait: Some(interrupt), ..LayerFile::new(file, algorithm) }
     }
 
     /// A file that somebody is writing.
     #[cfg(feature = "pull")]
     pub(crate) fn following(file: OwnedFd, growing: Arc<Growing>, interrupt: Interrupt) -> LayerFile {
-        LayerFile { file, read: 0, kind: Kind::Growing(growing, interrupt) }
+        LayerFile { file, read: 0, kind: Kind::Growing(growing, interrupt), wait: None }
     }
 
     /// The next piece, in `buffer`, which is emptied first.
     pub(super) fn read(&mut self, mut buffer: Vec<u8>) -> Result<Piece> {
         buffer.clear();
         buffer.reserve_exact(PIECE);
+        self.wait_for_data()?;
         let read = match &self.kind {
-            // May be a pipe.
             Kind::Whole(_) => rustix::io::retry_on_intr(|| rustix::io::read(&self.file, spare_capacity(&mut buffer))),
             // Its position is the writer's.
             Kind::Growing(growing, interrupt) => {
@@ -77,6 +88,21 @@ impl LayerFile {
                 Some(hasher) => Ok(Piece::End(hasher.finish())),
                 None => Err(Error::new(Status::Internal, "layer file read past its end")),
             },
+        }
+    }
+
+    /// Nobody can end a read that waits, so that we do not begin one before there is something to read.
+    fn wait_for_data(&self) -> Result<()> {
+        let Some(interrupt) = &self.wait else { return Ok(()) };
+        loop {
+            interrupt.check()?;
+            let mut ready = [PollFd::new(&self.file, PollFlags::IN)];
+            let step = Timespec { tv_sec: 0, tv_nsec: STEP };
+            match rustix::event::poll(&mut ready, Some(&step)) {
+                Ok(0) | Err(Errno::INTR | Errno::AGAIN) => {}
+                Ok(_) => return Ok(()),
+                Err(errno) => return Err(Error::os(errno, "wait for an archive")),
+            }
         }
     }
 }

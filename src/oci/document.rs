@@ -5,6 +5,8 @@
 //! of which two readers take different ones, nesting that exhausts a stack. Unknown keys are ignored, as the
 //! specification asks; known ones must have their specified type.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -48,6 +50,20 @@ pub struct IndexEntry {
     pub descriptor: Descriptor,
     /// What the image is for; `None` where the index does not say.
     pub platform: Option<Platform>,
+    /// What its maker wanted to say of it; names of images, in layouts.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl ImageIndex {
+    /// The entry for a platform.
+    pub(crate) fn choose(&self, platform: &Platform, strict: bool) -> Option<&Descriptor> {
+        let choices = self.manifests.iter().filter_map(|entry| Some((entry.platform.as_ref()?, &entry.descriptor)));
+        platform.choose(strict, choices).or_else(|| {
+            // An index without platforms leads on to another one, or to its only image.
+            let has_platforms = self.manifests.iter().any(|entry| entry.platform.is_some());
+            self.manifests.first().filter(|_| !has_platforms).map(|entry| &entry.descriptor)
+        })
+    }
 }
 
 /// A parsed manifest or index.
@@ -87,9 +103,10 @@ impl Document {
         );
         match (raw.manifests, raw.config, raw.layers) {
             (Some(manifests), None, None) if !is_manifest_type => {
-                let entry = |raw: RawDescriptor| {
+                let entry = |mut raw: RawDescriptor| {
                     let platform = raw.platform.as_ref().map(RawPlatform::normalised);
-                    Ok(IndexEntry { platform, descriptor: raw.check()? })
+                    let annotations = raw.annotations.take().unwrap_or_default();
+                    Ok(IndexEntry { platform, annotations, descriptor: raw.check()? })
                 };
                 Ok(Document::Index(ImageIndex { manifests: manifests.into_iter().map(entry).collect::<Result<_>>()? }))
             }
@@ -129,6 +146,7 @@ struct RawDescriptor {
     digest: String,
     size: u64,
     platform: Option<RawPlatform>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]

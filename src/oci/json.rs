@@ -13,7 +13,7 @@ pub(super) fn digest(text: &str, what: &str) -> Result<Digest> {
 }
 
 /// Runs before the JSON parser so that a bomb costs one pass over its bytes and nothing else.
-pub(super) fn check_size_and_depth(bytes: &[u8], what: &str) -> Result<()> {
+pub(crate) fn check_size_and_depth(bytes: &[u8], what: &str) -> Result<()> {
     if bytes.len() as u64 > limits::DOCUMENT_SIZE.default {
         return Err(Error::limit(limits::DOCUMENT_SIZE.name, limits::DOCUMENT_SIZE.default, bytes.len(), what));
     }

@@ -10,5 +10,6 @@ mod reference;
 
 pub use config::ImageConfig;
 pub use document::{Descriptor, Document, ImageIndex, ImageManifest, IndexEntry};
+pub(crate) use json::check_size_and_depth as check_json;
 pub use platform::Platform;
 pub use reference::Reference;

@@ -49,14 +49,9 @@ pub(super) fn resolve(
             }
             Document::Index(index) => index,
         };
-        let choices = index.manifests.iter().filter_map(|entry| Some((entry.platform.as_ref()?, &entry.descriptor)));
-        let chosen = platform.choose(options.strict_platform, choices.clone()).or_else(|| {
-            // An index without platforms leads on to another one, or to its only image.
-            let has_platforms = index.manifests.iter().any(|entry| entry.platform.is_some());
-            index.manifests.first().filter(|_| !has_platforms).map(|entry| &entry.descriptor)
-        });
-        let Some(chosen) = chosen else {
-            let there: Vec<String> = choices.map(|(platform, _)| platform.to_string()).collect();
+        let Some(chosen) = index.choose(&platform, options.strict_platform) else {
+            let there = index.manifests.iter().filter_map(|entry| entry.platform.as_ref());
+            let there: Vec<String> = there.map(Platform::to_string).collect();
             let why =
                 format!("{digest} has no image for {platform}; there are {}", quoted(there.join(", ").as_bytes()));
             return Err(Error::new(Status::NotFound, why));

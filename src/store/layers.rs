@@ -67,7 +67,6 @@ impl Storage {
     }
 
     /// Whether the layer is there, of this size.
-    #[cfg(feature = "pull")]
     pub(crate) fn has_layer_of_size(&self, digest: &Digest, size: u64) -> Result<bool> {
         let stat = self.directory.stat(Area::Layers, &blob_name(Area::Layers, digest))?;
         Ok(stat.is_some_and(|stat| is_regular(&stat) && stat.st_size as u64 == size))

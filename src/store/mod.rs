@@ -22,6 +22,7 @@ mod staged;
 mod sweep;
 mod syncer;
 mod trees;
+mod unnamed;
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;

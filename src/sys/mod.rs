@@ -1,6 +1,10 @@
 //! What differs between operating systems, and the few system calls that `rustix` has no safe form for. Together with
 //! `ffi` this is the only code that may be `unsafe`.
 
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
 mod fork;
 #[cfg(feature = "isal")]
 mod isal;
@@ -18,6 +22,16 @@ pub(crate) use linux::*;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::*;
 pub(crate) use thread::{has_cores, leave_umask, spawn};
+
+/// A descriptor of ours for what a descriptor of the host's is open on; `EBADF` for what is none.
+pub(crate) fn duplicate(fd: i32) -> Result<OwnedFd, Errno> {
+    if fd < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: it is not -1, and used for one call, which says so where it is not open.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    rustix::io::fcntl_dupfd_cloexec(fd, 0)
+}
 
 /// Whether an error number says that the disk does not have what was written to it.
 pub(crate) fn is_damage(os_errno: i32) -> bool {

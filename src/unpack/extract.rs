@@ -233,7 +233,7 @@ impl Storage {
             }
             // A tree of the seed's, or a digest of the other kind: the layer's file tells.
             _ if expected.is_some() || options.strict => {
-                let (diff_id, mut anomalies) = self.measure(digest, options)?;
+                let (diff_id, mut anomalies) = self.measure_layer(digest, options)?;
                 // What was odd about unpacking is known from then.
                 anomalies.insert(known.unwrap_or_default());
                 (diff_id, anomalies)
@@ -245,7 +245,11 @@ impl Storage {
     }
 
     /// Reads the whole layer without unpacking it, and checks both digests.
-    fn measure(&self, digest: &Digest, options: &ExtractOptions) -> Result<(Option<Digest>, Anomalies)> {
+    pub(crate) fn measure_layer(
+        &self,
+        digest: &Digest,
+        options: &ExtractOptions,
+    ) -> Result<(Option<Digest>, Anomalies)> {
         let mut entry = Entry::default();
         let read = self.read_layer(digest, options, |reader| {
             while reader.next(&mut entry)? {

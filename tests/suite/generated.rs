@@ -75,6 +75,7 @@ fn header_is_up_to_date() {
         "pull_progress",
         "pull",
         "operations",
+        "archive",
         "rootfs",
         "leases",
         "overlay",

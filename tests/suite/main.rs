@@ -10,6 +10,7 @@
 
 mod abi;
 mod archive;
+mod archives;
 mod blimg;
 mod both;
 mod budget;

@@ -1,0 +1,257 @@
+//! Images in files: OCI layouts, as folders and as tar archives, and what `docker save` writes. In and out.
+//!
+//! What comes in is told by its content. An archive is read once, from its beginning to its end, so that it may be a pipe:
+//! every blob is hashed while it is written to the store, before anybody knows what it is for; documents, which are
+//! small, wait in a file of their own until the last entry is read ([`contents`]). Then the images are put together: by
+//! the index of an OCI layout ([`layout`]), or by the `manifest.json` of a `docker save` ([`docker`]). Names come last, so
+//! that an import that fails leaves no name and no half image.
+
+#![forbid(unsafe_code)]
+
+mod contents;
+mod docker;
+mod folder;
+mod layout;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags};
+
+use self::contents::Contents;
+use crate::digest::Digest;
+use crate::error::{Error, Result, Status};
+use crate::interrupt::Interrupt;
+use crate::layer::Progress;
+use crate::limits::LayerLimits;
+use crate::oci::{Descriptor, Document, ImageConfig, ImageManifest, Platform};
+use crate::store::{CallLease, ImageName, Storage, is_directory};
+use crate::unpack::{ExtractOptions, ProgressCallback, TreeForm};
+
+/// Where images come from.
+#[derive(Debug)]
+pub enum ImportSource {
+    /// A layout folder, or an archive.
+    Path(PathBuf),
+    /// An archive: a file, or a pipe.
+    File(OwnedFd),
+}
+
+/// How to import. The default takes every image for this machine's platform, and unpacks it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ImportOptions {
+    /// Only the image of this name or tag, as the archive has it.
+    pub select: Option<String>,
+    /// Under this name, which is for one image; `None`: under the names that the archive has.
+    pub name: Option<ImageName>,
+    /// Which of the images of an index; `None` is this machine's.
+    pub platform: Option<Platform>,
+    /// No variant below the one that is wanted.
+    pub strict_platform: bool,
+    /// Do not unpack. Then layers are read once more, to compare them with the config's diff_ids.
+    pub no_unpack: bool,
+    /// What the trees look like.
+    pub form: TreeForm,
+    /// What the archive, and each layer, may cost.
+    pub limits: LayerLimits,
+    /// Is told how far reading the archive came.
+    pub progress: Option<ProgressCallback>,
+    /// What may end it early.
+    pub interrupt: Interrupt,
+}
+
+/// An image that was imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Imported {
+    /// Its manifest, as the archive had it, or as it was made for an archive of `docker save`, which has none.
+    pub manifest: Digest,
+    /// The names that it got; none where the archive has none.
+    pub names: Vec<ImageName>,
+}
+
+/// What an image of an archive consists of; all of it is in the store.
+struct Found {
+    digest: Digest,
+    manifest: ImageManifest,
+    index: Option<Digest>,
+    names: Vec<ImageName>,
+}
+
+impl Storage {
+    /// Stores the images of a layout or an archive, verified, and gives them their names.
+    ///
+    /// `NOT_FOUND` where there is nothing of the name or for the platform, or a blob is missing; `MALFORMED` for what is no
+    /// archive of images, `DIGEST_MISMATCH` and `SIZE_MISMATCH` for blobs that are not what they are called, `LIMIT`,
+    /// `UNSAFE_PATH`, `UNSUPPORTED` as from [`Storage::extract_layer`]. What was stored by then stays until a collection;
+    /// names are given last.
+    pub fn import(&self, source: ImportSource, options: &ImportOptions) -> Result<Vec<Imported>> {
+        self.directory.check_writable()?;
+        options.interrupt.check()?;
+        let mut lease = CallLease::new(self)?;
+        let (found, what) = match source {
+            ImportSource::Path(path) => {
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let opened = rustix::fs::open(&path, flags, Mode::empty());
+                let file = opened.map_err(|errno| Error::os(errno, format_args!("open {}", path.display())))?;
+                (self.import_from(file, options, &mut lease), path.display().to_string())
+            }
+            ImportSource::File(file) => (self.import_from(file, options, &mut lease), "archive".to_owned()),
+        };
+        found
+            .and_then(|found| self.complete(found, options))
+            .map_err(|error| error.context(format_args!("import {what}")))
+    }
+
+    fn import_from(&self, file: OwnedFd, options: &ImportOptions, lease: &mut CallLease) -> Result<Vec<Found>> {
+        let stat = rustix::fs::fstat(&file).map_err(|errno| Error::os(errno, "look at an archive"))?;
+        if is_directory(&stat) {
+            let folder = folder::Folder::open(self, file, options, lease)?;
+            return layout::images(self, &folder, options, lease);
+        }
+        let contents = Contents::read(self, file, options, lease)?;
+        if contents.has(layout::INDEX) {
+            layout::images(self, &contents, options, lease)
+        } else if contents.has(docker::MANIFEST) {
+            docker::images(self, &contents, options, lease)
+        } else {
+            let why = "neither an OCI layout (index.json) nor what docker save writes (manifest.json)";
+            Err(Error::new(Status::Malformed, why))
+        }
+    }
+
+    /// Verifies what is stored, and gives names.
+    fn complete(&self, found: Vec<Found>, options: &ImportOptions) -> Result<Vec<Imported>> {
+        if found.is_empty() {
+            let why = match &options.select {
+                Some(name) => format!("there is no image {}", crate::error::quoted(name.as_bytes())),
+                None => "there is no image in it".to_owned(),
+            };
+            return Err(Error::new(Status::NotFound, why));
+        }
+        if options.name.is_some() && found.len() > 1 {
+            let why = format!("one name for {} images", found.len());
+            return Err(Error::new(Status::InvalidArgument, why));
+        }
+        for image in &found {
+            self.verify_layers(image, options)?;
+        }
+        let mut imported = Vec::new();
+        for image in found {
+            let names = options.name.clone().map_or(image.names, |name| vec![name]);
+            for name in &names {
+                self.tag_image_of(name, &image.digest, image.index.as_ref(), &options.interrupt)?;
+            }
+            imported.push(Imported { manifest: image.digest, names });
+        }
+        Ok(imported)
+    }
+
+    /// That layers are what the config says they are uncompressed; unpacks them on the way.
+    fn verify_layers(&self, image: &Found, options: &ImportOptions) -> Result<()> {
+        let config = &image.manifest.config;
+        let mut diff_ids = Vec::new();
+        if crate::image::CONFIG_TYPES.contains(&config.media_type.as_str()) {
+            let parsed = ImageConfig::parse(&self.load_config(&config.digest)?)?;
+            let (layers, count) = (image.manifest.layers.len(), parsed.diff_ids.len());
+            if layers != count {
+                let why = format!("{}: {count} diff_ids for {layers} layers", config.digest);
+                return Err(Error::new(Status::Malformed, why));
+            }
+            diff_ids = parsed.diff_ids;
+        } else if options.no_unpack {
+            // An artifact.
+            return Ok(());
+        }
+        for (number, layer) in image.manifest.layers.iter().enumerate() {
+            let extract = ExtractOptions {
+                diff_id: diff_ids.get(number).cloned(),
+                form: options.form,
+                limits: options.limits.clone(),
+                interrupt: options.interrupt.clone(),
+                ..ExtractOptions::default()
+            };
+            if options.no_unpack {
+                self.measure_layer(&layer.digest, &extract)?;
+            } else {
+                self.extract_layer(&layer.digest, &extract)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A document, stored as what it is.
+    fn keep_document(&self, digest: &Digest, bytes: &[u8], options: &ImportOptions, lease: &CallLease) -> Result<()> {
+        lease.lease().hold_unless(digest, &options.interrupt)?;
+        self.save_manifest_within(digest, bytes, &options.interrupt)
+    }
+
+    fn keep_config(&self, digest: &Digest, bytes: &[u8], options: &ImportOptions, lease: &CallLease) -> Result<()> {
+        lease.lease().hold_unless(digest, &options.interrupt)?;
+        let mut staged = self.stage_config(digest)?;
+        staged.write(bytes)?;
+        staged.commit_within(&options.interrupt)
+    }
+}
+
+/// Where the blobs of a layout are: a folder, or what was read of an archive.
+trait Blobs {
+    /// A document that is no blob: `index.json`.
+    fn file(&self, name: &str) -> Result<Vec<u8>>;
+    /// A document, verified. `NOT_FOUND` where it is not there.
+    fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>>;
+    /// Puts a layer into the store, verified, or finds it there.
+    fn layer(&self, descriptor: &Descriptor) -> Result<()>;
+}
+
+/// That bytes are what a descriptor says.
+fn verified(descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+    let Descriptor { digest, size, .. } = descriptor;
+    if bytes.len() as u64 != *size {
+        let why = format!("{digest}: declared as {size} bytes, has {}", bytes.len());
+        return Err(Error::new(Status::SizeMismatch, why));
+    }
+    let mut hasher = crate::digest::Hasher::new(digest.algorithm());
+    hasher.update(bytes);
+    let actual = hasher.finish();
+    if actual == *digest { Ok(()) } else { Err(Error::digest_mismatch("document", digest, &actual)) }
+}
+
+fn tell(options: &ImportOptions, progress: &Progress) -> Result<()> {
+    match options.progress.as_ref().map(|callback| callback.call(progress)) {
+        None | Some(std::ops::ControlFlow::Continue(())) => Ok(()),
+        Some(std::ops::ControlFlow::Break(())) => {
+            Err(Error::new(Status::Callback, "the progress callback ended the call"))
+        }
+    }
+}
+
+/// The manifest that a descriptor leads to on the wanted platform, by way of indexes, which are kept too.
+fn resolve(
+    storage: &Storage,
+    blobs: &impl Blobs,
+    descriptor: &Descriptor,
+    options: &ImportOptions,
+    lease: &CallLease,
+) -> Result<Option<(Digest, ImageManifest, Option<Digest>)>> {
+    const DEPTH: usize = 4;
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
+    let mut at = descriptor.clone();
+    for _ in 0..=DEPTH {
+        let bytes = blobs.document(&at)?;
+        let document = Document::parse(&bytes).map_err(|error| error.context(&at.digest))?;
+        storage.keep_document(&at.digest, &bytes, options, lease)?;
+        match document {
+            Document::Manifest(manifest) => {
+                let index = Some(descriptor.digest.clone()).filter(|index| *index != at.digest);
+                return Ok(Some((at.digest, manifest, index)));
+            }
+            Document::Index(index) => match index.choose(&platform, options.strict_platform) {
+                Some(chosen) => at = chosen.clone(),
+                None => return Ok(None),
+            },
+        }
+    }
+    Err(Error::limit("index depth", DEPTH as u64, "more", &descriptor.digest))
+}

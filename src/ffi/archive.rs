@@ -1,0 +1,173 @@
+//! Images out of files.
+
+use std::ffi::{c_char, c_int, c_void};
+
+use super::args::{Call, SizedStruct, call, check_flags, into_handle, invalid};
+use super::cancel::bl_cancel;
+use super::error::{bl_error, bl_status};
+use super::extract::{
+    BL_EXTRACT_DEVICE_NODES, BL_EXTRACT_OVERRIDE_STAT, bl_extract_options, bl_progress_callback, progress_callback,
+    tree_form,
+};
+use super::images::{bl_names, text};
+use super::limits::bl_layer_limits;
+use super::storage::bl_storage;
+use crate::archive::{ImportOptions, ImportSource};
+use crate::error::Result;
+use crate::oci::Platform;
+use crate::store::{ImageName, Storage};
+use crate::sys;
+
+/// bl_import_options.flags: do not unpack. Then layers are read once more, to compare them with the config's diff_ids.
+pub const BL_IMPORT_NO_UNPACK: u64 = 1;
+/// bl_import_options.flags: no variant of the platform below the one that is wanted.
+pub const BL_IMPORT_STRICT_PLATFORM: u64 = 2;
+/// bl_import_options.flags: trees as with BL_EXTRACT_DEVICE_NODES.
+pub const BL_IMPORT_DEVICE_NODES: u64 = 4;
+/// bl_import_options.flags: trees as with BL_EXTRACT_OVERRIDE_STAT.
+pub const BL_IMPORT_OVERRIDE_STAT: u64 = 8;
+
+/// How to import images. Zero in a field is its default; initialise with BL_IMPORT_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_import_options {
+    /// sizeof(bl_import_options).
+    pub struct_size: usize,
+    /// BL_IMPORT_*, or 0.
+    pub flags: u64,
+    /// Only the image of this name or tag, as the archive has it; NULL is all of them.
+    pub select: *const c_char,
+    /// A name to give it instead of its own; only where there is one image. NULL: the names that the archive has.
+    pub name: *const c_char,
+    /// "linux/arm64/v8": which of the images of an index; NULL is this machine's.
+    pub platform: *const c_char,
+    /// BL_WHITEOUTS_*: how the trees say what lower layers lose.
+    pub whiteouts: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Ends the call early; may be NULL.
+    pub cancel: *mut bl_cancel,
+    /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+    pub timeout_ms: u64,
+    /// What the archive, and each layer, may cost; NULL is the defaults.
+    pub limits: *const bl_layer_limits,
+    /// Is told how far reading came; may be NULL.
+    pub progress: bl_progress_callback,
+    /// Handed to every call of progress.
+    pub progress_data: *mut c_void,
+}
+
+// SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
+// is what the caller vouches for.
+unsafe impl SizedStruct for bl_import_options {
+    const ZERO: Self = Self {
+        struct_size: 0,
+        flags: 0,
+        select: std::ptr::null(),
+        name: std::ptr::null(),
+        platform: std::ptr::null(),
+        whiteouts: 0,
+        reserved: 0,
+        cancel: std::ptr::null_mut(),
+        timeout_ms: 0,
+        limits: std::ptr::null(),
+        progress: None,
+        progress_data: std::ptr::null_mut(),
+    };
+}
+
+/// Stores the images of a file, verified, unpacks them, and gives them their names: an OCI layout (a folder, or a tar
+/// archive of one) or what docker save writes, plain or compressed with gzip or zstd; which of these it is, the content
+/// tells. Every blob is compared with its digest, and every layer with the config's diff_ids. An archive is read once, from
+/// its beginning to its end.
+///
+/// options: NULL for the defaults.
+/// out: what bl_image_open() takes for each image: a name, or the manifest's digest where the archive has no name.
+///
+/// Returns: BL_OK; BL_E_NOT_FOUND without a file, an image of the name or for the platform, or a blob; BL_E_MALFORMED for
+/// what is no archive of images; BL_E_DIGEST_MISMATCH, BL_E_SIZE_MISMATCH, BL_E_UNSAFE_PATH, BL_E_UNSUPPORTED,
+/// BL_E_LIMIT for what is in it; BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after
+/// each of these there is no name, and what was stored goes with the next collection. Ownership: release *out with
+/// bl_names_free(). Cost: reads all of it, and writes it. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_import(
+    storage: *mut bl_storage,
+    path: *const c_char,
+    options: *const bl_import_options,
+    out: *mut *mut bl_names,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let out = c.out(out, "out")?;
+            let storage = c.handle(storage, "storage")?;
+            let source = ImportSource::Path(c.path(path, "path")?.to_path_buf());
+            let options = import_options(c, c.options(options, "options")?)?;
+            out.set(into_handle(import(&storage.0, source, &options)?));
+            Ok(())
+        })
+    }
+}
+
+/// The same from a descriptor of the host's: an archive in a file, from where that stands, or in a pipe or socket.
+///
+/// fd: stays the host's, and is read to the archive's end.
+///
+/// Returns: as bl_import(); BL_E_INVALID_ARGUMENT for what is no descriptor. Ownership: release *out with bl_names_free().
+/// Cost: reads all of it, and writes it. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_import_fd(
+    storage: *mut bl_storage,
+    fd: c_int,
+    options: *const bl_import_options,
+    out: *mut *mut bl_names,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let out = c.out(out, "out")?;
+            let storage = c.handle(storage, "storage")?;
+            let options = import_options(c, c.options(options, "options")?)?;
+            let file = sys::duplicate(fd).map_err(|_| invalid("fd", "is no open descriptor"))?;
+            out.set(into_handle(import(&storage.0, ImportSource::File(file), &options)?));
+            Ok(())
+        })
+    }
+}
+
+fn import(storage: &Storage, source: ImportSource, options: &ImportOptions) -> Result<bl_names> {
+    let mut names = Vec::new();
+    for image in storage.import(source, options)? {
+        if image.names.is_empty() {
+            names.push(text(image.manifest.to_string())?);
+        }
+        for name in image.names {
+            names.push(text(name.to_string())?);
+        }
+    }
+    Ok(bl_names::new(names))
+}
+
+fn import_options(c: &Call<'_>, options: bl_import_options) -> Result<ImportOptions> {
+    let known = BL_IMPORT_NO_UNPACK | BL_IMPORT_STRICT_PLATFORM | BL_IMPORT_DEVICE_NODES | BL_IMPORT_OVERRIDE_STAT;
+    check_flags(options.flags, known, "options.flags")?;
+    check_flags(options.reserved.into(), 0, "options.reserved")?;
+    let has = |flag: u64| options.flags & flag != 0;
+    let mut tree = bl_extract_options { whiteouts: options.whiteouts, ..bl_extract_options::ZERO };
+    tree.flags |= if has(BL_IMPORT_DEVICE_NODES) { BL_EXTRACT_DEVICE_NODES } else { 0 };
+    tree.flags |= if has(BL_IMPORT_OVERRIDE_STAT) { BL_EXTRACT_OVERRIDE_STAT } else { 0 };
+    let given = |text: *const c_char, name: &str| (!text.is_null()).then(|| c.text(text, name)).transpose();
+    Ok(ImportOptions {
+        select: given(options.select, "options.select")?.map(str::to_owned),
+        name: given(options.name, "options.name")?.map(ImageName::parse).transpose()?,
+        platform: given(options.platform, "options.platform")?.map(Platform::parse).transpose()?,
+        strict_platform: has(BL_IMPORT_STRICT_PLATFORM),
+        no_unpack: has(BL_IMPORT_NO_UNPACK),
+        form: tree_form(&tree)?,
+        limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
+        progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
+        interrupt: c.interrupt(options.cancel, options.timeout_ms),
+    })
+}

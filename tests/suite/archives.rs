@@ -1,0 +1,419 @@
+//! Images out of files: every form that they come in, how one is chosen, and archives that lie.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use boxlite_images::oci::Platform;
+use boxlite_images::{
+    CheckOptions, Digest, Error, ImageName, ImportOptions, ImportSource, Imported, Interrupt, Status, Storage,
+};
+
+use super::archive::{Archive, gzip, zstd};
+use super::support::{as_each_user, leftovers, names_in, quick_store, temp_dir};
+
+/// An image's parts.
+struct Made {
+    tars: Vec<Vec<u8>>,
+    config: Vec<u8>,
+    layers: Vec<Vec<u8>>,
+    manifest: Vec<u8>,
+}
+
+fn descriptor(kind: &str, bytes: &[u8]) -> String {
+    let (digest, size) = (Digest::of(bytes), bytes.len());
+    format!(r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"{digest}","size":{size}}}"#)
+}
+
+impl Made {
+    fn new(contents: &[&str]) -> Made {
+        let tar = |text: &&str| Archive::new().file(text.as_bytes(), text.as_bytes()).finish();
+        let tars: Vec<Vec<u8>> = contents.iter().map(tar).collect();
+        let diff_ids: Vec<String> = tars.iter().map(|tar| format!("\"{}\"", Digest::of(tar))).collect();
+        Made::with_config(tars, &format!(r#"{{"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#, diff_ids.join(",")))
+    }
+
+    fn with_config(tars: Vec<Vec<u8>>, config: &str) -> Made {
+        let layers: Vec<Vec<u8>> = tars.iter().map(|tar| gzip(tar)).collect();
+        let list: Vec<String> = layers.iter().map(|layer| descriptor("layer.v1.tar+gzip", layer)).collect();
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#,
+            descriptor("config.v1+json", config.as_bytes()),
+            list.join(",")
+        );
+        Made { tars, config: config.as_bytes().to_vec(), layers, manifest: manifest.into_bytes() }
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::of(&self.manifest)
+    }
+
+    fn entry(&self, more: &str) -> String {
+        let entry = descriptor("manifest.v1+json", &self.manifest);
+        format!("{}{more}}}", entry.strip_suffix('}').unwrap())
+    }
+
+    fn blobs(&self) -> Vec<File> {
+        let blobs = [&self.config, &self.manifest].into_iter().chain(&self.layers);
+        blobs.map(|blob| (format!("blobs/sha256/{}", Digest::of(blob).hex()), blob.clone())).collect()
+    }
+}
+
+type File = (String, Vec<u8>);
+
+fn named(name: &str) -> String {
+    format!(r#","annotations":{{"org.opencontainers.image.ref.name":"{name}"}}"#)
+}
+
+/// The files of a layout, with its index.
+fn layout(entries: &[String], blobs: Vec<File>) -> Vec<File> {
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
+    let mut files = vec![
+        ("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+        ("index.json".to_owned(), index.into_bytes()),
+    ];
+    files.extend(blobs);
+    files
+}
+
+/// What `docker save` wrote before it wrote layouts.
+fn docker(made: &Made, tags: &str) -> Vec<File> {
+    let config = format!("{}.json", Digest::of(&made.config).hex());
+    let names: Vec<String> = (0..made.tars.len()).map(|i| format!("{i}{}/layer.tar", "0".repeat(63))).collect();
+    let list: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    let manifest = format!(r#"[{{"Config":"{config}","RepoTags":{tags},"Layers":[{}]}}]"#, list.join(","));
+    let mut files = Vec::new();
+    for (name, tar) in names.iter().zip(&made.tars) {
+        let folder = name.strip_suffix("layer.tar").unwrap();
+        files.push((format!("{folder}VERSION"), b"1.0".to_vec()));
+        files.push((format!("{folder}json"), b"{}".to_vec()));
+        files.push((name.clone(), tar.clone()));
+    }
+    files.push((config, made.config.clone()));
+    files.push(("manifest.json".to_owned(), manifest.into_bytes()));
+    files
+}
+
+fn tar(files: &[File]) -> Vec<u8> {
+    files.iter().fold(Archive::new(), |archive, (name, bytes)| archive.file(name.as_bytes(), bytes)).finish()
+}
+
+fn folder(files: &[File]) -> tempfile::TempDir {
+    let dir = temp_dir();
+    for (name, bytes) in files {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    dir
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    storage: Storage,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let dir = temp_dir();
+        let storage = quick_store(&dir.path().join("store"));
+        Bench { dir, storage }
+    }
+
+    fn import(&self, bytes: &[u8], options: &ImportOptions) -> Result<Vec<Imported>, Error> {
+        let path = self.dir.path().join("archive");
+        std::fs::write(&path, bytes).unwrap();
+        self.import_path(&path, options)
+    }
+
+    fn import_path(&self, path: &Path, options: &ImportOptions) -> Result<Vec<Imported>, Error> {
+        let result = self.storage.import(ImportSource::Path(path.to_owned()), options);
+        self.assert_sound();
+        if result.is_err() {
+            assert!(self.storage.images().unwrap().is_empty());
+        }
+        result
+    }
+
+    fn assert_sound(&self) {
+        assert_eq!(leftovers(self.storage.images_dir()), [""; 0]);
+        assert_eq!(names_in(&self.storage.images_dir().join("leases")), [""; 0]);
+        assert_eq!(self.storage.check(&CheckOptions::default()).unwrap().findings, []);
+    }
+
+    /// The trees of an image have what its layers have.
+    fn assert_image(&self, name: &str, contents: &[&str]) {
+        let image = self.storage.open_image(&ImageName::parse(name).unwrap()).unwrap();
+        assert_eq!((image.missing.len(), image.manifest.layers.len()), (0, contents.len()));
+        for ((layer, _), text) in image.layers().zip(contents) {
+            let tree = self.storage.layer_extracted_path(&layer.digest);
+            assert_eq!(std::fs::read_to_string(tree.join(text)).unwrap(), *text, "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_form_comes_to_the_same() {
+    as_each_user("archives::every_form_comes_to_the_same", || {
+        let made = Made::new(&["one", "two", "three"]);
+        let oci = layout(&[made.entry(&named("example.org/app:1"))], made.blobs());
+        let containerd = r#","annotations":{"io.containerd.image.name":"example.org/app:1","org.opencontainers.image.ref.name":"1"}"#;
+        let mut new_docker = layout(&[made.entry(containerd)], made.blobs());
+        new_docker.extend(docker(&made, r#"["example.org/app:1"]"#));
+        let backwards: Vec<File> = oci.iter().rev().cloned().collect();
+        let old = docker(&made, r#"["example.org/app:1"]"#);
+        let cases = [
+            ("a layout", tar(&oci), true),
+            ("one backwards", tar(&backwards), true),
+            ("one with gzip", gzip(&tar(&oci)), true),
+            ("one with zstd", zstd(&tar(&backwards)), true),
+            ("docker save", tar(&old), false),
+            ("docker save with gzip", gzip(&tar(&old)), false),
+            ("docker save with a layout", tar(&new_docker), true),
+        ];
+        for (what, bytes, is_kept) in cases {
+            for is_pipe in [false, true] {
+                let bench = Bench::new();
+                let imported = if is_pipe {
+                    let (reader, mut writer) = std::io::pipe().unwrap();
+                    std::thread::scope(|scope| {
+                        let bytes = &bytes;
+                        scope.spawn(move || writer.write_all(bytes).unwrap());
+                        let source = ImportSource::File(reader.into());
+                        bench.storage.import(source, &ImportOptions::default())
+                    })
+                } else {
+                    bench.import(&bytes, &ImportOptions::default())
+                };
+                let imported = imported.unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert_eq!(imported.len(), 1, "{what}");
+                assert_eq!(imported[0].manifest == made.digest(), is_kept, "{what}");
+                assert_eq!(imported[0].names, [ImageName::parse("example.org/app:1").unwrap()], "{what}");
+                bench.assert_image("example.org/app:1", &["one", "two", "three"]);
+                bench.assert_sound();
+            }
+        }
+        let bench = Bench::new();
+        let dir = folder(&oci);
+        assert_eq!(bench.import_path(dir.path(), &ImportOptions::default()).unwrap()[0].manifest, made.digest());
+        bench.assert_image("example.org/app:1", &["one", "two", "three"]);
+        // Once more changes nothing.
+        assert_eq!(bench.import_path(dir.path(), &ImportOptions::default()).unwrap().len(), 1);
+        let bench = Bench::new();
+        let mut options = ImportOptions::default();
+        options.no_unpack = true;
+        bench.import(&tar(&oci), &options).unwrap();
+        assert_eq!(names_in(&bench.storage.images_dir().join("extracted")), [""; 0]);
+    });
+}
+
+/// Layers that several images share are there once, and links say where.
+#[test]
+fn links_in_an_archive() {
+    let made = Made::new(&["one", "one"]);
+    let mut files = docker(&made, r#"["app:1"]"#);
+    let second = files.iter().position(|(name, _)| name.starts_with('1') && name.ends_with("layer.tar")).unwrap();
+    let (name, _) = files.remove(second);
+    for link in [true, false] {
+        let archive = files.iter().fold(Archive::new(), |archive, (name, bytes)| archive.file(name.as_bytes(), bytes));
+        let first = format!("0{}/layer.tar", "0".repeat(63));
+        let archive = match link {
+            true => archive.symlink(name.as_bytes(), format!("../{first}").as_bytes()),
+            false => archive.hardlink(name.as_bytes(), first.as_bytes()),
+        };
+        let bench = Bench::new();
+        bench.import(&archive.finish(), &ImportOptions::default()).unwrap();
+        bench.assert_image("app:1", &["one", "one"]);
+    }
+}
+
+#[test]
+fn images_are_chosen() {
+    let (one, two) = (Made::new(&["one"]), Made::new(&["two"]));
+    let platform =
+        |os: &str, architecture: &str| format!(r#","platform":{{"os":"{os}","architecture":"{architecture}"}}"#);
+    let inner = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{},{}]}}"#,
+        one.entry(&platform("linux", "s390x")),
+        two.entry(&platform("linux", "riscv64"))
+    );
+    let nested = format!(
+        r#"{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"{}","size":{}{}}}"#,
+        Digest::of(inner.as_bytes()),
+        inner.len(),
+        named("many.org/x:1")
+    );
+    let mut blobs = one.blobs();
+    blobs.extend(two.blobs());
+    blobs.push((format!("blobs/sha256/{}", Digest::of(inner.as_bytes()).hex()), inner.clone().into_bytes()));
+    let attestation = one.entry(&platform("unknown", "unknown"));
+    let entries = [one.entry(&named("a.org/one:1")), two.entry(&named("latest")), nested, attestation];
+    let bytes = tar(&layout(&entries, blobs));
+    let import = |change: &dyn Fn(&mut ImportOptions)| {
+        let bench = Bench::new();
+        let mut options = ImportOptions::default();
+        change(&mut options);
+        let imported = bench.import(&bytes, &options)?;
+        let names: Vec<String> = bench.storage.images().unwrap().iter().map(|image| image.name.to_string()).collect();
+        Ok::<_, Error>((imported.into_iter().map(|image| image.manifest).collect::<Vec<_>>(), names))
+    };
+    let one_name = || vec!["a.org/one:1".to_owned()];
+    // All for this machine; what has only a tag has no name.
+    assert_eq!(import(&|_| {}).unwrap(), (vec![one.digest(), two.digest()], one_name()));
+    assert_eq!(import(&|o| o.select = Some("a.org/one:1".into())).unwrap(), (vec![one.digest()], one_name()));
+    assert_eq!(import(&|o| o.select = Some("latest".into())).unwrap(), (vec![two.digest()], vec![]));
+    let renamed = import(&|o| {
+        o.select = Some("latest".into());
+        o.name = Some(ImageName::parse("mine").unwrap());
+    });
+    assert_eq!(renamed.unwrap(), (vec![two.digest()], vec!["docker.io/library/mine:latest".to_owned()]));
+    let other = import(&|o| {
+        o.select = Some("many.org/x:1".into());
+        o.platform = Some(Platform::parse("linux/riscv64").unwrap());
+    });
+    assert_eq!(other.unwrap(), (vec![two.digest()], vec!["many.org/x:1".to_owned()]));
+    let status = |change: &dyn Fn(&mut ImportOptions)| import(change).unwrap_err().status();
+    assert_eq!(status(&|o| o.select = Some("none".into())), Status::NotFound);
+    assert_eq!(status(&|o| o.select = Some("many.org/x:1".into())), Status::NotFound);
+    assert_eq!(status(&|o| o.name = Some(ImageName::parse("mine").unwrap())), Status::InvalidArgument);
+}
+
+/// Archives that are not what they say, and what they come to. None of them leaves a name.
+#[test]
+fn archives_that_lie() {
+    let made = Made::new(&["one", "two"]);
+    let good = || layout(&[made.entry(&named("a.org/x:1"))], made.blobs());
+    let with = |change: &dyn Fn(&mut Vec<File>)| {
+        let mut files = good();
+        change(&mut files);
+        tar(&files)
+    };
+    let saved = |manifest: &str| {
+        let mut files = docker(&made, r#"["app:1"]"#);
+        files.pop();
+        files.push(("manifest.json".to_owned(), manifest.as_bytes().to_vec()));
+        tar(&files)
+    };
+    let config = format!("{}.json", Digest::of(&made.config).hex());
+    let wrong_ids = Made::with_config(made.tars.clone(), r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#);
+    let swapped: Vec<String> = made.tars.iter().rev().map(|tar| format!("\"{}\"", Digest::of(tar))).collect();
+    let swapped = format!(r#"{{"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#, swapped.join(","));
+    let swapped = Made::with_config(made.tars.clone(), &swapped);
+    let short = String::from_utf8(made.manifest.clone()).unwrap().replace("\"size\":", "\"size\":1");
+    let short_entry =
+        format!("{}{}}}", descriptor("manifest.v1+json", short.as_bytes()).strip_suffix('}').unwrap(), "");
+    let looped = r#"{"schemaVersion":2,"manifests":[]}"#;
+    let truncated = tar(&good());
+    let links = |target: &str| {
+        let archive = docker(&made, r#"["app:1"]"#)
+            .iter()
+            .filter(|(name, _)| !name.ends_with("layer.tar"))
+            .fold(Archive::new(), |archive, (name, bytes)| archive.file(name.as_bytes(), bytes));
+        (0..2)
+            .fold(archive, |a, i| a.symlink(format!("{i}{}/layer.tar", "0".repeat(63)).as_bytes(), target.as_bytes()))
+            .finish()
+    };
+    let cases: Vec<(&str, Vec<u8>, Status)> = vec![
+        ("a blob that hashes to something else", with(&|f| f[4].1.push(b' ')), Status::DigestMismatch),
+        ("a document that does", with(&|f| f[3].1.push(b' ')), Status::DigestMismatch),
+        ("a config that is missing", with(&|f| drop(f.remove(2))), Status::NotFound),
+        ("a manifest that is missing", with(&|f| drop(f.remove(3))), Status::NotFound),
+        ("a layer that is missing", with(&|f| drop(f.remove(4))), Status::NotFound),
+        ("a blob of no digest", with(&|f| f[4].0 = "blobs/sha256/../../x".into()), Status::NotFound),
+        ("a blob of a short digest", with(&|f| f[4].0 = "blobs/sha256/abc".into()), Status::Malformed),
+        (
+            "sizes that are wrong",
+            {
+                let mut files = layout(&[short_entry], made.blobs());
+                files
+                    .push((format!("blobs/sha256/{}", Digest::of(short.as_bytes()).hex()), short.clone().into_bytes()));
+                tar(&files)
+            },
+            Status::SizeMismatch,
+        ),
+        ("fewer diff_ids than layers", tar(&layout(&[wrong_ids.entry("")], wrong_ids.blobs())), Status::Malformed),
+        ("diff_ids of other layers", tar(&layout(&[swapped.entry("")], swapped.blobs())), Status::DigestMismatch),
+        ("an index that is none", with(&|f| f[1].1 = b"{}".to_vec()), Status::Malformed),
+        ("an index that is a manifest", with(&|f| f[1].1 = made.manifest.clone()), Status::Malformed),
+        ("an index of nothing", with(&|f| f[1].1 = looped.into()), Status::NotFound),
+        ("no index", with(&|f| drop(f.remove(1))), Status::Malformed),
+        ("nothing", tar(&[]), Status::Malformed),
+        ("no archive", b"hello".to_vec(), Status::Malformed),
+        ("xz", b"\xfd7zXZ\0\0\0".to_vec(), Status::Unsupported),
+        ("one that ends early", truncated[..truncated.len() - 3000].to_vec(), Status::Malformed),
+        (
+            "layers outside",
+            saved(&format!(r#"[{{"Config":"{config}","Layers":["../x/layer.tar","y.tar"]}}]"#)),
+            Status::UnsafePath,
+        ),
+        (
+            "layers at the root",
+            saved(&format!(r#"[{{"Config":"{config}","Layers":["/etc/passwd","y.tar"]}}]"#)),
+            Status::UnsafePath,
+        ),
+        ("a config outside", saved(r#"[{"Config":"../../etc/passwd","Layers":[]}]"#), Status::UnsafePath),
+        (
+            "a layer that is not there",
+            saved(&format!(r#"[{{"Config":"{config}","Layers":["x.tar","y.tar"]}}]"#)),
+            Status::NotFound,
+        ),
+        ("too few layers", saved(&format!(r#"[{{"Config":"{config}","Layers":[]}}]"#)), Status::Malformed),
+        ("no list", saved("{}"), Status::Malformed),
+        ("too deep", saved(&"[".repeat(100)), Status::Limit),
+        ("a link out of it", links("../../../etc/passwd"), Status::UnsafePath),
+        ("a link to the root", links("/etc/passwd"), Status::UnsafePath),
+        ("links in circles", links("layer.tar"), Status::Malformed),
+        ("a name that leads out", Archive::new().file(b"../x.tar", b"x").finish(), Status::UnsafePath),
+    ];
+    for (what, bytes, status) in cases {
+        let error = Bench::new().import(&bytes, &ImportOptions::default()).expect_err(what);
+        assert_eq!(error.status(), status, "{what}: {error}");
+    }
+    let bench = Bench::new();
+    let refused = |change: &dyn Fn(&Path)| {
+        let dir = folder(&good());
+        change(dir.path());
+        bench.import_path(dir.path(), &ImportOptions::default()).unwrap_err().status()
+    };
+    let layer = good()[4].0.clone();
+    let outside = temp_dir();
+    std::fs::write(outside.path().join("blob"), &made.layers[0]).unwrap();
+    let relink = |path: std::path::PathBuf| {
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("blob"), path).unwrap();
+    };
+    assert_eq!(refused(&|dir| relink(dir.join(&layer))), Status::UnsafePath);
+    assert_eq!(refused(&|dir| relink(dir.join("index.json"))), Status::UnsafePath);
+    assert_eq!(refused(&|dir| std::fs::remove_file(dir.join("oci-layout")).unwrap()), Status::Malformed);
+    assert_eq!(refused(&|dir| std::fs::write(dir.join("oci-layout"), "{}").unwrap()), Status::Malformed);
+    let newer = r#"{"imageLayoutVersion":"2.0.0"}"#;
+    assert_eq!(refused(&|dir| std::fs::write(dir.join("oci-layout"), newer).unwrap()), Status::Unsupported);
+    assert_eq!(refused(&|dir| std::fs::write(dir.join(&layer), "short").unwrap()), Status::SizeMismatch);
+    assert_eq!(
+        refused(&|dir| std::fs::write(dir.join(&layer), vec![0; made.layers[0].len()]).unwrap()),
+        Status::DigestMismatch
+    );
+    assert_eq!(refused(&|dir| std::fs::remove_file(dir.join(&layer)).unwrap()), Status::NotFound);
+    let none = bench.import_path(Path::new("/no/such/thing"), &ImportOptions::default()).unwrap_err();
+    assert_eq!(none.status(), Status::NotFound);
+}
+
+/// A pipe in which nothing comes holds nobody for longer than he wants.
+#[test]
+fn a_silent_pipe_can_be_left() {
+    let made = Made::new(&["one"]);
+    let bytes = tar(&layout(&[made.entry(&named("a.org/x:1"))], made.blobs()));
+    for at in [0, 100, 1500, bytes.len() - 600] {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(&bytes[..at]).unwrap();
+        let bench = Bench::new();
+        let mut options = ImportOptions::default();
+        options.interrupt = Interrupt::new(None, Some(Duration::from_millis(200)));
+        let started = Instant::now();
+        let error = bench.storage.import(ImportSource::File(reader.into()), &options).unwrap_err();
+        assert_eq!(error.status(), Status::Timeout, "{at}: {error}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{at}: {:?}", started.elapsed());
+        bench.assert_sound();
+        assert!(bench.storage.images().unwrap().is_empty());
+    }
+}
