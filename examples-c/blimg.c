@@ -27,6 +27,8 @@ static const char usage_text[] =
   "  pull REF [--platform P] [--policy missing|always|newer|never] [--no-unpack] [--parallel N]\n"
   "       [--creds USER:PASS] [--authfile FILE] [--auth-files] [--plain-http HOST] [--ca HOST=FILE]\n"
   "       [--mirror HOST=URL] [--hosts-dir DIR] [--mirrors-only] [--proxy URL] [--proxy-environment]\n"
+  "  import FILE|DIR|- [--select NAME] [--name NAME] [--platform P] [--no-unpack]\n"
+  "  export FILE|DIR|- IMAGE... [--folder] [--replace]\n"
   "  rootfs IMAGE DIR [--mode copy|reflink|hardlink|direct] [--replace] [--devices] [--override-stat]\n"
   "         [--record FILE]\n"
   "  mount-options IMAGE [--user-xattr] [--seconds N]\n"
@@ -643,7 +645,7 @@ static const struct {
 } commands[] = {
   {"put", cmd_put},   {"extract", cmd_extract}, {"entries", cmd_entries}, {"has", cmd_has},
   {"verify", cmd_verify}, {"cat", cmd_cat},     {"path", cmd_path},
-  {"load-layout", cmd_load_layout}, {"pull", cmd_pull}, {"rootfs", cmd_rootfs}, {"mount-options", cmd_mount_options}, {"config", cmd_config}, {"tag", cmd_tag}, {"ls", cmd_ls}, {"inspect", cmd_inspect}, {"rm", cmd_rm},
+  {"load-layout", cmd_load_layout}, {"pull", cmd_pull}, {"import", cmd_import}, {"export", cmd_export}, {"rootfs", cmd_rootfs}, {"mount-options", cmd_mount_options}, {"config", cmd_config}, {"tag", cmd_tag}, {"ls", cmd_ls}, {"inspect", cmd_inspect}, {"rm", cmd_rm},
   {"gc", cmd_gc},     {"lease", cmd_lease},   {"check", cmd_check},     {"df", cmd_df},
 };
 

@@ -24,6 +24,8 @@ void json_string(const char *text);
 void print_image(const app *a, bl_image *image);
 
 int cmd_pull(const app *a, char **args);
+int cmd_import(const app *a, char **args);
+int cmd_export(const app *a, char **args);
 int cmd_rootfs(const app *a, char **args);
 int cmd_mount_options(const app *a, char **args);
 int cmd_config(const app *a, char **args);

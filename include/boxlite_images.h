@@ -461,6 +461,36 @@ typedef int32_t bl_status;
 #define BL_REGISTRY_SKIP_VERIFY 2
 
 /**
+ * bl_import_options.flags: do not unpack. Then layers are read once more, to compare them with the config's diff_ids.
+ */
+#define BL_IMPORT_NO_UNPACK 1
+
+/**
+ * bl_import_options.flags: no variant of the platform below the one that is wanted.
+ */
+#define BL_IMPORT_STRICT_PLATFORM 2
+
+/**
+ * bl_import_options.flags: trees as with BL_EXTRACT_DEVICE_NODES.
+ */
+#define BL_IMPORT_DEVICE_NODES 4
+
+/**
+ * bl_import_options.flags: trees as with BL_EXTRACT_OVERRIDE_STAT.
+ */
+#define BL_IMPORT_OVERRIDE_STAT 8
+
+/**
+ * bl_export_options.flags: bl_export() makes a folder that is an OCI layout, and not a tar archive.
+ */
+#define BL_EXPORT_FOLDER 1
+
+/**
+ * bl_export_options.flags: replace what is at the path: a file by an archive, a folder by a folder.
+ */
+#define BL_EXPORT_REPLACE 2
+
+/**
  * bl_rootfs_options.mode: copies of the files in the extracted layers, which are made where they are missing. The default.
  */
 #define BL_ROOTFS_COPY 0
@@ -1306,6 +1336,90 @@ typedef struct bl_pull_options {
    */
   uint64_t progress_interval_ms;
 } bl_pull_options;
+
+/**
+ * How to import images. Zero in a field is its default; initialise with BL_IMPORT_OPTIONS_INIT.
+ */
+typedef struct bl_import_options {
+  /**
+   * sizeof(bl_import_options).
+   */
+  size_t struct_size;
+  /**
+   * BL_IMPORT_*, or 0.
+   */
+  uint64_t flags;
+  /**
+   * Only the image of this name or tag, as the archive has it; NULL is all of them.
+   */
+  const char *select;
+  /**
+   * A name to give it instead of its own; only where there is one image. NULL: the names that the archive has.
+   */
+  const char *name;
+  /**
+   * "linux/arm64/v8": which of the images of an index; NULL is this machine's.
+   */
+  const char *platform;
+  /**
+   * BL_WHITEOUTS_*: how the trees say what lower layers lose.
+   */
+  uint32_t whiteouts;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+  /**
+   * Ends the call early; may be NULL.
+   */
+  bl_cancel *cancel;
+  /**
+   * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+   */
+  uint64_t timeout_ms;
+  /**
+   * What the archive, and each layer, may cost; NULL is the defaults.
+   */
+  const bl_layer_limits *limits;
+  /**
+   * Is told how far reading came; may be NULL.
+   */
+  bl_progress_callback progress;
+  /**
+   * Handed to every call of progress.
+   */
+  void *progress_data;
+} bl_import_options;
+
+/**
+ * How to export images. Zero in a field is its default; initialise with BL_EXPORT_OPTIONS_INIT.
+ */
+typedef struct bl_export_options {
+  /**
+   * sizeof(bl_export_options).
+   */
+  size_t struct_size;
+  /**
+   * BL_EXPORT_*, or 0.
+   */
+  uint64_t flags;
+  /**
+   * Ends the call early; may be NULL.
+   */
+  bl_cancel *cancel;
+  /**
+   * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+   */
+  uint64_t timeout_ms;
+  /**
+   * Is told how many bytes went out; may be NULL.
+   */
+  bl_progress_callback progress;
+  /**
+   * Handed to every call of progress.
+   */
+  void *progress_data;
+} bl_export_options;
 
 /**
  * How to assemble a root file system. Zero in a field is its default; initialise with BL_ROOTFS_OPTIONS_INIT.
@@ -2406,6 +2520,78 @@ bl_status bl_shutdown(uint64_t timeout_ms,
                       bl_error **err);
 
 /**
+ * Stores the images of a file, verified, unpacks them, and gives them their names: an OCI layout (a folder, or a tar
+ * archive of one) or what docker save writes, plain or compressed with gzip or zstd; which of these it is, the content
+ * tells. Every blob is compared with its digest, and every layer with the config's diff_ids. An archive is read once, from
+ * its beginning to its end.
+ *
+ * options: NULL for the defaults.
+ * out: what bl_image_open() takes for each image: a name, or the manifest's digest where the archive has no name.
+ *
+ * Returns: BL_OK; BL_E_NOT_FOUND without a file, an image of the name or for the platform, or a blob; BL_E_MALFORMED for
+ * what is no archive of images; BL_E_DIGEST_MISMATCH, BL_E_SIZE_MISMATCH, BL_E_UNSAFE_PATH, BL_E_UNSUPPORTED,
+ * BL_E_LIMIT for what is in it; BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after
+ * each of these there is no name, and what was stored goes with the next collection. Ownership: release *out with
+ * bl_names_free(). Cost: reads all of it, and writes it. Since: 0.1.0
+ */
+bl_status bl_import(bl_storage *storage,
+                    const char *path,
+                    const bl_import_options *options,
+                    bl_names **out,
+                    bl_error **err);
+
+/**
+ * The same from a descriptor of the host's: an archive in a file, from where that stands, or in a pipe or socket.
+ *
+ * fd: stays the host's, and is read to the archive's end.
+ *
+ * Returns: as bl_import(); BL_E_INVALID_ARGUMENT for what is no descriptor. Ownership: release *out with bl_names_free().
+ * Cost: reads all of it, and writes it. Since: 0.1.0
+ */
+bl_status bl_import_fd(bl_storage *storage,
+                       int fd,
+                       const bl_import_options *options,
+                       bl_names **out,
+                       bl_error **err);
+
+/**
+ * Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder: an OCI layout with their manifests, configs and
+ * layers as they are, under the names that they were opened by. An archive has a manifest.json too, so that it is also what
+ * docker load and podman load take. Every layer is compared with its digest on the way. The path gets what is written
+ * when it is whole; until then it lies beside, as `.<name>.<random>.assembling`. Not flushed to the disk.
+ *
+ * images: count of them, 1 or more.
+ * options: NULL for the defaults.
+ *
+ * Returns: BL_OK; BL_E_INVALID_ARGUMENT for no images; BL_E_STATE where the path is taken; BL_E_NOT_FOUND where the store
+ * lacks a part; BL_E_DIGEST_MISMATCH, BL_E_SIZE_MISMATCH where one is damaged; BL_E_CANCELLED, BL_E_TIMEOUT,
+ * BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these the path is as it was. Cost: reads and writes
+ * all of it. Since: 0.1.0
+ */
+bl_status bl_export(bl_storage *storage,
+                    bl_image *const *images,
+                    size_t count,
+                    const char *path,
+                    const bl_export_options *options,
+                    bl_error **err);
+
+/**
+ * The same into a descriptor of the host's: a file, from where that stands, a pipe or a socket. A host that has not said
+ * otherwise dies of a SIGPIPE when nobody reads.
+ *
+ * fd: stays the host's. After a failure it has a part of the archive.
+ * options: NULL for the defaults; without BL_EXPORT_FOLDER and BL_EXPORT_REPLACE.
+ *
+ * Returns: as bl_export(). Cost: reads and writes all of it; waits for whoever reads. Since: 0.1.0
+ */
+bl_status bl_export_fd(bl_storage *storage,
+                       bl_image *const *images,
+                       size_t count,
+                       int fd,
+                       const bl_export_options *options,
+                       bl_error **err);
+
+/**
  * Makes the root file system of an image: all layers in turn, with what later ones hide left out. It appears at
  * destination when it is whole; the folder that it goes into must be there, and so may be an empty directory of its
  * name. While it is made it lies beside the destination, as `.<name>.<random>.assembling`. As root, files have the
@@ -2652,6 +2838,9 @@ bl_status bl_local_bundle_cache_dir(bl_storage *storage,
 #define BL_IMAGE_USAGE_INIT { sizeof(bl_image_usage), 0, 0, 0, 0, 0, 0 }
 #define BL_GC_OPTIONS_INIT { sizeof(bl_gc_options), 0, 0, NULL, 0, NULL, NULL }
 #define BL_GC_RESULT_INIT { sizeof(bl_gc_result), 0, 0, 0 }
+#define BL_IMPORT_OPTIONS_INIT \
+  { sizeof(bl_import_options), 0, NULL, NULL, NULL, BL_WHITEOUTS_MARKERS, 0, NULL, 0, NULL, NULL, NULL }
+#define BL_EXPORT_OPTIONS_INIT { sizeof(bl_export_options), 0, NULL, 0, NULL, NULL }
 #define BL_ROOTFS_OPTIONS_INIT { sizeof(bl_rootfs_options), 0, BL_ROOTFS_COPY, 0, NULL, NULL, 0, NULL, NULL, NULL }
 #define BL_ROOTFS_RESULT_INIT { sizeof(bl_rootfs_result), 0, 0, 0 }
 #define BL_OVERLAY_SETTINGS_INIT { sizeof(bl_overlay_settings), 0, 0, NULL, 0, NULL, NULL, NULL }
@@ -2687,6 +2876,18 @@ static inline bl_layer_limits bl_layer_limits_init(void)
 static inline bl_extract_options bl_extract_options_init(void)
 {
   bl_extract_options options = BL_EXTRACT_OPTIONS_INIT;
+  return options;
+}
+
+static inline bl_import_options bl_import_options_init(void)
+{
+  bl_import_options options = BL_IMPORT_OPTIONS_INIT;
+  return options;
+}
+
+static inline bl_export_options bl_export_options_init(void)
+{
+  bl_export_options options = BL_EXPORT_OPTIONS_INIT;
   return options;
 }
 

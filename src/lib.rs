@@ -37,6 +37,7 @@ mod interrupt;
 mod layer;
 pub mod limits;
 pub mod oci;
+mod place;
 #[cfg(feature = "pull")]
 mod pull;
 mod queue;
@@ -50,7 +51,7 @@ mod sys;
 mod unpack;
 mod upkeep;
 
-pub use archive::{ImportOptions, ImportSource, Imported};
+pub use archive::{ExportOptions, ExportTarget, ImportOptions, ImportSource, Imported};
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, Result, Status};
 pub use image::{Image, ImageSizes};

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::{Blobs, ImportOptions, tell, verified};
+use super::{Blobs, ImportOptions, path_of, tell, verified};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Data, Entry, Kind, LayerFile, Reader, Source, Stream};
@@ -230,11 +230,6 @@ impl Blobs for Contents<'_> {
             },
         }
     }
-}
-
-/// Where a layout has a blob.
-fn path_of(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
 /// What a blob of a layout must hash to; `None` for what is none.

@@ -7,8 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::{Blobs, ImportOptions, tell, verified};
-use crate::digest::Digest;
+use super::{Blobs, ImportOptions, path_of, tell, verified};
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::Progress;
 use crate::limits;
@@ -137,8 +136,4 @@ impl Blobs for Folder<'_> {
         }
         staged.commit_within(&self.options.interrupt)
     }
-}
-
-fn path_of(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }

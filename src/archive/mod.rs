@@ -10,6 +10,7 @@
 
 mod contents;
 mod docker;
+mod export;
 mod folder;
 mod layout;
 
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags};
 
 use self::contents::Contents;
+pub use self::export::{ExportOptions, ExportTarget};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -203,6 +205,11 @@ trait Blobs {
     fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>>;
     /// Puts a layer into the store, verified, or finds it there.
     fn layer(&self, descriptor: &Descriptor) -> Result<()>;
+}
+
+/// Where a layout has a blob.
+fn path_of(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
 /// That bytes are what a descriptor says.

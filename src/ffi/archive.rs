@@ -1,4 +1,4 @@
-//! Images out of files.
+//! Images out of files, and into them.
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -9,10 +9,10 @@ use super::extract::{
     BL_EXTRACT_DEVICE_NODES, BL_EXTRACT_OVERRIDE_STAT, bl_extract_options, bl_progress_callback, progress_callback,
     tree_form,
 };
-use super::images::{bl_names, text};
+use super::images::{bl_image, bl_names, text};
 use super::limits::bl_layer_limits;
 use super::storage::bl_storage;
-use crate::archive::{ImportOptions, ImportSource};
+use crate::archive::{ExportOptions, ExportTarget, ImportOptions, ImportSource};
 use crate::error::Result;
 use crate::oci::Platform;
 use crate::store::{ImageName, Storage};
@@ -170,4 +170,121 @@ fn import_options(c: &Call<'_>, options: bl_import_options) -> Result<ImportOpti
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
         interrupt: c.interrupt(options.cancel, options.timeout_ms),
     })
+}
+
+/// bl_export_options.flags: bl_export() makes a folder that is an OCI layout, and not a tar archive.
+pub const BL_EXPORT_FOLDER: u64 = 1;
+/// bl_export_options.flags: replace what is at the path: a file by an archive, a folder by a folder.
+pub const BL_EXPORT_REPLACE: u64 = 2;
+
+/// How to export images. Zero in a field is its default; initialise with BL_EXPORT_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_export_options {
+    /// sizeof(bl_export_options).
+    pub struct_size: usize,
+    /// BL_EXPORT_*, or 0.
+    pub flags: u64,
+    /// Ends the call early; may be NULL.
+    pub cancel: *mut bl_cancel,
+    /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+    pub timeout_ms: u64,
+    /// Is told how many bytes went out; may be NULL.
+    pub progress: bl_progress_callback,
+    /// Handed to every call of progress.
+    pub progress_data: *mut c_void,
+}
+
+// SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
+// is what the caller vouches for.
+unsafe impl SizedStruct for bl_export_options {
+    const ZERO: Self = Self {
+        struct_size: 0,
+        flags: 0,
+        cancel: std::ptr::null_mut(),
+        timeout_ms: 0,
+        progress: None,
+        progress_data: std::ptr::null_mut(),
+    };
+}
+
+/// Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder: an OCI layout with their manifests, configs and
+/// layers as they are, under the names that they were opened by. An archive has a manifest.json too, so that it is also what
+/// docker load and podman load take. Every layer is compared with its digest on the way. The path gets what is written
+/// when it is whole; until then it lies beside, as `.<name>.<random>.assembling`. Not flushed to the disk.
+///
+/// images: count of them, 1 or more.
+/// options: NULL for the defaults.
+///
+/// Returns: BL_OK; BL_E_INVALID_ARGUMENT for no images; BL_E_STATE where the path is taken; BL_E_NOT_FOUND where the store
+/// lacks a part; BL_E_DIGEST_MISMATCH, BL_E_SIZE_MISMATCH where one is damaged; BL_E_CANCELLED, BL_E_TIMEOUT,
+/// BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these the path is as it was. Cost: reads and writes
+/// all of it. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_export(
+    storage: *mut bl_storage,
+    images: *const *mut bl_image,
+    count: usize,
+    path: *const c_char,
+    options: *const bl_export_options,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let storage = c.handle(storage, "storage")?;
+            let images = c.handles(images, count, "images")?;
+            let path = c.path(path, "path")?.to_path_buf();
+            let options = c.options(options, "options")?;
+            let is_folder = options.flags & BL_EXPORT_FOLDER != 0;
+            let target = if is_folder { ExportTarget::Folder(path) } else { ExportTarget::Archive(path) };
+            export(c, &storage.0, &images, target, options)
+        })
+    }
+}
+
+/// The same into a descriptor of the host's: a file, from where that stands, a pipe or a socket. A host that has not said
+/// otherwise dies of a SIGPIPE when nobody reads.
+///
+/// fd: stays the host's. After a failure it has a part of the archive.
+/// options: NULL for the defaults; without BL_EXPORT_FOLDER and BL_EXPORT_REPLACE.
+///
+/// Returns: as bl_export(). Cost: reads and writes all of it; waits for whoever reads. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_export_fd(
+    storage: *mut bl_storage,
+    images: *const *mut bl_image,
+    count: usize,
+    fd: c_int,
+    options: *const bl_export_options,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let storage = c.handle(storage, "storage")?;
+            let images = c.handles(images, count, "images")?;
+            let options = c.options(options, "options")?;
+            check_flags(options.flags, 0, "options.flags")?;
+            let file = sys::duplicate(fd).map_err(|_| invalid("fd", "is no open descriptor"))?;
+            export(c, &storage.0, &images, ExportTarget::File(file), options)
+        })
+    }
+}
+
+fn export(
+    c: &Call<'_>,
+    storage: &Storage,
+    images: &[&bl_image],
+    target: ExportTarget,
+    options: bl_export_options,
+) -> Result<()> {
+    check_flags(options.flags, BL_EXPORT_FOLDER | BL_EXPORT_REPLACE, "options.flags")?;
+    let images: Vec<_> = images.iter().map(|image| image.image()).collect();
+    let options = ExportOptions {
+        replace: options.flags & BL_EXPORT_REPLACE != 0,
+        progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
+        interrupt: c.interrupt(options.cancel, options.timeout_ms),
+    };
+    storage.export(&images, target, &options)
 }

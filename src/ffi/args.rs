@@ -113,6 +113,22 @@ impl<'a> Call<'a> {
         texts.iter().enumerate().map(|(i, &text)| self.digest(text, &format!("{name}[{i}]"))).collect()
     }
 
+    /// An array of handles, none of which may be NULL.
+    pub(super) fn handles<T>(&self, handles: *const *mut T, count: usize, name: &str) -> Result<Vec<&'a T>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        if handles.is_null() {
+            return Err(null(name));
+        }
+        if count > isize::MAX as usize / size_of::<*mut T>() {
+            return Err(invalid("count", "is larger than memory"));
+        }
+        // SAFETY: whoever made this `Call` vouches for its pointers, here for `count` elements.
+        let handles = unsafe { std::slice::from_raw_parts(handles, count) };
+        handles.iter().enumerate().map(|(i, &handle)| self.handle(handle, &format!("{name}[{i}]"))).collect()
+    }
+
     /// Texts up to a NULL; none where there is no array.
     #[cfg(feature = "pull")]
     pub(super) fn texts(&self, texts: *const *const c_char, name: &str) -> Result<Vec<String>> {

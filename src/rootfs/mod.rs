@@ -1,13 +1,12 @@
 //! Root file systems: an image's layers on top of each other, in a directory of the host's.
 //!
-//! What is made is beside its destination until it is whole, and then renamed ([`place`]). Layers come out of the
+//! What is made is beside its destination until it is whole, and then renamed ([`crate::place`]). Layers come out of the
 //! extraction cache, or straight from their blobs, and go through the same writer as an extraction, so that nothing gets
 //! out of the tree here that does not get out there ([`crate::unpack`]).
 
 #![forbid(unsafe_code)]
 
 mod overlay;
-mod place;
 mod process;
 mod users;
 
@@ -15,13 +14,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::place::{Place, Work};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Progress};
 use crate::limits::LayerLimits;
+use crate::place::{Place, Work};
 use crate::store::{Area, CallLease, HEAD_LEN, Storage, padded};
 use crate::unpack::{Assembler, ExtractOptions, ProgressCallback, RecordFile, Taking, TreeForm, WhiteoutForm};
 

@@ -123,7 +123,7 @@ impl Storage {
 }
 
 /// The file name of a blob: the digest with `-` for `:`, and the seed's suffix.
-fn blob_name(area: Area, digest: &Digest) -> String {
+pub(crate) fn blob_name(area: Area, digest: &Digest) -> String {
     let suffix = if area == Area::Layers { ".tar.gz" } else { ".json" };
     digest.file_stem() + suffix
 }

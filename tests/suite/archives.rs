@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use boxlite_images::oci::Platform;
 use boxlite_images::{
-    CheckOptions, Digest, Error, ImageName, ImportOptions, ImportSource, Imported, Interrupt, Status, Storage,
+    CheckOptions, Digest, Error, ExportOptions, ExportTarget, ImageName, ImportOptions, ImportSource, Imported,
+    Interrupt, Status, Storage,
 };
 
 use super::archive::{Archive, gzip, zstd};
-use super::support::{as_each_user, leftovers, names_in, quick_store, temp_dir};
+use super::support::{
+    as_each_user, assert_nothing_half_made, has_tool, is_root, leftovers, names_in, quick_store, run, temp_dir,
+};
 
 /// An image's parts.
 struct Made {
@@ -398,6 +401,48 @@ fn archives_that_lie() {
     assert_eq!(none.status(), Status::NotFound);
 }
 
+/// From the command line, by name and through a pipe.
+#[test]
+fn blimg_imports() {
+    let Some(tool) = super::blimg::Tool::new() else { return };
+    let made = Made::new(&["one"]);
+    let dir = temp_dir();
+    let path = dir.path().join("x.tar");
+    std::fs::write(&path, tar(&docker(&made, r#"["app:1"]"#))).unwrap();
+    let text = path.to_str().unwrap();
+    let output = tool.blimg(&["import", text]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "docker.io/library/app:1\n");
+    let mut command = std::process::Command::new(tool.path("blimg"));
+    command.arg("--store").arg(tool.store()).args(["--json", "import", "-", "--name", "b", "--no-unpack"]);
+    let output = command.stdin(std::fs::File::open(&path).unwrap()).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "{\"image\":\"docker.io/library/b:latest\"}\n");
+    assert_eq!(super::blimg::status_in(&tool.blimg(&["import", text, "--select", "c"])), "NOT_FOUND");
+    assert_eq!(tool.blimg(&["import"]).status.code(), Some(2));
+}
+
+/// From the command line, out and in.
+#[test]
+fn blimg_exports() {
+    let Some(tool) = super::blimg::Tool::new() else { return };
+    let made = Made::new(&["one"]);
+    let dir = temp_dir();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(at("x.tar"), tar(&layout(&[made.entry(&named("a.org/x:1"))], made.blobs()))).unwrap();
+    assert!(tool.blimg(&["import", &at("x.tar")]).status.success());
+    assert!(tool.blimg(&["export", &at("y.tar"), "a.org/x:1"]).status.success());
+    assert_eq!(super::blimg::status_in(&tool.blimg(&["export", &at("y.tar"), "a.org/x:1"])), "STATE");
+    assert!(tool.blimg(&["export", &at("y.tar"), "a.org/x:1", "--replace"]).status.success());
+    assert!(tool.blimg(&["export", &at("y"), "a.org/x:1", "--folder"]).status.success());
+    let piped = tool.blimg(&["export", "-", "a.org/x:1"]).stdout;
+    assert_eq!(piped, std::fs::read(at("y.tar")).unwrap());
+    for source in ["y.tar", "y"] {
+        let other = Bench::new();
+        let imported = other.import_path(Path::new(&at(source)), &ImportOptions::default()).unwrap();
+        assert_eq!(imported[0].manifest, made.digest());
+    }
+    assert_eq!(tool.blimg(&["export", &at("z")]).status.code(), Some(2));
+}
+
 /// A pipe in which nothing comes holds nobody for longer than he wants.
 #[test]
 fn a_silent_pipe_can_be_left() {
@@ -416,4 +461,154 @@ fn a_silent_pipe_can_be_left() {
         bench.assert_sound();
         assert!(bench.storage.images().unwrap().is_empty());
     }
+}
+
+/// What goes out comes in again as it was, in both forms, whole or not at all.
+#[test]
+fn exports_come_in_again() {
+    as_each_user("archives::exports_come_in_again", || {
+        let (one, two) = (Made::new(&["one", "shared"]), Made::new(&["two", "shared"]));
+        let mut blobs = one.blobs();
+        blobs.extend(two.blobs());
+        let entries = [one.entry(&named("a.org/one:1")), two.entry(&named("a.org/two:2"))];
+        let bench = Bench::new();
+        bench.import(&tar(&layout(&entries, blobs)), &ImportOptions::default()).unwrap();
+        let open = |name: &str| bench.storage.open_image(&ImageName::parse(name).unwrap()).unwrap();
+        let images = [open("a.org/one:1"), open("a.org/two:2")];
+        let images = [&images[0], &images[1]];
+        let (archive, folder) = (bench.dir.path().join("out.tar"), bench.dir.path().join("out"));
+        let export = |target, options: &ExportOptions| {
+            let result = bench.storage.export(&images, target, options);
+            assert_nothing_half_made(bench.dir.path(), "export");
+            bench.assert_sound();
+            result.map_err(|error| error.status())
+        };
+        let default = ExportOptions::default();
+        export(ExportTarget::Archive(archive.clone()), &default).unwrap();
+        export(ExportTarget::Folder(folder.clone()), &default).unwrap();
+        assert_eq!(export(ExportTarget::Archive(archive.clone()), &default), Err(Status::State));
+        assert_eq!(export(ExportTarget::Folder(folder.clone()), &default), Err(Status::State));
+        let mut replace = ExportOptions::default();
+        replace.replace = true;
+        let before = std::fs::read(&archive).unwrap();
+        export(ExportTarget::Archive(archive.clone()), &replace).unwrap();
+        export(ExportTarget::Folder(folder.clone()), &replace).unwrap();
+        assert_eq!(std::fs::read(&archive).unwrap(), before, "the same content makes the same archive");
+        let mut piped = Vec::new();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| std::io::Read::read_to_end(&mut reader, &mut piped).unwrap());
+            export(ExportTarget::File(writer.into()), &default).unwrap();
+        });
+        assert_eq!(piped, before);
+        for source in [&archive, &folder] {
+            let other = Bench::new();
+            let imported = other.import_path(source, &ImportOptions::default()).unwrap();
+            let found: Vec<_> =
+                imported.iter().map(|image| (image.manifest.clone(), image.names[0].to_string())).collect();
+            assert_eq!(found, [(one.digest(), "a.org/one:1".to_owned()), (two.digest(), "a.org/two:2".to_owned())]);
+            other.assert_image("a.org/two:2", &["two", "shared"]);
+        }
+        // By what docker load reads of it: the same config and layers.
+        let files: Vec<File> = files_of(&before).into_iter().filter(|(name, _)| name != "index.json").collect();
+        let other = Bench::new();
+        let imported = other.import(&tar(&files), &ImportOptions::default()).unwrap();
+        assert_eq!(imported.len(), 2);
+        other.assert_image("a.org/one:1", &["one", "shared"]);
+        // A layer that is not what it was goes nowhere.
+        let layer = bench.storage.layer_tarball_path(&images[0].manifest.layers[0].digest);
+        let mut bytes = std::fs::read(&layer).unwrap();
+        bytes[20] ^= 1;
+        std::fs::write(&layer, &bytes).unwrap();
+        let gone = bench.dir.path().join("gone");
+        for target in [ExportTarget::Archive(gone.clone()), ExportTarget::Folder(gone.clone())] {
+            let error = bench.storage.export(&images, target, &default).unwrap_err();
+            assert_eq!(error.status(), Status::DigestMismatch, "{error}");
+        }
+        std::fs::write(&layer, &bytes[..10]).unwrap();
+        let error = bench.storage.export(&images, ExportTarget::Archive(gone.clone()), &default).unwrap_err();
+        assert_eq!(error.status(), Status::SizeMismatch, "{error}");
+        assert!(!gone.exists());
+        let none = bench.storage.export(&[], ExportTarget::Archive(gone), &default).unwrap_err();
+        assert_eq!(none.status(), Status::InvalidArgument);
+    });
+}
+
+/// The files of an archive of ours.
+fn files_of(bytes: &[u8]) -> Vec<File> {
+    let mut archive = tar::Archive::new(bytes);
+    let mut files = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().to_str().unwrap().to_owned();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+        if !name.ends_with('/') {
+            files.push((name, bytes));
+        }
+    }
+    files
+}
+
+/// What other tools write we read, and what we write they read, digests and all.
+#[test]
+fn other_tools_agree() {
+    let made = Made::new(&["one", "two"]);
+    let bench = Bench::new();
+    let image = with_platform(&made);
+    bench.import(&tar(&layout(&[image.entry(&named("a.org/x:1"))], image.blobs())), &ImportOptions::default()).unwrap();
+    let opened = bench.storage.open_image(&ImageName::parse("a.org/x:1").unwrap()).unwrap();
+    let (archive, folder) = (bench.dir.path().join("x.tar"), bench.dir.path().join("x"));
+    bench.storage.export(&[&opened], ExportTarget::Archive(archive.clone()), &ExportOptions::default()).unwrap();
+    bench.storage.export(&[&opened], ExportTarget::Folder(folder.clone()), &ExportOptions::default()).unwrap();
+    let at = |name: &str| bench.dir.path().join(name).display().to_string();
+    if has_tool("umoci") {
+        let mut args = vec!["unpack".to_owned(), "--image".into(), format!("{}:1", folder.display()), at("bundle")];
+        if !is_root() {
+            args.insert(1, "--rootless".into());
+        }
+        let args: Vec<_> = args.iter().map(std::ffi::OsStr::new).collect();
+        assert!(run("umoci", &args).status.success());
+        assert_eq!(std::fs::read(bench.dir.path().join("bundle/rootfs/two")).unwrap(), b"two");
+    }
+    if !has_tool("skopeo") {
+        return;
+    }
+    let skopeo = |from: String, to: String| {
+        let args = ["--insecure-policy".to_owned(), "copy".into(), "--quiet".into(), from.clone(), to.clone()];
+        let output = run("skopeo", &args.iter().map(std::ffi::OsStr::new).collect::<Vec<_>>());
+        assert!(output.status.success(), "{from} to {to}: {output:?}");
+    };
+    let theirs = |what: &str, name: &str| {
+        let other = Bench::new();
+        let imported = other.import_path(Path::new(&at(what)), &ImportOptions::default()).unwrap();
+        assert_eq!(imported.len(), 1);
+        let config = other.storage.open_image_by_digest(&imported[0].manifest).unwrap().manifest.config.digest;
+        assert_eq!(config, Digest::of(&image.config), "{what}");
+        if !name.is_empty() {
+            other.assert_image(name, &["one", "two"]);
+        }
+        imported[0].manifest.clone()
+    };
+    // Ours, read by them as each form, and theirs by us.
+    skopeo(format!("oci:{}:1", folder.display()), format!("oci:{}:1", at("oci")));
+    assert_eq!(theirs("oci", ""), image.digest());
+    skopeo(format!("oci-archive:{}:1", archive.display()), format!("oci-archive:{}:1", at("oci.tar")));
+    assert_eq!(theirs("oci.tar", ""), image.digest());
+    skopeo(
+        format!("docker-archive:{}:a.org/x:1", archive.display()),
+        format!("docker-archive:{}:b.org/y:2", at("d.tar")),
+    );
+    theirs("d.tar", "b.org/y:2");
+}
+
+/// The same with what skopeo wants of a config.
+fn with_platform(made: &Made) -> Made {
+    let ids: Vec<String> = made.tars.iter().map(|tar| format!("\"{}\"", Digest::of(tar))).collect();
+    let architecture = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    let config = format!(
+        r#"{{"architecture":"{architecture}","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
+        ids.join(",")
+    );
+    Made::with_config(made.tars.clone(), &config)
 }

@@ -12,7 +12,9 @@ use boxlite_images::{
 
 use super::archive::{Archive, Header};
 use super::images::put_image_of;
-use super::support::{as_each_user, is_root, leftovers, names_in, quick_store, skip, temp_dir};
+use super::support::{
+    as_each_user, assert_nothing_half_made, is_root, leftovers, names_in, quick_store, skip, temp_dir,
+};
 use super::tree::{differences, snapshot};
 
 struct Bench {
@@ -44,8 +46,7 @@ impl Bench {
     fn assemble(&self, to: &Path, options: &RootfsOptions) -> Result<(), Status> {
         let result = self.storage.assemble_rootfs(&self.image, to, options);
         // Beside the root file system and the store there may be its record.
-        let names = names_in(self.dir.path());
-        assert!(!names.iter().any(|name| name.ends_with(".assembling")), "{names:?}");
+        assert_nothing_half_made(self.dir.path(), "rootfs");
         assert_eq!(leftovers(self.storage.images_dir()), [""; 0]);
         assert_eq!(names_in(&self.storage.images_dir().join("leases")), [""; 0]);
         result.map(|_| ()).map_err(|error| error.status())

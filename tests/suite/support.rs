@@ -71,6 +71,15 @@ fn leftovers_now(store: &Path) -> Vec<String> {
 }
 
 /// Where the metadata record of a tree is.
+/// Waits until nothing half-made is in a folder of the host's: a thread may still be removing it, where the machine is slow.
+pub fn assert_nothing_half_made(folder: &Path, what: &str) {
+    let started = std::time::Instant::now();
+    while names_in(folder).iter().any(|name| name.ends_with(".assembling")) {
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "{what}: {:?}", names_in(folder));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 pub fn record_of(tree: &Path) -> PathBuf {
     let mut name = tree.as_os_str().to_owned();
     name.push(".mtree");

@@ -1,7 +1,10 @@
-//! Where a root file system goes: made beside its destination under a name that says so, and renamed when it is whole.
+//! A place of the host's for something that we make: a root file system, an archive. It is made beside its destination under
+//! a name that says so, and renamed when it is whole.
 //!
 //! As in the store, that somebody is at work is said by a lock on what is made, so that what the dead have left can be
-//! told from what is being made, and the next assembly for the same destination removes it.
+//! told from what is being made, and whoever makes something for the same destination next removes it.
+
+#![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,7 +16,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Status};
-use crate::store::{Directory, create_plain_directory, is_directory, remove_tree, remove_tree_until};
+use crate::store::{Directory, create_plain_directory, is_directory, is_regular, remove_tree, remove_tree_until};
 use crate::sys;
 
 const SUFFIX: &[u8] = b".assembling";
@@ -21,7 +24,7 @@ const SUFFIX: &[u8] = b".assembling";
 const REMOVAL_TIME: Duration = Duration::from_millis(10);
 
 /// A name in a folder of the host's.
-pub(super) struct Place {
+pub(crate) struct Place {
     folder: OwnedFd,
     name: Vec<u8>,
     path: PathBuf,
@@ -31,7 +34,7 @@ pub(super) struct Place {
 
 impl Place {
     /// The folder must be there. Symlinks on the way to it are the host's business.
-    pub(super) fn new(path: &Path, store: &Arc<Directory>) -> Result<Arc<Place>> {
+    pub(crate) fn new(path: &Path, store: &Arc<Directory>) -> Result<Arc<Place>> {
         let Some(name) = path.file_name() else {
             let why = format!("{}: not a path to something that can be made", path.display());
             return Err(Error::new(Status::InvalidArgument, why));
@@ -50,7 +53,7 @@ impl Place {
 
     /// Refuses a place that is taken: by anything but a directory, and by one that has something in it unless that may be
     /// replaced.
-    pub(super) fn check_free(&self, may_replace: bool) -> Result<()> {
+    pub(crate) fn check_free(&self, may_replace: bool) -> Result<()> {
         let refuse = |why: &str| Err(Error::new(Status::State, format!("{} {why}", self.path.display())));
         match rustix::fs::statat(&self.folder, &self.name[..], AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(()),
@@ -58,6 +61,18 @@ impl Place {
             Ok(stat) if !is_directory(&stat) => refuse("is there and is no directory"),
             Ok(_) if may_replace || self.is_empty()? => Ok(()),
             Ok(_) => refuse("is there and is not empty"),
+        }
+    }
+
+    /// Refuses a place that is taken, unless by a file that may be replaced.
+    pub(crate) fn check_free_for_file(&self, may_replace: bool) -> Result<()> {
+        let refuse = |why: &str| Err(Error::new(Status::State, format!("{} {why}", self.path.display())));
+        match rustix::fs::statat(&self.folder, &self.name[..], AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.fail("look at", errno)),
+            Ok(stat) if !is_regular(&stat) => refuse("is there and is no file"),
+            Ok(_) if may_replace => Ok(()),
+            Ok(_) => refuse("is there"),
         }
     }
 
@@ -74,7 +89,7 @@ impl Place {
     }
 
     /// Removes what dead processes have left of their work for this place.
-    pub(super) fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         let Ok(entries) = rustix::fs::Dir::read_from(&self.folder) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name().to_bytes();
@@ -105,7 +120,7 @@ impl Place {
 }
 
 /// Something that is being made for a place. Dropping it removes it.
-pub(super) struct Work {
+pub(crate) struct Work {
     place: Arc<Place>,
     name: Vec<u8>,
     /// Locked as long as it is open.
@@ -115,12 +130,12 @@ pub(super) struct Work {
 
 impl Work {
     /// An empty directory that only its owner can enter.
-    pub(super) fn directory(place: &Arc<Place>) -> Result<Work> {
+    pub(crate) fn directory(place: &Arc<Place>) -> Result<Work> {
         Work::make(place, |name| create_plain_directory(place.folder.as_fd(), name))
     }
 
     /// An empty file.
-    pub(super) fn file(place: &Arc<Place>) -> Result<Work> {
+    pub(crate) fn file(place: &Arc<Place>) -> Result<Work> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Work::make(place, |name| rustix::fs::openat(&place.folder, name, flags, Mode::from_raw_mode(0o644)))
     }
@@ -145,16 +160,16 @@ impl Work {
     }
 
     /// A further handle of it.
-    pub(super) fn open(&self) -> Result<OwnedFd> {
+    pub(crate) fn open(&self) -> Result<OwnedFd> {
         self.handle.try_clone().map_err(|cause| Error::io(&cause, "open what is being made"))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.place.path
     }
 
     /// Gives a file its name, in place of what has it.
-    pub(super) fn publish_file(mut self) -> Result<()> {
+    pub(crate) fn publish_file(mut self) -> Result<()> {
         let (folder, name) = (&self.place.folder, &self.place.name[..]);
         rustix::fs::renameat(folder, &self.name[..], folder, name).map_err(|errno| self.place.fail("make", errno))?;
         self.is_pending = false;
@@ -163,7 +178,7 @@ impl Work {
 
     /// Gives a directory its name. One that is there and is not empty is removed where that was asked for, and is there until
     /// the new one is.
-    pub(super) fn publish_directory(mut self, may_replace: bool) -> Result<()> {
+    pub(crate) fn publish_directory(mut self, may_replace: bool) -> Result<()> {
         let place = self.place.clone();
         let (folder, name, own) = (place.folder.as_fd(), &place.name[..], &self.name[..]);
         let failed = |errno| place.fail("make", errno);
