@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::root::{Dir, fail};
@@ -65,8 +65,22 @@ impl Original {
             return interrupt.check();
         }
         let mut buffer = vec![0; PIECE.min(self.size as usize)];
-        while copy_some(file.as_fd(), to, &mut buffer).map_err(failed)? {
-            interrupt.check()?;
+        // A layer can say in a few bytes that a file has a hole of gigabytes.
+        let mut at = if is_sparse { next_data(file.as_fd(), 0).map_err(failed)? } else { Some(0) };
+        while let Some(data) = at {
+            let end = if is_sparse { next_hole(file.as_fd(), data).map_err(failed)? } else { self.size };
+            rustix::fs::seek(&file, SeekFrom::Start(data)).map_err(failed)?;
+            rustix::fs::seek(to, SeekFrom::Start(data)).map_err(failed)?;
+            let mut done = data;
+            while done < end {
+                interrupt.check()?;
+                let most = buffer.len().min(usize::try_from(end - done).unwrap_or(buffer.len()));
+                match copy_some(file.as_fd(), to, &mut buffer[..most]).map_err(failed)? {
+                    0 => break,
+                    n => done += n as u64,
+                }
+            }
+            at = if done < self.size && done >= end { next_data(file.as_fd(), done).map_err(failed)? } else { None };
         }
         // A hole may be at the end.
         if is_sparse { rustix::fs::ftruncate(to, self.size).map_err(failed) } else { Ok(()) }
@@ -108,7 +122,7 @@ pub(super) fn copy(
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = rustix::fs::openat(to, to_name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
             let mut buffer = vec![0; PIECE];
-            while copy_some(source.as_fd(), made.as_fd(), &mut buffer).map_err(failed)? {
+            while copy_some(source.as_fd(), made.as_fd(), &mut buffer).map_err(failed)? > 0 {
                 interrupt.check()?;
             }
             complete_file(source.as_fd(), made.as_fd(), stat).map_err(failed)
@@ -127,19 +141,37 @@ pub(super) fn copy(
     }
 }
 
-/// Copies one buffer, zeros as a hole; false at the end.
-fn copy_some(from: BorrowedFd<'_>, to: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<bool, Errno> {
+/// Where the next data of a file begins; `None` where only a hole is left. Where holes are not told, everything is data.
+fn next_data(file: BorrowedFd<'_>, at: u64) -> Result<Option<u64>, Errno> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(data) => Ok(Some(data)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(Errno::INVAL | Errno::NOTSUP) => Ok(Some(at)),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Where the data ends that is at a place.
+fn next_hole(file: BorrowedFd<'_>, at: u64) -> Result<u64, Errno> {
+    match rustix::fs::seek(file, SeekFrom::Hole(at)) {
+        Err(Errno::INVAL | Errno::NOTSUP) => rustix::fs::seek(file, SeekFrom::End(0)),
+        other => other,
+    }
+}
+
+/// Copies one buffer, zeros as a hole; gives how much, 0 at the end.
+fn copy_some(from: BorrowedFd<'_>, to: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
     let n = rustix::io::retry_on_intr(|| rustix::io::read(from, &mut *buffer))?;
     let mut rest = &buffer[..n];
     if rest.iter().all(|&b| b == 0) {
-        rustix::fs::seek(to, rustix::fs::SeekFrom::Current(n as i64))?;
-        return Ok(n > 0);
+        rustix::fs::seek(to, SeekFrom::Current(n as i64))?;
+        return Ok(n);
     }
     while !rest.is_empty() {
         let written = rustix::io::retry_on_intr(|| rustix::io::write(to, rest))?;
         rest = &rest[written..];
     }
-    Ok(true)
+    Ok(n)
 }
 
 fn complete_file(source: BorrowedFd<'_>, copy: BorrowedFd<'_>, stat: &Stat) -> Result<(), Errno> {

@@ -313,6 +313,56 @@ fn merging_layers() {
     as_each_user_capped("families::assembly::merging_layers", merges, run);
 }
 
+/// The layers of the other families on top of one that has something in every place that they like to use: contained as
+/// they are by themselves, refused where they are by themselves, and the same from their trees and from their blobs.
+#[test]
+fn every_family_on_top_of_another_layer() {
+    let cases = || {
+        let mut cases = super::names::cases();
+        cases.extend(super::hardlinks::cases());
+        cases.extend(super::whiteouts::cases());
+        cases.extend(super::trees::replacements());
+        cases.extend(super::trees::must_accept());
+        cases.extend(super::metadata::cases());
+        cases.extend(super::framing::cases());
+        cases.extend(super::sparse::cases());
+        cases
+    };
+    as_each_user_capped("families::assembly::every_family_on_top_of_another_layer", cases, |cases| {
+        let base = a()
+            .symlink(b"etc", b"/../../../etc")
+            .symlink(b"link", b"..")
+            .symlink(b"abs", b"/")
+            .dir(b"d")
+            .file(b"d/f", b"lower")
+            .symlink(b"a", b"b")
+            .file(b"f", b"lower")
+            .hardlink(b"g", b"f")
+            .finish();
+        let (mut same, mut refused) = (0, 0);
+        // Every case as one of the two users.
+        let ours = cases.into_iter().skip(usize::from(is_root())).step_by(2);
+        for super::Case { name, layer, outcome } in ours {
+            let bench = Bench::new();
+            let image = put_image_of(&bench.storage, "x", &[base.clone(), layer]);
+            let results = [RootfsMode::Copy, RootfsMode::Direct].map(|mode| assemble(&bench, &name, &image, mode));
+            match results {
+                [Ok(mut copy), Ok(mut direct)] => {
+                    // How much of what is deeper than a path can say is seen depends on what the destination is called.
+                    [&mut copy, &mut direct].map(|nodes| nodes.retain(|path, _| path.len() < 3900));
+                    assert!(!matches!(outcome, super::Outcome::Fails(_)), "{name}: accepted");
+                    let found = differences(&copy, &direct);
+                    assert!(found.is_empty(), "{name}: {found:#?}");
+                    same += 1;
+                }
+                [Err(_), Err(_)] => refused += 1,
+                [copy, direct] => panic!("{name}: {:?}, {:?}", copy.err(), direct.err()),
+            }
+        }
+        assert!(same > 100 && refused > 50, "{same} the same, {refused} refused");
+    });
+}
+
 /// Seven types, each over each.
 fn replacements() -> Vec<Stack> {
     const TYPES: [&str; 7] = ["file", "directory", "symlink", "hardlink", "fifo", "device", "full"];
