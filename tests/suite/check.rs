@@ -257,7 +257,7 @@ fn a_tree_that_is_replaced_meanwhile_stays() {
 fn replace_while_checked(is_made_anew: bool) {
     let dir = temp_dir();
     let storage = quick_store(dir.path());
-    // Between its two files the check waits for a second.
+    // Between its two files the check waits for two seconds.
     let archive = Archive::new().file(b"a", &[1; 200 << 10]).file(b"b", &[2; 200 << 10]);
     let blob = gzip(&archive.finish());
     let digest = put_layer(&storage, &blob);
@@ -265,7 +265,7 @@ fn replace_while_checked(is_made_anew: bool) {
     let has_leftovers = || names_in(&dir.path().join("extracted")).iter().any(|name| name.ends_with(".extracting"));
     extract();
     let mut options = repair();
-    options.bytes_per_second = Some(200 << 10);
+    options.bytes_per_second = Some(100 << 10);
     let report = std::thread::scope(|scope| {
         let check = scope.spawn(|| storage.check(&options).unwrap());
         std::thread::sleep(Duration::from_millis(100));
@@ -279,7 +279,7 @@ fn replace_while_checked(is_made_anew: bool) {
         // Now it finds that "b" is gone, and waits for this lock before it moves anything.
         let lock = std::fs::File::open(dir.path().join("locks/collection")).unwrap();
         lock.lock_shared().unwrap();
-        std::thread::sleep(Duration::from_millis(1200));
+        std::thread::sleep(Duration::from_millis(2400));
         assert!(!check.is_finished());
         // Somebody who is about to make it again, and has not begun.
         let name = format!("locks/extract-sha256-{}", digest.hex());

@@ -446,7 +446,9 @@ fn family_64_an_immutable_folder() {
     std::fs::create_dir(&folder).unwrap();
     let chattr = |flag: &str| std::process::Command::new("chattr").arg(flag).arg(&folder).status();
     if !chattr("+i").is_ok_and(|status| status.success()) {
-        return skip("chattr is not there, or the file system has no immutable folders");
+        // Not every file system has immutable folders, and not every container may make them.
+        eprintln!("skipped: no folder can be made immutable here");
+        return;
     }
     let result = bench.storage.assemble_rootfs(&image, &folder.join("root"), &RootfsOptions::default());
     chattr("-i").unwrap();
