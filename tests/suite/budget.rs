@@ -133,13 +133,17 @@ fn usage_adds_up() {
     staged.write(b"partial").unwrap();
     let usage = storage.disk_usage().unwrap();
     assert_eq!((usage.manifests.objects, usage.configs.objects, usage.layers.objects), (1, 1, 3));
-    assert_eq!((usage.trees.objects, usage.partials.objects, usage.partials.bytes), (1, 1, 7));
+    assert_eq!((usage.trees.objects, usage.partials.objects), (1, 1));
+    // What is on its way counts with the blocks that it has.
+    assert!((7..=1 << 20).contains(&usage.partials.bytes), "{usage:?}");
     assert!(usage.trees.bytes > 5000 && usage.layers.bytes > layer.len() as u64);
     assert!(usage.free_bytes > 0 && usage.total_bytes > usage.free_bytes);
     let on_disk: u64 = ["manifests", "configs", "layers"]
         .iter()
         .flat_map(|folder| std::fs::read_dir(dir.path().join(folder)).unwrap())
-        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .map(|entry| entry.unwrap())
+        .filter(|entry| !entry.file_name().to_str().unwrap().ends_with(".downloading"))
+        .map(|entry| entry.metadata().unwrap().len())
         .sum();
-    assert_eq!(usage.bytes(), on_disk + usage.trees.bytes);
+    assert_eq!(usage.bytes(), on_disk + usage.partials.bytes + usage.trees.bytes);
 }
