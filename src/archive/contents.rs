@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::{Blobs, ImportOptions, path_of, tell, verified};
+use super::{Blobs, ImportOptions, path_of, tell};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Data, Entry, Kind, LayerFile, Reader, Source, Stream};
@@ -204,7 +204,7 @@ impl Blobs for Contents<'_> {
 
     fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let bytes = self.named_document(&path_of(&descriptor.digest))?;
-        verified(descriptor, &bytes)?;
+        descriptor.verify(&bytes)?;
         Ok(bytes)
     }
 
@@ -220,7 +220,7 @@ impl Blobs for Contents<'_> {
             // The layer of an artifact may be a document; the store may have what the archive has not.
             Err(absent) => match self.named_document(&path) {
                 Ok(bytes) => {
-                    verified(descriptor, &bytes)?;
+                    descriptor.verify(&bytes)?;
                     let mut staged = self.storage.stage_layer(&descriptor.digest, Some(descriptor.size))?;
                     staged.write(&bytes)?;
                     staged.commit()

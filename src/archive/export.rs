@@ -252,12 +252,7 @@ impl Export<'_> {
 fn count(options: &ExportOptions, progress: &mut Progress, bytes: usize) -> Result<()> {
     options.interrupt.check()?;
     progress.bytes_out += bytes as u64;
-    match options.progress.as_ref().map(|callback| callback.call(progress)) {
-        None | Some(std::ops::ControlFlow::Continue(())) => Ok(()),
-        Some(std::ops::ControlFlow::Break(())) => {
-            Err(Error::new(Status::Callback, "the progress callback ended the call"))
-        }
-    }
+    options.progress.as_ref().map_or(Ok(()), |callback| callback.tell(progress))
 }
 
 /// A layer on its way out, of exactly its size.

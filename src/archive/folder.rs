@@ -7,12 +7,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::{Blobs, ImportOptions, path_of, tell, verified};
+use super::{Blobs, ImportOptions, path_of, tell};
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::Progress;
 use crate::limits;
 use crate::oci::Descriptor;
-use crate::store::{CallLease, Storage, is_regular};
+use crate::store::{Storage, is_regular};
 
 const MARKER: &str = "oci-layout";
 const PIECE: usize = 256 << 10;
@@ -31,12 +31,7 @@ struct Marker {
 }
 
 impl<'a> Folder<'a> {
-    pub(super) fn open(
-        storage: &'a Storage,
-        root: OwnedFd,
-        options: &'a ImportOptions,
-        _lease: &CallLease,
-    ) -> Result<Folder<'a>> {
+    pub(super) fn open(storage: &'a Storage, root: OwnedFd, options: &'a ImportOptions) -> Result<Folder<'a>> {
         let folder = Folder { storage, root, options, progress: Default::default() };
         let bytes = match folder.file(MARKER) {
             Err(error) if error.status() == Status::NotFound => {
@@ -107,7 +102,7 @@ impl Blobs for Folder<'_> {
 
     fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let bytes = self.small(&path_of(&descriptor.digest))?;
-        verified(descriptor, &bytes)?;
+        descriptor.verify(&bytes)?;
         Ok(bytes)
     }
 

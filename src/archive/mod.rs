@@ -109,7 +109,7 @@ impl Storage {
     fn import_from(&self, file: OwnedFd, options: &ImportOptions, lease: &mut CallLease) -> Result<Vec<Found>> {
         let stat = rustix::fs::fstat(&file).map_err(|errno| Error::os(errno, "look at an archive"))?;
         if is_directory(&stat) {
-            let folder = folder::Folder::open(self, file, options, lease)?;
+            let folder = folder::Folder::open(self, file, options)?;
             return layout::images(self, &folder, options, lease);
         }
         let contents = Contents::read(self, file, options, lease)?;
@@ -212,26 +212,8 @@ fn path_of(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
-/// That bytes are what a descriptor says.
-fn verified(descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
-    let Descriptor { digest, size, .. } = descriptor;
-    if bytes.len() as u64 != *size {
-        let why = format!("{digest}: declared as {size} bytes, has {}", bytes.len());
-        return Err(Error::new(Status::SizeMismatch, why));
-    }
-    let mut hasher = crate::digest::Hasher::new(digest.algorithm());
-    hasher.update(bytes);
-    let actual = hasher.finish();
-    if actual == *digest { Ok(()) } else { Err(Error::digest_mismatch("document", digest, &actual)) }
-}
-
 fn tell(options: &ImportOptions, progress: &Progress) -> Result<()> {
-    match options.progress.as_ref().map(|callback| callback.call(progress)) {
-        None | Some(std::ops::ControlFlow::Continue(())) => Ok(()),
-        Some(std::ops::ControlFlow::Break(())) => {
-            Err(Error::new(Status::Callback, "the progress callback ended the call"))
-        }
-    }
+    options.progress.as_ref().map_or(Ok(()), |callback| callback.tell(progress))
 }
 
 /// The manifest that a descriptor leads to on the wanted platform, by way of indexes, which are kept too.

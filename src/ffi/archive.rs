@@ -112,7 +112,7 @@ pub unsafe extern "C" fn bl_import(
 
 /// The same from a descriptor of the host's: an archive in a file, from where that stands, or in a pipe or socket.
 ///
-/// fd: stays the host's, and is read to the archive's end.
+/// fd: stays the host's, and is read to its end.
 ///
 /// Returns: as bl_import(); BL_E_INVALID_ARGUMENT for what is no descriptor. Ownership: release *out with bl_names_free().
 /// Cost: reads all of it, and writes it. Since: 0.1.0

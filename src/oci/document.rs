@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 
 use super::json;
 use super::platform::Platform;
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::limits;
 
@@ -25,6 +25,25 @@ pub struct Descriptor {
     pub digest: Digest,
     /// The blob's size in bytes.
     pub size: u64,
+}
+
+impl Descriptor {
+    /// That bytes are what the descriptor says: `SIZE_MISMATCH`, `DIGEST_MISMATCH`.
+    pub(crate) fn verify(&self, bytes: &[u8]) -> Result<()> {
+        if bytes.len() as u64 != self.size {
+            let why = format!("{}: declared as {} bytes, got {}", self.digest, self.size, bytes.len());
+            return Err(Error::new(Status::SizeMismatch, why));
+        }
+        verify_digest(&self.digest, bytes)
+    }
+}
+
+/// That a document hashes to its digest.
+pub(crate) fn verify_digest(digest: &Digest, bytes: &[u8]) -> Result<()> {
+    let mut hasher = Hasher::new(digest.algorithm());
+    hasher.update(bytes);
+    let actual = hasher.finish();
+    if actual == *digest { Ok(()) } else { Err(Error::digest_mismatch("document", digest, &actual)) }
 }
 
 /// The manifest of one image for one platform.

@@ -9,6 +9,8 @@ mod platform;
 mod reference;
 
 pub use config::ImageConfig;
+#[cfg(feature = "pull")]
+pub(crate) use document::verify_digest;
 pub use document::{Descriptor, Document, ImageIndex, ImageManifest, IndexEntry};
 pub(crate) use json::check_size_and_depth as check_json;
 pub use platform::Platform;

@@ -10,7 +10,7 @@ use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::image::CONFIG_TYPES;
 use crate::limits;
-use crate::oci::{Descriptor, Document, ImageConfig, ImageManifest, Platform, Reference};
+use crate::oci::{Descriptor, Document, ImageConfig, ImageManifest, Platform, Reference, verify_digest};
 use crate::store::{Lease, Storage};
 
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -101,16 +101,6 @@ fn digest_of(bytes: &[u8], algorithm: Algorithm) -> Digest {
     hasher.finish()
 }
 
-/// That bytes are those of a descriptor.
-fn verified(digest: &Digest, size: Option<u64>, bytes: &[u8]) -> Result<()> {
-    if let Some(size) = size.filter(|&size| size != bytes.len() as u64) {
-        let why = format!("{digest}: declared as {size} bytes, got {}", bytes.len());
-        return Err(Error::new(Status::SizeMismatch, why));
-    }
-    let actual = digest_of(bytes, digest.algorithm());
-    if actual == *digest { Ok(()) } else { Err(Error::digest_mismatch("document", digest, &actual)) }
-}
-
 fn by_digest(
     storage: &Storage,
     registry: &Registry,
@@ -122,7 +112,7 @@ fn by_digest(
     if let Ok(bytes) = storage.load_manifest(digest) {
         let document = Document::parse(&bytes)?;
         if let Some(descriptor) = descriptor {
-            verified(digest, Some(descriptor.size), &bytes)?;
+            descriptor.verify(&bytes)?;
             contradiction(&document, &descriptor.media_type, "its descriptor's media type")?;
         }
         return Ok(document);
@@ -132,10 +122,9 @@ fn by_digest(
     {
         return Err(Error::limit(limits::DOCUMENT_SIZE.name, limits::DOCUMENT_SIZE.default, size, digest));
     }
-    let size = descriptor.map(|descriptor| descriptor.size);
     let path = format!("manifests/{digest}");
     let (document, bytes) = registry.document(&path, ACCEPTED, Capability::Pull, |headers, bytes| {
-        verified(digest, size, bytes)?;
+        descriptor.map_or_else(|| verify_digest(digest, bytes), |descriptor| descriptor.verify(bytes))?;
         Ok((checked(headers, bytes)?, bytes.to_vec()))
     })?;
     if let Some(descriptor) = descriptor {
@@ -181,7 +170,7 @@ pub(super) fn config(storage: &Storage, registry: &Registry, manifest: &ImageMan
             }
             let path = format!("blobs/{}", descriptor.digest);
             let bytes = registry.document(&path, "*/*", Capability::Pull, |_, bytes| {
-                verified(&descriptor.digest, Some(descriptor.size), bytes)?;
+                descriptor.verify(bytes)?;
                 Ok(bytes.to_vec())
             })?;
             let mut staged = storage.stage_config(&descriptor.digest)?;

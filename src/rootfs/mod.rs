@@ -92,7 +92,7 @@ enum Source {
 enum Attempt {
     Done(Rootfs),
     /// That layer has to come from elsewhere.
-    Again(usize, Source),
+    Again(usize, Source, Error),
 }
 
 impl Storage {
@@ -144,9 +144,9 @@ impl Storage {
         loop {
             match self.attempt(image, &place, record_place.as_ref(), &sources, options, &mut lease)? {
                 Attempt::Done(rootfs) => return Ok(rootfs),
-                Attempt::Again(layer, source) => {
+                Attempt::Again(layer, source, error) => {
                     if std::mem::replace(&mut moved[layer], true) {
-                        return Err(Error::new(Status::Internal, "a layer can be taken from nowhere"));
+                        return Err(error.context(format_args!("layer {}", image.manifest.layers[layer].digest)));
                     }
                     tracing::info!("layer {}: begun again, from {source:?}", image.manifest.layers[layer].digest);
                     sources[layer] = source;
@@ -208,9 +208,11 @@ impl Storage {
                 Ok(odd) => anomalies.insert(odd),
                 // What the layer is by itself decides, also where it cannot be put on top of the others as it comes.
                 Err(error) if assembler.is_out_of_order() || is_for_the_tree(&error, *source) => {
-                    return Ok(Attempt::Again(number, Source::Tree(Taking::Copy)));
+                    return Ok(Attempt::Again(number, Source::Tree(Taking::Copy), error));
                 }
-                Err(error) if is_for_the_blob(&error, *source) => return Ok(Attempt::Again(number, Source::Blob)),
+                Err(error) if is_for_the_blob(&error, *source) => {
+                    return Ok(Attempt::Again(number, Source::Blob, error));
+                }
                 Err(error) => return Err(error.context(format_args!("layer {}", layer.digest))),
             }
         }

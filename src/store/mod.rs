@@ -41,7 +41,7 @@ pub use lease::Lease;
 pub(crate) use lease::{CallLease, check_lease};
 pub(crate) use lock::{CollectionLock, Lock};
 pub use names::{ImageName, TaggedImage};
-pub(crate) use partial::{Partial, Trash, create_plain_directory, resumable_of};
+pub(crate) use partial::{Partial, Trash, create_plain_directory, resumable_of, write_all};
 pub(crate) use remove::{remove_tree, remove_tree_until};
 pub use staged::Staged;
 pub(crate) use trees::{HEAD_LEN, Head, Mark, RECORD_SUFFIX, padded, record_name, was_opened_in_this_boot};

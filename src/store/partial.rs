@@ -204,15 +204,9 @@ impl Partial {
     }
 
     /// Appends all bytes to the file.
-    pub(crate) fn write_all(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            match rustix::io::write(&self.handle, bytes) {
-                Ok(n) => bytes = &bytes[n..],
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Error::os(errno, format_args!("write {}", self.path().display()))),
-            }
-        }
-        Ok(())
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
+        write_all(self.handle.as_fd(), bytes)
+            .map_err(|errno| Error::os(errno, format_args!("write {}", self.path().display())))
     }
 
     /// Hands over what the file has, piece by piece, and goes on writing behind it. More than `most` is not what anybody
@@ -334,6 +328,18 @@ impl Partial {
         }
         Ok(true)
     }
+}
+
+/// Writes all bytes where the file stands.
+pub(crate) fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(file, bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 /// An object that lost its name. Dropping it deletes it; what cannot be deleted is a leftover.

@@ -59,6 +59,14 @@ impl ProgressCallback {
     pub(crate) fn call(&self, progress: &Progress) -> ControlFlow<()> {
         (self.0)(progress)
     }
+
+    /// The same; a callback that wants an end is an error.
+    pub(crate) fn tell(&self, progress: &Progress) -> Result<()> {
+        match self.call(progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::new(Status::Callback, "the progress callback ended the call")),
+        }
+    }
 }
 
 impl fmt::Debug for ProgressCallback {

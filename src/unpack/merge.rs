@@ -433,7 +433,8 @@ impl TreeWriter<'_> {
         if let Some(merge) = &mut self.merge {
             merge.is_out_of_order = true;
         }
-        Err(Error::new(Status::Internal, "the entries of a layer are in an order that takes two looks"))
+        let why = "the order of its entries takes the extracted layer to understand, which cannot be had in whole";
+        Err(Error::new(Status::Unsupported, why))
     }
 }
 

@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
-use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
@@ -453,10 +452,7 @@ impl<'a> TreeWriter<'a> {
 
     pub(super) fn report_now(&mut self, progress: Progress) -> Result<()> {
         self.reported = progress;
-        match self.progress.as_ref().map(|callback| callback.call(&progress)) {
-            None | Some(ControlFlow::Continue(())) => Ok(()),
-            Some(ControlFlow::Break(())) => Err(Error::new(Status::Callback, "the progress callback ended the call")),
-        }
+        self.progress.as_ref().map_or(Ok(()), |callback| callback.tell(&progress))
     }
 }
 

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::layer::{Entry, Kind, Timestamp};
 use crate::limits::{self, LayerLimits};
-use crate::store::{HEAD_LEN, Partial};
+use crate::store::{HEAD_LEN, Partial, write_all};
 
 pub(super) use self::entries::parse_line;
 pub use self::entries::{LayerEntries, LayerEntry, LayerEntryKind};
@@ -58,15 +58,8 @@ impl RecordFile {
         Error::os(errno, format_args!("write {}", self.path.display()))
     }
 
-    fn write_all(&self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            match rustix::io::write(&self.handle, bytes) {
-                Ok(n) => bytes = &bytes[n..],
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(self.fail(errno)),
-            }
-        }
-        Ok(())
+    fn write_all(&self, bytes: &[u8]) -> Result<()> {
+        write_all(self.handle.as_fd(), bytes).map_err(|errno| self.fail(errno))
     }
 }
 

@@ -456,35 +456,6 @@ fn family_64_an_immutable_folder() {
     assert_eq!(names_in(&folder), [""; 0]);
 }
 
-/// What is seen of a layer on top of others.
-fn merge(lower: &mut Tree, upper: &Tree) {
-    let below = |path: &str, dir: &str| dir.is_empty() || path.starts_with(&format!("{dir}/"));
-    for dir in &upper.opaque {
-        lower.nodes.retain(|path, _| !below(path, dir));
-    }
-    for gone in &upper.gone {
-        lower.nodes.retain(|path, _| path != gone && !below(path, gone));
-    }
-    for (path, node) in &upper.nodes {
-        let is_implied = upper.implied.contains(path);
-        let holds = |other: &String| below(other, path) && !upper.implied.contains(other);
-        // A directory that only a whiteout is in is none.
-        if is_implied
-            && !upper.nodes.keys().any(holds)
-            && !upper.opaque.iter().any(|dir| dir == path || below(dir, path))
-        {
-            continue;
-        }
-        let both_dirs = matches!((lower.nodes.get(path), node), (Some(model::Node::Dir(_)), model::Node::Dir(_)));
-        if !both_dirs {
-            lower.nodes.retain(|other, _| other != path && !below(other, path));
-        }
-        if !(both_dirs && is_implied) {
-            lower.nodes.insert(path.clone(), node.clone());
-        }
-    }
-}
-
 #[test]
 fn random_stacks_agree_with_the_model() {
     as_each_user_capped(
@@ -499,7 +470,7 @@ fn random_stacks_agree_with_the_model() {
                     let ops: Vec<Op> = choices.ops(8, false).into_iter().map(readable).collect();
                     let Ok(tree) = Tree::of(&ops) else { continue };
                     layers.push(model::archive(&ops));
-                    merge(&mut expected, &tree);
+                    model::merge(&mut expected, &tree);
                     story.push(ops);
                 }
                 let bench = Bench::new();

@@ -165,6 +165,35 @@ impl Tree {
     }
 }
 
+/// What is seen of a layer on top of others.
+pub fn merge(lower: &mut Tree, upper: &Tree) {
+    let below = |path: &str, dir: &str| dir.is_empty() || path.starts_with(&format!("{dir}/"));
+    for dir in &upper.opaque {
+        lower.nodes.retain(|path, _| !below(path, dir));
+    }
+    for gone in &upper.gone {
+        lower.nodes.retain(|path, _| path != gone && !below(path, gone));
+    }
+    for (path, node) in &upper.nodes {
+        let is_implied = upper.implied.contains(path);
+        let holds = |other: &String| below(other, path) && !upper.implied.contains(other);
+        // A directory that only a whiteout is in is none.
+        if is_implied
+            && !upper.nodes.keys().any(holds)
+            && !upper.opaque.iter().any(|dir| dir == path || below(dir, path))
+        {
+            continue;
+        }
+        let both_dirs = matches!((lower.nodes.get(path), node), (Some(Node::Dir(_)), Node::Dir(_)));
+        if !both_dirs {
+            lower.nodes.retain(|other, _| other != path && !below(other, path));
+        }
+        if !(both_dirs && is_implied) {
+            lower.nodes.insert(path.clone(), node.clone());
+        }
+    }
+}
+
 /// A stream of choices that a seed decides.
 pub struct Choices(u64);
 
