@@ -15,7 +15,7 @@
 #include "layout.h"
 
 static const char usage_text[] =
-  "usage: blimg --store DIR [--json] [--quiet] [--read-only] [--single-process] COMMAND\n"
+  "usage: blimg --store DIR [--bundle DIR] [--json] [--quiet] [--read-only] [--single-process] COMMAND\n"
   "  put layer|config|manifest DIGEST FILE [--size N]\n"
   "  extract DIGEST [--tarball FILE] [--diff-id D] [--form FORM]\n"
   "  entries DIGEST [--form FORM]\n"
@@ -27,7 +27,7 @@ static const char usage_text[] =
   "  pull REF [--platform P] [--policy missing|always|newer|never] [--no-unpack] [--parallel N]\n"
   "       [--creds USER:PASS] [--authfile FILE] [--auth-files] [--plain-http HOST] [--ca HOST=FILE]\n"
   "       [--mirror HOST=URL] [--hosts-dir DIR] [--mirrors-only] [--proxy URL] [--proxy-environment]\n"
-  "  import FILE|DIR|- [--select NAME] [--name NAME] [--platform P] [--no-unpack]\n"
+  "  import FILE|DIR|- [--select NAME] [--name NAME] [--platform P] [--no-unpack] [--hard-link]\n"
   "  export FILE|DIR|- IMAGE... [--folder] [--replace]\n"
   "  rootfs IMAGE DIR [--mode copy|reflink|hardlink|direct] [--replace] [--devices] [--override-stat]\n"
   "         [--record FILE]\n"
@@ -41,6 +41,7 @@ static const char usage_text[] =
   "  check [--repair] [--skip-trees] [--rate BYTES]\n"
   "  df\n"
   "  lease create SECONDS | hold ID DIGEST | extend ID SECONDS | release ID\n"
+  "--bundle: the command is about an OCI layout's folder that stays where it is; its image is called \"bundle\"\n"
   "FORM: markers (the default), overlay, user-overlay, override-stat\n";
 
 bl_cancel *on_interrupt;
@@ -511,145 +512,50 @@ static int cmd_inspect(const app *a, char **args)
   return 0;
 }
 
-static void print_removed(const char *object, void *user_data)
-{
-  const app *a = user_data;
-  if (a->json) {
-    printf("{\"removed\":");
-    json_string(object);
-    puts("}");
-  } else if (!a->quiet) {
-    puts(object);
-  }
-}
-
-static int cmd_gc(const app *a, char **args)
-{
-  app copy = *a;
-  bl_gc_options options = BL_GC_OPTIONS_INIT;
-  bl_gc_result result = BL_GC_RESULT_INIT;
-  bl_error *err = NULL;
-  for (; args[0]; args++)
-    if (!strcmp(args[0], "--dry-run"))
-      options.flags |= BL_GC_DRY_RUN;
-    else if (!strcmp(args[0], "--any-age"))
-      options.flags |= BL_GC_ANY_AGE;
-    else
-      return usage();
-  options.cancel = on_interrupt;
-  options.on_removed = print_removed;
-  options.user_data = &copy;
-  if (bl_gc(a->storage, &options, &result, &err)) return failed(err);
-  if (a->json)
-    printf("{\"count\":%llu,\"bytes\":%llu,\"kept\":%llu}\n", (unsigned long long)result.removed,
-           (unsigned long long)result.bytes, (unsigned long long)result.kept);
-  else if (!a->quiet)
-    printf("%llu objects, %llu bytes; %llu kept\n", (unsigned long long)result.removed,
-           (unsigned long long)result.bytes, (unsigned long long)result.kept);
-  return 0;
-}
-
-static void print_finding(const bl_finding *finding, void *user_data)
-{
-  const app *a = user_data;
-  if (a->json) {
-    printf("{\"object\":");
-    json_string(finding->object);
-    printf(",\"message\":");
-    json_string(finding->message);
-    printf(",\"problem\":\"%s\",\"quarantined\":%s}\n",
-           finding->problem == BL_PROBLEM_MISSING ? "missing" : "damaged", finding->quarantined ? "true" : "false");
-  } else if (!a->quiet) {
-    printf("%s%s\n", finding->message, finding->quarantined ? " (moved to quarantine)" : "");
-  }
-}
-
-/* "No" is when something is wrong that was not mended. */
-static int cmd_check(const app *a, char **args)
-{
-  app copy = *a;
-  bl_check_options options = BL_CHECK_OPTIONS_INIT;
-  bl_check_result result = BL_CHECK_RESULT_INIT;
-  bl_error *err = NULL;
-  for (; args[0]; args++)
-    if (!strcmp(args[0], "--repair"))
-      options.flags |= BL_CHECK_REPAIR;
-    else if (!strcmp(args[0], "--skip-trees"))
-      options.flags |= BL_CHECK_SKIP_TREES;
-    else if (!strcmp(args[0], "--rate") && args[1])
-      options.bytes_per_second = strtoull(*++args, NULL, 10);
-    else
-      return usage();
-  options.cancel = on_interrupt;
-  options.on_finding = print_finding;
-  options.user_data = &copy;
-  if (bl_check(a->storage, &options, &result, &err)) return failed(err);
-  if (!a->quiet)
-    printf(a->json ? "{\"objects\":%llu,\"bytes\":%llu,\"skipped\":%llu,\"damaged\":%llu,\"missing\":%llu}\n"
-                   : "%llu objects, %llu bytes; %llu skipped, %llu damaged, %llu incomplete images\n",
-           (unsigned long long)result.objects, (unsigned long long)result.bytes, (unsigned long long)result.skipped,
-           (unsigned long long)result.damaged, (unsigned long long)result.missing);
-  return result.missing > 0 || result.damaged > result.quarantined;
-}
-
-static void print_usage_of(const app *a, const char *kind, uint64_t objects, uint64_t bytes)
-{
-  if (a->quiet) return;
-  printf(a->json ? "{\"kind\":\"%s\",\"objects\":%llu,\"bytes\":%llu}\n" : "%-12s %8llu %16llu\n", kind,
-         (unsigned long long)objects, (unsigned long long)bytes);
-}
-
-static int cmd_df(const app *a, char **args)
-{
-  bl_disk_usage_result usage_of = BL_DISK_USAGE_RESULT_INIT;
-  bl_error *err = NULL;
-  if (args[0]) return usage();
-  if (bl_disk_usage(a->storage, &usage_of, &err)) return failed(err);
-  print_usage_of(a, "manifests", usage_of.manifests, usage_of.manifest_bytes);
-  print_usage_of(a, "configs", usage_of.configs, usage_of.config_bytes);
-  print_usage_of(a, "layers", usage_of.layers, usage_of.layer_bytes);
-  print_usage_of(a, "trees", usage_of.trees, usage_of.tree_bytes);
-  print_usage_of(a, "partials", usage_of.partials, usage_of.partial_bytes);
-  print_usage_of(a, "quarantined", usage_of.quarantined, usage_of.quarantined_bytes);
-  if (!a->quiet)
-    printf(a->json ? "{\"free\":%llu,\"total\":%llu}\n" : "%llu bytes of %llu free\n",
-           (unsigned long long)usage_of.free_bytes, (unsigned long long)usage_of.total_bytes);
-  return 0;
-}
-
-static int cmd_lease(const app *a, char **args)
-{
-  bl_lease *lease = NULL;
-  bl_error *err = NULL;
-  if (!args[0] || !args[1]) return usage();
-  if (!strcmp(args[0], "create")) {
-    if (args[2]) return usage();
-    if (!bl_lease_create(a->storage, strtoull(args[1], NULL, 10), &lease, &err)) puts(bl_lease_id(lease));
-  } else if (!strcmp(args[0], "release")) {
-    if (args[2]) return usage();
-    if (!bl_lease_open(a->storage, args[1], &lease, &err)) bl_lease_release(lease, &err);
-  } else if (!strcmp(args[0], "hold") && args[2] && !args[3]) {
-    if (!bl_lease_open(a->storage, args[1], &lease, &err)) bl_lease_hold(lease, args[2], &err);
-  } else if (!strcmp(args[0], "extend") && args[2] && !args[3]) {
-    if (!bl_lease_open(a->storage, args[1], &lease, &err)) bl_lease_extend(lease, strtoull(args[2], NULL, 10), &err);
-  } else {
-    return usage();
-  }
-  bl_lease_free(lease);
-  return err ? failed(err) : 0;
-}
-
 static const struct {
   const char *name;
   int (*run)(const app *, char **);
 } commands[] = {
-  {"put", cmd_put},   {"extract", cmd_extract}, {"entries", cmd_entries}, {"has", cmd_has},
-  {"verify", cmd_verify}, {"cat", cmd_cat},     {"path", cmd_path},
-  {"load-layout", cmd_load_layout}, {"pull", cmd_pull}, {"import", cmd_import}, {"export", cmd_export}, {"rootfs", cmd_rootfs}, {"mount-options", cmd_mount_options}, {"config", cmd_config}, {"tag", cmd_tag}, {"ls", cmd_ls}, {"inspect", cmd_inspect}, {"rm", cmd_rm},
-  {"gc", cmd_gc},     {"lease", cmd_lease},   {"check", cmd_check},     {"df", cmd_df},
+  {"put", cmd_put},
+  {"extract", cmd_extract},
+  {"entries", cmd_entries},
+  {"has", cmd_has},
+  {"verify", cmd_verify},
+  {"cat", cmd_cat},
+  {"path", cmd_path},
+  {"load-layout", cmd_load_layout},
+  {"pull", cmd_pull},
+  {"import", cmd_import},
+  {"export", cmd_export},
+  {"rootfs", cmd_rootfs},
+  {"mount-options", cmd_mount_options},
+  {"config", cmd_config},
+  {"tag", cmd_tag},
+  {"ls", cmd_ls},
+  {"inspect", cmd_inspect},
+  {"rm", cmd_rm},
+  {"gc", cmd_gc},
+  {"lease", cmd_lease},
+  {"check", cmd_check},
+  {"df", cmd_df},
 };
 
-static int run(app *a, const char *store, const bl_storage_options *options, char **args)
+/* Goes on with the bundle's own store. Its layers are read when a command needs them. */
+static int open_bundle(app *a, const char *bundle)
+{
+  bl_import_options options = BL_IMPORT_OPTIONS_INIT;
+  bl_storage *in_bundle = NULL;
+  bl_error *err = NULL;
+  options.flags = BL_IMPORT_NO_UNPACK;
+  options.name = "bundle";
+  options.cancel = on_interrupt;
+  if (bl_bundle_open(a->storage, bundle, &options, &in_bundle, NULL, &err)) return failed(err);
+  bl_storage_close(a->storage);
+  a->storage = in_bundle;
+  return 0;
+}
+
+static int run(app *a, const char *store, const char *bundle, const bl_storage_options *options, char **args)
 {
   struct sigaction action;
   bl_error *err = NULL;
@@ -665,7 +571,8 @@ static int run(app *a, const char *store, const bl_storage_options *options, cha
   /* A full disk or a file size limit is to be reported, not to kill. */
   action.sa_handler = SIG_IGN;
   sigaction(SIGXFSZ, &action, NULL);
-  result = commands[i].run(a, args + 1);
+  result = bundle ? open_bundle(a, bundle) : 0;
+  if (!result) result = commands[i].run(a, args + 1);
   bl_storage_close(a->storage);
   signal(SIGINT, SIG_DFL);
   bl_cancel_free(on_interrupt);
@@ -676,11 +583,13 @@ int main(int argc, char **argv)
 {
   app a = {NULL, 0, 0};
   bl_storage_options options = BL_STORAGE_OPTIONS_INIT;
-  const char *store = NULL;
+  const char *store = NULL, *bundle = NULL;
   int i;
   for (i = 1; i < argc && argv[i][0] == '-'; i++) {
     if (!strcmp(argv[i], "--store") && i + 1 < argc)
       store = argv[++i];
+    else if (!strcmp(argv[i], "--bundle") && i + 1 < argc)
+      bundle = argv[++i];
     else if (!strcmp(argv[i], "--json"))
       a.json = 1;
     else if (!strcmp(argv[i], "--quiet"))
@@ -695,7 +604,7 @@ int main(int argc, char **argv)
       return usage();
   }
   if (!store || i == argc) return usage();
-  i = run(&a, store, &options, argv + i);
+  i = run(&a, store, bundle, &options, argv + i);
   /* Output that did not arrive is a failure too. */
   if (fflush(stdout) || ferror(stdout)) return i ? i : 1;
   return i;

@@ -29,5 +29,9 @@ int cmd_export(const app *a, char **args);
 int cmd_rootfs(const app *a, char **args);
 int cmd_mount_options(const app *a, char **args);
 int cmd_config(const app *a, char **args);
+int cmd_gc(const app *a, char **args);
+int cmd_check(const app *a, char **args);
+int cmd_df(const app *a, char **args);
+int cmd_lease(const app *a, char **args);
 
 #endif

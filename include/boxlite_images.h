@@ -481,6 +481,13 @@ typedef int32_t bl_status;
 #define BL_IMPORT_OVERRIDE_STAT 8
 
 /**
+ * bl_import_options.flags: where the store is on the file system of a layout's folder, its layers become one more name
+ * of the folder's files, which are then one with the store's: whoever can write to them can change a layer. What cannot
+ * be linked is copied.
+ */
+#define BL_IMPORT_HARD_LINK 16
+
+/**
  * bl_export_options.flags: bl_export() makes a folder that is an OCI layout, and not a tar archive.
  */
 #define BL_EXPORT_FOLDER 1
@@ -2553,6 +2560,29 @@ bl_status bl_import_fd(bl_storage *storage,
                        const bl_import_options *options,
                        bl_names **out,
                        bl_error **err);
+
+/**
+ * Opens an OCI layout's folder where it is, without copying its layers: what comes out is a store in the folder that
+ * bl_local_bundle_cache_dir() names, with the image's documents and trees; a layer is read in the bundle when it is needed,
+ * and compared with its digest each time. The image is used as any other, with *out as its store. Where the bundle's
+ * index says something else the next time, that is another store; the host removes the ones that it no longer needs, by
+ * removing their folders when no process has them open.
+ *
+ * storage: open for writing; need not stay open.
+ * options: as for bl_import(), and with them one image must be left. With BL_IMPORT_NO_UNPACK layers are looked for, and
+ * read when they are needed. NULL for the defaults.
+ * names: what bl_image_open() takes for the image; may be NULL.
+ *
+ * Returns: as bl_import(); BL_E_INVALID_ARGUMENT for several images, and for BL_IMPORT_HARD_LINK; BL_E_UNSUPPORTED for an
+ * archive, which bl_import() takes. Ownership: release *out with bl_storage_close(), *names with bl_names_free(). Cost: the
+ * documents; reads the layers that are to be unpacked and are not yet. Since: 0.1.0
+ */
+bl_status bl_bundle_open(bl_storage *storage,
+                         const char *bundle_path,
+                         const bl_import_options *options,
+                         bl_storage **out,
+                         bl_names **names,
+                         bl_error **err);
 
 /**
  * Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder: an OCI layout with their manifests, configs and

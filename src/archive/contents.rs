@@ -5,13 +5,13 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::{Blobs, ImportOptions, path_of, tell};
+use super::{Blobs, ImportOptions, tell};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Data, Entry, Kind, LayerFile, Reader, Source, Stream};
 use crate::limits;
 use crate::oci::Descriptor;
-use crate::store::{Area, CallLease, Partial, Storage};
+use crate::store::{Area, CallLease, Partial, Storage, path_of};
 
 /// How many names may lead to one file.
 const HOPS: usize = 8;
@@ -208,7 +208,7 @@ impl Blobs for Contents<'_> {
         Ok(bytes)
     }
 
-    fn layer(&self, descriptor: &Descriptor) -> Result<()> {
+    fn layer(&self, storage: &Storage, descriptor: &Descriptor) -> Result<()> {
         let path = path_of(&descriptor.digest);
         match self.named_blob(&path) {
             Ok(stored) if stored.size == descriptor.size => Ok(()),
@@ -221,11 +221,11 @@ impl Blobs for Contents<'_> {
             Err(absent) => match self.named_document(&path) {
                 Ok(bytes) => {
                     descriptor.verify(&bytes)?;
-                    let mut staged = self.storage.stage_layer(&descriptor.digest, Some(descriptor.size))?;
+                    let mut staged = storage.stage_layer(&descriptor.digest, Some(descriptor.size))?;
                     staged.write(&bytes)?;
                     staged.commit()
                 }
-                Err(_) if self.storage.has_layer_of_size(&descriptor.digest, descriptor.size)? => Ok(()),
+                Err(_) if storage.has_layer_of_size(&descriptor.digest, descriptor.size)? => Ok(()),
                 Err(_) => Err(absent),
             },
         }

@@ -78,7 +78,7 @@ pub(super) fn images(
         };
         storage.keep_config(&config_digest, &config, options, lease)?;
         storage.keep_document(&digest, manifest.as_bytes(), options, lease)?;
-        found.push(Found { digest, manifest: parsed, index: None, names });
+        found.push(Found { digest, manifest: parsed, index: None, names, documents: Vec::new() });
     }
     Ok(found)
 }

@@ -12,14 +12,13 @@ use serde::Serialize;
 use serde_json::Value;
 use tar::{Builder, EntryType, Header};
 
-use super::path_of;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::layer::Progress;
 use crate::place::{Place, Work};
-use crate::store::{Area, CallLease, Storage};
+use crate::store::{CallLease, Storage, path_of};
 use crate::unpack::ProgressCallback;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -230,9 +229,7 @@ impl Export<'_> {
         if let Some(lease) = &mut self.lease {
             lease.extend_in_time(std::time::Instant::now())?;
         }
-        let name = crate::store::blob_name(Area::Layers, digest);
-        let file = self.storage.directory.open_file(Area::Layers, &name)?;
-        let file = file.ok_or_else(|| Error::new(Status::NotFound, format!("layer {digest} is not in the store")))?;
+        let file = self.storage.open_layer(digest)?;
         let hasher = Hasher::new(digest.algorithm());
         Ok(Layer {
             file: File::from(file),

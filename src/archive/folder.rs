@@ -1,25 +1,22 @@
-//! An OCI layout that is a folder: only what is needed of it is read. Nothing in it is followed out of it; a symlink where a
-//! file should be is refused.
+//! An OCI layout that is a folder: only what is needed of it is read.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::{Blobs, ImportOptions, path_of, tell};
+use super::{Blobs, ImportOptions, tell};
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::Progress;
 use crate::limits;
 use crate::oci::Descriptor;
-use crate::store::{Storage, is_regular};
+use crate::store::{BundleFolder, Storage, path_of};
 
 const MARKER: &str = "oci-layout";
 const PIECE: usize = 256 << 10;
 
 pub(super) struct Folder<'a> {
-    storage: &'a Storage,
-    root: OwnedFd,
+    bundle: &'a BundleFolder,
     options: &'a ImportOptions,
     progress: std::cell::Cell<Progress>,
 }
@@ -31,8 +28,8 @@ struct Marker {
 }
 
 impl<'a> Folder<'a> {
-    pub(super) fn open(storage: &'a Storage, root: OwnedFd, options: &'a ImportOptions) -> Result<Folder<'a>> {
-        let folder = Folder { storage, root, options, progress: Default::default() };
+    pub(super) fn open(bundle: &'a BundleFolder, options: &'a ImportOptions) -> Result<Folder<'a>> {
+        let folder = Folder { bundle, options, progress: Default::default() };
         let bytes = match folder.file(MARKER) {
             Err(error) if error.status() == Status::NotFound => {
                 return Err(Error::new(Status::Malformed, "the folder is no OCI layout: it has no oci-layout"));
@@ -50,85 +47,65 @@ impl<'a> Folder<'a> {
         }
     }
 
-    fn open_file(&self, path: &str) -> Result<(OwnedFd, u64)> {
-        let failed = |errno| match errno {
-            Errno::LOOP | Errno::NOTDIR => {
-                Error::new(Status::UnsafePath, format!("{} is no plain file of the layout", quoted(path.as_bytes())))
-            }
-            Errno::NOENT => Error::new(Status::NotFound, format!("{} is not in the layout", quoted(path.as_bytes()))),
-            errno => Error::os(errno, format_args!("open {}", quoted(path.as_bytes()))),
-        };
-        let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let mut at: Option<OwnedFd> = None;
-        for folder in folders.split('/').filter(|folder| !folder.is_empty()) {
-            let from = at.as_ref().unwrap_or(&self.root);
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            at = Some(rustix::fs::openat(from, folder, flags, Mode::empty()).map_err(failed)?);
-        }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let from = at.as_ref().unwrap_or(&self.root);
-        let file = rustix::fs::openat(from, name, flags, Mode::empty()).map_err(failed)?;
-        let stat = rustix::fs::fstat(&file).map_err(failed)?;
-        if !is_regular(&stat) {
-            return Err(failed(Errno::LOOP));
-        }
-        Ok((file, stat.st_size as u64))
-    }
-
-    fn small(&self, path: &str) -> Result<Vec<u8>> {
-        let (file, size) = self.open_file(path)?;
-        let most = limits::DOCUMENT_SIZE;
-        if size > most.default {
-            return Err(Error::limit(most.name, most.default, size, quoted(path.as_bytes())));
-        }
-        let (mut bytes, mut read) = (vec![0; size as usize], 0);
-        while read < bytes.len() {
-            match rustix::io::read(file.as_fd(), &mut bytes[read..]) {
-                Ok(0) => break,
-                Ok(n) => read += n,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Error::os(errno, format_args!("read {}", quoted(path.as_bytes())))),
-            }
-        }
-        bytes.truncate(read);
-        Ok(bytes)
+    fn count(&self, bytes: usize) -> Result<()> {
+        let mut progress = self.progress.get();
+        progress.bytes_in += bytes as u64;
+        self.progress.set(progress);
+        tell(self.options, &progress)
     }
 }
 
 impl Blobs for Folder<'_> {
     fn file(&self, name: &str) -> Result<Vec<u8>> {
-        self.small(name)
+        let opened = self.bundle.open(name)?;
+        let most = limits::DOCUMENT_SIZE;
+        if opened.size > most.default {
+            return Err(Error::limit(most.name, most.default, opened.size, quoted(name.as_bytes())));
+        }
+        let (mut bytes, mut read) = (vec![0; opened.size as usize], 0);
+        while read < bytes.len() {
+            match rustix::io::read(opened.file.as_fd(), &mut bytes[read..]) {
+                Ok(0) => break,
+                Ok(n) => read += n,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::os(errno, format_args!("read {}", quoted(name.as_bytes())))),
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
     }
 
     fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        let bytes = self.small(&path_of(&descriptor.digest))?;
+        let bytes = self.file(&path_of(&descriptor.digest))?;
         descriptor.verify(&bytes)?;
         Ok(bytes)
     }
 
-    fn layer(&self, descriptor: &Descriptor) -> Result<()> {
-        if self.storage.has_layer_of_size(&descriptor.digest, descriptor.size)? {
+    fn layer(&self, storage: &Storage, descriptor: &Descriptor) -> Result<()> {
+        let (digest, size) = (&descriptor.digest, descriptor.size);
+        if storage.has_layer_of_size(digest, size)? {
             return Ok(());
         }
-        let path = path_of(&descriptor.digest);
-        let (file, _) = self.open_file(&path)?;
-        let mut staged = self.storage.stage_layer(&descriptor.digest, Some(descriptor.size))?;
+        let path = path_of(digest);
+        let (opened, interrupt) = (self.bundle.open(&path)?, &self.options.interrupt);
+        let from = (self.bundle, &opened);
+        if storage.take_layer(digest, size, from, self.options.hard_link, interrupt, |bytes| self.count(bytes))? {
+            return Ok(());
+        }
+        let mut staged = storage.stage_layer(digest, Some(size))?;
         let mut buffer = vec![0; PIECE];
         loop {
-            self.options.interrupt.check()?;
-            match rustix::io::read(&file, &mut buffer[..]) {
+            interrupt.check()?;
+            match rustix::io::read(&opened.file, &mut buffer[..]) {
                 Ok(0) => break,
                 Ok(n) => {
                     staged.write(&buffer[..n])?;
-                    let mut progress = self.progress.get();
-                    progress.bytes_in += n as u64;
-                    self.progress.set(progress);
-                    tell(self.options, &progress)?;
+                    self.count(n)?;
                 }
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::os(errno, format_args!("read {path}"))),
             }
         }
-        staged.commit_within(&self.options.interrupt)
+        staged.commit_within(interrupt)
     }
 }

@@ -4,10 +4,11 @@
 //! every blob is hashed while it is written to the store, before anybody knows what it is for; documents, which are
 //! small, wait in a file of their own until the last entry is read ([`contents`]). Then the images are put together: by
 //! the index of an OCI layout ([`layout`]), or by the `manifest.json` of a `docker save` ([`docker`]). Names come last, so
-//! that an import that fails leaves no name and no half image.
+//! that an import that fails leaves no name and no half image. A layout folder can also be used where it is ([`bundle`]).
 
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod contents;
 mod docker;
 mod export;
@@ -21,13 +22,14 @@ use rustix::fs::{Mode, OFlags};
 
 use self::contents::Contents;
 pub use self::export::{ExportOptions, ExportTarget};
+use self::folder::Folder;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::layer::Progress;
 use crate::limits::LayerLimits;
-use crate::oci::{Descriptor, Document, ImageConfig, ImageManifest, Platform};
-use crate::store::{CallLease, ImageName, Storage, is_directory};
+use crate::oci::{Descriptor, ImageConfig, ImageManifest, Platform};
+use crate::store::{BundleFolder, CallLease, ImageName, Storage, is_directory};
 use crate::unpack::{ExtractOptions, ProgressCallback, TreeForm};
 
 /// Where images come from.
@@ -51,8 +53,12 @@ pub struct ImportOptions {
     pub platform: Option<Platform>,
     /// No variant below the one that is wanted.
     pub strict_platform: bool,
-    /// Do not unpack. Then layers are read once more, to compare them with the config's diff_ids.
+    /// Do not unpack. Then layers are read once more, to compare them with the config's diff_ids; those of a bundle that is
+    /// used in place are not read.
     pub no_unpack: bool,
+    /// The layers of a folder may be its own files under one more name: nothing is copied, but whoever can write to the
+    /// folder's files can change the store's layers.
+    pub hard_link: bool,
     /// What the trees look like.
     pub form: TreeForm,
     /// What the archive, and each layer, may cost.
@@ -79,6 +85,8 @@ struct Found {
     manifest: ImageManifest,
     index: Option<Digest>,
     names: Vec<ImageName>,
+    /// What led to the manifest, and the manifest, in a layout.
+    documents: Vec<Descriptor>,
 }
 
 impl Storage {
@@ -109,8 +117,8 @@ impl Storage {
     fn import_from(&self, file: OwnedFd, options: &ImportOptions, lease: &mut CallLease) -> Result<Vec<Found>> {
         let stat = rustix::fs::fstat(&file).map_err(|errno| Error::os(errno, "look at an archive"))?;
         if is_directory(&stat) {
-            let folder = folder::Folder::open(self, file, options)?;
-            return layout::images(self, &folder, options, lease);
+            let bundle = BundleFolder::new(file, PathBuf::new());
+            return layout::images(self, &Folder::open(&bundle, options)?, options, lease);
         }
         let contents = Contents::read(self, file, options, lease)?;
         if contents.has(layout::INDEX) {
@@ -126,11 +134,7 @@ impl Storage {
     /// Verifies what is stored, and gives names.
     fn complete(&self, found: Vec<Found>, options: &ImportOptions) -> Result<Vec<Imported>> {
         if found.is_empty() {
-            let why = match &options.select {
-                Some(name) => format!("there is no image {}", crate::error::quoted(name.as_bytes())),
-                None => "there is no image in it".to_owned(),
-            };
-            return Err(Error::new(Status::NotFound, why));
+            return Err(no_image(options));
         }
         if options.name.is_some() && found.len() > 1 {
             let why = format!("one name for {} images", found.len());
@@ -139,6 +143,10 @@ impl Storage {
         for image in &found {
             self.verify_layers(image, options)?;
         }
+        self.name(found, options)
+    }
+
+    fn name(&self, found: Vec<Found>, options: &ImportOptions) -> Result<Vec<Imported>> {
         let mut imported = Vec::new();
         for image in found {
             let names = options.name.clone().map_or(image.names, |name| vec![name]);
@@ -197,6 +205,14 @@ impl Storage {
     }
 }
 
+fn no_image(options: &ImportOptions) -> Error {
+    let why = match &options.select {
+        Some(name) => format!("there is no image {}", crate::error::quoted(name.as_bytes())),
+        None => "there is no image in it".to_owned(),
+    };
+    Error::new(Status::NotFound, why)
+}
+
 /// Where the blobs of a layout are: a folder, or what was read of an archive.
 trait Blobs {
     /// A document that is no blob: `index.json`.
@@ -204,43 +220,9 @@ trait Blobs {
     /// A document, verified. `NOT_FOUND` where it is not there.
     fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>>;
     /// Puts a layer into the store, verified, or finds it there.
-    fn layer(&self, descriptor: &Descriptor) -> Result<()>;
-}
-
-/// Where a layout has a blob.
-fn path_of(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+    fn layer(&self, storage: &Storage, descriptor: &Descriptor) -> Result<()>;
 }
 
 fn tell(options: &ImportOptions, progress: &Progress) -> Result<()> {
     options.progress.as_ref().map_or(Ok(()), |callback| callback.tell(progress))
-}
-
-/// The manifest that a descriptor leads to on the wanted platform, by way of indexes, which are kept too.
-fn resolve(
-    storage: &Storage,
-    blobs: &impl Blobs,
-    descriptor: &Descriptor,
-    options: &ImportOptions,
-    lease: &CallLease,
-) -> Result<Option<(Digest, ImageManifest, Option<Digest>)>> {
-    const DEPTH: usize = 4;
-    let platform = options.platform.clone().unwrap_or_else(Platform::host);
-    let mut at = descriptor.clone();
-    for _ in 0..=DEPTH {
-        let bytes = blobs.document(&at)?;
-        let document = Document::parse(&bytes).map_err(|error| error.context(&at.digest))?;
-        storage.keep_document(&at.digest, &bytes, options, lease)?;
-        match document {
-            Document::Manifest(manifest) => {
-                let index = Some(descriptor.digest.clone()).filter(|index| *index != at.digest);
-                return Ok(Some((at.digest, manifest, index)));
-            }
-            Document::Index(index) => match index.choose(&platform, options.strict_platform) {
-                Some(chosen) => at = chosen.clone(),
-                None => return Ok(None),
-            },
-        }
-    }
-    Err(Error::limit("index depth", DEPTH as u64, "more", &descriptor.digest))
 }

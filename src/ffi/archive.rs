@@ -1,4 +1,4 @@
-//! Images out of files, and into them.
+//! Images out of files, in place, and into files.
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -12,7 +12,7 @@ use super::extract::{
 use super::images::{bl_image, bl_names, text};
 use super::limits::bl_layer_limits;
 use super::storage::bl_storage;
-use crate::archive::{ExportOptions, ExportTarget, ImportOptions, ImportSource};
+use crate::archive::{ExportOptions, ExportTarget, ImportOptions, ImportSource, Imported};
 use crate::error::Result;
 use crate::oci::Platform;
 use crate::store::{ImageName, Storage};
@@ -26,6 +26,11 @@ pub const BL_IMPORT_STRICT_PLATFORM: u64 = 2;
 pub const BL_IMPORT_DEVICE_NODES: u64 = 4;
 /// bl_import_options.flags: trees as with BL_EXTRACT_OVERRIDE_STAT.
 pub const BL_IMPORT_OVERRIDE_STAT: u64 = 8;
+
+/// bl_import_options.flags: where the store is on the file system of a layout's folder, its layers become one more name
+/// of the folder's files, which are then one with the store's: whoever can write to them can change a layer. What cannot
+/// be linked is copied.
+pub const BL_IMPORT_HARD_LINK: u64 = 16;
 
 /// How to import images. Zero in a field is its default; initialise with BL_IMPORT_OPTIONS_INIT.
 #[repr(C)]
@@ -104,7 +109,7 @@ pub unsafe extern "C" fn bl_import(
             let storage = c.handle(storage, "storage")?;
             let source = ImportSource::Path(c.path(path, "path")?.to_path_buf());
             let options = import_options(c, c.options(options, "options")?)?;
-            out.set(into_handle(import(&storage.0, source, &options)?));
+            out.set(into_handle(names_of(storage.0.import(source, &options)?)?));
             Ok(())
         })
     }
@@ -131,15 +136,59 @@ pub unsafe extern "C" fn bl_import_fd(
             let storage = c.handle(storage, "storage")?;
             let options = import_options(c, c.options(options, "options")?)?;
             let file = sys::duplicate(fd).map_err(|_| invalid("fd", "is no open descriptor"))?;
-            out.set(into_handle(import(&storage.0, ImportSource::File(file), &options)?));
+            out.set(into_handle(names_of(storage.0.import(ImportSource::File(file), &options)?)?));
             Ok(())
         })
     }
 }
 
-fn import(storage: &Storage, source: ImportSource, options: &ImportOptions) -> Result<bl_names> {
+/// Opens an OCI layout's folder where it is, without copying its layers: what comes out is a store in the folder that
+/// bl_local_bundle_cache_dir() names, with the image's documents and trees; a layer is read in the bundle when it is needed,
+/// and compared with its digest each time. The image is used as any other, with *out as its store. Where the bundle's
+/// index says something else the next time, that is another store; the host removes the ones that it no longer needs, by
+/// removing their folders when no process has them open.
+///
+/// storage: open for writing; need not stay open.
+/// options: as for bl_import(), and with them one image must be left. With BL_IMPORT_NO_UNPACK layers are looked for, and
+/// read when they are needed. NULL for the defaults.
+/// names: what bl_image_open() takes for the image; may be NULL.
+///
+/// Returns: as bl_import(); BL_E_INVALID_ARGUMENT for several images, and for BL_IMPORT_HARD_LINK; BL_E_UNSUPPORTED for an
+/// archive, which bl_import() takes. Ownership: release *out with bl_storage_close(), *names with bl_names_free(). Cost: the
+/// documents; reads the layers that are to be unpacked and are not yet. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_bundle_open(
+    storage: *mut bl_storage,
+    bundle_path: *const c_char,
+    options: *const bl_import_options,
+    out: *mut *mut bl_storage,
+    names: *mut *mut bl_names,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let out = c.out(out, "out")?;
+            let names = if names.is_null() { None } else { Some(c.out(names, "names")?) };
+            let storage = c.handle(storage, "storage")?;
+            let path = c.path(bundle_path, "bundle_path")?;
+            let options = import_options(c, c.options(options, "options")?)?;
+            if options.hard_link {
+                return Err(invalid("options.flags", "BL_IMPORT_HARD_LINK is for what is copied"));
+            }
+            let (bundle, image) = storage.0.open_bundle(path, &options)?;
+            if let Some(names) = names {
+                names.set(into_handle(names_of(vec![image])?));
+            }
+            out.set(into_handle(bl_storage(bundle)));
+            Ok(())
+        })
+    }
+}
+
+fn names_of(images: Vec<Imported>) -> Result<bl_names> {
     let mut names = Vec::new();
-    for image in storage.import(source, options)? {
+    for image in images {
         if image.names.is_empty() {
             names.push(text(image.manifest.to_string())?);
         }
@@ -151,8 +200,12 @@ fn import(storage: &Storage, source: ImportSource, options: &ImportOptions) -> R
 }
 
 fn import_options(c: &Call<'_>, options: bl_import_options) -> Result<ImportOptions> {
-    let known = BL_IMPORT_NO_UNPACK | BL_IMPORT_STRICT_PLATFORM | BL_IMPORT_DEVICE_NODES | BL_IMPORT_OVERRIDE_STAT;
-    check_flags(options.flags, known, "options.flags")?;
+    const KNOWN: u64 = BL_IMPORT_NO_UNPACK
+        | BL_IMPORT_STRICT_PLATFORM
+        | BL_IMPORT_DEVICE_NODES
+        | BL_IMPORT_OVERRIDE_STAT
+        | BL_IMPORT_HARD_LINK;
+    check_flags(options.flags, KNOWN, "options.flags")?;
     check_flags(options.reserved.into(), 0, "options.reserved")?;
     let has = |flag: u64| options.flags & flag != 0;
     let mut tree = bl_extract_options { whiteouts: options.whiteouts, ..bl_extract_options::ZERO };
@@ -165,6 +218,7 @@ fn import_options(c: &Call<'_>, options: bl_import_options) -> Result<ImportOpti
         platform: given(options.platform, "options.platform")?.map(Platform::parse).transpose()?,
         strict_platform: has(BL_IMPORT_STRICT_PLATFORM),
         no_unpack: has(BL_IMPORT_NO_UNPACK),
+        hard_link: has(BL_IMPORT_HARD_LINK),
         form: tree_form(&tree)?,
         limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),

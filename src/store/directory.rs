@@ -202,6 +202,14 @@ impl Directory {
             .map_err(|errno| Error::os(errno, format_args!("sync {}", self.path.display())))
     }
 
+    pub(super) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    pub(super) fn is_single_process(&self) -> bool {
+        matches!(self.locking, Locking::Threads)
+    }
+
     pub(crate) fn is_durable(&self) -> bool {
         self.durability == Durability::Full
     }

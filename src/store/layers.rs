@@ -3,23 +3,35 @@
 //! Their presence is a matter of their name alone, since a name appears only through a verified commit; reading them
 //! all to say whether they exist would cost what a download costs. [`Storage::verify_layer`] reads.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::io::Errno;
 
 use super::directory::{Area, is_regular};
 use super::{Staged, Storage, blob_name};
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
+
+/// How much is read at a time where a layer is only hashed.
+const PIECE: usize = 256 << 10;
 
 impl Storage {
     /// Whether the layer's blob was committed.
     pub fn has_layer(&self, digest: &Digest) -> Result<bool> {
         self.directory.check_alive()?;
+        Ok(self.layer_size(digest)?.is_some())
+    }
+
+    /// How large the layer's blob is, where there is one.
+    fn layer_size(&self, digest: &Digest) -> Result<Option<u64>> {
         let stat = self.directory.stat(Area::Layers, &blob_name(Area::Layers, digest))?;
-        Ok(stat.is_some_and(|stat| is_regular(&stat)))
+        match (stat.filter(is_regular), &self.bundle) {
+            (Some(stat), _) => Ok(Some(stat.st_size as u64)),
+            (None, Some(bundle)) => Ok(bundle.open_blob(digest)?.map(|file| file.size)),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Whether all of these layers' blobs were committed; true for none.
@@ -38,26 +50,21 @@ impl Storage {
         let file = self.open_layer(digest)?;
         let path = self.layer_tarball_path(digest);
         let fail = |errno| Error::os(errno, format_args!("read {}", path.display()));
-        let mut hasher = Hasher::new(digest.algorithm());
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            interrupt.check().map_err(|error| error.context(format_args!("verifying {}", path.display())))?;
-            match rustix::io::read(&file, &mut buffer[..]) {
-                Ok(0) => break,
-                Ok(n) => hasher.update(&buffer[..n]),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(fail(errno)),
-            }
-        }
-        let actual = hasher.finish();
+        let (actual, _) = hash(file.as_fd(), digest.algorithm(), interrupt, |_| Ok(()), fail)
+            .map_err(|error| error.context(format_args!("verifying {}", path.display())))?;
         if actual != *digest {
             return Err(Error::digest_mismatch(path.display(), digest, &actual));
         }
         Ok(())
     }
 
-    /// Where the layer's blob is, or would be.
+    /// Where the layer's blob is, or would be; of a bundle that is used in place, its own file.
     pub fn layer_tarball_path(&self, digest: &Digest) -> PathBuf {
+        if let Some(bundle) = &self.bundle
+            && let Ok(None) = self.directory.stat(Area::Layers, &blob_name(Area::Layers, digest))
+        {
+            return bundle.blob_path(digest);
+        }
         self.directory.object_path(Area::Layers, &blob_name(Area::Layers, digest))
     }
 
@@ -68,8 +75,7 @@ impl Storage {
 
     /// Whether the layer is there, of this size.
     pub(crate) fn has_layer_of_size(&self, digest: &Digest, size: u64) -> Result<bool> {
-        let stat = self.directory.stat(Area::Layers, &blob_name(Area::Layers, digest))?;
-        Ok(stat.is_some_and(|stat| is_regular(&stat) && stat.st_size as u64 == size))
+        Ok(self.layer_size(digest)? == Some(size))
     }
 
     /// Starts, or goes on, to store a layer that is downloaded; [`Staged::keep`] leaves it for later.
@@ -96,8 +102,37 @@ impl Storage {
     /// The layer's blob, open for reading.
     pub(crate) fn open_layer(&self, digest: &Digest) -> Result<OwnedFd> {
         self.directory.check_alive()?;
-        self.directory
-            .open_file(Area::Layers, &blob_name(Area::Layers, digest))?
-            .ok_or_else(|| Error::new(Status::NotFound, format!("layer {digest} is not in the store")))
+        let mut file = self.directory.open_file(Area::Layers, &blob_name(Area::Layers, digest))?;
+        if file.is_none()
+            && let Some(bundle) = &self.bundle
+        {
+            file = bundle.open_blob(digest)?.map(|blob| blob.file);
+        }
+        file.ok_or_else(|| Error::new(Status::NotFound, format!("layer {digest} is not in the store")))
+    }
+}
+
+/// The digest and the length of what a file has from its beginning on. `tell` gets the length of every piece.
+pub(super) fn hash(
+    file: BorrowedFd<'_>,
+    algorithm: Algorithm,
+    interrupt: &Interrupt,
+    mut tell: impl FnMut(usize) -> Result<()>,
+    failed: impl Fn(Errno) -> Error,
+) -> Result<(Digest, u64)> {
+    let (mut hasher, mut length) = (Hasher::new(algorithm), 0);
+    let mut buffer = vec![0; PIECE];
+    loop {
+        interrupt.check()?;
+        match rustix::io::pread(file, &mut buffer[..], length) {
+            Ok(0) => return Ok((hasher.finish(), length)),
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                length += n as u64;
+                tell(n)?;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
     }
 }

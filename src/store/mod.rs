@@ -21,6 +21,7 @@ mod remove;
 mod staged;
 mod sweep;
 mod syncer;
+mod taken;
 mod trees;
 mod unnamed;
 
@@ -35,6 +36,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::limits;
 
+pub(crate) use bundle::{BundleFolder, path_of};
 pub use directory::Durability;
 pub(crate) use directory::{Area, Directory, free_space, is_directory, is_regular};
 pub use lease::Lease;
@@ -88,6 +90,8 @@ pub struct Storage {
     pub(crate) min_free: u64,
     pub(crate) high_water: Option<u64>,
     pub(crate) gc_min_age: Option<Duration>,
+    /// Where layers are found that this store does not have itself.
+    bundle: Option<Arc<BundleFolder>>,
 }
 
 impl Storage {
@@ -108,6 +112,7 @@ impl Storage {
             min_free: options.min_free_bytes,
             high_water: options.gc_above_bytes,
             gc_min_age: options.gc_min_age,
+            bundle: None,
         })
     }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::directory::Area;
 use super::lock::CollectionLock;
 use super::partial::Partial;
-use super::{Storage, blob_name, checksum, read_small};
+use super::{Storage, checksum, read_small};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
@@ -254,10 +254,7 @@ impl Storage {
             missing.push(manifest.config.digest.clone());
         }
         for layer in &manifest.layers {
-            let name = blob_name(Area::Layers, &layer.digest);
-            let is_there =
-                self.directory.stat(Area::Layers, &name)?.is_some_and(|stat| stat.st_size as u64 == layer.size);
-            if !is_there && !missing.contains(&layer.digest) {
+            if !self.has_layer_of_size(&layer.digest, layer.size)? && !missing.contains(&layer.digest) {
                 missing.push(layer.digest.clone());
             }
         }

@@ -124,6 +124,33 @@ impl Partial {
         }
     }
 
+    /// A file of the host's under the name of a partial one, which `link` gives it; `None` where it can have none, or
+    /// somebody holds a lock on it. Whoever drops this removes the name.
+    pub(super) fn link_file(
+        directory: &Arc<Directory>,
+        area: Area,
+        stem: &str,
+        link: impl Fn(BorrowedFd<'_>, &str) -> Result<(), Errno>,
+    ) -> Result<Option<Partial>> {
+        let folder = directory.area(area)?;
+        let name = format!("{stem}.{}{FILE_SUFFIX}", uuid::Uuid::new_v4().simple());
+        if link(folder, &name).is_err() {
+            return Ok(None);
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(handle) = rustix::fs::openat(folder, name.as_str(), flags, Mode::empty()) else {
+            // Not to be read, or removed by a sweep that found it without a lock.
+            let _ = rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty());
+            return Ok(None);
+        };
+        let directory = directory.clone();
+        let (is_tree, is_pending, is_for_this_boot, held) = (false, true, false, None);
+        let mut partial = Partial { directory, area, name, held, handle, is_tree, is_pending, is_for_this_boot };
+        // A file with other names does not tell that a sweep took this one before it was locked.
+        let is_ours = partial.claim()? && partial.has_its_name();
+        Ok(is_ours.then_some(partial))
+    }
+
     fn create(directory: &Arc<Directory>, area: Area, stem: &str, suffix: &str, is_tree: bool) -> Result<Partial> {
         let folder = directory.area(area)?;
         loop {
@@ -155,6 +182,10 @@ impl Partial {
                 }
             }
         }
+    }
+
+    fn has_its_name(&self) -> bool {
+        self.directory.stat(self.area, &self.name).is_ok_and(|stat| stat.is_some())
     }
 
     fn claim(&mut self) -> Result<bool> {
@@ -280,7 +311,8 @@ impl Partial {
                     }
                     rustix::fs::renameat(folder, self.name.as_str(), folder, name)
                         .map_err(|errno| fail("publish", errno))?;
-                    self.is_pending = false;
+                    // Two names of one file stay two (POSIX, rename): then the drop removes the other one.
+                    self.is_pending = !self.is_tree && self.has_its_name();
                 }
             }
             Err(errno) => return Err(fail("publish", errno)),

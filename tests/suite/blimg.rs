@@ -22,7 +22,10 @@ impl Tool {
         let compiler = if has_tool("gcc") { "gcc" } else { return None };
         let (dir, library) = (temp_dir(), library_dir());
         for (name, files) in [
-            ("blimg", &["blimg.c", "blimg_archive.c", "blimg_pull.c", "blimg_rootfs.c", "layout.c"][..]),
+            (
+                "blimg",
+                &["blimg.c", "blimg_archive.c", "blimg_pull.c", "blimg_rootfs.c", "blimg_upkeep.c", "layout.c"][..],
+            ),
             ("quickstart", &["quickstart.c", "layout.c"]),
             ("epoll_pull", &["epoll_pull.c"]),
         ] {

@@ -14,6 +14,7 @@ mod archives;
 mod blimg;
 mod both;
 mod budget;
+mod bundles;
 mod c_programs;
 mod check;
 mod disk_faults;
@@ -22,10 +23,12 @@ mod extraction;
 mod families;
 mod faults;
 mod generated;
+mod image_files;
 mod images;
 #[path = "../../examples-c/make_layout.rs"]
 mod make_layout;
 mod null_arguments;
+mod peers;
 #[cfg(feature = "pull")]
 mod pull;
 mod readme;

@@ -106,6 +106,7 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("bl_gc_result *" | "bl_check_result *" | "bl_rootfs_result *", "result") => return None,
         ("bl_disk_usage_result *", "result") => "&disk",
         ("bl_names **", "out") => "&out_names",
+        ("bl_names **", "names") => return None,
         ("bool *", "out") => "&out_bool",
         ("bl_error **", "err") => "&err",
         ("const bl_storage_options *" | "const bl_verify_options *" | "const bl_extract_options *", "options") => {

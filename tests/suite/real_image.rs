@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use boxlite_images::oci::Document;
-use boxlite_images::{Digest, ExtractOptions, RootfsMode, RootfsOptions, Storage};
+use boxlite_images::{Digest, ExtractOptions, Image, OverlayOptions, RootfsMode, RootfsOptions, Storage};
 use serde_json::Value;
 
+use super::blimg::Tool;
 use super::support::{has_tool, is_root, quick_store, record_of, run, skip, temp_dir};
-use super::tree::{differences, snapshot};
+use super::tree::{Node, differences, snapshot};
 
 #[test]
 fn layers_match_what_bsdtar_extracts() {
@@ -104,6 +106,64 @@ fn root_file_systems_are_what_umoci_makes() {
         assert_eq!(said.len(), theirs.len(), "{mode:?}");
         eprintln!("{mode:?}: {} paths, no difference", ours.len());
     }
+    shown_by_overlayfs(&storage, &image, dir.path(), &theirs);
+    made_by_an_ordinary_user(&layout, dir.path(), &theirs);
+}
+
+fn shown_by_overlayfs(storage: &Storage, image: &Image, dir: &Path, theirs: &BTreeMap<String, Node>) {
+    let mut options = OverlayOptions::default();
+    options.device_nodes = true;
+    let overlay = storage.overlay(image, &options).unwrap();
+    // One lower directory alone is no overlay.
+    let (at, empty) = (dir.join("mount"), dir.join("empty"));
+    for dir in [&at, &empty] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let options = format!("{}:{}", String::from_utf8(overlay.mount_options()).unwrap(), empty.display());
+    let args = ["-t", "overlay", "overlay", "-o", &options].map(OsStr::new);
+    run("mount", &[&args[..], &[at.as_os_str()]].concat());
+    let mut shown = snapshot(&at);
+    run("umount", &[at.as_os_str()]);
+    shown.remove(".");
+    for (path, node) in &mut shown {
+        node.links = 0;
+        // Of a directory without an entry in an upper layer overlayfs shows that layer's time, which is 1970.
+        if let Some(theirs) = theirs.get(path).filter(|_| node.kind == "dir" && node.mtime == 0) {
+            node.mtime = theirs.mtime;
+        }
+        node.xattrs.retain(|(name, _)| !name.starts_with("trusted.overlay."));
+    }
+    let found = differences(&shown, theirs);
+    assert!(found.is_empty(), "overlayfs: {found:#?}");
+    eprintln!("overlayfs: {} paths, no difference", shown.len());
+    overlay.lease.release().unwrap();
+}
+
+/// What an ordinary user's record says, where the files cannot be what they should.
+fn made_by_an_ordinary_user(layout: &Path, dir: &Path, theirs: &BTreeMap<String, Node>) {
+    const NOBODY: u32 = 65534;
+    let Some(tool) = Tool::new() else { return };
+    let store = dir.join("theirs");
+    let (digest, _) = load(layout, &quick_store(&store));
+    run("chown", &[OsStr::new("-R"), OsStr::new("65534:65534"), store.as_os_str()]);
+    let to = dir.join("user");
+    std::fs::create_dir(&to).unwrap();
+    std::os::unix::fs::chown(&to, Some(NOBODY), Some(NOBODY)).unwrap();
+    for mode in ["copy", "direct"] {
+        let (root, record) = (to.join(mode), to.join(format!("{mode}.record")));
+        let digest = digest.to_string();
+        let mut command = std::process::Command::new(tool.path("blimg"));
+        command.arg("--store").arg(&store).args(["--quiet", "rootfs", &digest]).arg(&root);
+        command.args(["--mode", mode, "--record"]).arg(&record).uid(NOBODY).gid(NOBODY);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let said = recorded(&record);
+        let found: Vec<_> =
+            theirs.iter().filter(|(path, node)| said.get(*path) != Some(&words(node))).take(5).collect();
+        assert!(found.is_empty(), "{mode}: the record says otherwise of {found:#?}");
+        assert_eq!(said.len(), theirs.len(), "{mode}");
+        eprintln!("as an ordinary user, {mode}: {} paths, no difference", said.len());
+    }
 }
 
 /// Stores an image layout; gives its manifest's digest and its tag.
@@ -158,7 +218,7 @@ fn recorded(record: &Path) -> BTreeMap<String, String> {
 }
 
 /// The same of what is there.
-fn words(node: &super::tree::Node) -> String {
+fn words(node: &Node) -> String {
     let kind = if node.kind == "symlink" { "link" } else { node.kind };
     let content = if node.kind == "symlink" { node.content.as_str() } else { "" };
     // A symlink's own mode is nobody's; images say 0777.

@@ -308,6 +308,11 @@ pub fn numbers() -> Vec<u32> {
     merges().iter().map(|stack| stack.name.split(' ').next().unwrap().parse().unwrap()).collect()
 }
 
+/// The layers of all stacks.
+pub fn layers_of_all() -> Vec<Vec<Vec<u8>>> {
+    merges().into_iter().map(|stack| stack.layers).collect()
+}
+
 #[test]
 fn merging_layers() {
     as_each_user_capped("families::assembly::merging_layers", merges, run);

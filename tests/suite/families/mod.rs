@@ -356,6 +356,13 @@ fn corpus_for_fuzzing() {
             std::fs::write(dir.join(target).join(format!("case-{i:04}")), bytes).unwrap();
         }
     }
+    std::fs::create_dir_all(dir.join("merge")).unwrap();
+    for (i, layers) in assembly::layers_of_all().into_iter().enumerate() {
+        // Before each layer how many blocks it has.
+        let block = |layer: Vec<u8>| [&((layer.len() / 512) as u16).to_le_bytes()[..], &layer].concat();
+        let bytes: Vec<u8> = layers.into_iter().flat_map(block).collect();
+        std::fs::write(dir.join("merge").join(format!("stack-{i:04}")), bytes).unwrap();
+    }
 }
 
 /// For cases that need time or an interrupt.

@@ -35,7 +35,7 @@ impl Tool {
             return None;
         }
         let (dir, library) = (temp_dir(), library_dir());
-        let sources = ["blimg.c", "blimg_archive.c", "blimg_pull.c", "blimg_rootfs.c", "layout.c"]
+        let sources = ["blimg.c", "blimg_archive.c", "blimg_pull.c", "blimg_rootfs.c", "blimg_upkeep.c", "layout.c"]
             .map(|file| repository().join("examples-c").join(file));
         let flags = ["-std=c11", "-D_POSIX_C_SOURCE=200809L"];
         compile("gcc", &flags, &sources, library.path(), &dir.path().join("blimg"));

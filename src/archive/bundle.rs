@@ -1,0 +1,59 @@
+//! A layout folder that is used where it is: its layers are never copied.
+//!
+//! What comes of it is a store of its own, in the bundle's cache folder ([`Storage::local_bundle_cache_dir`]). Documents are
+//! copied into it, verified; trees are extracted into it; a layer is read in the bundle whenever it is needed, and hashed by
+//! whoever reads it, because a file of the host's can change at any time.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::folder::Folder;
+use super::{ImportOptions, Imported, layout};
+use crate::error::{Error, Result, Status};
+use crate::store::{BundleFolder, CallLease, Storage};
+
+impl Storage {
+    /// Opens the one image of an OCI layout's folder that is asked for (`options.select`, `options.platform`), in a store
+    /// of its own inside this one: its layers are the folder's files. What else can be asked is as in
+    /// [`Storage::import`]; with `no_unpack` layers are looked for and not read, until they are needed.
+    ///
+    /// Where the folder says something else the next time, that is another store. Each has the path
+    /// `Storage::local_bundle_cache_dir`; the host removes it when nobody has it open.
+    ///
+    /// `INVALID_ARGUMENT` where there are several images; `UNSUPPORTED` for an archive, which is to be imported; else as
+    /// [`Storage::import`].
+    pub fn open_bundle(&self, bundle_path: &Path, options: &ImportOptions) -> Result<(Storage, Imported)> {
+        self.open_bundle_at(bundle_path, options)
+            .map_err(|error| error.context(format_args!("open bundle {}", bundle_path.display())))
+    }
+
+    fn open_bundle_at(&self, bundle_path: &Path, options: &ImportOptions) -> Result<(Storage, Imported)> {
+        self.directory.check_writable()?;
+        options.interrupt.check()?;
+        // What is opened is what the cache folder is called after.
+        let real = bundle_path.canonicalize().map_err(|cause| Error::io(&cause, "resolve"))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&real, flags, Mode::empty()).map_err(|errno| match errno {
+            rustix::io::Errno::NOTDIR => Error::new(Status::Unsupported, "is no folder; an archive can be imported"),
+            errno => Error::os(errno, "open"),
+        })?;
+        let bundle = Arc::new(BundleFolder::new(root, real));
+        let folder = Folder::open(&bundle, options)?;
+        let found = layout::find(&folder, options)?;
+        if found.len() > 1 {
+            let why = format!("has {} images, and one is opened at a time", found.len());
+            return Err(Error::new(Status::InvalidArgument, why));
+        }
+        let Some(image) = found.first() else { return Err(super::no_image(options)) };
+        let storage = self.within_bundle(bundle.clone(), &image.digest)?;
+        let mut lease = CallLease::new(&storage)?;
+        layout::keep(&storage, &folder, &found, options, &mut lease)?;
+        if !options.no_unpack {
+            storage.verify_layers(image, options)?;
+        }
+        let mut imported = storage.name(found, options)?;
+        imported.pop().map(|image| (storage, image)).ok_or_else(|| super::no_image(options))
+    }
+}

@@ -1,0 +1,60 @@
+//! Layers taken from files of the host's as they are: with shared blocks where the file system can (`FICLONE`), or as one
+//! more name of the file where the host allows it. Either way the content is hashed before it is visible.
+//!
+//! Shared blocks are a copy: what happens to the host's file later is nothing to the store. A second name is none; whoever
+//! can write to the file then writes to the store's layer.
+
+use rustix::io::Errno;
+
+use super::bundle::{BundleFile, BundleFolder};
+use super::directory::Area;
+use super::layers::hash;
+use super::partial::Partial;
+use super::{Storage, blob_name};
+use crate::digest::Digest;
+use crate::error::{Error, Result, Status};
+use crate::interrupt::Interrupt;
+use crate::sys;
+
+impl Storage {
+    /// Stores a layer without copying it; false where neither way can be gone, and nothing was done. `SIZE_MISMATCH`,
+    /// `DIGEST_MISMATCH`. `tell` gets the length of every piece that was read.
+    pub(crate) fn take_layer(
+        &self,
+        digest: &Digest,
+        size: u64,
+        (folder, file): (&BundleFolder, &BundleFile),
+        may_link: bool,
+        interrupt: &Interrupt,
+        tell: impl FnMut(usize) -> Result<()>,
+    ) -> Result<bool> {
+        self.directory.check_writable()?;
+        // Whoever copies says what is wrong with it.
+        if size > self.max_blob_size || size != file.size {
+            return Ok(false);
+        }
+        let stem = digest.file_stem();
+        let mut partial = None;
+        if size > 0 {
+            let clone = Partial::create_file(&self.directory, Area::Layers, &stem)?;
+            partial = sys::reflink(clone.handle(), std::os::fd::AsFd::as_fd(&file.file)).is_ok().then_some(clone);
+        }
+        if partial.is_none() && may_link {
+            partial = Partial::link_file(&self.directory, Area::Layers, &stem, |to, name| folder.link(file, to, name))?;
+        }
+        let Some(partial) = partial else { return Ok(false) };
+        let path = partial.path();
+        let failed = |errno: Errno| Error::os(errno, format_args!("read {}", path.display()));
+        let (actual, length) = hash(partial.handle(), digest.algorithm(), interrupt, tell, failed)?;
+        if length != size {
+            let why = format!("{digest}: declared as {size} bytes, has {length}");
+            return Err(Error::new(Status::SizeMismatch, why));
+        }
+        if actual != *digest {
+            return Err(Error::digest_mismatch(path.display(), digest, &actual));
+        }
+        partial.publish(&blob_name(Area::Layers, digest), interrupt, |_| Ok(false))?;
+        tracing::info!("stored {digest} ({size} bytes) without copying it");
+        Ok(true)
+    }
+}
