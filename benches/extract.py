@@ -5,7 +5,8 @@ usage: extract.py LAYOUT [--harness PATH] [-n ROUNDS] [--umoci PROGRAM] [--bsdta
 
 LAYOUT is an OCI image layout (of ../shared/bench/make-image.sh full, for the figures in README.md); its largest layer is
 measured. The harness runs all contestants in alternating order on a file system made fresh for each round; it needs
-root. Sets: gzip, one-core, plain, zstd, syscalls. --record writes the table into README.md.
+root. Sets: gzip, one-core, plain, zstd, syscalls. --record writes the table into README.md, with --only
+the lines of that set.
 """
 import argparse, hashlib, json, os, re, shutil, subprocess, sys, tempfile
 
@@ -187,6 +188,14 @@ def main():
         readme = open(path).read()
         begin = readme.index("<!-- extraction -->\n") + len("<!-- extraction -->\n")
         end = readme.index("<!-- end -->", begin)
+        if a.only:
+            # The other lines stay, with what is said of where they come from.
+            text = readme[begin:end]
+            for line in lines[2:2 + len(rows)]:
+                label = line.split(" | ")[0]
+                text = "".join(line + "\n" if old.startswith(label + " |") else old for old in text.splitlines(True))
+            text = re.sub(rf"\nSet {a.only} again.*", "", text)
+            text = text.rstrip() + f"\nSet {a.only} again at commit {commit}, medians of {a.n} rounds.\n"
         with open(path, "w") as file:
             file.write(readme[:begin] + text + readme[end:])
 

@@ -27,7 +27,7 @@ static const char usage_text[] =
   "  pull REF [--platform P] [--policy missing|always|newer|never] [--no-unpack] [--parallel N]\n"
   "       [--creds USER:PASS] [--authfile FILE] [--auth-files] [--plain-http HOST] [--ca HOST=FILE]\n"
   "       [--mirror HOST=URL] [--hosts-dir DIR] [--mirrors-only] [--proxy URL] [--proxy-environment]\n"
-  "  import FILE|DIR|- [--select NAME] [--name NAME] [--platform P] [--no-unpack] [--hard-link]\n"
+  "  import FILE|DIR|- [--select NAME] [--name NAME] [--platform P] [--no-unpack] [--devices] [--hard-link]\n"
   "  export FILE|DIR|- IMAGE... [--folder] [--replace]\n"
   "  rootfs IMAGE DIR [--mode copy|reflink|hardlink|direct] [--replace] [--devices] [--override-stat]\n"
   "         [--record FILE]\n"

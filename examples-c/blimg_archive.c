@@ -11,6 +11,8 @@ static int set_options(bl_import_options *options, char **args)
   for (; *args; args++) {
     if (!strcmp(*args, "--no-unpack"))
       options->flags |= BL_IMPORT_NO_UNPACK;
+    else if (!strcmp(*args, "--devices"))
+      options->flags |= BL_IMPORT_DEVICE_NODES;
     else if (!strcmp(*args, "--hard-link"))
       options->flags |= BL_IMPORT_HARD_LINK;
     else if (!args[1])

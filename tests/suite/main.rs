@@ -17,6 +17,7 @@ mod budget;
 mod bundles;
 mod c_programs;
 mod check;
+mod cpp;
 mod disk_faults;
 mod durability;
 mod extraction;

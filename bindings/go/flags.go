@@ -1,0 +1,70 @@
+package boxlite
+
+// The header's flags and fields, under its words. A test compares them with the header.
+const (
+	storageReadOnly      = 1
+	storageSingleProcess = 2
+
+	durabilityNone = 1
+
+	extractDeviceNodes  = 1
+	extractStrict       = 2
+	extractOverrideStat = 4
+
+	entryImplied = 1
+
+	importNoUnpack       = 1
+	importStrictPlatform = 2
+	importDeviceNodes    = 4
+	importOverrideStat   = 8
+	importHardLink       = 16
+
+	exportFolder  = 1
+	exportReplace = 2
+
+	rootfsDeviceNodes  = 1
+	rootfsOverrideStat = 2
+	rootfsReplace      = 4
+
+	overlayUserXattr    = 1
+	overlayDeviceNodes  = 2
+	overlayOverrideStat = 4
+
+	pullNoUnpack            = 1
+	pullStrictPlatform      = 2
+	pullAuthFiles           = 4
+	pullNoCredentialHelpers = 8
+	pullProxyEnvironment    = 16
+	pullMirrorsOnly         = 32
+
+	registryPlainHTTP  = 1
+	registrySkipVerify = 2
+
+	gcDryRun = 1
+	gcAnyAge = 2
+
+	checkRepair    = 1
+	checkSkipTrees = 2
+
+	imageName           = 1
+	imageManifestDigest = 2
+	imageConfigDigest   = 3
+	imageConfigJSON     = 4
+	imageCreated        = 5
+	imageArchitecture   = 6
+	imageVariant        = 7
+	imageOS             = 8
+	imageEntrypoint     = 9
+	imageCmd            = 10
+	imageEnv            = 11
+	imageWorkingDir     = 12
+	imageUser           = 13
+	imageStopSignal     = 14
+	imageExposedPort    = 15
+	imageVolume         = 16
+	imageLabelKey       = 17
+	imageLabelValue     = 18
+	imageMissing        = 19
+	imageIndexDigest    = 20
+	imageFamiliarName   = 21
+)

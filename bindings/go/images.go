@@ -1,0 +1,395 @@
+package boxlite
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/boxlite-ai/boxlite-images/bindings/go/internal/capi"
+)
+
+// Image is an open image: its manifest and config, verified.
+type Image struct {
+	guard
+	raw *capi.Image
+	// What it says of itself; see ImageInfo.
+	info ImageInfo
+}
+
+// ImageInfo is what an image says of itself.
+type ImageInfo struct {
+	// Name and FamiliarName are "" where it was opened by its digest.
+	Name, FamiliarName          string
+	ManifestDigest, IndexDigest string
+	ConfigDigest, ConfigJSON    string
+	Created                     string
+	OS, Architecture, Variant   string
+	Entrypoint, Cmd, Env        []string
+	WorkingDir, User            string
+	StopSignal                  string
+	ExposedPorts, Volumes       []string
+	Labels                      map[string]string
+	// Layers, the lowest first.
+	Layers []ImageLayer
+	// Missing are the blobs that the store does not have.
+	Missing []string
+}
+
+// ImageLayer is one of an image's layers.
+type ImageLayer struct {
+	Digest, DiffID, MediaType string
+	Size                      uint64
+}
+
+func opened(raw *capi.Image) (*Image, error) {
+	one := func(field uint32) string {
+		for _, text := range raw.Texts(field) {
+			return text
+		}
+		return ""
+	}
+	info := ImageInfo{
+		Name: one(imageName), FamiliarName: one(imageFamiliarName), ManifestDigest: one(imageManifestDigest), IndexDigest: one(imageIndexDigest), ConfigDigest: one(imageConfigDigest),
+		ConfigJSON: one(imageConfigJSON), Created: one(imageCreated), OS: one(imageOS), Architecture: one(imageArchitecture), Variant: one(imageVariant), Entrypoint: raw.Texts(imageEntrypoint),
+		Cmd: raw.Texts(imageCmd), Env: raw.Texts(imageEnv), WorkingDir: one(imageWorkingDir), User: one(imageUser), StopSignal: one(imageStopSignal),
+		ExposedPorts: raw.Texts(imageExposedPort), Volumes: raw.Texts(imageVolume), Missing: raw.Texts(imageMissing), Labels: map[string]string{},
+	}
+	values := raw.Texts(imageLabelValue)
+	for i, key := range raw.Texts(imageLabelKey) {
+		if i < len(values) {
+			info.Labels[key] = values[i]
+		}
+	}
+	layers, err := raw.Layers()
+	if err != nil {
+		raw.Free()
+		return nil, of(err, nil)
+	}
+	for _, layer := range layers {
+		info.Layers = append(info.Layers, ImageLayer(layer))
+	}
+	return &Image{raw: raw, info: info}, nil
+}
+
+// Info is what the image says of itself; also when it is closed.
+func (i *Image) Info() ImageInfo { return i.info }
+
+// Close lets the image go.
+func (i *Image) Close() error { return i.close(func() { i.raw.Free() }) }
+
+// OpenImage opens an image by its name, or its manifest's digest.
+func (s *Storage) OpenImage(name string) (*Image, error) {
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	raw, err := s.raw.OpenImage(name)
+	if err != nil {
+		return nil, of(err, nil)
+	}
+	return opened(raw)
+}
+
+// Images lists the names of all images.
+func (s *Storage) Images() ([]string, error) {
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	names, err := s.raw.Images()
+	return names, of(err, nil)
+}
+
+// TagImage gives a complete image a name, which another may have had.
+func (s *Storage) TagImage(name, manifestDigest string) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	return of(s.raw.TagImage(name, manifestDigest), nil)
+}
+
+// RemoveImage takes a name away. What nothing else reaches goes with the next collection.
+func (s *Storage) RemoveImage(name string) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	return of(s.raw.RemoveImage(name), nil)
+}
+
+// ImageUsage is how much room an image takes.
+type ImageUsage struct {
+	Tagged, LastUsed                                      time.Time
+	CompressedSize, ExtractedSize, SharedSize, UniqueSize uint64
+}
+
+// ImageUsage says how much room an image takes, and how much of that others share.
+func (s *Storage) ImageUsage(image *Image) (ImageUsage, error) {
+	var usage ImageUsage
+	err := s.with(image, func() (*capi.Error, error) {
+		u, err := s.raw.ImageUsage(image.raw)
+		usage = ImageUsage{time.Unix(u.Tagged, 0), time.Unix(u.LastUsed, 0), u.CompressedSize, u.ExtractedSize, u.SharedSize, u.UniqueSize}
+		return err, nil
+	})
+	return usage, err
+}
+
+// with runs a call while both are open.
+func (s *Storage) with(image *Image, call func() (*capi.Error, error)) error {
+	if image == nil {
+		return &Error{Status: ErrInvalidArgument, Message: "image is nil"}
+	}
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	if err := image.enter(); err != nil {
+		return err
+	}
+	defer image.leave()
+	return of(call())
+}
+
+// Process is what a guest's init starts.
+type Process struct {
+	Args, Env             []string
+	Cwd, Home, StopSignal string
+	UID, GID              uint32
+	AdditionalGIDs        []uint32
+	// RuntimeJSON is the process object of an OCI runtime configuration.
+	RuntimeJSON string
+}
+
+// Process resolves the image's config; rootfs is its assembled root file system, in which users are looked up.
+func (i *Image) Process(rootfs string) (*Process, error) {
+	if err := i.enter(); err != nil {
+		return nil, err
+	}
+	defer i.leave()
+	p, err := i.raw.Process(rootfs)
+	if err != nil {
+		return nil, of(err, nil)
+	}
+	return &Process{p.Args, p.Env, p.Cwd, p.Home, p.StopSignal, p.UID, p.GID, p.AdditionalGIDs, p.RuntimeJSON}, nil
+}
+
+// ImportOptions say how to import; nil and zero are the defaults.
+type ImportOptions struct {
+	// Select takes one image, by its name or tag; Name gives it another; Platform is like "linux/arm64/v8".
+	Select, Name, Platform                              string
+	NoUnpack, StrictPlatform, DeviceNodes, OverrideStat bool
+	// HardLink: layers of a folder may be its own files.
+	HardLink  bool
+	Whiteouts Whiteouts
+	Limits    *Limits
+	// Progress ends the call where it gives an error.
+	Progress func(Progress) error
+}
+
+func (o *ImportOptions) c(cancel *capi.Cancel) *capi.ImportOptions {
+	if o == nil {
+		o = &ImportOptions{}
+	}
+	return &capi.ImportOptions{
+		Call: call(cancel, o.Limits, o.Progress),
+		Flags: flag(o.NoUnpack, importNoUnpack) | flag(o.StrictPlatform, importStrictPlatform) |
+			flag(o.DeviceNodes, importDeviceNodes) | flag(o.OverrideStat, importOverrideStat) | flag(o.HardLink, importHardLink),
+		Select: o.Select, Name: o.Name, Platform: o.Platform, Whiteouts: uint32(o.Whiteouts),
+	}
+}
+
+// Import stores the images of an OCI layout or an archive and gives what OpenImage takes for each.
+func (s *Storage) Import(ctx context.Context, path string, options *ImportOptions) ([]string, error) {
+	if path == "" {
+		return nil, &Error{Status: ErrInvalidArgument, Message: "path is empty"}
+	}
+	return s.importing(ctx, path, 0, options)
+}
+
+// ImportFile does so from an archive that is open: a file, a pipe or a socket. The file stays the caller's.
+func (s *Storage) ImportFile(ctx context.Context, file *os.File, options *ImportOptions) (names []string, err error) {
+	err = controlled(file, func(fd uintptr) error {
+		names, err = s.importing(ctx, "", fd, options)
+		return err
+	})
+	return names, err
+}
+
+func (s *Storage) importing(ctx context.Context, path string, fd uintptr, options *ImportOptions) (names []string, err error) {
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	err = within(ctx, func(cancel *capi.Cancel) (*capi.Error, error) {
+		found, err, cause := s.raw.Import(path, fd, options.c(cancel))
+		names = found
+		return err, cause
+	})
+	return names, err
+}
+
+// controlled keeps a file open as long as its descriptor is used.
+func controlled(file *os.File, use func(fd uintptr) error) error {
+	if file == nil {
+		return &Error{Status: ErrInvalidArgument, Message: "file is nil"}
+	}
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := conn.Control(func(fd uintptr) { failed = use(fd) }); err != nil {
+		return err
+	}
+	return failed
+}
+
+// OpenBundle opens one image of a layout's folder where it is: what it gives is a store with the image in it, and what its
+// OpenImage takes.
+func (s *Storage) OpenBundle(ctx context.Context, path string, options *ImportOptions) (bundle *Storage, names []string, err error) {
+	if err := s.enter(); err != nil {
+		return nil, nil, err
+	}
+	defer s.leave()
+	err = within(ctx, func(cancel *capi.Cancel) (*capi.Error, error) {
+		raw, found, err, cause := s.raw.OpenBundle(path, options.c(cancel))
+		if err == nil {
+			bundle, names = &Storage{raw: raw}, found
+		}
+		return err, cause
+	})
+	return bundle, names, err
+}
+
+// ExportOptions say how to export; nil and zero are the defaults.
+type ExportOptions struct {
+	// Folder: an OCI layout in a folder, and not an archive. Replace what is there.
+	Folder, Replace bool
+	// Progress ends the call where it gives an error.
+	Progress func(Progress) error
+}
+
+// Export writes images into a file or a folder.
+func (s *Storage) Export(ctx context.Context, path string, options *ExportOptions, images ...*Image) error {
+	if path == "" {
+		return &Error{Status: ErrInvalidArgument, Message: "path is empty"}
+	}
+	return s.export(ctx, path, 0, options, images)
+}
+
+// ExportFile writes an archive into a file or a pipe.
+func (s *Storage) ExportFile(ctx context.Context, file *os.File, options *ExportOptions, images ...*Image) error {
+	return controlled(file, func(fd uintptr) error { return s.export(ctx, "", fd, options, images) })
+}
+
+func (s *Storage) export(ctx context.Context, path string, fd uintptr, o *ExportOptions, images []*Image) error {
+	if o == nil {
+		o = &ExportOptions{}
+	}
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	var raw []*capi.Image
+	for _, image := range images {
+		if image == nil {
+			return &Error{Status: ErrInvalidArgument, Message: "an image is nil"}
+		}
+		if err := image.enter(); err != nil {
+			return err
+		}
+		defer image.leave()
+		raw = append(raw, image.raw)
+	}
+	return within(ctx, func(cancel *capi.Cancel) (*capi.Error, error) {
+		c := call(cancel, nil, o.Progress)
+		return s.raw.Export(raw, path, fd, flag(o.Folder, exportFolder)|flag(o.Replace, exportReplace), &c)
+	})
+}
+
+// RootfsMode is where a root file system's files come from.
+type RootfsMode uint32
+
+// The modes.
+const (
+	RootfsCopy RootfsMode = iota
+	RootfsReflink
+	RootfsHardlink
+	RootfsDirect
+)
+
+// RootfsOptions say how to assemble; nil and zero are the defaults.
+type RootfsOptions struct {
+	Mode                               RootfsMode
+	DeviceNodes, OverrideStat, Replace bool
+	// RecordPath is where the metadata record goes.
+	RecordPath string
+	Limits     *Limits
+	// Progress ends the call where it gives an error.
+	Progress func(Progress) error
+}
+
+// Rootfs is what an assembly came to.
+type Rootfs struct {
+	Layers, Entries uint64
+	Anomalies       Anomalies
+}
+
+// AssembleRootfs puts an image's layers on top of each other in a directory.
+func (s *Storage) AssembleRootfs(ctx context.Context, image *Image, destination string, o *RootfsOptions) (result Rootfs, err error) {
+	if o == nil {
+		o = &RootfsOptions{}
+	}
+	err = s.withContext(ctx, image, func(cancel *capi.Cancel) (*capi.Error, error) {
+		r, err, cause := s.raw.AssembleRootfs(image.raw, destination, &capi.RootfsOptions{
+			Call: call(cancel, o.Limits, o.Progress), Mode: uint32(o.Mode), RecordPath: o.RecordPath,
+			Flags: flag(o.DeviceNodes, rootfsDeviceNodes) | flag(o.OverrideStat, rootfsOverrideStat) | flag(o.Replace, rootfsReplace),
+		})
+		result = Rootfs{r.Layers, r.Entries, Anomalies(r.Anomalies)}
+		return err, cause
+	})
+	return result, err
+}
+
+func (s *Storage) withContext(ctx context.Context, image *Image, call func(*capi.Cancel) (*capi.Error, error)) error {
+	if image == nil {
+		return &Error{Status: ErrInvalidArgument, Message: "image is nil"}
+	}
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	if err := image.enter(); err != nil {
+		return err
+	}
+	defer image.leave()
+	return within(ctx, call)
+}
+
+// OverlayOptions say what the lower directories of an overlay mount are like; nil and zero are the defaults.
+type OverlayOptions struct {
+	UserXattr, DeviceNodes, OverrideStat bool
+	// LeaseTime is how long the layers are held; 0 is a day.
+	LeaseTime time.Duration
+	Limits    *Limits
+	// Progress ends the call where it gives an error.
+	Progress func(Progress) error
+}
+
+// Overlay gives what goes behind mount's -o, and the lease that holds the layers.
+func (s *Storage) Overlay(ctx context.Context, image *Image, o *OverlayOptions) (options string, lease *Lease, err error) {
+	if o == nil {
+		o = &OverlayOptions{}
+	}
+	err = s.withContext(ctx, image, func(cancel *capi.Cancel) (*capi.Error, error) {
+		c := call(cancel, o.Limits, o.Progress)
+		flags := flag(o.UserXattr, overlayUserXattr) | flag(o.DeviceNodes, overlayDeviceNodes) | flag(o.OverrideStat, overlayOverrideStat)
+		text, raw, err, cause := s.raw.Overlay(image.raw, flags, seconds(o.LeaseTime), &c)
+		if err == nil {
+			options, lease = text, &Lease{raw: raw, id: raw.ID()}
+		}
+		return err, cause
+	})
+	return options, lease, err
+}

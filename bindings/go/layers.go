@@ -1,0 +1,195 @@
+package boxlite
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/boxlite-ai/boxlite-images/bindings/go/internal/capi"
+)
+
+// Limits on what a layer may cost; 0 is the default. They are those of bl_layer_limits.
+type Limits struct {
+	LayerSize, CompressionRatio, Entries, NameComponent, PathDepth, PathLength, HeaderMetadata, StackedHeaders,
+	SparseChunks, SymlinkTarget, SymlinkHops, SymlinkSteps, DirectorySteps, XattrValue, Xattrs, XattrsSize, KeptMetadata,
+	RecordSize, ZstdWindowLog uint64
+}
+
+// Progress is how far a call came.
+type Progress struct{ BytesIn, BytesOut, Entries uint64 }
+
+// Whiteouts is how a tree says what lower layers lose.
+type Whiteouts uint32
+
+// The forms.
+const (
+	WhiteoutMarkers Whiteouts = iota
+	WhiteoutOverlay
+	WhiteoutUserOverlay
+)
+
+// Anomalies are bits for what was odd about a layer and did no harm.
+type Anomalies uint64
+
+// The anomalies.
+const (
+	AnomalyTrailingCompressed Anomalies = 1 << iota
+	AnomalyTrailingArchive
+	AnomalySkippedXattr
+	AnomalySkippedAufs
+	AnomalySelfLink
+	AnomalyIgnoredHeader
+	AnomalyDevicePlaceholder
+	AnomalyOwnerNotSet
+	AnomalyLowerLink
+	AnomalyLongWhiteout
+	AnomalyCopiedLink
+)
+
+// ExtractOptions say how to extract a layer; nil and zero are the defaults.
+type ExtractOptions struct {
+	// DeviceNodes: as root, make them. Strict: refuse anomalies. OverrideStat: write user.containers.override_stat.
+	DeviceNodes, Strict, OverrideStat bool
+	Whiteouts                         Whiteouts
+	// TarballPath is a file of the host's to take instead of the store's blob.
+	TarballPath string
+	// DiffID is what the layer must hash to uncompressed.
+	DiffID string
+	Limits *Limits
+	// Progress ends the call where it gives an error.
+	Progress func(Progress) error
+}
+
+func (o *ExtractOptions) c(cancel *capi.Cancel) *capi.ExtractOptions {
+	if o == nil {
+		o = &ExtractOptions{}
+	}
+	return &capi.ExtractOptions{
+		Call:        call(cancel, o.Limits, o.Progress),
+		Flags:       flag(o.DeviceNodes, extractDeviceNodes) | flag(o.Strict, extractStrict) | flag(o.OverrideStat, extractOverrideStat),
+		TarballPath: o.TarballPath, DiffID: o.DiffID, Whiteouts: uint32(o.Whiteouts),
+	}
+}
+
+func call(cancel *capi.Cancel, limits *Limits, progress func(Progress) error) capi.Call {
+	c := capi.Call{Cancel: cancel, Limits: (*capi.Limits)(limits)}
+	if progress != nil {
+		c.Progress = func(p capi.Progress) error { return progress(Progress(p)) }
+	}
+	return c
+}
+
+// Extraction is what an extraction came to.
+type Extraction struct {
+	Entries, BytesIn, BytesOut uint64
+	Anomalies                  Anomalies
+	// Cached: the layer was extracted before.
+	Cached bool
+	// DiffID is the digest of the layer uncompressed; "" where it is cached and not known.
+	DiffID string
+}
+
+// ExtractLayer unpacks a layer, verified, once for all processes.
+func (s *Storage) ExtractLayer(ctx context.Context, digest string, options *ExtractOptions) (result Extraction, err error) {
+	if err := s.enter(); err != nil {
+		return result, err
+	}
+	defer s.leave()
+	err = within(ctx, func(cancel *capi.Cancel) (*capi.Error, error) {
+		r, err, cause := s.raw.ExtractLayer(digest, options.c(cancel))
+		result = Extraction{r.Entries, r.BytesIn, r.BytesOut, Anomalies(r.Anomalies), r.Cached, r.DiffID}
+		return err, cause
+	})
+	return result, err
+}
+
+// ExtractedPath is where ExtractLayer puts a layer with these options.
+func (s *Storage) ExtractedPath(digest string, options *ExtractOptions) (string, error) {
+	if err := s.enter(); err != nil {
+		return "", err
+	}
+	defer s.leave()
+	path, err := s.raw.ExtractedPath(digest, options.c(nil))
+	return path, of(err, nil)
+}
+
+// EntryKind is what an entry is.
+type EntryKind uint32
+
+// The kinds.
+const (
+	EntryFile EntryKind = iota + 1
+	EntryDirectory
+	EntrySymlink
+	EntryHardlink
+	EntryLowerLink
+	EntryFIFO
+	EntryCharDevice
+	EntryBlockDevice
+	EntryWhiteout
+	EntryOpaque
+)
+
+// Xattr is an extended attribute.
+type Xattr struct {
+	Name  string
+	Value []byte
+}
+
+// Entry is what a layer says of a path, whoever may own the file in the tree.
+type Entry struct {
+	Kind EntryKind
+	// Implied: a directory that has no entry of its own.
+	Implied                  bool
+	Path, Link               string
+	Mode, UID, GID           uint32
+	Mtime                    time.Time
+	Size                     uint64
+	DeviceMajor, DeviceMinor uint32
+	Xattrs                   []Xattr
+}
+
+// LayerEntries lists the entries of an extracted layer, without a scan of its tree. Not for several goroutines at once.
+type LayerEntries struct {
+	guard
+	raw *capi.Entries
+}
+
+// LayerEntries opens the list.
+func (s *Storage) LayerEntries(digest string, options *ExtractOptions) (*LayerEntries, error) {
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	raw, err := s.raw.LayerEntries(digest, options.c(nil))
+	if err != nil {
+		return nil, of(err, nil)
+	}
+	return &LayerEntries{raw: raw}, nil
+}
+
+// Next gives the next entry, or io.EOF.
+func (l *LayerEntries) Next() (*Entry, error) {
+	if err := l.enter(); err != nil {
+		return nil, err
+	}
+	defer l.leave()
+	e, err := l.raw.Next()
+	if err != nil {
+		return nil, of(err, nil)
+	}
+	if e == nil {
+		return nil, io.EOF
+	}
+	entry := &Entry{
+		Kind: EntryKind(e.Kind), Implied: e.Flags&entryImplied != 0, Path: e.Path, Link: e.Link, Mode: e.Mode, UID: e.UID, GID: e.GID,
+		Mtime: time.Unix(e.Mtime, int64(e.MtimeNsec)), Size: e.Size, DeviceMajor: e.DeviceMajor, DeviceMinor: e.DeviceMinor,
+	}
+	for _, x := range e.Xattrs {
+		entry.Xattrs = append(entry.Xattrs, Xattr(x))
+	}
+	return entry, nil
+}
+
+// Close lets the list go.
+func (l *LayerEntries) Close() error { return l.close(func() { l.raw.Free() }) }
