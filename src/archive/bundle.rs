@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use super::folder::Folder;
-use super::{ImportOptions, Imported, layout};
+use super::{Found, ImportOptions, Imported, layout};
 use crate::error::{Error, Result, Status};
 use crate::store::{BundleFolder, CallLease, Storage};
 
@@ -46,14 +46,30 @@ impl Storage {
             let why = format!("has {} images, and one is opened at a time", found.len());
             return Err(Error::new(Status::InvalidArgument, why));
         }
-        let Some(image) = found.first() else { return Err(super::no_image(options)) };
-        let storage = self.within_bundle(bundle.clone(), &image.digest)?;
-        let mut lease = CallLease::new(&storage)?;
-        layout::keep(&storage, &folder, &found, options, &mut lease)?;
-        if !options.no_unpack {
-            storage.verify_layers(image, options)?;
-        }
-        let mut imported = storage.name(found, options)?;
+        let Some(digest) = found.first().map(|image| &image.digest) else { return Err(super::no_image(options)) };
+        let storage = self.within_bundle(bundle.clone(), digest)?;
+        let imported = take_in(&storage, &folder, found, options);
+        // The host cannot know the folder's name where it did not get that far.
+        let mut imported =
+            imported.map_err(|error| error.context(format_args!("its store {}", storage.images_dir().display())))?;
         imported.pop().map(|image| (storage, image)).ok_or_else(|| super::no_image(options))
     }
+}
+
+fn take_in(
+    storage: &Storage,
+    folder: &Folder<'_>,
+    found: Vec<Found>,
+    options: &ImportOptions,
+) -> Result<Vec<Imported>> {
+    let mut lease = CallLease::new(storage)?;
+    layout::keep(storage, folder, &found, options, &mut lease)?;
+    for image in &found {
+        if options.no_unpack {
+            storage.diff_ids(image)?;
+        } else {
+            storage.verify_layers(image, options)?;
+        }
+    }
+    storage.name(found, options)
 }

@@ -83,6 +83,7 @@ impl Blobs for Folder<'_> {
 
     fn layer(&self, storage: &Storage, descriptor: &Descriptor) -> Result<()> {
         let (digest, size) = (&descriptor.digest, descriptor.size);
+        storage.check_blob_size(digest, size)?;
         if storage.has_layer_of_size(digest, size)? {
             return Ok(());
         }

@@ -160,20 +160,10 @@ impl Storage {
 
     /// That layers are what the config says they are uncompressed; unpacks them on the way.
     fn verify_layers(&self, image: &Found, options: &ImportOptions) -> Result<()> {
-        let config = &image.manifest.config;
-        let mut diff_ids = Vec::new();
-        if crate::image::CONFIG_TYPES.contains(&config.media_type.as_str()) {
-            let parsed = ImageConfig::parse(&self.load_config(&config.digest)?)?;
-            let (layers, count) = (image.manifest.layers.len(), parsed.diff_ids.len());
-            if layers != count {
-                let why = format!("{}: {count} diff_ids for {layers} layers", config.digest);
-                return Err(Error::new(Status::Malformed, why));
-            }
-            diff_ids = parsed.diff_ids;
-        } else if options.no_unpack {
-            // An artifact.
-            return Ok(());
-        }
+        let diff_ids = match self.diff_ids(image)? {
+            None if options.no_unpack => return Ok(()),
+            diff_ids => diff_ids.unwrap_or_default(),
+        };
         for (number, layer) in image.manifest.layers.iter().enumerate() {
             let extract = ExtractOptions {
                 diff_id: diff_ids.get(number).cloned(),
@@ -189,6 +179,21 @@ impl Storage {
             }
         }
         Ok(())
+    }
+
+    /// What an image's config says its layers are uncompressed; `None` for an artifact.
+    fn diff_ids(&self, image: &Found) -> Result<Option<Vec<Digest>>> {
+        let config = &image.manifest.config;
+        if !crate::image::CONFIG_TYPES.contains(&config.media_type.as_str()) {
+            return Ok(None);
+        }
+        let parsed = ImageConfig::parse(&self.load_config(&config.digest)?)?;
+        let (layers, count) = (image.manifest.layers.len(), parsed.diff_ids.len());
+        if layers != count {
+            let why = format!("{}: {count} diff_ids for {layers} layers", config.digest);
+            return Err(Error::new(Status::Malformed, why));
+        }
+        Ok(Some(parsed.diff_ids))
     }
 
     /// A document, stored as what it is.

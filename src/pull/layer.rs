@@ -27,7 +27,7 @@ impl Pull {
         let digest = &wanted.descriptor.digest;
         // Who wants the same blob, in whatever process, waits and finds it.
         let lock = Lock::acquire(&self.storage.directory, download_lock(digest), &self.interrupt)?;
-        if self.storage.has_layer_of_size(digest, wanted.descriptor.size)? {
+        if self.storage.owns_layer_of_size(digest, wanted.descriptor.size)? {
             counts.set_present(wanted.descriptor.size);
             if self.options.no_unpack {
                 counts.done();

@@ -204,7 +204,7 @@ impl Pull {
         let counts = tracker.begin(&wanted);
         tracker.enter(PullPhase::Fetching);
         for (wanted, counts) in wanted.iter().zip(&counts) {
-            if self.storage.has_layer_of_size(&wanted.descriptor.digest, wanted.descriptor.size)? {
+            if self.storage.owns_layer_of_size(&wanted.descriptor.digest, wanted.descriptor.size)? {
                 counts.set_present(wanted.descriptor.size);
             }
         }

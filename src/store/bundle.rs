@@ -44,7 +44,8 @@ impl BundleFolder {
     /// Opens the file of a path, whose parts are plain names. `NOT_FOUND`; `UNSAFE_PATH` for what is no plain file there.
     pub(crate) fn open(&self, path: &str) -> Result<BundleFile> {
         let failed = |errno| match errno {
-            Errno::LOOP | Errno::NOTDIR => {
+            // A socket is ENXIO.
+            Errno::LOOP | Errno::NOTDIR | Errno::NXIO => {
                 Error::new(Status::UnsafePath, format!("{} is no plain file of the layout", quoted(path.as_bytes())))
             }
             Errno::NOENT => Error::new(Status::NotFound, format!("{} is not in the layout", quoted(path.as_bytes()))),
@@ -100,11 +101,15 @@ impl Storage {
         let real = bundle_path
             .canonicalize()
             .map_err(|cause| Error::io(&cause, format_args!("resolve bundle {}", bundle_path.display())))?;
-        let location = Digest::of(real.as_os_str().as_bytes());
-        Ok(self.directory.path().join(FOLDER).join(format!("{}-{}", location.hex(), manifest_digest.file_stem())))
+        Ok(self.cache_dir(&real, manifest_digest))
     }
 
-    /// The store in the cache folder of a bundle, created where it is missing, that finds layers in the bundle too.
+    fn cache_dir(&self, real: &Path, manifest_digest: &Digest) -> PathBuf {
+        let location = Digest::of(real.as_os_str().as_bytes());
+        self.directory.path().join(FOLDER).join(format!("{}-{}", location.hex(), manifest_digest.file_stem()))
+    }
+
+    /// The store in the cache folder of a bundle (whose path is real), created where it is missing, that finds layers in the bundle too.
     pub(crate) fn within_bundle(&self, bundle: Arc<BundleFolder>, manifest_digest: &Digest) -> Result<Storage> {
         let options = StorageOptions {
             durability: self.directory.durability(),
@@ -113,7 +118,7 @@ impl Storage {
             max_blob_size: Some(self.max_blob_size),
             ..StorageOptions::default()
         };
-        let mut storage = Storage::open(self.local_bundle_cache_dir(&bundle.path, manifest_digest)?, &options)?;
+        let mut storage = Storage::open(self.cache_dir(&bundle.path, manifest_digest), &options)?;
         storage.bundle = Some(bundle);
         Ok(storage)
     }

@@ -13,6 +13,7 @@ use super::{Staged, Storage, blob_name};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
+use crate::limits;
 
 /// How much is read at a time where a layer is only hashed.
 const PIECE: usize = 256 << 10;
@@ -29,9 +30,38 @@ impl Storage {
         let stat = self.directory.stat(Area::Layers, &blob_name(Area::Layers, digest))?;
         match (stat.filter(is_regular), &self.bundle) {
             (Some(stat), _) => Ok(Some(stat.st_size as u64)),
-            (None, Some(bundle)) => Ok(bundle.open_blob(digest)?.map(|file| file.size)),
+            // What is there and cannot be taken is not there.
+            (None, Some(bundle)) => match bundle.open_blob(digest) {
+                Err(error) if matches!(error.status(), Status::UnsafePath | Status::Permission) => Ok(None),
+                found => Ok(found?.map(|file| file.size)),
+            },
             (None, None) => Ok(None),
         }
+    }
+
+    /// Whether the store has the layer itself, of this size: verified when it came, which a bundle's file is not.
+    #[cfg(feature = "pull")]
+    pub(crate) fn owns_layer_of_size(&self, digest: &Digest, size: u64) -> Result<bool> {
+        let stat = self.directory.stat(Area::Layers, &blob_name(Area::Layers, digest))?;
+        Ok(stat.is_some_and(|stat| is_regular(&stat) && stat.st_size as u64 == size))
+    }
+
+    /// A layer that is a bundle's file, open for reading.
+    pub(crate) fn open_bundled(&self, digest: &Digest) -> Result<Option<OwnedFd>> {
+        let Some(bundle) = &self.bundle else { return Ok(None) };
+        if self.directory.stat(Area::Layers, &blob_name(Area::Layers, digest))?.is_some() {
+            return Ok(None);
+        }
+        // What cannot be taken is missing.
+        Ok(bundle.open_blob(digest).ok().flatten().map(|blob| blob.file))
+    }
+
+    /// The most that a layer may have; `LIMIT` for one of more.
+    pub(crate) fn check_blob_size(&self, digest: &Digest, size: u64) -> Result<()> {
+        if size > self.max_blob_size {
+            return Err(Error::limit(limits::BLOB_SIZE.name, self.max_blob_size, size, digest));
+        }
+        Ok(())
     }
 
     /// Whether all of these layers' blobs were committed; true for none.
@@ -50,7 +80,7 @@ impl Storage {
         let file = self.open_layer(digest)?;
         let path = self.layer_tarball_path(digest);
         let fail = |errno| Error::os(errno, format_args!("read {}", path.display()));
-        let (actual, _) = hash(file.as_fd(), digest.algorithm(), interrupt, |_| Ok(()), fail)
+        let (actual, _) = hash(file.as_fd(), digest.algorithm(), u64::MAX, interrupt, |_| Ok(()), fail)
             .map_err(|error| error.context(format_args!("verifying {}", path.display())))?;
         if actual != *digest {
             return Err(Error::digest_mismatch(path.display(), digest, &actual));
@@ -106,16 +136,22 @@ impl Storage {
         if file.is_none()
             && let Some(bundle) = &self.bundle
         {
-            file = bundle.open_blob(digest)?.map(|blob| blob.file);
+            let found = bundle.open_blob(digest)?;
+            if let Some(blob) = &found {
+                self.check_blob_size(digest, blob.size)?;
+            }
+            file = found.map(|blob| blob.file);
         }
         file.ok_or_else(|| Error::new(Status::NotFound, format!("layer {digest} is not in the store")))
     }
 }
 
-/// The digest and the length of what a file has from its beginning on. `tell` gets the length of every piece.
+/// The digest and the length of what a file has from its beginning on, or of its first bytes where it has more than `most`.
+/// `tell` gets the length of every piece.
 pub(super) fn hash(
     file: BorrowedFd<'_>,
     algorithm: Algorithm,
+    most: u64,
     interrupt: &Interrupt,
     mut tell: impl FnMut(usize) -> Result<()>,
     failed: impl Fn(Errno) -> Error,
@@ -130,6 +166,9 @@ pub(super) fn hash(
                 hasher.update(&buffer[..n]);
                 length += n as u64;
                 tell(n)?;
+                if length > most {
+                    return Ok((hasher.finish(), length));
+                }
             }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(failed(errno)),

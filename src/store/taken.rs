@@ -6,8 +6,8 @@
 
 use rustix::io::Errno;
 
-use super::bundle::{BundleFile, BundleFolder};
-use super::directory::Area;
+use super::bundle::{BundleFile, BundleFolder, path_of};
+use super::directory::{Area, is_regular};
 use super::layers::hash;
 use super::partial::Partial;
 use super::{Storage, blob_name};
@@ -33,6 +33,7 @@ impl Storage {
         if size > self.max_blob_size || size != file.size {
             return Ok(false);
         }
+        self.make_room_in_store(size, interrupt)?;
         let stem = digest.file_stem();
         let mut partial = None;
         if size > 0 {
@@ -43,15 +44,28 @@ impl Storage {
             partial = Partial::link_file(&self.directory, Area::Layers, &stem, |to, name| folder.link(file, to, name))?;
         }
         let Some(partial) = partial else { return Ok(false) };
-        let path = partial.path();
-        let failed = |errno: Errno| Error::os(errno, format_args!("read {}", path.display()));
-        let (actual, length) = hash(partial.handle(), digest.algorithm(), interrupt, tell, failed)?;
+        let what = path_of(digest);
+        let failed = |errno: Errno| Error::os(errno, format_args!("read {what}"));
+        let before = rustix::fs::fstat(partial.handle()).map_err(failed)?;
+        if !is_regular(&before) {
+            return Ok(false);
+        }
+        // A file that grows meanwhile is not read for ever.
+        let (actual, length) = hash(partial.handle(), digest.algorithm(), size, interrupt, tell, failed)?;
         if length != size {
             let why = format!("{digest}: declared as {size} bytes, has {length}");
             return Err(Error::new(Status::SizeMismatch, why));
         }
         if actual != *digest {
-            return Err(Error::digest_mismatch(path.display(), digest, &actual));
+            return Err(Error::digest_mismatch(what, digest, &actual));
+        }
+        // Somebody may write to a file of theirs at any time. One who did so meanwhile gets a copy.
+        let after = rustix::fs::fstat(partial.handle()).map_err(failed)?;
+        let state = |stat: &rustix::fs::Stat| {
+            (stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec)
+        };
+        if state(&before) != state(&after) {
+            return Ok(false);
         }
         partial.publish(&blob_name(Area::Layers, digest), interrupt, |_| Ok(false))?;
         tracing::info!("stored {digest} ({size} bytes) without copying it");

@@ -53,9 +53,12 @@ impl Original {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&*self.parent, &self.name[..], flags, Mode::empty()).map_err(failed)?;
         let stat = rustix::fs::fstat(&file).map_err(failed)?;
-        if !is_regular(&stat) || stat.st_size as u64 != self.size {
+        let damaged = || {
             let why = format!("{}: its extracted layer is damaged; bl_check() mends it", quoted(path));
-            return Err(Error::new(Status::State, why));
+            Err(Error::new(Status::State, why))
+        };
+        if !is_regular(&stat) || stat.st_size as u64 != self.size {
+            return damaged();
         }
         if self.reflink && sys::reflink(to, file.as_fd()).is_ok() {
             return Ok(());
@@ -75,12 +78,12 @@ impl Original {
             while done < end {
                 interrupt.check()?;
                 let most = buffer.len().min(usize::try_from(end - done).unwrap_or(buffer.len()));
-                match copy_some(file.as_fd(), to, &mut buffer[..most]).map_err(failed)? {
-                    0 => break,
+                match copy_some(file.as_fd(), to, &mut buffer[..most], Zeros::Written).map_err(failed)? {
+                    0 => return damaged(),
                     n => done += n as u64,
                 }
             }
-            at = if done < self.size && done >= end { next_data(file.as_fd(), done).map_err(failed)? } else { None };
+            at = if done < self.size { next_data(file.as_fd(), done).map_err(failed)? } else { None };
         }
         // A hole may be at the end.
         if is_sparse { rustix::fs::ftruncate(to, self.size).map_err(failed) } else { Ok(()) }
@@ -93,7 +96,8 @@ impl Original {
             let length = STRETCH.min(usize::try_from(self.size - done).unwrap_or(STRETCH));
             match sys::copy_range(from, to, length) {
                 Ok(0) if done == 0 => return Ok(false),
-                Ok(0) => break,
+                // It became shorter.
+                Ok(0) => return Err(Errno::IO),
                 Ok(n) => done += n as u64,
                 Err(Errno::INTR) => {}
                 Err(Errno::XDEV | Errno::NOSYS | Errno::NOTSUP | Errno::INVAL | Errno::PERM) if done == 0 => {
@@ -122,7 +126,7 @@ pub(super) fn copy(
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = rustix::fs::openat(to, to_name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
             let mut buffer = vec![0; PIECE];
-            while copy_some(source.as_fd(), made.as_fd(), &mut buffer).map_err(failed)? > 0 {
+            while copy_some(source.as_fd(), made.as_fd(), &mut buffer, Zeros::Skipped).map_err(failed)? > 0 {
                 interrupt.check()?;
             }
             complete_file(source.as_fd(), made.as_fd(), stat).map_err(failed)
@@ -159,11 +163,19 @@ fn next_hole(file: BorrowedFd<'_>, at: u64) -> Result<u64, Errno> {
     }
 }
 
-/// Copies one buffer, zeros as a hole; gives how much, 0 at the end.
-fn copy_some(from: BorrowedFd<'_>, to: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+/// What becomes of a piece that has nothing but zeros.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Zeros {
+    Written,
+    /// A hole; whoever copies sets the size at the end.
+    Skipped,
+}
+
+/// Copies one buffer; gives how much, 0 at the end.
+fn copy_some(from: BorrowedFd<'_>, to: BorrowedFd<'_>, buffer: &mut [u8], zeros: Zeros) -> Result<usize, Errno> {
     let n = rustix::io::retry_on_intr(|| rustix::io::read(from, &mut *buffer))?;
     let mut rest = &buffer[..n];
-    if rest.iter().all(|&b| b == 0) {
+    if zeros == Zeros::Skipped && rest.iter().all(|&b| b == 0) {
         rustix::fs::seek(to, SeekFrom::Current(n as i64))?;
         return Ok(n);
     }

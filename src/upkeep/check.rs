@@ -248,6 +248,7 @@ impl Check<'_> {
                 }
                 tagged => tagged?,
             };
+            self.bundled(&tagged.manifest)?;
             let missing = self.missing(&tagged.manifest)?;
             // An image that was removed or moved on meanwhile needs nothing of this.
             if missing.is_empty() || self.storage.image(&tagged.name).is_ok_and(|now| now.manifest != tagged.manifest) {
@@ -262,6 +263,24 @@ impl Check<'_> {
                     quarantined: false,
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// The layers of an image that are a bundle's files.
+    fn bundled(&mut self, manifest: &Digest) -> Result<()> {
+        let Ok(manifest) = self.storage.load_image_manifest(manifest) else { return Ok(()) };
+        for layer in &manifest.layers {
+            let Some(file) = self.storage.open_bundled(&layer.digest)? else { continue };
+            self.report.objects += 1;
+            let why = match hash(file.as_fd(), &layer.digest, &mut self.pace)? {
+                Ok(actual) if actual == layer.digest => continue,
+                Ok(actual) => format!("hashes to {actual}"),
+                Err(why) => why,
+            };
+            let object = self.storage.layer_tarball_path(&layer.digest).display().to_string();
+            let message = format!("{object}: {why}");
+            self.report.findings.push(Finding { problem: Problem::Damaged, object, message, quarantined: false });
         }
         Ok(())
     }

@@ -147,7 +147,8 @@ impl Sweep<'_> {
         for name in self.unreached(area)? {
             self.options.interrupt.check()?;
             let Some(stat) = directory.stat(area, &name)? else { continue };
-            if self.is_young(stat.st_mtime.max(stat.st_ctime)) {
+            // A file that was linked has its maker's time of modification; when it got its name here, nobody else can set.
+            if self.is_young(stat.st_ctime) {
                 self.report.kept += 1;
                 continue;
             }
@@ -251,7 +252,16 @@ impl Sweep<'_> {
         self.report.bytes = self.report.bytes.saturating_add(bytes);
         self.report.removed.push(format!("{}/{name}", area.name()));
         if !self.options.dry_run {
-            self.trash.extend(Partial::take_to_trash(&self.storage.directory, area, name)?);
+            match Partial::take_to_trash(&self.storage.directory, area, name) {
+                // A host can have made a file immutable that is one of its own, too.
+                Err(error) if area == Area::Layers && error.status() == Status::Permission => {
+                    tracing::warn!("{error}");
+                    self.report.removed.pop();
+                    self.report.bytes = self.report.bytes.saturating_sub(bytes);
+                    self.report.kept += 1;
+                }
+                trash => self.trash.extend(trash?),
+            }
         }
         Ok(())
     }

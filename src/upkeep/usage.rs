@@ -138,6 +138,14 @@ impl Storage {
         Err(Error::no_space(format!("{what}: {bytes} bytes to write, {free} free in {path}{kept}")))
     }
 
+    /// The same for what takes room in the store and none of the disk.
+    pub(crate) fn make_room_in_store(&self, bytes: u64, interrupt: &Interrupt) -> Result<()> {
+        match self.high_water {
+            Some(mark) if self.disk_usage()?.bytes().saturating_add(bytes) > mark => self.collect_for_room(interrupt),
+            _ => Ok(()),
+        }
+    }
+
     /// Collecting for somebody who waits for room: what cannot be collected is no failure of theirs.
     fn collect_for_room(&self, interrupt: &Interrupt) -> Result<()> {
         let default = super::GcOptions::default();

@@ -33,7 +33,32 @@ fn exports() {
     let mut declared: Vec<String> = functions().into_iter().map(|function| function.name).collect();
     declared.sort();
     assert_eq!(names, declared, "exported and declared names differ");
-    golden("exports.txt", &(names.join("\n") + "\n"));
+    // With the release that each is of, as its comment in the header says.
+    let found: String = names.iter().map(|name| format!("{name} {}\n", since(name))).collect();
+    let before = std::fs::read_to_string(repository().join("tests/golden/exports.txt")).unwrap_or_default();
+    for line in found.lines().filter(|line| !before.lines().any(|old| old == *line)) {
+        let (name, release) = line.split_once(' ').unwrap();
+        assert!(
+            !before.lines().any(|old| old.split(' ').next() == Some(name)),
+            "{name} was released before, and says {release} now"
+        );
+        assert_eq!(release, env!("CARGO_PKG_VERSION"), "{name} is new");
+    }
+    golden("exports.txt", &found);
+}
+
+fn since(name: &str) -> String {
+    let header = std::fs::read_to_string(repository().join("include/boxlite_images.h")).unwrap();
+    let declaration = format!("{name}(");
+    let at = header.match_indices(&declaration).map(|(at, _)| at).find(|&at| {
+        let line = header[..at].rsplit('\n').next().unwrap();
+        line.ends_with([' ', '*']) && !line.starts_with([' ', '/', '#'])
+    });
+    let above = &header[..at.unwrap_or_else(|| panic!("{name} is not declared"))];
+    let comment = above.rsplit("/**").next().unwrap().replace("\n *", " ");
+    let release = comment.rsplit("Since:").next().unwrap().split_whitespace().next().unwrap();
+    assert!(release.starts_with(|c: char| c.is_ascii_digit()), "{name} does not say since when it is there");
+    release.to_owned()
 }
 
 /// Size of each struct and offset of each field, by a C compiler.

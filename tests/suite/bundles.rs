@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use boxlite_images::{
-    Digest, ExportOptions, ExportTarget, ExtractOptions, GcOptions, ImageName, ImportOptions, RootfsMode,
+    CheckOptions, Digest, ExportOptions, ExportTarget, ExtractOptions, GcOptions, ImageName, ImportOptions, RootfsMode,
     RootfsOptions, Status,
 };
 
@@ -100,6 +100,47 @@ fn links_are_verified_and_never_needed() {
     store.import(boxlite_images::ImportSource::Path(dir.path().into()), &linking()).unwrap();
     let name = store.layer_tarball_path(&Digest::of(&made.layers[0]));
     assert_eq!(std::fs::read(name).unwrap(), made.layers[0]);
+}
+
+/// What a host's file has of its own is nothing to the store: its times, and that it is immutable.
+#[test]
+fn linked_files_go_like_others() {
+    let made = Made::new(&["one", "two"]);
+    let dir = folder(&files(&made));
+    let future = std::time::SystemTime::now() + std::time::Duration::from_secs(1 << 30);
+    let paths: Vec<PathBuf> = made.layers.iter().map(|layer| blob(dir.path(), layer)).collect();
+    for path in &paths {
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(future).unwrap();
+    }
+    let bench = Bench::new();
+    bench.import_path(dir.path(), &linking()).unwrap();
+    bench.storage.remove_image(&ImageName::parse("a.org/x:1").unwrap()).unwrap();
+    let immutable = is_root()
+        && has_tool("chattr")
+        && Command::new("chattr").arg("+i").arg(&paths[0]).output().is_ok_and(|output| output.status.success());
+    let mut all = GcOptions::default();
+    all.min_age = std::time::Duration::ZERO;
+    let report = bench.storage.collect(&all);
+    if immutable {
+        run("chattr", &["-i".as_ref(), paths[0].as_os_str()]);
+    }
+    assert_eq!(report.unwrap().kept, u64::from(immutable));
+    let has = |layer: &Vec<u8>| bench.storage.has_layer(&Digest::of(layer)).unwrap();
+    assert_eq!((has(&made.layers[0]), has(&made.layers[1])), (immutable, false));
+}
+
+/// Names that somebody else's file got and that a process left, whatever is there by then.
+#[test]
+fn leftovers_of_links_go() {
+    let dir = temp_dir();
+    drop(quick_store(dir.path()));
+    let name = |n: u32| dir.path().join(format!("layers/sha256-{}.{n:032x}.downloading", "0".repeat(64)));
+    std::os::unix::fs::symlink("/nowhere", name(1)).unwrap();
+    std::fs::write(name(2), b"x").unwrap();
+    drop(std::os::unix::net::UnixListener::bind(dir.path().join("s")).unwrap());
+    std::fs::rename(dir.path().join("s"), name(3)).unwrap();
+    drop(quick_store(dir.path()));
+    assert_eq!(names_in(&dir.path().join("layers")), [""; 0]);
 }
 
 /// A file system in a file, unmounted at the end.
@@ -246,6 +287,9 @@ fn a_bundle_that_changes_is_found_out() {
     let image = bundle.open_image_by_digest(&made.digest()).unwrap();
     let status = bundle.extract_layer(&digest, &ExtractOptions::default()).unwrap_err().status();
     assert_eq!(status, Status::DigestMismatch);
+    let findings = bundle.check(&CheckOptions::default()).unwrap().findings;
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].object.ends_with(digest.hex()), "{findings:?}");
     assert_eq!(bundle.verify_layer(&digest, &Default::default()).unwrap_err().status(), Status::DigestMismatch);
     for mode in [RootfsMode::Copy, RootfsMode::Direct] {
         let (to, mut options) = (bench.dir.path().join("root"), RootfsOptions::default());
@@ -277,7 +321,7 @@ type Change = fn(&Path, &Made, &mut ImportOptions);
 #[test]
 fn bundles_that_are_none() {
     let made = Made::new(&["one", "two"]);
-    let cases: [(&str, Change, Status); 8] = [
+    let cases: [(&str, Change, Status); 10] = [
         ("no folder", |dir, _, _| std::fs::remove_dir_all(dir).unwrap(), Status::NotFound),
         ("no layout", |dir, _, _| std::fs::remove_file(dir.join("oci-layout")).unwrap(), Status::Malformed),
         ("no layer", |dir, made, _| std::fs::remove_file(blob(dir, &made.layers[0])).unwrap(), Status::NotFound),
@@ -302,6 +346,24 @@ fn bundles_that_are_none() {
                 std::os::unix::fs::symlink("elsewhere", dir.join("blobs")).unwrap();
             },
             Status::UnsafePath,
+        ),
+        (
+            "a socket where a layer should be",
+            |dir, made, _| {
+                std::fs::remove_file(blob(dir, &made.layers[0])).unwrap();
+                std::os::unix::net::UnixListener::bind(blob(dir, &made.layers[0])).unwrap();
+            },
+            Status::UnsafePath,
+        ),
+        (
+            "a config that says otherwise",
+            |dir, made, _| {
+                let other = Made::with_config(made.tars.clone(), r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#);
+                for (name, bytes) in files(&other) {
+                    std::fs::write(dir.join(name), bytes).unwrap();
+                }
+            },
+            Status::Malformed,
         ),
         ("an image that is not there", |_, _, options| options.select = Some("b.org/y:1".into()), Status::NotFound),
         (

@@ -271,6 +271,31 @@ fn it_ends_when_it_is_told_to_and_nothing_stays() {
     assert_eq!(std::fs::read(to.join("f5000")).unwrap(), [b'x'; 1000]);
 }
 
+/// Zeros are content, wherever they are: the fuzz target found that a file of nothing else became an empty one.
+#[test]
+fn zeros_are_copied() {
+    let sizes = [1_usize, 511, 4096, 65_535, 65_536, 65_537, 131_071, 131_072, 300_000];
+    let content = |size: usize, at: usize| {
+        let mut bytes = vec![0; size];
+        bytes[..at.min(size)].fill(b'x');
+        bytes
+    };
+    let starts = [0, 1, 40_000, 65_536];
+    let files = sizes.iter().flat_map(|&size| starts.map(|at| (size, at)));
+    let layer = files.clone().fold(Archive::new(), |archive, (size, at)| {
+        archive.file(format!("{size}-{at}").as_bytes(), &content(size, at))
+    });
+    let bench = Bench::new(&[layer.finish(), Archive::new().file(b"other", b"").finish()]);
+    for each in [RootfsMode::Copy, RootfsMode::Reflink, RootfsMode::Hardlink, RootfsMode::Direct] {
+        let root = bench.path(&format!("{each:?}"));
+        bench.assemble(&root, &mode(each)).unwrap();
+        for (size, at) in files.clone() {
+            let copied = std::fs::read(root.join(format!("{size}-{at}"))).unwrap();
+            assert!(copied == content(size, at), "{each:?}: {at} of {size}, has {}", copied.len());
+        }
+    }
+}
+
 /// Files with holes keep them.
 #[test]
 fn holes_stay_holes() {
