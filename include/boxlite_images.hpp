@@ -10,8 +10,8 @@
  *  - A call that can fail gives a result<T>: the value or an error. Looking at the wrong one throws boxlite::exception,
  *    or, without exceptions or with BOXLITE_NO_EXCEPTIONS, ends the program.
  *  - Option structs have the C defaults. Callbacks are std::function; one that throws ends its call with status::callback,
- *    and the exception goes no further.
- *  - Strings are UTF-8; a string_view is copied where C wants its end marked.
+ *    and the exception goes no further. What on_removed and on_finding throw, which end no call, is thrown again after it.
+ *  - Strings are UTF-8; a string_view is copied where C wants its end marked. One with a zero in it is refused.
  *
  * Threads: as in C. Copyright the boxlite-images authors; licensed under Apache-2.0.
  */
@@ -41,6 +41,7 @@
 #endif
 #if defined(__cpp_exceptions) && !defined(BOXLITE_NO_EXCEPTIONS)
 #define BOXLITE_HAS_EXCEPTIONS 1
+#include <exception>
 #include <stdexcept>
 #else
 #define BOXLITE_HAS_EXCEPTIONS 0
@@ -124,24 +125,30 @@ class [[nodiscard]] result {
   result(boxlite::error why) : either_(std::in_place_index<1>, std::move(why)) {}
 
   bool has_value() const noexcept { return either_.index() == 0; }
+  /// Not of a result<bool>, where it would be asked for the wrong thing: has_value(), or value().
+  template <class U = T, class = std::enable_if_t<!std::is_same_v<U, bool>>>
   explicit operator bool() const noexcept { return has_value(); }
   status code() const noexcept { return has_value() ? status::ok : std::get_if<1>(&either_)->code(); }
 
   /// Throws boxlite::exception where there is none.
   stored &value() & { return check(), *std::get_if<0>(&either_); }
   const stored &value() const & { return check(), *std::get_if<0>(&either_); }
-  stored &&value() && { return check(), std::move(*std::get_if<0>(&either_)); }
+  stored value() && { return check(), std::move(*std::get_if<0>(&either_)); }
   stored &operator*() & { return value(); }
   const stored &operator*() const & { return value(); }
-  stored &&operator*() && { return std::move(*this).value(); }
+  stored operator*() && { return std::move(*this).value(); }
   stored *operator->() { return &value(); }
   const stored *operator->() const { return &value(); }
   stored value_or(stored other) && { return has_value() ? std::move(*std::get_if<0>(&either_)) : std::move(other); }
 
   /// Only where there is no value.
-  const boxlite::error &error() const {
+  const boxlite::error &error() const & {
     if (has_value()) std::abort();
     return *std::get_if<1>(&either_);
+  }
+  boxlite::error error() && {
+    if (has_value()) std::abort();
+    return std::move(*std::get_if<1>(&either_));
   }
 
  private:
@@ -163,8 +170,8 @@ class [[nodiscard]] result {
 class text {
  public:
   text(const char *chars) : chars_(chars) {}
-  text(const std::string &chars) : chars_(chars.c_str()) {}
-  text(std::string_view chars) : copy_(chars), chars_(nullptr) {}
+  text(const std::string &chars) : chars_(chars.find('\0') == chars.npos ? chars.c_str() : "") {}
+  text(std::string_view chars) : copy_(chars.find('\0') == chars.npos ? chars : std::string_view()), chars_(nullptr) {}
   /// std::filesystem::path and its like.
   template <class P, class = decltype(std::declval<const P &>().c_str()), class = decltype(std::declval<const P &>().root_path())>
   text(const P &path) : chars_(path.c_str()) {}
@@ -200,9 +207,12 @@ class owner {
   std::unique_ptr<T, freed<T, Free>> raw_;
 };
 
-inline const char *opt(const std::string &value) noexcept { return value.empty() ? nullptr : value.c_str(); }
-inline const char *opt(const char *value) noexcept { return value; }
-inline uint64_t ms(duration time) noexcept { return time.count() > 0 ? static_cast<uint64_t>(time.count()) : 0; }
+/// NULL for an empty one; what C would take for a shorter string is an empty one, which is refused.
+inline const char *opt(const std::string &value) noexcept {
+  return value.empty() ? nullptr : value.find('\0') == value.npos ? value.c_str() : "";
+}
+/// What is over already is not without an end.
+inline uint64_t ms(duration time) noexcept { return time.count() >= 0 ? static_cast<uint64_t>(time.count()) : 1; }
 inline uint64_t seconds(std::chrono::seconds time) noexcept { return time.count() > 0 ? static_cast<uint64_t>(time.count()) : 0; }
 
 /// Calls what the host gave; nothing that it throws leaves here.
@@ -219,18 +229,34 @@ int32_t contained(F &function, A &&...args) noexcept {
 #endif
 }
 
-/// The same for what gives nothing back.
-template <class F, class... A>
-void contained_void(F &function, A &&...args) noexcept {
+/// A callback that C takes no answer from, and what it threw.
+template <class F>
+struct told {
+  const F &function;
 #if BOXLITE_HAS_EXCEPTIONS
-  try {
-    function(std::forward<A>(args)...);
-  } catch (...) {
-  }
-#else
-  function(std::forward<A>(args)...);
+  std::exception_ptr thrown = nullptr;
 #endif
-}
+
+  template <class... A>
+  void tell(A &&...args) noexcept {
+#if BOXLITE_HAS_EXCEPTIONS
+    if (thrown) return;
+    try {
+      function(std::forward<A>(args)...);
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+#else
+    function(std::forward<A>(args)...);
+#endif
+  }
+
+  void rethrow() {
+#if BOXLITE_HAS_EXCEPTIONS
+    if (thrown) std::rethrow_exception(thrown);
+#endif
+  }
+};
 
 template <class T = void>
 result<T> fail(bl_error *err) {
@@ -274,8 +300,12 @@ result<bool> bool_of(F &&call) {
 
 }  // namespace detail
 
-/// The plain structs of C, in which nothing is owned. Start from {}-less defaults: layer_limits limits = no_limits_changed().
-using layer_limits = bl_layer_limits;
+/// Every limit at its default: set the fields that are to be others.
+struct layer_limits : bl_layer_limits {
+  layer_limits() : bl_layer_limits(bl_layer_limits_init()) {}
+};
+
+// The plain structs of C, in which nothing is owned.
 using progress = bl_progress;
 using extract_result = bl_extract_result;
 using image_usage = bl_image_usage;
@@ -285,9 +315,6 @@ using check_result = bl_check_result;
 using disk_usage = bl_disk_usage_result;
 using finding = bl_finding;
 using layer_progress = bl_layer_progress;
-
-/// Every limit at its default: set the fields that are to be others.
-inline layer_limits default_limits() noexcept { return bl_layer_limits_init(); }
 
 /// False ends the call with status::callback.
 using progress_callback = std::function<bool(const progress &)>;
@@ -336,12 +363,13 @@ using log_callback = std::function<void(log_level, const char *message)>;
 /// Where log lines go, for the whole process; bl_set_log_callback(). An empty callback: nowhere.
 inline result<void> set_log_callback(log_level level, log_callback callback) {
   // The one that is set lives until it is replaced: C promises that it is not running then.
-  static std::mutex mutex;
-  static std::unique_ptr<log_callback> current;
+  // Both outlive every destructor: the library may log until the end of the process.
+  static std::mutex &mutex = *new std::mutex;
+  static std::unique_ptr<log_callback> &current = *new std::unique_ptr<log_callback>;
   std::lock_guard<std::mutex> lock(mutex);
   auto next = callback ? std::make_unique<log_callback>(std::move(callback)) : nullptr;
   bl_log_callback call = [](int32_t at, const char *message, void *data) {
-    detail::contained_void(*static_cast<log_callback *>(data), static_cast<log_level>(at), message);
+    detail::told<log_callback>{*static_cast<log_callback *>(data)}.tell(static_cast<log_level>(at), message);
   };
   bl_error *err = nullptr;
   if (!bl_set_log_callback(static_cast<int32_t>(level), next ? call : nullptr, next.get(), &err)) current = std::move(next);
@@ -443,7 +471,7 @@ struct pull_options {
   std::string platform;
   std::string user;
   std::string password;
-  /// What to log in with; none is to be anonymous there.
+  /// What to log in with; where it gives none, the files of the options are asked.
   std::function<std::optional<boxlite::credentials>(const char *host, const char *repository)> credentials;
   std::string auth_file;
   std::vector<registry_options> registries;
@@ -611,8 +639,10 @@ class pull_frame {
     c.policy = static_cast<uint32_t>(o.policy);
     c.parallel = o.parallel;
     c.platform = opt(o.platform);
-    c.user = opt(o.user);
-    c.password = o.user.empty() ? nullptr : o.password.c_str();
+    // C refuses one without the other, which is what becomes of one with a zero in it.
+    bool is_refused = o.user.find('\0') != o.user.npos || o.password.find('\0') != o.password.npos;
+    c.user = is_refused ? nullptr : opt(o.user);
+    c.password = o.user.empty() && o.password.empty() ? nullptr : is_refused ? "" : o.password.c_str();
     if (o.credentials) {
       c.credentials = on_credentials;
       c.credentials_data = const_cast<void *>(static_cast<const void *>(&o.credentials));
@@ -669,6 +699,7 @@ class pull_frame {
     auto &ask = *static_cast<const decltype(pull_options::credentials) *>(data);
     auto give = [&] {
       std::optional<credentials> found = ask(host, repository);
+      if (found && (found->user.find('\0') != found->user.npos || found->password.find('\0') != found->password.npos)) return false;
       return !found || bl_credentials_set(answer, found->user.c_str(), found->password.c_str(), nullptr) == BL_OK;
     };
     return contained(give);
@@ -1121,16 +1152,17 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
     c.min_age = detail::seconds(o.min_age);
     c.cancel = o.cancel.get();
     c.timeout_ms = detail::ms(o.timeout);
+    using frame = detail::told<decltype(gc_options::on_removed)>;
+    frame removed{o.on_removed};
     if (o.on_removed) {
-      c.on_removed = [](const char *object, void *data) {
-        detail::contained_void(*static_cast<const decltype(gc_options::on_removed) *>(data), object);
-      };
-      c.user_data = const_cast<void *>(static_cast<const void *>(&o.on_removed));
+      c.on_removed = [](const char *object, void *data) { static_cast<frame *>(data)->tell(object); };
+      c.user_data = &removed;
     }
     gc_result out = bl_gc_result_init();
     bl_error *err = nullptr;
-    if (bl_gc(get(), &c, &out, &err)) return detail::fail<gc_result>(err);
-    return result<gc_result>(out);
+    result<gc_result> ended = bl_gc(get(), &c, &out, &err) ? detail::fail<gc_result>(err) : result<gc_result>(out);
+    removed.rethrow();
+    return ended;
   }
   result<check_result> check(const check_options &o = {}) {
     bl_check_options c = bl_check_options_init();
@@ -1138,16 +1170,17 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
     c.bytes_per_second = o.bytes_per_second;
     c.cancel = o.cancel.get();
     c.timeout_ms = detail::ms(o.timeout);
+    using frame = detail::told<decltype(check_options::on_finding)>;
+    frame findings{o.on_finding};
     if (o.on_finding) {
-      c.on_finding = [](const bl_finding *found, void *data) {
-        detail::contained_void(*static_cast<const decltype(check_options::on_finding) *>(data), *found);
-      };
-      c.user_data = const_cast<void *>(static_cast<const void *>(&o.on_finding));
+      c.on_finding = [](const bl_finding *found, void *data) { static_cast<frame *>(data)->tell(*found); };
+      c.user_data = &findings;
     }
     check_result out = bl_check_result_init();
     bl_error *err = nullptr;
-    if (bl_check(get(), &c, &out, &err)) return detail::fail<check_result>(err);
-    return result<check_result>(out);
+    result<check_result> ended = bl_check(get(), &c, &out, &err) ? detail::fail<check_result>(err) : result<check_result>(out);
+    findings.rethrow();
+    return ended;
   }
   result<boxlite::disk_usage> disk_usage() const {
     boxlite::disk_usage out = bl_disk_usage_result_init();

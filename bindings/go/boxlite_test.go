@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -310,7 +311,12 @@ func TestCallbacks(t *testing.T) {
 	if wants(t, err, ErrCallback); !errors.As(err, &panicked) || panicked.Value != "no" {
 		t.Fatal(err)
 	}
-	_, err = store.Import(ctx, dir, nil)
+	_, err = store.Import(ctx, dir, &ImportOptions{Progress: func(Progress) error { runtime.Goexit(); return nil }})
+	if wants(t, err, ErrCallback); !errors.As(err, &panicked) {
+		t.Fatal(err)
+	}
+	// A callback may use the object that its call is of.
+	_, err = store.Import(ctx, dir, &ImportOptions{Progress: func(Progress) error { _, err := store.Images(); return err }})
 	check(t, err)
 	check(t, store.RemoveImage("a.org/x:1"))
 	_, err = store.GC(ctx, &GCOptions{AnyAge: true, Removed: func(string) { panic("no") }})
@@ -353,6 +359,51 @@ func TestContexts(t *testing.T) {
 	}
 	_, err = store.Import(ctx, "anything", nil)
 	wants(t, err, ErrCancelled, context.Canceled)
+}
+
+// While a call runs, somebody closes the object: nobody new comes in, and nobody waits who does not have to.
+func TestCloseDuringACall(t *testing.T) {
+	store := openStore(t)
+	silent, writer, err := os.Pipe()
+	check(t, err)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := store.ImportFile(context.Background(), silent, nil)
+		ended <- err
+	}()
+	time.Sleep(30 * time.Millisecond)
+	closed := make(chan error, 2)
+	go func() { closed <- store.Close() }()
+	go func() { closed <- store.Close() }()
+	time.Sleep(30 * time.Millisecond)
+	_, err = store.Images()
+	wants(t, err, ErrClosed)
+	if len(closed) != 0 || len(ended) != 0 {
+		t.Fatal("it is closed while it is used")
+	}
+	check(t, writer.Close())
+	wants(t, <-ended, ErrMalformed)
+	check(t, <-closed)
+	check(t, <-closed)
+}
+
+// Bytes in the middle of something that has pointers, and no others.
+func TestBytesInAStruct(t *testing.T) {
+	type part struct {
+		next *part
+		data [5]byte
+	}
+	store, p := openStore(t), &part{next: &part{}, data: [5]byte{'h', 'e', 'l', 'l', 'o'}}
+	staged, err := store.StageLayer(digestOf(p.data[:]), 5)
+	check(t, err)
+	_, err = staged.Write(p.data[:])
+	check(t, err)
+	check(t, staged.Commit())
+	check(t, staged.Close())
+	p.data[0] = '{'
+	wants(t, store.SaveManifest(digestOf([]byte("x")), p.data[:]), ErrDigestMismatch)
+	_, err = store.OpenImage("none")
+	wants(t, err, ErrNotFound, fs.ErrNotExist)
 }
 
 // registry serves an image as the distribution specification has it, to whoever has the password.
@@ -414,9 +465,15 @@ func TestPull(t *testing.T) {
 	if wants(t, err, ErrUnauthorized); !errors.As(err, &failed) || failed.HTTPStatus != 401 {
 		t.Fatalf("%+v", failed)
 	}
+	options.Password = "without a user"
+	_, err = store.Pull(ctx, host+"/team/x:1", options)
+	wants(t, err, ErrInvalidArgument)
 	options.User, options.Password = "user", "password"
 	_, err = store.Pull(ctx, host+"/team/none:2", options)
 	wants(t, err, ErrNotFound)
+	options.Extract = &ExtractOptions{Progress: func(Progress) error { return nil }}
+	_, err = store.Pull(ctx, host+"/team/x:1", options)
+	wants(t, err, ErrInvalidArgument)
 }
 
 // Many goroutines on few objects, and one that closes them meanwhile.

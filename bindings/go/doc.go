@@ -6,6 +6,6 @@
 //
 // A context ends the call that it is given to, within 100 ms: the error is then both ErrCancelled and the context's own.
 // Objects are closed with Close, once or more often; a method of one that is closed gives ErrClosed. Any goroutine may use any
-// object. Nothing is left to finalizers. Callbacks run on the call's own thread or the library's, and must not call back into
-// the same object; one that returns an error, or panics, ends its call with ErrCallback, and is the cause of the error.
+// object. Nothing is left to finalizers. Close waits for the calls that run, and is not for callbacks of the same object. A callback
+// that returns an error, or panics, ends its call with ErrCallback, and is the cause of the error.
 package boxlite

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
 
 	"github.com/boxlite-ai/boxlite-images/bindings/go/internal/capi"
@@ -65,7 +66,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// Is compares with a Status, and with the system's error.
+// Is compares with a Status, with the system's error, and with fs.ErrNotExist and fs.ErrPermission.
 func (e *Error) Is(target error) bool {
 	switch target := target.(type) {
 	case Status:
@@ -73,7 +74,8 @@ func (e *Error) Is(target error) bool {
 	case syscall.Errno:
 		return e.Errno != 0 && e.Errno == target
 	}
-	return false
+	return target == fs.ErrNotExist && e.Status == ErrNotFound || target == fs.ErrPermission && e.Status == ErrPermission ||
+		e.Errno != 0 && e.Errno.Is(target)
 }
 
 // Unwrap is the context's error where that ended the call, or what the callback gave.

@@ -2,6 +2,7 @@ package boxlite
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/boxlite-ai/boxlite-images/bindings/go/internal/capi"
@@ -60,7 +61,7 @@ type PullOptions struct {
 	Platform                 string
 	NoUnpack, StrictPlatform bool
 	User, Password           string
-	// Credentials is asked for each host; an empty user is to be anonymous there.
+	// Credentials is asked for each host; where it gives nothing, AuthFile and AuthFiles are.
 	Credentials func(host, repository string) (user, password string, err error)
 	// AuthFile, and with AuthFiles the places where other tools keep theirs.
 	AuthFile                       string
@@ -85,6 +86,12 @@ func (s *Storage) Pull(ctx context.Context, reference string, options *PullOptio
 	o := PullOptions{}
 	if options != nil {
 		o = *options
+	}
+	if o.Extract != nil && o.Extract.Progress != nil {
+		return nil, &Error{Status: ErrInvalidArgument, Message: "Extract.Progress is not for a pull, which has its own"}
+	}
+	if strings.Contains(o.User+o.Password, "\x00") {
+		return nil, &Error{Status: ErrInvalidArgument, Message: "User or Password has a zero in it"}
 	}
 	if err := s.enter(); err != nil {
 		return nil, err

@@ -38,32 +38,53 @@ func SetLog(level LogLevel, line func(level LogLevel, message string)) error {
 	return of(capi.SetLog(int32(level), func(l capi.LogLine) { line(LogLevel(l.Level), l.Message) }), nil)
 }
 
-// guard lets many calls use an object, or one close it.
+// guard counts the calls that use an object. From the moment that somebody closes it nobody new comes in, and when the last
+// one is out it is freed.
 type guard struct {
-	mutex  sync.RWMutex
+	mutex  sync.Mutex
+	users  int
 	closed bool
+	// left is closed when there is nobody any more.
+	left chan struct{}
 }
 
 // enter must be followed by leave where it gives nil.
 func (g *guard) enter() error {
-	g.mutex.RLock()
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
 	if g.closed {
-		g.mutex.RUnlock()
 		return ErrClosed
 	}
+	g.users++
 	return nil
 }
 
-func (g *guard) leave() { g.mutex.RUnlock() }
-
-// close waits for the calls that are running, and frees the first time.
-func (g *guard) close(free func()) error {
+func (g *guard) leave() {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
-	if !g.closed {
-		g.closed = true
-		free()
+	g.users--
+	if g.closed && g.users == 0 {
+		close(g.left)
 	}
+}
+
+// close waits for the calls that are running, and frees the first time. Whoever comes second waits too.
+func (g *guard) close(free func()) error {
+	g.mutex.Lock()
+	if g.closed {
+		left := g.left
+		g.mutex.Unlock()
+		<-left
+		return nil
+	}
+	g.closed, g.left = true, make(chan struct{})
+	if g.users == 0 {
+		close(g.left)
+	}
+	left := g.left
+	g.mutex.Unlock()
+	<-left
+	free()
 	return nil
 }
 

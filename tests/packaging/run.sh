@@ -29,6 +29,13 @@ runs pkg-config-shared "$work/shared" 1
 cc $flags $sources $(pkg-config --cflags --libs boxlite_images-static) -o "$work/static"
 runs pkg-config-static "$work/static" 0
 
+"${CLANG:-clang}" -fmodules -fmodules-cache-path="$work/modules" -fmodule-map-file="$work/moved/include/boxlite_images/module.modulemap" \
+  -x objective-c -std=c11 -fsyntax-only -Werror - <<'EOF'
+@import CBoxliteImages;
+int main(void) { bl_storage_options options = bl_storage_options_init(); return (int)options.flags; }
+EOF
+echo "ok: module map"
+
 cmake -S "$root/tests/packaging/cmake" -B "$work/cmake" -DCMAKE_PREFIX_PATH="$lib/cmake" -DEXAMPLES="$root/examples-c" \
   -DTOUR="$root/tests/cpp/tour.cpp" >"$work/log" || { cat "$work/log"; exit 1; }
 cmake --build "$work/cmake" >"$work/log" || { cat "$work/log"; exit 1; }
@@ -52,7 +59,7 @@ mkdir "$work/wrapped/subprojects"
 cp -r "$root/packaging/meson/." "$work/wrapped/subprojects"
 sed -i -e "s|^url = .*|url = file://$root|" -e 's|^revision = .*|revision = HEAD|' -e '/^depth/d' \
   "$work/wrapped/subprojects/boxlite-images.wrap"
-meson setup "$work/wrapped/build" "$work/wrapped" -Dexamples="$root/examples-c" >"$work/log" || { cat "$work/log"; exit 1; }
+DESTDIR=/nowhere LIBDIR=lib64 meson setup "$work/wrapped/build" "$work/wrapped" -Dexamples="$root/examples-c" >"$work/log" || { cat "$work/log"; exit 1; }
 ninja -C "$work/wrapped/build" >"$work/log" || { cat "$work/log"; exit 1; }
 runs meson-wrap "$work/wrapped/build/quickstart" 0
 

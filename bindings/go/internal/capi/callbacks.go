@@ -8,6 +8,7 @@ import "C"
 import (
 	"fmt"
 	"runtime/cgo"
+	"strings"
 	"sync"
 	"unsafe"
 )
@@ -33,21 +34,33 @@ func callback[T any](run func(T) error) (handle C.uintptr_t, fate func() error, 
 	return C.uintptr_t(h), func() error { return c.fate }, h.Delete
 }
 
-// answer calls it; nothing that it does leaves here but the number that ends the call in C.
-func answer[T any](handle C.uintptr_t, value T) (result C.int32_t) {
+// answer calls it; nothing that it does leaves here but the number that ends the call in C. It has a goroutine of its own, so
+// that even runtime.Goexit, which a failing test is, ends that and not the frames of C below it.
+func answer[T any](handle C.uintptr_t, value T) C.int32_t {
 	c := cgo.Handle(handle).Value().(*call[T])
-	defer func() {
-		if value := recover(); value != nil {
-			c.fate, result = &Panic{value}, 1
-		}
-	}()
 	if c.fate != nil {
 		return 1
 	}
-	if c.fate = c.run(value); c.fate != nil {
+	c.fate = contained(func() error { return c.run(value) })
+	if c.fate != nil {
 		return 1
 	}
 	return 0
+}
+
+func contained(run func() error) error {
+	fate := make(chan error, 1)
+	go func() {
+		var err error = &Panic{"runtime.Goexit"}
+		defer func() {
+			if value := recover(); value != nil {
+				err = &Panic{value}
+			}
+			fate <- err
+		}()
+		err = run()
+	}()
+	return <-fate
 }
 
 // Progress is how far a call came.
@@ -101,8 +114,11 @@ type Question struct {
 //export blGoCredentials
 func blGoCredentials(host, repository *C.char, out *C.bl_credentials, handle C.uintptr_t) C.int32_t {
 	question := &Question{Host: C.GoString(host), Repository: C.GoString(repository)}
-	if result := answer(handle, question); result != 0 || question.User == "" {
+	if result := answer(handle, question); result != 0 || question.User+question.Password == "" {
 		return result
+	}
+	if strings.Contains(question.User+question.Password, "\x00") {
+		return 1
 	}
 	var a arena
 	defer a.free()
@@ -135,7 +151,12 @@ type LogLine struct {
 
 //export blGoLog
 func blGoLog(level C.int32_t, message *C.char, handle C.uintptr_t) {
-	answer(handle, LogLine{int32(level), C.GoString(message)})
+	// From several threads at a time; one that panics is called again for the next line.
+	line := cgo.Handle(handle).Value().(func(LogLine))
+	_ = contained(func() error {
+		line(LogLine{int32(level), C.GoString(message)})
+		return nil
+	})
 }
 
 var (
@@ -147,18 +168,14 @@ var (
 func SetLog(level int32, line func(LogLine)) *Error {
 	logMutex.Lock()
 	defer logMutex.Unlock()
-	var run func(LogLine) error
+	var handle cgo.Handle
+	free := func() {}
 	if line != nil {
-		run = func(l LogLine) error {
-			// One that panics is called again for the next line.
-			defer func() { _ = recover() }()
-			line(l)
-			return nil
-		}
+		handle = cgo.NewHandle(line)
+		free = handle.Delete
 	}
-	handle, _, free := callback(run)
 	var err *C.bl_error
-	if C.bl_go_set_log(C.int32_t(level), handle, &err) != C.BL_OK {
+	if C.bl_go_set_log(C.int32_t(level), C.uintptr_t(handle), &err) != C.BL_OK {
 		free()
 		return taken(err)
 	}

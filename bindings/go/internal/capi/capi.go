@@ -12,10 +12,7 @@ package capi
 */
 import "C"
 
-import (
-	"runtime"
-	"unsafe"
-)
+import "unsafe"
 
 // arena holds memory of C's for the length of a call.
 type arena struct{ held []unsafe.Pointer }
@@ -277,16 +274,13 @@ func (s *Storage) SaveManifest(digest string, data []byte) *Error {
 	var a arena
 	defer a.free()
 	var err *C.bl_error
-	C.bl_save_manifest(s.raw, a.must(digest), pointer(data), C.size_t(len(data)), &err)
-	return taken(err)
-}
-
-// pointer is for the length of a call, in which cgo keeps the memory where it is.
-func pointer(data []byte) unsafe.Pointer {
 	if len(data) == 0 {
-		return nil
+		C.bl_save_manifest(s.raw, a.must(digest), nil, 0, &err)
+	} else {
+		// The address is taken in the call: then cgo looks at the bytes alone, and not at what they may be part of.
+		C.bl_save_manifest(s.raw, a.must(digest), unsafe.Pointer(&data[0]), C.size_t(len(data)), &err)
 	}
-	return unsafe.Pointer(&data[0])
+	return taken(err)
 }
 
 // VerifyLayer hashes a layer.
@@ -323,10 +317,11 @@ func (s *Storage) Stage(kind Kind, digest string, size int64) (*Staged, *Error) 
 // Write appends.
 func (s *Staged) Write(data []byte) *Error {
 	var err *C.bl_error
-	if C.bl_write(s.raw, pointer(data), C.size_t(len(data)), &err) == C.BL_OK {
-		return nil
+	if len(data) == 0 {
+		C.bl_write(s.raw, nil, 0, &err)
+	} else {
+		C.bl_write(s.raw, unsafe.Pointer(&data[0]), C.size_t(len(data)), &err)
 	}
-	runtime.KeepAlive(data)
 	return taken(err)
 }
 

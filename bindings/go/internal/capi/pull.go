@@ -63,7 +63,7 @@ func (s *Storage) Pull(reference string, o *PullOptions) (*Image, *Error, error)
 	c.parallel = C.uint32_t(o.Parallel)
 	c.platform = a.str(o.Platform)
 	c.user = a.str(o.User)
-	if o.User != "" {
+	if o.User != "" || o.Password != "" {
 		c.password = a.must(o.Password)
 	}
 	c.auth_file = a.str(o.AuthFile)
