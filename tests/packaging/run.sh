@@ -57,6 +57,9 @@ unset PKG_CONFIG_PATH
 cp -r "$root/tests/packaging/meson" "$work/wrapped"
 mkdir "$work/wrapped/subprojects"
 cp -r "$root/packaging/meson/." "$work/wrapped/subprojects"
+# The checkout may be somebody else's.
+printf '[safe]\n\tdirectory = *\n' >"$work/gitconfig"
+export GIT_CONFIG_GLOBAL=$work/gitconfig
 sed -i -e "s|^url = .*|url = file://$root|" -e 's|^revision = .*|revision = HEAD|' -e '/^depth/d' \
   "$work/wrapped/subprojects/boxlite-images.wrap"
 DESTDIR=/nowhere LIBDIR=lib64 meson setup "$work/wrapped/build" "$work/wrapped" -Dexamples="$root/examples-c" >"$work/log" || { cat "$work/log"; exit 1; }
