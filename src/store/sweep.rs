@@ -138,8 +138,8 @@ fn reclaim(directory: &Arc<Directory>, area: Area, name: &str, deadline: Instant
     };
     let handle = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(Reclaimed::Gone),
-        // None of ours is a link or a socket: somebody had put one where a file was that was to be linked.
-        Err(Errno::LOOP | Errno::NXIO) => return remove(),
+        // A layer that was to be linked may have become a symlink or a socket before it was: this name of it is ours.
+        Err(Errno::LOOP | Errno::NXIO) if area == Area::Layers => return remove(),
         // A tree whose root has its final mode already. Whoever makes a tree also holds the lock on its extraction.
         Err(Errno::ACCESS) if area == Area::Extracted => {
             let tree =
