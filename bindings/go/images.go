@@ -127,28 +127,12 @@ type ImageUsage struct {
 // ImageUsage says how much room an image takes, and how much of that others share.
 func (s *Storage) ImageUsage(image *Image) (ImageUsage, error) {
 	var usage ImageUsage
-	err := s.with(image, func() (*capi.Error, error) {
+	err := s.withContext(context.Background(), image, func(*capi.Cancel) (*capi.Error, error) {
 		u, err := s.raw.ImageUsage(image.raw)
 		usage = ImageUsage{time.Unix(u.Tagged, 0), time.Unix(u.LastUsed, 0), u.CompressedSize, u.ExtractedSize, u.SharedSize, u.UniqueSize}
 		return err, nil
 	})
 	return usage, err
-}
-
-// with runs a call while both are open.
-func (s *Storage) with(image *Image, call func() (*capi.Error, error)) error {
-	if image == nil {
-		return &Error{Status: ErrInvalidArgument, Message: "image is nil"}
-	}
-	if err := s.enter(); err != nil {
-		return err
-	}
-	defer s.leave()
-	if err := image.enter(); err != nil {
-		return err
-	}
-	defer image.leave()
-	return of(call())
 }
 
 // Process is what a guest's init starts.
@@ -352,6 +336,7 @@ func (s *Storage) AssembleRootfs(ctx context.Context, image *Image, destination 
 	return result, err
 }
 
+// withContext runs a call while both are open, and until the context is done.
 func (s *Storage) withContext(ctx context.Context, image *Image, call func(*capi.Cancel) (*capi.Error, error)) error {
 	if image == nil {
 		return &Error{Status: ErrInvalidArgument, Message: "image is nil"}

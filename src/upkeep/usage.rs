@@ -108,13 +108,8 @@ impl Storage {
     /// `NO_SPACE`, with the numbers, unless so many bytes fit and leave free what the host wants free. Where the store has
     /// a high-water mark and would be above it, or there is no room, it is collected first.
     pub(crate) fn make_room(&self, bytes: u64, what: impl std::fmt::Display, interrupt: &Interrupt) -> Result<()> {
-        let mut is_collected = false;
-        if let Some(mark) = self.high_water {
-            if self.disk_usage()?.bytes().saturating_add(bytes) > mark {
-                self.collect_for_room(interrupt)?;
-                is_collected = true;
-            }
-        } else if bytes == 0 && self.min_free == 0 {
+        let is_collected = self.make_room_in_store(bytes, interrupt)?;
+        if self.high_water.is_none() && bytes == 0 && self.min_free == 0 {
             return Ok(());
         }
         let wanted = bytes.saturating_add(self.min_free);
@@ -138,11 +133,14 @@ impl Storage {
         Err(Error::no_space(format!("{what}: {bytes} bytes to write, {free} free in {path}{kept}")))
     }
 
-    /// The same for what takes room in the store and none of the disk.
-    pub(crate) fn make_room_in_store(&self, bytes: u64, interrupt: &Interrupt) -> Result<()> {
+    /// The first half of that, for what takes room in the store and none of the disk; whether it was collected.
+    pub(crate) fn make_room_in_store(&self, bytes: u64, interrupt: &Interrupt) -> Result<bool> {
         match self.high_water {
-            Some(mark) if self.disk_usage()?.bytes().saturating_add(bytes) > mark => self.collect_for_room(interrupt),
-            _ => Ok(()),
+            Some(mark) if self.disk_usage()?.bytes().saturating_add(bytes) > mark => {
+                self.collect_for_room(interrupt)?;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
     }
 
