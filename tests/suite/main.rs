@@ -11,6 +11,7 @@
 mod abi;
 mod archive;
 mod archives;
+mod bindings;
 mod blimg;
 mod both;
 mod budget;

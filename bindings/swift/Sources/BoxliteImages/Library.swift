@@ -1,0 +1,45 @@
+import CBoxliteImages
+import Dispatch
+
+/// The library itself: what belongs to the process and not to a store.
+public enum Library {
+  /// "0.1.0", of the library that is loaded.
+  public static var versionString: String { String(cString: bl_version_string()) }
+  /// major * 1000000 + minor * 1000 + patch.
+  public static var versionNumber: UInt32 { bl_version_number() }
+
+  /// Ends pulls, and the network threads. Throws ``Status/timeout`` where pulls have not ended by then.
+  public static func shutdown(timeout: Duration) throws {
+    let time = timeout > .zero ? milliseconds(timeout) : 0
+    try call { bl_shutdown(time, $0) }
+  }
+
+  public enum LogLevel: Int32, Sendable {
+    case error = 1, warn, info, debug, trace
+  }
+
+  /// Where log lines go, for the whole process; `nil`: nowhere. The closure is called from any thread, and must not
+  /// set another.
+  public static func setLog(_ level: LogLevel, _ closure: (@Sendable (LogLevel, String) -> Void)?) throws {
+    try setting.sync {
+      let next = closure.map(Log.init)
+      let set: bl_log_callback? = next == nil ? nil : { level, message, data in
+        let log = Unmanaged<Log>.fromOpaque(data!).takeUnretainedValue()
+        log.closure(LogLevel(rawValue: level) ?? .trace, String(cString: message!))
+      }
+      try call { bl_set_log_callback(level.rawValue, set, next.map { Unmanaged.passUnretained($0).toOpaque() }, $0) }
+      // The one before is not running, nor will be.
+      current.log = next
+    }
+  }
+
+  private static let setting = DispatchQueue(label: "boxlite.log")
+  private static let current = Current()
+
+  private final class Current: @unchecked Sendable { var log: Log? }
+
+  private final class Log {
+    let closure: @Sendable (LogLevel, String) -> Void
+    init(_ closure: @escaping @Sendable (LogLevel, String) -> Void) { self.closure = closure }
+  }
+}

@@ -1,0 +1,132 @@
+import CBoxliteImages
+
+/// How files come into a root file system.
+public enum RootfsMode: Sendable {
+  case copy
+  /// Shared blocks, where the file system has that.
+  case reflink
+  /// Further names of the store's files. Only to be read.
+  case hardlink
+  /// Straight from the blobs.
+  case direct
+
+  var c: UInt32 {
+    switch self {
+    case .copy: UInt32(BL_ROOTFS_COPY)
+    case .reflink: UInt32(BL_ROOTFS_REFLINK)
+    case .hardlink: UInt32(BL_ROOTFS_HARDLINK)
+    case .direct: UInt32(BL_ROOTFS_DIRECT)
+    }
+  }
+}
+
+/// How to assemble a root file system.
+public struct RootfsOptions: Sendable {
+  public var mode = RootfsMode.copy
+  public var makesDeviceNodes = false
+  public var overridesStat = false
+  /// Replace a destination that is not empty.
+  public var replaces = false
+  /// Where the metadata record goes; `nil` is beside the destination for an ordinary user, and nowhere for root.
+  public var recordPath: String?
+  public var timeout: Duration?
+  public var limits: LayerLimits?
+
+  public init() {}
+}
+
+/// What an assembly did.
+public struct Rootfs: Sendable {
+  public let layers, entries: UInt64
+  public let anomalies: Anomalies
+}
+
+/// What kind of overlay mount it is to be.
+public struct OverlayOptions: Sendable {
+  /// For a mount with `userxattr`.
+  public var usesUserXattr = false
+  public var makesDeviceNodes = false
+  public var overridesStat = false
+  /// How long the layers are held; `nil` is a day.
+  public var leaseTime: Duration?
+  public var timeout: Duration?
+  public var limits: LayerLimits?
+
+  public init() {}
+}
+
+extension Storage {
+  /// Makes the root file system of an image, which appears at its place when it is whole.
+  @discardableResult
+  public func assembleRootfs(
+    _ image: Image, at destination: String, options: RootfsOptions = RootfsOptions(), cancel: CancelToken? = nil,
+    progress: ProgressClosure? = nil
+  ) throws -> Rootfs {
+    let (arena, told, destination) = (Arena(), told(progress), try plain(destination))
+    return try handle.use { storage in
+      try image.handle.use { image in
+        try withExtendedLifetime((arena, cancel)) {
+          var c = bl_rootfs_options_init()
+          c.flags = flags(
+            (options.makesDeviceNodes, BL_ROOTFS_DEVICE_NODES), (options.overridesStat, BL_ROOTFS_OVERRIDE_STAT),
+            (options.replaces, BL_ROOTFS_REPLACE))
+          c.mode = options.mode.c
+          c.record_path = try arena.text(options.recordPath)
+          c.cancel = cancel?.raw.pointer
+          c.timeout_ms = milliseconds(options.timeout)
+          if let limits = options.limits { c.limits = UnsafePointer(arena.pointer([limits.c()])) }
+          if let told {
+            c.progress = onProgress
+            c.progress_data = told.pointer
+          }
+          var result = bl_rootfs_result_init()
+          try call(told) { bl_assemble_rootfs(storage, image, destination, &c, &result, $0) }
+          return Rootfs(layers: result.layers, entries: result.entries, anomalies: Anomalies(rawValue: result.anomalies))
+        }
+      }
+    }
+  }
+
+  @discardableResult
+  public func assembleRootfs(
+    _ image: Image, at destination: String, options: RootfsOptions = RootfsOptions(),
+    progress: (@Sendable (TransferProgress) throws -> Void)? = nil
+  ) async throws -> Rootfs {
+    try await running { try self.assembleRootfs(image, at: destination, options: options, cancel: $0, progress: progress) }
+  }
+
+  /// Options for an overlay mount of an image, and the lease that holds its layers.
+  public func overlayOptions(
+    _ image: Image, options: OverlayOptions = OverlayOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil
+  ) throws -> (options: String, lease: Lease) {
+    let (arena, told) = (Arena(), told(progress))
+    return try handle.use { storage in
+      try image.handle.use { image in
+        try withExtendedLifetime((arena, cancel)) {
+          var c = bl_overlay_settings_init()
+          c.flags = flags(
+            (options.usesUserXattr, BL_OVERLAY_USER_XATTR), (options.makesDeviceNodes, BL_OVERLAY_DEVICE_NODES),
+            (options.overridesStat, BL_OVERLAY_OVERRIDE_STAT))
+          c.lease_seconds = seconds(options.leaseTime)
+          c.cancel = cancel?.raw.pointer
+          c.timeout_ms = milliseconds(options.timeout)
+          if let limits = options.limits { c.limits = UnsafePointer(arena.pointer([limits.c()])) }
+          if let told {
+            c.progress = onProgress
+            c.progress_data = told.pointer
+          }
+          var lease: OpaquePointer?
+          let found = try text(told) { bl_overlay_options(storage, image, &c, $0, &lease, $1) }
+          guard let lease else { throw BoxliteError(.internal, "a call that succeeded gave no lease") }
+          return (found, Lease(taking: lease))
+        }
+      }
+    }
+  }
+
+  public func overlayOptions(
+    _ image: Image, options: OverlayOptions = OverlayOptions(), progress: (@Sendable (TransferProgress) throws -> Void)? = nil
+  ) async throws -> (options: String, lease: Lease) {
+    try await running { try self.overlayOptions(image, options: options, cancel: $0, progress: progress) }
+  }
+}

@@ -1,0 +1,2 @@
+/* The header that is installed, wherever pkg-config says. */
+#include <boxlite_images.h>

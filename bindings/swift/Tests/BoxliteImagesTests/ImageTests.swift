@@ -1,0 +1,195 @@
+import BoxliteImages
+import Foundation
+import XCTest
+
+final class ImageTests: XCTestCase {
+  func testLayers() throws {
+    let (store, layout) = (try store(self), try Layout())
+    for digest in layout.layers {
+      let staged = try store.stageLayer(digest)
+      try staged.write(try layout.read(digest))
+      try staged.commit()
+    }
+    var last: TransferProgress?
+    let first = try store.extractLayer(layout.layers[0]) { last = $0 }
+    XCTAssertFalse(first.isCached)
+    XCTAssertEqual(last?.entries, first.entries)
+    XCTAssertEqual(last?.bytesOut, first.bytesOut)
+    XCTAssertTrue(first.diffID?.hasPrefix("sha256:") ?? false)
+    XCTAssertTrue(first.anomalies.isEmpty)
+    XCTAssertTrue(try store.extractLayer(layout.layers[0]).isCached)
+
+    var options = ExtractOptions()
+    options.overridesStat = true
+    options.diffID = first.diffID
+    let other = try store.extractLayer(layout.layers[0], options: options)
+    XCTAssertFalse(other.isCached)
+    let path = try store.extractedPath(layout.layers[0], options: options)
+    XCTAssertNotEqual(path, try store.layerExtractedPath(layout.layers[0]))
+    XCTAssertTrue(FileManager.default.fileExists(atPath: path + "/bin/hello"))
+
+    let error = wants(.callback) { try store.extractLayer(layout.layers[1]) { _ in throw Mine() } }
+    XCTAssertEqual(error?.underlying as? Mine, Mine())
+    options = ExtractOptions()
+    options.limits = LayerLimits()
+    options.limits?.entries = 1
+    wants(.limit) { try store.extractLayer(layout.layers[1], options: options) }
+    options = ExtractOptions()
+    options.diffID = layout.layers[0]
+    wants(.digestMismatch) { try store.extractLayer(layout.layers[1], options: options) }
+    let cancel = try CancelToken()
+    cancel.trigger()
+    XCTAssertTrue(cancel.isTriggered)
+    wants(.cancelled) { try store.extractLayer(layout.layers[1], cancel: cancel) }
+    wants(.cancelled) { try store.verifyLayer(layout.layers[1], cancel: cancel) }
+    try store.verifyLayer(layout.layers[1])
+    options = ExtractOptions()
+    options.timeout = .zero
+    wants(.timeout) { try store.extractLayer(layout.layers[1], options: options) { _ in usleep(3000) } }
+
+    var entries: [LayerEntry] = []
+    let list = try store.layerEntries(layout.layers[0])
+    while let entry = try list.next() { entries.append(entry) }
+    XCTAssertEqual(entries.first { $0.path == "bin/hi" }?.link, "hello")
+    XCTAssertEqual(entries.first { $0.path == "bin/hi" }?.kind, .symlink)
+    XCTAssertEqual(entries.first { $0.path == "bin/hello2" }?.kind, .hardlink)
+    XCTAssertEqual(entries.first { $0.path == "bin/hello" }?.mode, 0o755)
+    try store.extractLayer(layout.layers[1])
+    let second = try store.layerEntries(layout.layers[1])
+    var found: LayerEntry?
+    while let entry = try second.next() { if entry.path == "srv/app/data" { found = entry } }
+    XCTAssertEqual(found?.mtime, 1_700_000_000)
+    XCTAssertEqual(found?.mtimeNanoseconds, 250_000_000)
+    XCTAssertEqual(found?.xattrs.first?.name, "user.origin")
+    XCTAssertEqual(found?.xattrs.first?.value, Array("demo".utf8))
+    wants(.notFound) { _ = try store.layerEntries(layout.layers[3]) }
+  }
+
+  func testImages() throws {
+    let (store, layout) = (try store(self), try Layout())
+    XCTAssertEqual(try store.importImages(from: layout.path, options: named("a.org/x:1")), ["a.org/x:1"])
+    XCTAssertEqual(try store.images(), ["a.org/x:1"])
+    let image = try store.openImage("a.org/x:1")
+    XCTAssertEqual(image.manifestDigest, layout.manifest)
+    XCTAssertEqual(image.configDigest, layout.config)
+    XCTAssertEqual(image.configJSON.map { Array($0.utf8) }, try layout.read(layout.config))
+    XCTAssertEqual(image.layers.map(\.digest), layout.layers)
+    XCTAssertEqual(image.cmd, ["/bin/hello"])
+    XCTAssertEqual(image.env, ["PATH=/bin"])
+    XCTAssertEqual(image.architecture, "amd64")
+    XCTAssertEqual(image.missing, [])
+    XCTAssertNil(image.indexDigest)
+    XCTAssertNotNil(image.layers[1].diffID)
+    let usage = try store.usage(of: image)
+    XCTAssertGreaterThan(usage.compressedSize, 0)
+    XCTAssertNotNil(usage.tagged)
+    try store.tagImage("a.org/y:2", manifestDigest: layout.manifest)
+    XCTAssertEqual(Set(try store.images()), ["a.org/x:1", "a.org/y:2"])
+    try store.removeImage("a.org/y:2")
+    wants(.notFound) { _ = try store.openImage("a.org/y:2") }
+
+    let work = folder(self)
+    var options = RootfsOptions()
+    options.mode = .direct
+    let made = try store.assembleRootfs(image, at: work + "/root", options: options)
+    XCTAssertEqual(made.layers, 4)
+    XCTAssertTrue(FileManager.default.fileExists(atPath: work + "/root/usr/share/doc/NEW"))
+    XCTAssertFalse(FileManager.default.fileExists(atPath: work + "/root/etc/motd"))
+    wants(.state) { try store.assembleRootfs(image, at: work + "/root") }
+    let process = try image.process(rootfs: work + "/root")
+    XCTAssertEqual(process.arguments, ["/bin/hello"])
+    XCTAssertEqual(process.environment, ["PATH=/bin"])
+    XCTAssertEqual(process.workingDirectory, "/")
+    XCTAssertEqual(process.uid, 0)
+    XCTAssertTrue(process.runtimeJSON.contains("/bin/hello"))
+
+    var overlay = OverlayOptions()
+    overlay.usesUserXattr = true
+    overlay.leaseTime = .seconds(60)
+    do {
+      let (mount, lease) = try store.overlayOptions(image, options: overlay)
+      XCTAssertTrue(mount.contains("lowerdir="))
+      try lease.release()
+    } catch let error as BoxliteError where error.status == .unsupported {
+      // The layers have directories without entries of their own.
+    }
+  }
+
+  func testArchives() throws {
+    let (store, layout, work) = (try store(self), try Layout(), folder(self))
+    try store.importImages(from: layout.path, options: named("a.org/x:1"))
+    let image = try store.openImage("a.org/x:1")
+    try store.exportImages([image], to: work + "/x.tar")
+    wants(.state) { try store.exportImages([image], to: work + "/x.tar") }
+    _ = FileManager.default.createFile(atPath: work + "/y.tar", contents: nil)
+    let out = try FileHandle(forWritingTo: URL(fileURLWithPath: work + "/y.tar"))
+    var told = 0
+    try store.exportImages([image, image], descriptor: out.fileDescriptor) { _ in told += 1 }
+    XCTAssertGreaterThan(told, 0)
+    try out.close()
+
+    let second = try otherStore()
+    XCTAssertEqual(try second.importImages(from: work + "/x.tar"), ["a.org/x:1"])
+    let third = try otherStore()
+    let input = try FileHandle(forReadingFrom: URL(fileURLWithPath: work + "/y.tar"))
+    let names = try third.importImages(descriptor: input.fileDescriptor)
+    XCTAssertEqual(names, ["a.org/x:1"])
+    XCTAssertEqual(try third.openImage("a.org/x:1").manifestDigest, layout.manifest)
+    let error = wants(.callback) { try otherStore().importImages(from: work + "/x.tar") { _ in throw Mine() } }
+    XCTAssertEqual(error?.underlying as? Mine, Mine())
+    wants(.invalidArgument) { _ = try third.importImages(descriptor: -1) }
+
+    let (bundle, inside) = try third.openBundle(layout.path, options: named("a.org/b:1"))
+    XCTAssertEqual(try bundle.openImage(inside[0]).manifestDigest, layout.manifest)
+    let folder = try third.localBundleCacheDirectory(layout.path, manifestDigest: layout.manifest)
+    XCTAssertEqual(folder.split(separator: "/").dropLast(), try bundle.imagesDirectory().split(separator: "/").dropLast())
+  }
+
+  /// What blocks above, for a task.
+  func testTasks() async throws {
+    let (store, layout, work) = (try store(self), try Layout(), folder(self))
+    let count = Box(0)
+    try await store.importImages(from: layout.path, options: named("a.org/x:1")) { _ in count.change { $0 += 1 } }
+    XCTAssertGreaterThan(count.value, 0)
+    let image = try store.openImage("a.org/x:1")
+    try await store.verifyLayer(layout.layers[0])
+    var options = ExtractOptions()
+    options.overridesStat = true
+    let made = try await store.extractLayer(layout.layers[0], options: options)
+    XCTAssertFalse(made.isCached)
+    options.whiteouts = .userOverlay
+    let error = await wants(.callback) {
+      try await store.extractLayer(layout.layers[0], options: options, progress: { _ in throw Mine() })
+    }
+    XCTAssertEqual(error?.underlying as? Mine, Mine())
+    try await store.exportImages([image], to: work + "/x.tar")
+    let input = try FileHandle(forReadingFrom: URL(fileURLWithPath: work + "/x.tar"))
+    let names = try await Self.other(self).importImages(descriptor: input.fileDescriptor)
+    XCTAssertEqual(names, ["a.org/x:1"])
+    _ = FileManager.default.createFile(atPath: work + "/y.tar", contents: nil)
+    let out = try FileHandle(forWritingTo: URL(fileURLWithPath: work + "/y.tar"))
+    try await store.exportImages([image], descriptor: out.fileDescriptor)
+    XCTAssertGreaterThan(try FileManager.default.attributesOfItem(atPath: work + "/y.tar")[.size] as? Int ?? 0, 1000)
+    let (bundle, _) = try await store.openBundle(layout.path)
+    XCTAssertTrue(try bundle.imagesDirectory().contains("/local/"))
+    let root = try await store.assembleRootfs(image, at: work + "/root")
+    XCTAssertEqual(root.layers, 4)
+    var overlay = OverlayOptions()
+    overlay.usesUserXattr = true
+    do {
+      _ = try await store.overlayOptions(image, options: overlay)
+    } catch let error as BoxliteError where error.status == .unsupported {}
+    // A task that was cancelled before does not begin.
+    let late = Task { try await store.assembleRootfs(image, at: work + "/late") }
+    late.cancel()
+    do {
+      _ = try await late.value
+      XCTFail("it is not cancelled")
+    } catch is CancellationError {}
+    XCTAssertFalse(FileManager.default.fileExists(atPath: work + "/late"))
+  }
+
+  private static func other(_ test: XCTestCase) throws -> Storage { try BoxliteImagesTests.store(test) }
+
+  private func otherStore() throws -> Storage { try store(self) }
+}
