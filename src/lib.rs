@@ -33,6 +33,7 @@ pub mod ffi;
 #[doc(hidden)]
 pub mod fuzzing;
 mod image;
+mod inject;
 mod interrupt;
 mod layer;
 pub mod limits;

@@ -42,7 +42,10 @@ fn contain<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
     keep_panics_quiet();
     DEPTH.set(DEPTH.get() + 1);
     // What a panic leaves half changed is inside our handles: they report STATE or are dropped.
-    let result = catch_unwind(AssertUnwindSafe(body));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        crate::inject::at("call");
+        body()
+    }));
     DEPTH.set(DEPTH.get() - 1);
     result
 }

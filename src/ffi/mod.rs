@@ -40,6 +40,8 @@ mod rootfs;
 mod shapes;
 mod staged;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod utility;
 mod version;
 

@@ -18,6 +18,7 @@ use super::segment::{Contents, Segment};
 use super::source::{Pieces, Source};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
+use crate::inject;
 use crate::interrupt::Interrupt;
 use crate::queue::{Popped, Queue};
 use crate::sys;
@@ -254,6 +255,7 @@ impl Drop for Threaded {
 fn read(mut file: LayerFile, pieces: &Pieces) {
     let _closed_at_end = CloseAtEnd(&pieces.read);
     while let Some(buffer) = pieces.free.pop() {
+        inject::at("bl-read");
         let piece = file.read(buffer);
         let is_last = !matches!(piece, Ok(Piece::Bytes(_)));
         pieces.read.push(piece);
@@ -268,6 +270,7 @@ fn inflate(mut producer: Producer, is_hashed: bool, queues: &Queues) {
     let Queues { free, inflated, to_hash, .. } = queues;
     let _closed_at_end = (CloseAtEnd(inflated), CloseAtEnd(to_hash));
     while let Some(segment) = free.pop() {
+        inject::at("bl-inflate");
         match producer.next(segment) {
             Ok(Some(contents)) => {
                 let segment = Arc::new(Segment::new(contents, free));
@@ -287,6 +290,7 @@ fn hash(mut hasher: Hasher, segments: &Queue<Arc<Segment>>, diff_id: &Queue<Dige
     // Segments that wait for a hash that will not come would never go round again.
     let _closed_at_end = (CloseAtEnd(diff_id), AbandonAtEnd(segments));
     while let Some(segment) = segments.pop() {
+        inject::at("bl-hash");
         hasher.update(&segment.bytes);
     }
     diff_id.push(hasher.finish());

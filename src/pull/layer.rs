@@ -12,6 +12,7 @@ use super::receive::{Receiver, Trouble};
 use super::registry::{Sources, is_of_wrong_bytes};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
+use crate::inject;
 use crate::interrupt::Cancel;
 use crate::layer::Growing;
 use crate::store::{Lock, Staged, download_lock};
@@ -147,6 +148,7 @@ impl Pull {
         let (pull, wanted, growing, stop) = (self.clone(), wanted.clone(), growing.clone(), stop.clone());
         let (file, options) = (staged.reader()?, self.unpacking(&wanted, counts));
         let body = move || {
+            inject::at("bl-unpack");
             let result = pull.storage.extract_following(&wanted.descriptor.digest, file, growing, &options);
             if result.as_ref().is_err_and(|error| !is_of_content(error)) {
                 stop.trigger();

@@ -35,6 +35,7 @@ use self::registry::Registry;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::image::Image;
+use crate::inject;
 use crate::interrupt::{Cancel, Interrupt};
 use crate::oci::{ImageConfig, Platform, Reference};
 use crate::queue::{Popped, Queue};
@@ -223,6 +224,7 @@ impl Pull {
             let body = move || {
                 let mut is_well = true;
                 while let Some((wanted, counts)) = todo.pop().filter(|_| is_well) {
+                    inject::at("bl-pull");
                     let result = pull.layer(&wanted, &counts);
                     is_well = result.is_ok();
                     results.push(Some(result));

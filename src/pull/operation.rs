@@ -11,6 +11,7 @@ use super::PullOptions;
 use super::progress::PullTracker;
 use crate::error::{Error, Result, Status};
 use crate::image::Image;
+use crate::inject;
 use crate::interrupt::Cancel;
 use crate::store::Storage;
 use crate::sys;
@@ -69,7 +70,10 @@ impl Storage {
             let shared = shared.clone();
             move || {
                 // Whatever happens, whoever waits is told.
-                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| prepared.run()));
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    inject::at("bl-op");
+                    prepared.run()
+                }));
                 let died = || Error::new(Status::Internal, "the thread of a pull died");
                 let result = result.unwrap_or_else(|_| Err(died()));
                 *shared.lock() = State::Over(Box::new(result));

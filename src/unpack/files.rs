@@ -22,6 +22,7 @@ use super::copy::Original;
 use super::metadata::{Applier, Metadata};
 use super::root::{Dir, fail};
 use crate::error::{Error, Result, Status, quoted};
+use crate::inject;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Entry, SharedBytes, split_parent};
 use crate::queue::Queue;
@@ -325,6 +326,7 @@ impl Worker {
         let mut maker = Maker::new(applier, modes, interrupt);
         while let Some(batch) = self.0.jobs.pop() {
             let count = batch.len();
+            inject::at("bl-write");
             let done = batch.into_iter().try_for_each(|job| match self.0.jobs.is_closed() {
                 true => Ok(()),
                 false => job.run(&mut maker),

@@ -1,6 +1,9 @@
 /* Pulling through the C API. Arguments: a store, and a registry on loopback that wants me:secret. */
 #define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -29,6 +32,19 @@ static int give(const char *from, const char *repository, bl_credentials *answer
   return a->answer;
 }
 
+static int count(const char *dir)
+{
+  DIR *d = opendir(dir);
+  int n = 0;
+  CHECK(d != NULL);
+  while (readdir(d)) n++;
+  closedir(d);
+  return n;
+}
+
+/* Descriptors of whoever started this program. */
+static bool was_open[256];
+
 static int told;
 
 static int tell(const bl_pull_progress *progress, void *user_data)
@@ -37,6 +53,10 @@ static int tell(const bl_pull_progress *progress, void *user_data)
   bl_error *err = NULL;
   CHECK(user_data == &told && progress->struct_size == sizeof(*progress));
   told++;
+  for (int fd = 3; fd < 256; fd++) {
+    int flags = fcntl(fd, F_GETFD);
+    CHECK(flags < 0 || was_open[fd] || (flags & FD_CLOEXEC));
+  }
   if (progress->phase == BL_PULL_RESOLVING) return 0;
   CHECK(progress->layers == 3 && progress->layers_done <= 3);
   CHECK_OK(err, bl_pull_layers_get(progress->each_layer, 2, &layer, &err));
@@ -141,6 +161,54 @@ static void operation(bl_storage *storage)
   bl_op_free(op);
 }
 
+/* An operation that several threads look at and wait for: one of them gets the image. */
+static bl_op *shared;
+static bl_storage *shared_storage;
+
+static void *watcher(void *arg)
+{
+  int *images = arg, i;
+  bl_pull_progress progress = BL_PULL_PROGRESS_INIT;
+  bl_image *image = NULL;
+  bl_error *err = NULL;
+  bool finished = false;
+  for (i = 0; i < 20; i++) CHECK_OK(err, bl_op_progress(shared, &progress, &err));
+  CHECK(bl_op_fd(shared) >= 0);
+  CHECK_OK(err, bl_op_wait(shared, -1, &finished, &err));
+  CHECK(finished);
+  bl_status status = bl_op_finish(shared, &image, NULL);
+  CHECK(status == BL_OK || status == BL_E_STATE);
+  CHECK((status == BL_OK) == (image != NULL));
+  *images = image != NULL;
+  bl_image_free(image);
+  /* Beside it, a pull of the thread's own. */
+  asked good = {0, 0, "secret"};
+  bl_pull_options options = options_for(&good);
+  options.policy = BL_PULL_ALWAYS;
+  CHECK_OK(err, bl_pull(shared_storage, reference, &options, &image, &err));
+  bl_image_free(image);
+  return NULL;
+}
+
+static void several_threads(bl_storage *storage)
+{
+  asked good = {0, 0, "secret"};
+  bl_pull_options options = options_for(&good);
+  pthread_t threads[4];
+  int images[4] = {0}, i, all = 0;
+  bl_error *err = NULL;
+  shared_storage = storage;
+  options.policy = BL_PULL_ALWAYS;
+  CHECK_OK(err, bl_pull_start(storage, reference, &options, &shared, &err));
+  for (i = 0; i < 4; i++) CHECK(!pthread_create(&threads[i], NULL, watcher, &images[i]));
+  for (i = 0; i < 4; i++) {
+    CHECK(!pthread_join(threads[i], NULL));
+    all += images[i];
+  }
+  CHECK(all == 1);
+  bl_op_free(shared);
+}
+
 int main(int argc, char **argv)
 {
   asked good = {0, 0, "secret"};
@@ -148,7 +216,9 @@ int main(int argc, char **argv)
   bl_storage *storage;
   bl_image *image = NULL;
   bl_error *err = NULL;
+  int fds = count("/proc/self/fd"), threads = count("/proc/self/task");
   CHECK(argc == 3);
+  for (int fd = 0; fd < 256; fd++) was_open[fd] = fcntl(fd, F_GETFD) >= 0;
   host = local.host = argv[2];
   local.flags = BL_REGISTRY_PLAIN_HTTP;
   snprintf(reference, sizeof reference, "%s/library/app", host);
@@ -162,7 +232,15 @@ int main(int argc, char **argv)
   CHECK_OK(err, bl_pull(storage, reference, &options, &image, &err));
   CHECK(told > 0 && good.asked == 1);
   bl_image_free(image);
+  several_threads(storage);
   bl_storage_close(storage);
   CHECK_OK(err, bl_shutdown(10000, &err));
+  CHECK(count("/proc/self/fd") == fds);
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+  threads++; /* It has one of its own by now. */
+#endif
+#endif
+  CHECK(count("/proc/self/task") == threads);
   return 0;
 }

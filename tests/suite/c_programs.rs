@@ -95,6 +95,11 @@ fn threads() {
 }
 
 #[test]
+fn hammer() {
+    runs("hammer");
+}
+
+#[test]
 fn manners() {
     runs("manners");
 }

@@ -92,6 +92,10 @@ pub fn is_root() -> bool {
 
 /// Whether a program can be had. Says so where not, and fails with `BL_REQUIRE_TOOLS=1`.
 pub fn has_tool(name: &str) -> bool {
+    // The two do not go together.
+    if name == "valgrind" && sanitized().is_some() {
+        return false;
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|dir| dir.join(name).is_file()) {
         return true;
@@ -195,15 +199,32 @@ pub fn library_dir() -> tempfile::TempDir {
     dir
 }
 
+/// What `tests/sanitizers.sh` has the C programs compiled with, and linked to: flags of clang, and an archive of the library
+/// that was built with the same sanitizer.
+fn sanitized() -> Option<Vec<String>> {
+    let flags = std::env::var("BL_TEST_SANITIZED").ok()?;
+    Some(flags.split_whitespace().map(str::to_owned).collect())
+}
+
 /// Compiles C or C++ sources against the header and the library; gives the program.
 pub fn compile(compiler: &str, flags: &[&str], sources: &[PathBuf], library: &Path, out: &Path) -> PathBuf {
     let include = format!("-I{}", repository().join("include").display());
     let rpath = format!("-Wl,-rpath,{}", library.display());
-    let library = library.join("libboxlite_images.so.0");
+    let (library, sanitized) = (library.join("libboxlite_images.so.0"), sanitized());
     let mut args: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
     args.extend(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", &include].map(OsStr::new));
     args.extend(sources.iter().map(|source| source.as_os_str()));
-    args.extend([library.as_os_str(), OsStr::new(&rpath), OsStr::new("-pthread"), OsStr::new("-o"), out.as_os_str()]);
+    match &sanitized {
+        Some(more) => args.extend(more.iter().map(OsStr::new)),
+        None => args.extend([library.as_os_str(), OsStr::new(&rpath)]),
+    }
+    args.extend(["-pthread", "-o"].map(OsStr::new));
+    args.push(out.as_os_str());
+    let compiler = match compiler {
+        "gcc" if sanitized.is_some() => "clang",
+        "g++" if sanitized.is_some() => "clang++",
+        compiler => compiler,
+    };
     run(compiler, &args);
     out.to_owned()
 }

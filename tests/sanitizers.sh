@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# The C and C++ tests under sanitizers, with a library that was built with the same: addresses, leaks and undefined behaviour, then
+# races; and what crosses the C boundary under miri. Needs clang, and nightly Rust with rust-src and miri.
+# usage: tests/sanitizers.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=x86_64-unknown-linux-gnu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+sanitized() { # a sanitizer of rustc's, its runtime, clang's flags, a program that it must refuse, and the tests
+  local folder=$PWD/target/sanitized-$1 log=$PWD/target/sanitized-$1.log runtime flags
+  # The standard library and the C code of dependencies too.
+  CC_x86_64_unknown_linux_gnu=clang CFLAGS_x86_64_unknown_linux_gnu="-fsanitize=$1 -g" RUSTFLAGS="-Zsanitizer=$1" \
+    CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=line-tables-only \
+    cargo +nightly rustc --locked --lib --crate-type staticlib -Zbuild-std --target "$target" --target-dir "$folder" \
+    --config 'profile.dev.package."*".opt-level=1' -- --print native-static-libs="$folder/native-static-libs" >"$log" 2>&1 ||
+    { cat "$log"; exit 1; }
+  # The runtime of the compiler that built the library, which may be newer than clang's.
+  runtime=$(rustc +nightly --print sysroot)/lib/rustlib/$target/lib/librustc-nightly_rt.$2.a
+  flags="$3 -fno-sanitize-link-runtime -fno-sanitize-recover=all -fno-omit-frame-pointer"
+  flags="$flags $folder/$target/debug/libboxlite_images.a -Wl,--whole-archive $runtime -Wl,--no-whole-archive"
+  flags="$flags -Wl,--export-dynamic $(cat "$folder/native-static-libs") -lresolv"
+  export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1 TSAN_OPTIONS=halt_on_error=1
+  echo "$4" >"$work/wrong.c"
+  # shellcheck disable=SC2086
+  clang -g "$work/wrong.c" $flags -pthread -o "$work/wrong"
+  if "$work/wrong" >"$work/out" 2>&1; then echo "$3 refuses nothing"; exit 1; fi
+  grep -q Sanitizer "$work/out" || { cat "$work/out"; exit 1; }
+  BL_TEST_SANITIZED=$flags cargo test --locked --test suite -- "${@:5}" >"$log" 2>&1 || { cat "$log"; exit 1; }
+  grep -E "^test " "$log"
+  echo "ok: $3"
+}
+
+sanitized address asan -fsanitize=address,undefined '#include <stdlib.h>
+int main(void) { volatile char *lost = malloc(9); lost[0] = 1; lost = NULL; return 0; }' \
+  c_programs:: cpp::the_header pull::programs::the_c_api
+sanitized thread tsan -fsanitize=thread '#include <pthread.h>
+static int shared;
+static void *add(void *_) { for (int i = 0; i < 100000; i++) shared++; return _; }
+int main(void) { pthread_t a, b; pthread_create(&a, 0, add, 0); pthread_create(&b, 0, add, 0);
+  pthread_join(a, 0); pthread_join(b, 0); return 0; }' \
+  c_programs::hammer c_programs::threads c_programs::lifecycle pull::programs::the_c_api
+
+# Without the network, which miri does not know: errors, tokens, bytes, callbacks, and what every function makes of its arguments.
+MIRIFLAGS=-Zmiri-strict-provenance cargo +nightly miri test --locked --lib --no-default-features --target-dir target/miri ffi:: >target/miri.log 2>&1 ||
+  { cat target/miri.log; exit 1; }
+grep -E "^test " target/miri.log
+grep -qE "^test result: ok. [1-9]" target/miri.log
+echo "ok: miri"
