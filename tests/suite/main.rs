@@ -9,6 +9,7 @@
 #![allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
 mod abi;
+mod api_docs;
 mod archive;
 mod archives;
 mod bindings;

@@ -2,7 +2,7 @@
 //! (Its Rust is a doc test.)
 
 use super::null_arguments::functions;
-use super::support::{compile, has_tool, library_dir, repository, run, temp_dir};
+use super::support::{compile, has_tool, library_dir, repository, run, skip, temp_dir};
 
 fn readme() -> String {
     std::fs::read_to_string(repository().join("README.md")).unwrap()
@@ -59,4 +59,37 @@ fn every_function_is_in_the_table() {
     }
     let named = table.split('`').filter(|word| word.starts_with("bl_")).count();
     assert_eq!(named, functions().len(), "the README names functions that the header does not have");
+}
+
+/// The value of a line of the README's table of facts.
+pub fn fact(name: &str) -> String {
+    let text = readme();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("| ")?.strip_prefix(name))
+        .unwrap_or_else(|| panic!("no {name}"));
+    line.rsplit(" | ").next().unwrap().trim_end_matches('|').trim().to_owned()
+}
+
+/// As `packaging/Makefile` builds it; before that, and with other features, there is nothing to compare.
+#[test]
+fn the_size_of_the_library_is_true() {
+    let built = repository().join("target/release/libboxlite_images.so");
+    if !built.exists() {
+        return skip("the library was not built in release");
+    }
+    if !has_tool("strip") || !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return;
+    }
+    let stripped = temp_dir();
+    let stripped = stripped.path().join("stripped");
+    run("strip", &["-o".as_ref(), stripped.as_os_str(), built.as_os_str()]);
+    let megabytes = std::fs::metadata(stripped).unwrap().len() as f64 / 1e6;
+    let said: f64 = fact("the shared library, stripped").strip_suffix(" MB").unwrap().parse().unwrap();
+    assert!((megabytes - said).abs() < 0.05 * said, "{megabytes:.2} MB, and the README says {said}");
+}
+
+#[test]
+fn the_number_of_exports_is_true() {
+    assert_eq!(fact("exported names"), functions().len().to_string());
 }

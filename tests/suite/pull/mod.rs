@@ -8,6 +8,7 @@ mod programs;
 mod real;
 mod references;
 mod server;
+mod syscalls;
 mod transfers;
 
 use std::sync::Arc;

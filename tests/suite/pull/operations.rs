@@ -201,6 +201,44 @@ fn what_was_kept_is_reclaimed() {
     assert!(!kept.exists());
 }
 
+/// Threads of ours, by their names, when they are done with what they do.
+fn threads_at_rest() -> Vec<String> {
+    let mut found = Vec::new();
+    for _ in 0..200 {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        let mut now: Vec<String> = names.filter(|name| name.starts_with("bl-")).collect();
+        now.sort();
+        // Those that end are given the time.
+        if now == found && !now.iter().any(|name| name.starts_with("bl-pull") || name.starts_with("bl-remove")) {
+            return now;
+        }
+        found = now;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    found
+}
+
+/// What the README says of threads.
+#[test]
+fn the_threads_are_as_many_as_the_readme_says() {
+    in_own_process("pull::operations::the_threads_are_as_many_as_the_readme_says", || {
+        let fact = |name| super::super::readme::fact(name).parse::<usize>().unwrap();
+        let bench = Bench::honest();
+        // As by default: what is there is to be flushed.
+        let storage =
+            boxlite_images::Storage::open(bench.dir.path().join("other"), &boxlite_images::StorageOptions::default())
+                .unwrap();
+        assert_eq!(threads_at_rest().len(), fact("threads of ours, with a store open, before the first pull"));
+        storage.pull(&bench.reference(), &bench.options()).unwrap();
+        let threads = threads_at_rest();
+        assert_eq!(threads.len(), fact("after it, between calls"), "{threads:?}");
+        boxlite_images::shutdown(Duration::from_secs(10)).unwrap();
+        drop(storage);
+        assert_eq!(threads_at_rest().len(), fact("after `bl_shutdown()` and `bl_storage_close()`"));
+    });
+}
+
 /// Ends what runs; the next pull starts anew. In a process of its own, since it is for all of it.
 #[test]
 fn the_network_ends_and_begins_again() {
