@@ -4,8 +4,9 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 
-use super::null_arguments::functions;
-use super::support::{compile, has_tool, library_dir, repository, run, temp_dir};
+use super::image_files::{Made, folder, layout, named};
+use super::null_arguments::{functions, functions_in};
+use super::support::{compile, has_tool, library_dir, names_in, repository, run, temp_dir};
 
 fn golden(name: &str, found: &str) {
     super::generated::is_up_to_date(&repository().join("tests/golden").join(name), found);
@@ -98,4 +99,38 @@ fn layouts_and_numbers() {
     let output = String::from_utf8(run(program, &[]).stdout).unwrap();
     assert!(output.contains("bl_extract_options.diff_id 24\n"), "{output}");
     golden("layout-linux-64.txt", &output);
+}
+
+/// Programs of earlier releases, with the headers that they were built with, run with the library of today.
+#[test]
+fn programs_of_every_release_run() {
+    if !has_tool("gcc") {
+        return;
+    }
+    let releases = names_in(&repository().join("tests/abi"));
+    let ours = env!("CARGO_PKG_VERSION");
+    assert!(releases.iter().any(|release| release == ours), "tests/abi has no program of {ours}");
+    let plain = Made::new(&["one", "two"]);
+    let ids: Vec<String> = plain.tars.iter().map(|tar| format!("\"{}\"", boxlite_images::Digest::of(tar))).collect();
+    let config =
+        format!(r#"{{"config":{{"Cmd":["sh"]}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#, ids.join(","));
+    let made = Made::with_config(plain.tars, &config);
+    let layout = folder(&layout(&[made.entry(&named("a.org/x:1"))], made.blobs()));
+    let (library, dir) = (library_dir(), temp_dir());
+    for release in &releases {
+        let folder = repository().join("tests/abi").join(release);
+        // Every function of that header is used.
+        let source = std::fs::read_to_string(folder.join("program.c")).unwrap();
+        let header = std::fs::read_to_string(folder.join("boxlite_images.h")).unwrap();
+        for function in functions_in(&header) {
+            assert!(source.contains(&format!("{}(", function.name)), "{release}: {} is not used", function.name);
+        }
+        let frozen = format!("-I{}", folder.display());
+        let flags = ["-std=c11", "-D_POSIX_C_SOURCE=200809L", &frozen];
+        let program = dir.path().join(release);
+        compile("gcc", &flags, &[folder.join("program.c")], library.path(), &program);
+        let output =
+            run(&program, &[dir.path().join(format!("{release}-store")).as_os_str(), layout.path().as_os_str()]);
+        assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    }
 }

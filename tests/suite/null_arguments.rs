@@ -13,7 +13,10 @@ pub struct Function {
 
 /// The header's functions.
 pub fn functions() -> Vec<Function> {
-    let header = std::fs::read_to_string(repository().join("include/boxlite_images.h")).unwrap();
+    functions_in(&std::fs::read_to_string(repository().join("include/boxlite_images.h")).unwrap())
+}
+
+pub fn functions_in(header: &str) -> Vec<Function> {
     let mut found = Vec::new();
     let (mut comment, mut declaration) = (false, String::new());
     for line in header.lines() {
