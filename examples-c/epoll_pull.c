@@ -28,8 +28,8 @@ static int failed(const char *what, bl_error *err)
   return 1;
 }
 
-/* How one ended. The operation goes, and with it its descriptor's place in the epoll set. */
-static int finish(pull *p)
+/* How one ended. Its descriptor leaves the epoll set before the operation goes. */
+static int finish(int epoll, pull *p)
 {
   bl_image *image = NULL;
   bl_error *err = NULL;
@@ -39,6 +39,7 @@ static int finish(pull *p)
   else
     printf("%s: %s\n", p->reference, bl_image_text(image, BL_IMAGE_MANIFEST_DIGEST, 0));
   bl_image_free(image);
+  epoll_ctl(epoll, EPOLL_CTL_DEL, bl_op_fd(p->op), NULL);
   bl_op_free(p->op);
   p->op = NULL;
   return result;
@@ -68,7 +69,7 @@ static int loop(int epoll, pull *pulls, int count)
     }
     if (n == 0) draw(pulls, count);
     for (i = 0; i < n; i++) {
-      result |= finish(events[i].data.ptr);
+      result |= finish(epoll, events[i].data.ptr);
       left--;
     }
   }

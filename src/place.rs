@@ -197,7 +197,7 @@ impl Work {
         place.check_free(true)?;
         // What has our name after that goes with us.
         match rustix::fs::renameat_with(folder, own, folder, name, RenameFlags::EXCHANGE) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::PERM) => {}
             exchanged => return exchanged.map_err(failed),
         }
         let old = place.work_name();

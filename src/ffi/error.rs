@@ -76,7 +76,7 @@ pub unsafe extern "C" fn bl_error_message(error: *const bl_error) -> *const c_ch
     text_of(error, |error| &error.message)
 }
 
-/// The operating system's error number (errno) where one was the cause, else 0.
+/// The operating system's error number (errno) where one was the cause, else 0; also 0 for failures of the network.
 ///
 /// Since: 0.1.0
 #[unsafe(no_mangle)]

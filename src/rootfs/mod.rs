@@ -240,8 +240,9 @@ impl Storage {
         let extraction = self.extract_layer(digest, options)?;
         let (tree, record) = self.open_tree(digest, options.form)?;
         assembler.tree(tree, &record, taking)?;
-        // Hard links to lower layers were odd by themselves only.
-        Ok(extraction.anomalies.without(Anomalies::LOWER_LINK))
+        // Hard links to lower layers were odd by themselves only, and what becomes of devices is decided where files are made.
+        let odd = extraction.anomalies.without(Anomalies::LOWER_LINK);
+        Ok(if taking == Taking::Link { odd } else { odd.without(Anomalies::DEVICE_PLACEHOLDER) })
     }
 
     /// The tree of a layer, and its record.

@@ -269,7 +269,7 @@ impl Partial {
     /// Reserves disk space for the file, where the file system can do that; its size stays what it is.
     pub(crate) fn reserve(&self, bytes: u64) -> Result<()> {
         match sys::reserve_space(self.handle.as_fd(), bytes) {
-            Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => Ok(()),
+            Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::INTR | Errno::PERM) => Ok(()),
             Err(Errno::NOSPC) => {
                 let (free, _) = self.directory.space()?;
                 Err(Error::no_space(format!("{}: {bytes} bytes to write, {free} free", self.path().display())))
@@ -538,11 +538,12 @@ pub(super) fn is_tree_name(stem: &str) -> bool {
 /// Renames without replacing, also where the file system cannot do that in one call.
 fn rename_new(folder: BorrowedFd<'_>, from: &str, to: &str, is_tree: bool) -> Result<(), Errno> {
     match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if is_tree => {
+        // EPERM is what some sandboxes answer to calls that they do not know.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::PERM) if is_tree => {
             // A rename onto a non-empty directory fails, and a published tree that is empty equals any other.
             rustix::fs::renameat(folder, from, folder, to)
         }
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::PERM) => {
             rustix::fs::linkat(folder, from, folder, to, AtFlags::empty())?;
             rustix::fs::unlinkat(folder, from, AtFlags::empty())
         }

@@ -1,6 +1,7 @@
 //! The README is true: its C compiles in every dialect that it may be pasted into, and its table has every function.
 //! (Its Rust is a doc test.)
 
+use super::image_files::{Made, folder, layout, named};
 use super::null_arguments::functions;
 use super::support::{compile, has_tool, library_dir, repository, run, skip, temp_dir};
 
@@ -21,6 +22,29 @@ fn the_c_examples_compile() {
     if has_tool("gcc") {
         let program = compile("gcc", &["-std=c11"], &[source], library_dir().path(), &dir.path().join("readme"));
         assert!(program.exists());
+    }
+}
+
+#[test]
+fn the_guest_of_the_docs_is_prepared() {
+    let text = std::fs::read_to_string(repository().join("docs/embedding-in-a-vmm.md")).unwrap();
+    let example = text.split("```c\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let dir = temp_dir();
+    let source = dir.path().join("guest.c");
+    let main =
+        "\nint main(int argc, char **argv) { return argc == 4 ? prepare_guest(argv[1], argv[2], argv[3]) : 2; }\n";
+    std::fs::write(&source, format!("{example}{main}")).unwrap();
+    if has_tool("gcc") {
+        let (library, path) = (library_dir(), |name| dir.path().join(name));
+        let program = compile("gcc", &["-std=c11"], &[source], library.path(), &path("guest"));
+        let plain = Made::new(&["one"]);
+        let id = boxlite_images::Digest::of(&plain.tars[0]);
+        let config = format!(r#"{{"config":{{"Cmd":["sh"]}},"rootfs":{{"type":"layers","diff_ids":["{id}"]}}}}"#);
+        let made = Made::with_config(plain.tars, &config);
+        let layout = folder(&layout(&[made.entry(&named("dev"))], made.blobs()));
+        let output = run(program, &[path("store").as_os_str(), layout.path().as_os_str(), path("root").as_os_str()]);
+        assert!(String::from_utf8(output.stdout).unwrap().contains(r#""args":["sh"]"#));
+        assert!(path("root/one").exists());
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use boxlite_images::{
-    Cancel, CheckOptions, GcOptions, Image, Interrupt, OverlayOptions, ProgressCallback, RootfsMode, RootfsOptions,
-    Status, Storage,
+    Anomalies, Cancel, CheckOptions, GcOptions, Image, Interrupt, OverlayOptions, ProgressCallback, RootfsMode,
+    RootfsOptions, Status, Storage,
 };
 
 use super::archive::{Archive, Header};
@@ -165,6 +165,30 @@ fn the_record_says_what_root_gets() {
         has("other", &["hardlink=./set"]);
         has("third", &["hardlink=./other"]);
         assert_eq!(records[0].len(), 7, "{:?}", records[0]);
+    });
+}
+
+/// What is odd about devices is that they are not made, here and not in the extracted layers.
+#[test]
+fn devices_that_are_made_are_not_odd() {
+    as_each_user("rootfs::devices_that_are_made_are_not_odd", || {
+        let bench =
+            Bench::new(&[Archive::new().entry(Header::new(b'3', b"null").device(1, 3).mode(0o666), b"").finish()]);
+        for (number, mode) in [RootfsMode::Copy, RootfsMode::Hardlink, RootfsMode::Direct].into_iter().enumerate() {
+            for device_nodes in [false, true] {
+                let to = bench.path(&format!("root{number}{device_nodes}"));
+                let mut options = RootfsOptions::default();
+                (options.mode, options.device_nodes) = (mode, device_nodes);
+                let made = bench.storage.assemble_rootfs(&bench.image, &to, &options).unwrap();
+                let is_device = !std::fs::metadata(to.join("null")).unwrap().is_file();
+                assert_eq!(is_device, device_nodes && is_root());
+                assert_eq!(
+                    made.anomalies.contains(Anomalies::DEVICE_PLACEHOLDER),
+                    !is_device,
+                    "{mode:?} {device_nodes}"
+                );
+            }
+        }
     });
 }
 

@@ -68,7 +68,7 @@ typedef int32_t bl_status;
 #define BL_E_NOT_FOUND (-3)
 /* Another thread is using this handle right now, or what it stands for is not over. */
 #define BL_E_BUSY (-4)
-/* The handle is past the point where this call makes sense, such as a write after commit. */
+/* Not as things stand: the handle is past this call (a write after commit), or what is to be made is there already. */
 #define BL_E_STATE (-5)
 /* The operating system reported an error that has no status of its own; see the errno. */
 #define BL_E_IO (-6)
@@ -1832,7 +1832,7 @@ bl_status bl_error_status(const bl_error *error);
 const char *bl_error_message(const bl_error *error);
 
 /**
- * The operating system's error number (errno) where one was the cause, else 0.
+ * The operating system's error number (errno) where one was the cause, else 0; also 0 for failures of the network.
  *
  * Since: 0.1.0
  */

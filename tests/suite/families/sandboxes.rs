@@ -4,9 +4,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use boxlite_images::{Anomalies, ExtractOptions};
+use boxlite_images::{Anomalies, ExtractOptions, RootfsMode, RootfsOptions};
 
 use super::super::archive::{Archive, Header};
+use super::super::images::put_image_of;
 use super::super::support::{as_each_user, in_own_process, is_root, leftovers, put_layer, quick_store, skip, temp_dir};
 
 /// While a layer is extracted, a thread with the same rights swaps directories of the unfinished tree for symlinks.
@@ -83,13 +84,21 @@ pub fn forbid(calls: &[libc::c_long]) {
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
 }
 
-/// Nothing depends on `openat2`; and where a thread cannot leave the host's umask, modes are right all the same.
+/// Nothing depends on `openat2` and others that a sandbox may not know; and where a thread cannot leave the host's umask, modes
+/// are right all the same.
 #[test]
 #[cfg(target_os = "linux")]
 fn family_30_forbidden_system_calls_change_nothing() {
     as_each_user("families::sandboxes::family_30_forbidden_system_calls_change_nothing", || {
         in_own_process("families::sandboxes::family_30_forbidden_system_calls_change_nothing", || {
-            forbid(&[libc::SYS_openat2, libc::SYS_unshare]);
+            forbid(&[
+                libc::SYS_openat2,
+                libc::SYS_unshare,
+                libc::SYS_renameat2,
+                libc::SYS_fallocate,
+                libc::SYS_fadvise64,
+                libc::SYS_copy_file_range,
+            ]);
             // SAFETY: a system call without pointers; the process is this test's own.
             unsafe { libc::umask(0o077) };
             let dir = temp_dir();
@@ -101,6 +110,15 @@ fn family_30_forbidden_system_calls_change_nothing() {
             let tree = storage.layer_extracted_path(&digest);
             for (path, mode) in [("d", 0o40755), ("d/f", 0o100_644), ("d/g", 0o100_644)] {
                 assert_eq!(std::fs::metadata(tree.join(path)).unwrap().permissions().mode(), mode, "{path}");
+            }
+            let image = put_image_of(&storage, "x", &[layer, Archive::new().file(b"large", &[1; 3 << 20]).finish()]);
+            let image = storage.open_image_by_digest(&image).unwrap();
+            let (root, mut options) = (dir.path().join("root"), RootfsOptions::default());
+            options.replace = true;
+            for mode in [RootfsMode::Copy, RootfsMode::Reflink, RootfsMode::Hardlink, RootfsMode::Direct] {
+                options.mode = mode;
+                storage.assemble_rootfs(&image, &root, &options).unwrap();
+                assert_eq!(std::fs::metadata(root.join("large")).unwrap().len(), 3 << 20, "{mode:?}");
             }
         });
     });

@@ -229,7 +229,10 @@ fn the_threads_are_as_many_as_the_readme_says() {
         let storage =
             boxlite_images::Storage::open(bench.dir.path().join("other"), &boxlite_images::StorageOptions::default())
                 .unwrap();
-        assert_eq!(threads_at_rest().len(), fact("threads of ours, with a store open, before the first pull"));
+        assert_eq!(
+            threads_at_rest().len(),
+            fact("threads of ours, with a store open, before the first extraction or pull")
+        );
         storage.pull(&bench.reference(), &bench.options()).unwrap();
         let threads = threads_at_rest();
         assert_eq!(threads.len(), fact("after it, between calls"), "{threads:?}");

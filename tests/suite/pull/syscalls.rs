@@ -19,7 +19,11 @@ fn listed() -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut usual, mut sometimes) = (BTreeSet::new(), BTreeSet::new());
     for line in table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("|---")) {
         let names = line.split('`').skip(1).step_by(2).map(str::to_owned);
-        if line.starts_with("| sometimes") { sometimes.extend(names) } else { usual.extend(names) }
+        if line.starts_with("| sometimes") || line.starts_with("| start") {
+            sometimes.extend(names)
+        } else {
+            usual.extend(names)
+        }
     }
     (usual, sometimes)
 }
@@ -89,6 +93,7 @@ fn the_system_calls_are_those_of_the_docs() {
             &["import", &path("folder"), "--hard-link"],
             &["pull", &reference, "--plain-http", &host],
             &["pull", "127.0.0.1:9/x"],
+            &["--bundle", &source, "rootfs", "bundle", &path("bundle")],
             &["check"],
             &["df"],
             &["lease", "create", "60"],
@@ -97,7 +102,7 @@ fn the_system_calls_are_those_of_the_docs() {
         ] {
             let mut command = Command::new("strace");
             command.args(["-f", "-qq", "-o"]).arg(&out).arg(tool.path("blimg"));
-            command.args(["--quiet", "--store", &path("store")]).args(args).current_dir(&dir);
+            command.args(["--quiet", "--store", "store"]).args(args).current_dir(&dir);
             if let Some(user) = user {
                 command.uid(*user).gid(*user);
             }

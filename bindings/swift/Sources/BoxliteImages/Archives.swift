@@ -13,7 +13,7 @@ public struct ImportOptions: Sendable {
   public var makesDeviceNodes = false
   public var overridesStat = false
   /// Layers of a folder may be its own files; see `BL_IMPORT_HARD_LINK`.
-  public var linksHard = false
+  public var usesHardLinks = false
   public var whiteouts = Whiteouts.markers
   public var timeout: Duration?
   public var limits: LayerLimits?
@@ -24,10 +24,10 @@ public struct ImportOptions: Sendable {
     var c = bl_import_options_init()
     c.flags = flags(
       (!unpacks, BL_IMPORT_NO_UNPACK), (isPlatformStrict, BL_IMPORT_STRICT_PLATFORM), (makesDeviceNodes, BL_IMPORT_DEVICE_NODES),
-      (overridesStat, BL_IMPORT_OVERRIDE_STAT), (linksHard, BL_IMPORT_HARD_LINK))
-    c.select = try arena.text(select)
-    c.name = try arena.text(name)
-    c.platform = try arena.text(platform)
+      (overridesStat, BL_IMPORT_OVERRIDE_STAT), (usesHardLinks, BL_IMPORT_HARD_LINK))
+    c.select = try arena.text(select, "select")
+    c.name = try arena.text(name, "name")
+    c.platform = try arena.text(platform, "platform")
     c.whiteouts = whiteouts.c
     c.cancel = cancel?.raw.pointer
     c.timeout_ms = milliseconds(timeout)
@@ -53,15 +53,17 @@ public struct ExportOptions: Sendable {
 
 extension Storage {
   /// Stores the images of an OCI layout or of what `docker save` writes, and gives what ``openImage(_:)`` takes for each.
+  @available(*, noasync, message: "the form for tasks has no cancel")
   @discardableResult
   public func importImages(
     from path: String, options: ImportOptions = ImportOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil
   ) throws -> [String] {
-    let path = try plain(path)
+    let path = try plain(path, "path")
     return try importing(options, cancel, progress) { bl_import($0, path, $1, $2, $3) }
   }
 
   /// The same from an archive in a file, pipe or socket, which stays the caller's.
+  @available(*, noasync, message: "the form for tasks has no cancel")
   @discardableResult
   public func importImages(
     descriptor: Int32, options: ImportOptions = ImportOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil
@@ -97,10 +99,11 @@ extension Storage {
   }
 
   /// Opens an image of a layout's folder where it is: a store that has it, and what its ``openImage(_:)`` takes.
+  @available(*, noasync, message: "the form for tasks has no cancel")
   public func openBundle(
     _ path: String, options: ImportOptions = ImportOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil
   ) throws -> (storage: Storage, names: [String]) {
-    let (arena, told, path) = (Arena(), told(progress), try plain(path))
+    let (arena, told, path) = (Arena(), told(progress), try plain(path, "path"))
     return try handle.use { storage in
       try withExtendedLifetime((arena, cancel)) {
         var c = try options.c(arena, cancel, told)
@@ -118,15 +121,17 @@ extension Storage {
   }
 
   /// Writes images to an archive, or a folder.
+  @available(*, noasync, message: "the form for tasks has no cancel")
   public func exportImages(
     _ images: [Image], to path: String, options: ExportOptions = ExportOptions(), cancel: CancelToken? = nil,
     progress: ProgressClosure? = nil
   ) throws {
-    let path = try plain(path)
+    let path = try plain(path, "path")
     try exporting(images, options, cancel, progress) { bl_export($0, $1, images.count, path, $2, $3) }
   }
 
   /// Writes an archive into a file, pipe or socket, which stays the caller's.
+  @available(*, noasync, message: "the form for tasks has no cancel")
   public func exportImages(
     _ images: [Image], descriptor: Int32, options: ExportOptions = ExportOptions(), cancel: CancelToken? = nil,
     progress: ProgressClosure? = nil
@@ -156,26 +161,22 @@ extension Storage {
   ) throws {
     let (arena, told) = (Arena(), told(progress))
     try handle.use { storage in
-      try using(images[...], []) { raw in
-        try withExtendedLifetime((arena, cancel)) {
-          var c = bl_export_options_init()
-          c.flags = flags((options.isFolder, BL_EXPORT_FOLDER), (options.replaces, BL_EXPORT_REPLACE))
-          c.cancel = cancel?.raw.pointer
-          c.timeout_ms = milliseconds(options.timeout)
-          if let told {
-            c.progress = onProgress
-            c.progress_data = told.pointer
-          }
-          let list = arena.pointer(raw)
-          try call(told) { body(storage, list, &c, $0) }
+      // Open until the end, each of them.
+      var raw: [OpaquePointer?] = []
+      defer { for image in images.prefix(raw.count) { image.handle.leave() } }
+      for image in images { raw.append(try image.handle.enter()) }
+      try withExtendedLifetime((arena, cancel)) {
+        var c = bl_export_options_init()
+        c.flags = flags((options.isFolder, BL_EXPORT_FOLDER), (options.replaces, BL_EXPORT_REPLACE))
+        c.cancel = cancel?.raw.pointer
+        c.timeout_ms = milliseconds(options.timeout)
+        if let told {
+          c.progress = onProgress
+          c.progress_data = told.pointer
         }
+        let list = arena.pointer(raw)
+        try call(told) { body(storage, list, &c, $0) }
       }
     }
-  }
-
-  /// Keeps every image open.
-  private func using(_ images: ArraySlice<Image>, _ raw: [OpaquePointer?], _ body: ([OpaquePointer?]) throws -> Void) throws {
-    guard let first = images.first else { return try body(raw) }
-    try first.handle.use { try using(images.dropFirst(), raw + [$0], body) }
   }
 }

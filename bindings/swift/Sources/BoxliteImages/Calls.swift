@@ -103,9 +103,6 @@ func whole(_ time: Duration?, of unit: Duration) -> UInt64 {
 func milliseconds(_ time: Duration?) -> UInt64 { whole(time, of: .milliseconds(1)) }
 func seconds(_ time: Duration?) -> UInt64 { whole(time, of: .seconds(1)) }
 
-/// Where calls block, rather than on the few threads that tasks share.
-private let blocking = DispatchQueue(label: "boxlite.blocking", attributes: .concurrent)
-
 /// Runs a blocking call for a task, which ends it when it is cancelled.
 func running<R: Sendable>(_ work: @escaping @Sendable (CancelToken) throws -> R) async throws -> R {
   try Task.checkCancellation()
@@ -113,7 +110,8 @@ func running<R: Sendable>(_ work: @escaping @Sendable (CancelToken) throws -> R)
   return try await withTaskCancellationHandler {
     do {
       return try await withCheckedThrowingContinuation { continuation in
-        blocking.async { continuation.resume(with: Result { try work(token) }) }
+        // A queue of its own is a thread of its own: those that tasks and concurrent queues share are few.
+        DispatchQueue(label: "boxlite.call").async { continuation.resume(with: Result { try work(token) }) }
       }
     } catch let error as BoxliteError where error.status == .cancelled && token.isTriggered {
       throw CancellationError()

@@ -88,7 +88,7 @@ typealias Out = UnsafeMutablePointer<OpaquePointer?>
 func call(_ callback: Callback? = nil, _ body: (_ err: Out) -> bl_status) throws {
   var raw: OpaquePointer?
   let status = withExtendedLifetime(callback) { body(&raw) }
-  guard status == BL_OK else { throw BoxliteError(status: status, taking: raw, underlying: callback?.thrown) }
+  guard status == BL_OK else { throw BoxliteError(status: status, taking: raw, underlying: status == BL_E_CALLBACK ? callback?.thrown : nil) }
 }
 
 /// Calls C for a handle.
@@ -122,8 +122,21 @@ func names(taking raw: OpaquePointer?) -> [String] {
   return (0..<bl_names_count(raw)).map { String(cString: bl_names_get(raw, $0)) }
 }
 
-/// A string as C can have it: one with a zero in it would be another one there.
-func plain(_ string: String) throws -> String {
-  if string.utf8.contains(0) { throw BoxliteError(.invalidArgument, "a string has a zero in it: \(string.debugDescription)") }
+/// A string as C can have it: one with a zero in it would be another one there. The error names it and does not quote it: it may
+/// be a password.
+func plain(_ string: String, _ name: String) throws -> String {
+  if string.utf8.contains(0) { throw BoxliteError(.invalidArgument, "\(name) has a zero in it") }
   return string
 }
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#elseif canImport(Foundation)
+  import Foundation
+#endif
+
+#if canImport(FoundationEssentials) || canImport(Foundation)
+  extension BoxliteError: LocalizedError {
+    public var errorDescription: String? { message }
+  }
+#endif

@@ -1,11 +1,14 @@
 import CBoxliteImages
 import Dispatch
 
-/// A C handle, freed once: by `close()`, or with the last reference. Calls and closing may come from any thread.
+/// A C handle, freed once: by `close()` or, where calls are running then, when the last of them returns; or with the last
+/// reference. Calls and closing may come from any thread, and from closures that a call is running.
 final class Handle: @unchecked Sendable {
   private let lock = DispatchQueue(label: "boxlite.handle")
-  private let calls = DispatchGroup()
   private var raw: OpaquePointer?
+  /// What is closed and still in use.
+  private var closing: OpaquePointer?
+  private var calls = 0
   private let what: String
   private let free: @Sendable (OpaquePointer) -> Void
 
@@ -20,31 +23,37 @@ final class Handle: @unchecked Sendable {
   /// The handle is not freed while the body runs.
   func use<R>(_ body: (OpaquePointer) throws -> R) throws -> R {
     let raw = try enter()
-    defer { calls.leave() }
+    defer { leave() }
     return try body(raw)
   }
 
-  /// Nor until the body's second argument is called.
-  func hold(_ body: (OpaquePointer, _ release: @escaping @Sendable () -> Void) -> Void) throws {
-    body(try enter()) { self.calls.leave() }
-  }
-
-  private func enter() throws -> OpaquePointer {
+  /// It is not freed before `leave()`.
+  func enter() throws -> OpaquePointer {
     try lock.sync {
-      guard let raw = self.raw else { throw BoxliteError(.state, "the \(what) is closed") }
-      calls.enter()
+      guard let raw else { throw BoxliteError(.state, "the \(what) is closed") }
+      calls += 1
       return raw
     }
   }
 
-  /// Waits for calls that are running. A second time it does nothing.
-  func close() {
-    let raw = lock.sync {
-      defer { self.raw = nil }
-      return self.raw
+  func leave() {
+    let last: OpaquePointer? = lock.sync {
+      calls -= 1
+      guard calls == 0 else { return nil }
+      defer { closing = nil }
+      return closing
     }
-    calls.wait()
-    if let raw { free(raw) }
+    if let last { free(last) }
+  }
+
+  func close() {
+    let unused: OpaquePointer? = lock.sync {
+      defer { raw = nil }
+      if calls == 0 { return raw }
+      closing = closing ?? raw
+      return nil
+    }
+    if let unused { free(unused) }
   }
 }
 
@@ -62,14 +71,14 @@ final class Arena {
     return pointer
   }
 
-  func text(_ string: String?) throws -> UnsafePointer<CChar>? {
-    try string.map { UnsafePointer(pointer(Array(try plain($0).utf8CString))) }
+  func text(_ string: String?, _ name: String) throws -> UnsafePointer<CChar>? {
+    try string.map { UnsafePointer(pointer(Array(try plain($0, name).utf8CString))) }
   }
 
   /// As C has it: with NULL at its end; NULL for none.
-  func list(_ strings: [String]) throws -> UnsafePointer<UnsafePointer<CChar>?>? {
+  func list(_ strings: [String], _ name: String) throws -> UnsafePointer<UnsafePointer<CChar>?>? {
     if strings.isEmpty { return nil }
-    return UnsafePointer(pointer(try strings.map(text) + [nil]))
+    return UnsafePointer(pointer(try strings.map { try text($0, name) } + [nil]))
   }
 }
 
@@ -92,11 +101,6 @@ class Callback {
       return 1
     }
     return 0
-  }
-
-  /// Of a callback that C does not ask how it went.
-  func rethrow() throws {
-    if let thrown { throw BoxliteError(.callback, "a closure threw: \(thrown)", underlying: thrown) }
   }
 }
 

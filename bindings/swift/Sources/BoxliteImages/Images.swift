@@ -17,7 +17,9 @@ public final class Image: Sendable {
   public let entrypoint, cmd, env: [String]
   public let workingDirectory, user, stopSignal: String?
   public let exposedPorts, volumes: [String]
+  /// Keys that are one for Swift (canonically equivalent) and not for others are one here: ``labelList`` has all.
   public let labels: [String: String]
+  public let labelList: [(key: String, value: String)]
   /// The lowest first.
   public let layers: [ImageLayer]
   /// Digests of its config and layers that are not in the store.
@@ -45,7 +47,8 @@ public final class Image: Sendable {
     stopSignal = one(BL_IMAGE_STOP_SIGNAL)
     exposedPorts = all(BL_IMAGE_EXPOSED_PORT)
     volumes = all(BL_IMAGE_VOLUME)
-    labels = Dictionary(zip(all(BL_IMAGE_LABEL_KEY), all(BL_IMAGE_LABEL_VALUE)), uniquingKeysWith: { first, _ in first })
+    labelList = zip(all(BL_IMAGE_LABEL_KEY), all(BL_IMAGE_LABEL_VALUE)).map { ($0, $1) }
+    labels = Dictionary(labelList.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first })
     missing = all(BL_IMAGE_MISSING)
     layers = try (0..<bl_image_layer_count(raw)).map { index in
       var info = bl_image_layer_info_init()
@@ -58,7 +61,7 @@ public final class Image: Sendable {
 
   /// What a guest's init starts: the config's command, with the user looked up in the assembled root file system.
   public func process(rootfs: String) throws -> ImageProcess {
-    let rootfs = try plain(rootfs)
+    let rootfs = try plain(rootfs, "rootfs")
     return try handle.use { image in
       let raw = try make { bl_image_process(image, rootfs, $0, $1) }
       defer { bl_process_free(raw) }
@@ -123,7 +126,7 @@ public struct ImageProcess: Sendable {
 extension Storage {
   /// Opens an image by a name, or its manifest's digest.
   public func openImage(_ name: String) throws -> Image {
-    let name = try plain(name)
+    let name = try plain(name, "name")
     return try Image(taking: try handle.use { storage in try make { bl_image_open(storage, name, $0, $1) } })
   }
 
@@ -134,15 +137,17 @@ extension Storage {
 
   /// Gives a complete image a name, which another may have had.
   public func tagImage(_ name: String, manifestDigest: String) throws {
-    let (name, digest) = (try plain(name), try plain(manifestDigest))
+    let (name, digest) = (try plain(name, "name"), try plain(manifestDigest, "manifestDigest"))
     try handle.use { storage in try call { bl_tag_image(storage, name, digest, $0) } }
   }
 
   /// Takes a name away. What nothing else reaches goes with the next collection.
   public func removeImage(_ name: String) throws {
-    let name = try plain(name)
+    let name = try plain(name, "name")
     try handle.use { storage in try call { bl_remove_image(storage, name, $0) } }
   }
+
+  public func usage(of image: Image) async throws -> ImageUsage { try await running { _ in try self.usage(of: image) } }
 
   public func usage(of image: Image) throws -> ImageUsage {
     try handle.use { storage in

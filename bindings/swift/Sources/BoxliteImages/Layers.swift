@@ -1,4 +1,5 @@
 import CBoxliteImages
+import Dispatch
 
 /// How to extract a layer.
 public struct ExtractOptions: Sendable {
@@ -22,8 +23,8 @@ public struct ExtractOptions: Sendable {
     var c = bl_extract_options_init()
     c.flags = flags(
       (makesDeviceNodes, BL_EXTRACT_DEVICE_NODES), (isStrict, BL_EXTRACT_STRICT), (overridesStat, BL_EXTRACT_OVERRIDE_STAT))
-    c.tarball_path = try arena.text(tarballPath)
-    c.diff_id = try arena.text(diffID)
+    c.tarball_path = try arena.text(tarballPath, "tarballPath")
+    c.diff_id = try arena.text(diffID, "diffID")
     c.cancel = cancel?.raw.pointer
     c.timeout_ms = milliseconds(timeout)
     c.whiteouts = whiteouts.c
@@ -68,11 +69,12 @@ public struct Extraction: Sendable {
 
 extension Storage {
   /// Unpacks a layer, verified, once for all processes.
+  @available(*, noasync, message: "the form for tasks has no cancel")
   @discardableResult
   public func extractLayer(
     _ digest: String, options: ExtractOptions = ExtractOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil
   ) throws -> Extraction {
-    let (arena, told, digest) = (Arena(), told(progress), try plain(digest))
+    let (arena, told, digest) = (Arena(), told(progress), try plain(digest, "digest"))
     return try handle.use { storage in
       try withExtendedLifetime((arena, cancel)) {
         var c = try options.c(arena, cancel, told)
@@ -95,7 +97,7 @@ extension Storage {
 
   /// Where ``extractLayer(_:options:)`` puts a layer with these options.
   public func extractedPath(_ digest: String, options: ExtractOptions = ExtractOptions()) throws -> String {
-    let (arena, digest) = (Arena(), try plain(digest))
+    let (arena, digest) = (Arena(), try plain(digest, "digest"))
     return try handle.use { storage in
       try withExtendedLifetime(arena) {
         var c = try options.c(arena)
@@ -106,7 +108,7 @@ extension Storage {
 
   /// Lists what an extracted layer holds, in the order of the archive, without a look at its tree.
   public func layerEntries(_ digest: String, options: ExtractOptions = ExtractOptions()) throws -> LayerEntries {
-    let (arena, digest) = (Arena(), try plain(digest))
+    let (arena, digest) = (Arena(), try plain(digest, "digest"))
     return try handle.use { storage in
       try withExtendedLifetime(arena) {
         var c = try options.c(arena)
@@ -143,7 +145,14 @@ public struct LayerEntry: Sendable {
   public let mtimeNanoseconds: UInt32
   public let size: UInt64
   public let deviceMajor, deviceMinor: UInt32
-  public let xattrs: [(name: String, value: [UInt8])]
+  public let xattrs: [Xattr]
+
+  /// An extended attribute.
+  public struct Xattr: Sendable {
+    /// What is not UTF-8 in it is replaced.
+    public var name: String { String(decoding: nameBytes, as: UTF8.self) }
+    public let nameBytes, value: [UInt8]
+  }
 
   init(_ c: bl_layer_entry) {
     kind = Kind(rawValue: c.kind)
@@ -155,7 +164,7 @@ public struct LayerEntry: Sendable {
     size = c.size
     (deviceMajor, deviceMinor) = (c.device_major, c.device_minor)
     xattrs = UnsafeBufferPointer(start: c.xattrs, count: c.xattr_count).map {
-      (String(cString: $0.name), Array(UnsafeBufferPointer(start: $0.value, count: $0.value_len)))
+      Xattr(nameBytes: Self.bytes($0.name), value: Array(UnsafeBufferPointer(start: $0.value, count: $0.value_len)))
     }
   }
 
@@ -170,15 +179,19 @@ public struct LayerEntry: Sendable {
 /// The entries of an extracted layer, one after the other.
 public final class LayerEntries: Sendable {
   private let handle: Handle
+  /// What C gives is valid until the next call.
+  private let lock = DispatchQueue(label: "boxlite.entries")
 
   init(taking raw: OpaquePointer) { handle = Handle("list", raw) { bl_layer_entries_free($0) } }
 
   /// The next entry; `nil` after the last one.
   public func next() throws -> LayerEntry? {
     try handle.use { entries in
-      var entry = bl_layer_entry_init()
-      try call { bl_layer_entries_next(entries, &entry, $0) }
-      return entry.kind == UInt32(BL_ENTRY_END) ? nil : LayerEntry(entry)
+      try lock.sync {
+        var entry = bl_layer_entry_init()
+        try call { bl_layer_entries_next(entries, &entry, $0) }
+        return entry.kind == UInt32(BL_ENTRY_END) ? nil : LayerEntry(entry)
+      }
     }
   }
 

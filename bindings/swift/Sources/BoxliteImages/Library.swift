@@ -18,11 +18,17 @@ public enum Library {
     case error = 1, warn, info, debug, trace
   }
 
-  /// Where log lines go, for the whole process; `nil`: nowhere. The closure is called from any thread, and must not
-  /// set another.
-  public static func setLog(_ level: LogLevel, _ closure: (@Sendable (LogLevel, String) -> Void)?) throws {
+  /// Where log lines of that level and above go, for the whole process. The closure is called from any thread, and must not
+  /// set another, nor remove itself.
+  public static func setLogHandler(level: LogLevel, _ closure: @escaping @Sendable (LogLevel, String) -> Void) throws {
+    try set(level, Log(closure))
+  }
+
+  /// They go nowhere, as at first. The closure is not running when this returns, and will not be called again.
+  public static func removeLogHandler() throws { try set(.error, nil) }
+
+  private static func set(_ level: LogLevel, _ next: Log?) throws {
     try setting.sync {
-      let next = closure.map(Log.init)
       let set: bl_log_callback? = next == nil ? nil : { level, message, data in
         let log = Unmanaged<Log>.fromOpaque(data!).takeUnretainedValue()
         log.closure(LogLevel(rawValue: level) ?? .trace, String(cString: message!))

@@ -39,12 +39,12 @@ public struct RegistryOptions: Sendable {
   func c(_ arena: Arena) throws -> bl_registry_options {
     var c = bl_registry_options_init()
     c.flags = flags((isPlainHTTP, BL_REGISTRY_PLAIN_HTTP), (skipsVerification, BL_REGISTRY_SKIP_VERIFY))
-    c.host = try arena.text(host)
-    c.ca_file = try arena.text(caFile)
-    c.client_certificate = try arena.text(clientCertificate)
-    c.client_key = try arena.text(clientKey)
-    c.headers = try arena.list(headers)
-    c.mirrors = try arena.list(mirrors)
+    c.host = try arena.text(host, "host")
+    c.ca_file = try arena.text(caFile, "caFile")
+    c.client_certificate = try arena.text(clientCertificate, "clientCertificate")
+    c.client_key = try arena.text(clientKey, "clientKey")
+    c.headers = try arena.list(headers, "headers")
+    c.mirrors = try arena.list(mirrors, "mirrors")
     return c
   }
 }
@@ -58,6 +58,13 @@ public struct Credentials: Sendable {
     self.user = user
     self.password = password
   }
+}
+
+/// Without the password, wherever it is printed.
+extension Credentials: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+  public var description: String { "Credentials(user: \(user.debugDescription))" }
+  public var debugDescription: String { description }
+  public var customMirror: Mirror { Mirror(self, children: ["user": user]) }
 }
 
 /// How to pull.
@@ -99,19 +106,19 @@ public struct PullOptions: Sendable {
       (asksMirrorsOnly, BL_PULL_MIRRORS_ONLY))
     c.policy = policy.c
     c.parallel = parallel ?? 0
-    c.platform = try arena.text(platform)
-    c.user = try arena.text(credentials?.user)
-    c.password = try arena.text(credentials?.password)
-    c.auth_file = try arena.text(authFile)
+    c.platform = try arena.text(platform, "platform")
+    c.user = try arena.text(credentials?.user, "user")
+    c.password = try arena.text(credentials?.password, "password")
+    c.auth_file = try arena.text(authFile, "authFile")
     let all = arena.pointer(try registries.map { try $0.c(arena) })
     if !registries.isEmpty {
       let pointers: [UnsafePointer<bl_registry_options>?] = registries.indices.map { UnsafePointer(all + $0) } + [nil]
       c.registries = UnsafePointer(arena.pointer(pointers))
     }
-    c.hosts_dir = try arena.text(hostsDirectory)
-    c.proxy = try arena.text(proxy)
+    c.hosts_dir = try arena.text(hostsDirectory, "hostsDirectory")
+    c.proxy = try arena.text(proxy, "proxy")
     c.extract = UnsafePointer(arena.pointer([try extract.c(arena)]))
-    c.user_agent = try arena.text(userAgent)
+    c.user_agent = try arena.text(userAgent, "userAgent")
     c.max_bytes = maxBytes ?? 0
     c.connect_timeout_ms = milliseconds(connectTimeout)
     c.stall_timeout_ms = milliseconds(stallTimeout)
@@ -181,7 +188,7 @@ private final class PullClosures: Callback {
         let closures = PullClosures.at(data)
         return closures.contain {
           guard let found = try closures.credentials?(String(cString: host!), String(cString: repository!)) else { return }
-          let (user, password) = (try plain(found.user), try plain(found.password))
+          let (user, password) = (try plain(found.user, "user"), try plain(found.password, "password"))
           try call { bl_credentials_set(answer, user, password, $0) }
         }
       }
@@ -191,11 +198,12 @@ private final class PullClosures: Callback {
 
 extension Storage {
   /// Brings an image from a registry: verified, unpacked and named. Closures run on this thread.
+  @available(*, noasync, message: "the form for tasks has no cancel")
   public func pull(
     _ reference: String, options: PullOptions = PullOptions(), credentials: CredentialsClosure? = nil,
     cancel: CancelToken? = nil, progress: ((PullProgress) throws -> Void)? = nil
   ) throws -> Image {
-    let (arena, closures, reference) = (Arena(), PullClosures(progress, credentials), try plain(reference))
+    let (arena, closures, reference) = (Arena(), PullClosures(progress, credentials), try plain(reference, "reference"))
     let raw = try handle.use { storage in
       try withExtendedLifetime((arena, cancel)) {
         var c = try options.c(arena)
@@ -222,7 +230,7 @@ extension Storage {
   public func startPull(
     _ reference: String, options: PullOptions = PullOptions(), credentials: CredentialsClosure? = nil
   ) throws -> PullOperation {
-    let (arena, closures, reference) = (Arena(), PullClosures(nil, credentials), try plain(reference))
+    let (arena, closures, reference) = (Arena(), PullClosures(nil, credentials), try plain(reference, "reference"))
     let raw = try handle.use { storage in
       try withExtendedLifetime(arena) {
         var c = try options.c(arena)
@@ -242,7 +250,7 @@ extension Storage {
 public final class PullOperation: Sendable {
   private let handle: Handle
   private let interval: Duration
-  private let ended = Ended()
+  private let result = Locked<Result<Image, any Error>?>(nil)
 
   init(taking raw: OpaquePointer, interval: Duration) {
     handle = Handle("pull", raw) { bl_op_free($0) }
@@ -264,24 +272,30 @@ public final class PullOperation: Sendable {
   /// How far it is, every ``PullOptions/progressInterval``, and once more when it is over; then the stream ends. It ends
   /// with the task that reads it, too, and the pull goes on.
   public var progress: AsyncStream<PullProgress> {
-    let last = Last()
+    let steps = Locked(Step.first)
     return AsyncStream { [self] in
-      if last.wasTold { return nil }
-      if last.isFirst { last.isFirst = false } else { _ = await over(within: interval) }
+      switch steps.change({ step in
+        defer { if step == .first { step = .later } }
+        return step
+      }) {
+      case .first: break
+      case .later: _ = await over(within: interval)
+      case .ended: return nil
+      }
       if Task.isCancelled { return nil }
-      last.wasTold = (try? isOver(within: 0)) ?? true
+      if (try? isOver()) ?? true { steps.change { $0 = .ended } }
       return try? currentProgress()
     }
   }
+
+  private enum Step { case first, later, ended }
 
   /// The image, when the pull is over. A task that is cancelled while it waits for it ends the pull.
   public var image: Image {
     get async throws {
       try await withTaskCancellationHandler {
         _ = await over(within: nil)
-        let result = ended.once {
-          Result { try Image(taking: try handle.use { op in try make { bl_op_finish(op, $0, $1) } }) }
-        }
+        let result = try result.value ?? handle.use { finish($0) }
         if case .failure(let error as BoxliteError) = result, error.status == .cancelled, Task.isCancelled {
           throw CancellationError()
         }
@@ -292,101 +306,101 @@ public final class PullOperation: Sendable {
     }
   }
 
-  /// Ends it, and waits for that.
+  /// Ends it. Whoever waits for the image is told so.
   public func close() {
-    // Whoever waits for its end holds the handle until then.
     cancel()
     handle.close()
   }
 
-  private func isOver(within milliseconds: Int64) throws -> Bool {
-    try handle.use { op in try bool { bl_op_wait(op, milliseconds, $0, $1) } }
+  private func isOver() throws -> Bool { try handle.use { op in try bool { bl_op_wait(op, 0, $0, $1) } } }
+
+  /// How it ended, which C tells once.
+  private func finish(_ op: OpaquePointer) -> Result<Image, any Error> {
+    result.change { known in
+      let result = known ?? Result { try Image(taking: try make { bl_op_finish(op, $0, $1) }) }
+      known = result
+      return result
+    }
   }
 
   /// Waits for the end without a thread. Also true when the operation was closed.
   private func over(within time: Duration?) async -> Bool {
-    guard let isOver = try? isOver(within: 0), !isOver else { return true }
+    guard let isOver = try? isOver(), !isOver else { return true }
     let watch = Watch()
     return await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        // Not freed, and so the descriptor's, before the sources are done with it.
         do {
-          try handle.hold { op, release in
-            watch.begin(bl_op_fd(op), within: time) { isOver in
-              release()
-              continuation.resume(returning: isOver)
-            }
+          // Not freed, and so the descriptor's, before the sources are done with it.
+          nonisolated(unsafe) let op = try handle.enter()
+          watch.begin(bl_op_fd(op), within: time) { [self] isOver in
+            if isOver { _ = finish(op) }
+            handle.leave()
+            continuation.resume(returning: isOver)
           }
         } catch {
           continuation.resume(returning: true)
         }
       }
     } onCancel: {
-      if time != nil { watch.end(false) }
+      if time != nil { watch.end() }
     }
   }
+}
 
-  private final class Ended: @unchecked Sendable {
-    private let lock = DispatchQueue(label: "boxlite.pull")
-    private var result: Result<Image, any Error>?
+/// A value that several threads change.
+private final class Locked<T>: @unchecked Sendable {
+  private let lock = DispatchQueue(label: "boxlite.locked")
+  private var inner: T
 
-    func once(_ finish: () -> Result<Image, any Error>) -> Result<Image, any Error> {
-      lock.sync {
-        let found = result ?? finish()
-        result = found
-        return found
-      }
-    }
-  }
-
-  /// A stream asks for one value at a time.
-  private final class Last: @unchecked Sendable {
-    var isFirst = true
-    var wasTold = false
-  }
+  init(_ value: T) { inner = value }
+  var value: T { lock.sync { inner } }
+  @discardableResult func change<R>(_ body: (inout T) throws -> R) rethrows -> R { try lock.sync { try body(&inner) } }
 }
 
 /// Waits for a descriptor, or a time, or neither any more.
 private final class Watch: @unchecked Sendable {
   private let queue = DispatchQueue(label: "boxlite.watch")
+  private let ends = DispatchGroup()
   private var sources: [any DispatchSourceProtocol] = []
   private var done: (@Sendable (Bool) -> Void)?
-  private var endedEarly: Bool?
+  private var wasEnded = false
 
+  /// Says once whether the descriptor was readable, when the sources have let it go.
   func begin(_ descriptor: Int32, within time: Duration?, _ done: @escaping @Sendable (Bool) -> Void) {
     queue.async { [self] in
-      if let endedEarly { return done(endedEarly) }
+      if wasEnded { return done(false) }
       self.done = done
       let readable = DispatchSource.makeReadSource(fileDescriptor: descriptor, queue: queue)
-      readable.setEventHandler { self.finish(true) }
-      sources.append(readable)
+      add(readable, true)
       if let time {
         let timer = DispatchSource.makeTimerSource(queue: queue)
         timer.schedule(deadline: .now() + .milliseconds(Int(clamping: milliseconds(time))))
-        timer.setEventHandler { self.finish(false) }
-        sources.append(timer)
+        add(timer, false)
       }
       sources.forEach { $0.activate() }
     }
   }
 
-  func end(_ answer: Bool) {
+  func end() {
     queue.async { [self] in
-      if done == nil && sources.isEmpty { endedEarly = answer } else { finish(answer) }
+      wasEnded = true
+      finish(false)
     }
   }
 
-  /// On the queue. The answer is given when the sources have let the descriptor go.
+  private func add(_ source: any DispatchSourceProtocol, _ answer: Bool) {
+    ends.enter()
+    source.setEventHandler { self.finish(answer) }
+    source.setCancelHandler { self.ends.leave() }
+    sources.append(source)
+  }
+
+  /// On the queue.
   private func finish(_ answer: Bool) {
     guard let done else { return }
     self.done = nil
-    let all = DispatchGroup()
-    for source in sources {
-      all.enter()
-      source.setCancelHandler { all.leave() }
-      source.cancel()
-    }
+    sources.forEach { $0.cancel() }
     sources = []
-    all.notify(queue: queue) { done(answer) }
+    ends.notify(queue: queue) { done(answer) }
   }
 }

@@ -57,12 +57,13 @@ public struct OverlayOptions: Sendable {
 
 extension Storage {
   /// Makes the root file system of an image, which appears at its place when it is whole.
+  @available(*, noasync, message: "the form for tasks has no cancel")
   @discardableResult
   public func assembleRootfs(
     _ image: Image, at destination: String, options: RootfsOptions = RootfsOptions(), cancel: CancelToken? = nil,
     progress: ProgressClosure? = nil
   ) throws -> Rootfs {
-    let (arena, told, destination) = (Arena(), told(progress), try plain(destination))
+    let (arena, told, destination) = (Arena(), told(progress), try plain(destination, "destination"))
     return try handle.use { storage in
       try image.handle.use { image in
         try withExtendedLifetime((arena, cancel)) {
@@ -71,7 +72,7 @@ extension Storage {
             (options.makesDeviceNodes, BL_ROOTFS_DEVICE_NODES), (options.overridesStat, BL_ROOTFS_OVERRIDE_STAT),
             (options.replaces, BL_ROOTFS_REPLACE))
           c.mode = options.mode.c
-          c.record_path = try arena.text(options.recordPath)
+          c.record_path = try arena.text(options.recordPath, "recordPath")
           c.cancel = cancel?.raw.pointer
           c.timeout_ms = milliseconds(options.timeout)
           if let limits = options.limits { c.limits = UnsafePointer(arena.pointer([limits.c()])) }
@@ -96,6 +97,7 @@ extension Storage {
   }
 
   /// Options for an overlay mount of an image, and the lease that holds its layers.
+  @available(*, noasync, message: "the form for tasks has no cancel")
   public func overlayOptions(
     _ image: Image, options: OverlayOptions = OverlayOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil
   ) throws -> (options: String, lease: Lease) {

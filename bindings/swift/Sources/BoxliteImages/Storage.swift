@@ -22,8 +22,8 @@ public struct StorageOptions: Sendable {
 
 /// An open image store. Any number of threads may use it, and any number of processes the same directory.
 ///
-/// Blocking calls block their thread. Those that can take long are there twice: `async`, where they run elsewhere and end
-/// with their task, and blocking, where a ``CancelToken`` ends them.
+/// Calls that can take long are there twice: `async`, on a thread of their own, ended with their task; and blocking, where a
+/// ``CancelToken`` ends them. The others are a matter of the disk's: opening and closing a store may wait for a flush.
 public final class Storage: Sendable {
   let handle: Handle
 
@@ -38,32 +38,32 @@ public final class Storage: Sendable {
     c.min_free_bytes = options.minFreeBytes
     c.gc_above_bytes = options.gcAboveBytes ?? 0
     c.gc_min_age = seconds(options.gcMinAge)
-    let directory = try plain(directory)
+    let directory = try plain(directory, "directory")
     self.init(taking: try make { bl_storage_open(directory, &c, $0, $1) })
   }
 
-  /// Closes the store, which otherwise happens with the last reference, and waits for calls that are running. What they
-  /// return, and what was opened from it, goes on working.
+  /// Closes the store, which otherwise happens with the last reference. Calls that are running go on, and the last of them
+  /// closes it; what was opened from it goes on working.
   public func close() { handle.close() }
 
   func about(
     _ digest: String, _ body: (OpaquePointer?, UnsafePointer<CChar>?, Out?, Out?) -> bl_status
   ) throws -> String {
-    let digest = try plain(digest)
+    let digest = try plain(digest, "digest")
     return try handle.use { storage in try text { body(storage, digest, $0, $1) } }
   }
 
   func has(
     _ digest: String, _ body: (OpaquePointer?, UnsafePointer<CChar>?, UnsafeMutablePointer<Bool>?, Out?) -> bl_status
   ) throws -> Bool {
-    let digest = try plain(digest)
+    let digest = try plain(digest, "digest")
     return try handle.use { storage in try bool { body(storage, digest, $0, $1) } }
   }
 
   func load(
     _ digest: String, _ body: (OpaquePointer?, UnsafePointer<CChar>?, Out?, Out?) -> bl_status
   ) throws -> [UInt8] {
-    let digest = try plain(digest)
+    let digest = try plain(digest, "digest")
     return try handle.use { storage in try bytes { body(storage, digest, $0, $1) } }
   }
 
@@ -74,7 +74,7 @@ public final class Storage: Sendable {
 
   /// Stores a manifest, which must hash to the digest.
   public func saveManifest(_ digest: String, _ json: some Collection<UInt8>) throws {
-    let digest = try plain(digest)
+    let digest = try plain(digest, "digest")
     let json = Array(json)
     try handle.use { storage in
       try json.withUnsafeBufferPointer { json in
@@ -101,15 +101,16 @@ public final class Storage: Sendable {
   /// Whether the blobs of all of these layers are here.
   public func verifyBlobsExist(_ digests: [String]) throws -> Bool {
     let arena = Arena()
-    let list = arena.pointer(try digests.map(arena.text))
+    let list = arena.pointer(try digests.map { try arena.text($0, "digests") })
     return try handle.use { storage in
       try withExtendedLifetime(arena) { try bool { bl_verify_blobs_exist(storage, list, digests.count, $0, $1) } }
     }
   }
 
   /// Reads a stored layer and compares it with its digest.
+  @available(*, noasync, message: "the form for tasks has no cancel")
   public func verifyLayer(_ digest: String, timeout: Duration? = nil, cancel: CancelToken? = nil) throws {
-    let digest = try plain(digest)
+    let digest = try plain(digest, "digest")
     try handle.use { storage in
       try withExtendedLifetime(cancel) {
         var c = bl_verify_options_init()
@@ -120,13 +121,13 @@ public final class Storage: Sendable {
     }
   }
 
-  public func verifyLayer(_ digest: String) async throws {
-    try await running { try self.verifyLayer(digest, cancel: $0) }
+  public func verifyLayer(_ digest: String, timeout: Duration? = nil) async throws {
+    try await running { try self.verifyLayer(digest, timeout: timeout, cancel: $0) }
   }
 
   /// The cache folder for a bundle that is used in place; see ``openBundle(_:options:)``.
   public func localBundleCacheDirectory(_ path: String, manifestDigest: String) throws -> String {
-    let (path, digest) = (try plain(path), try plain(manifestDigest))
+    let (path, digest) = (try plain(path, "path"), try plain(manifestDigest, "manifestDigest"))
     return try handle.use { storage in try text { bl_local_bundle_cache_dir(storage, path, digest, $0, $1) } }
   }
 
@@ -134,13 +135,13 @@ public final class Storage: Sendable {
 
   /// Starts to store a layer. The size is the one that the manifest declares, where that is known.
   public func stageLayer(_ digest: String, size: Int64? = nil) throws -> Staged {
-    let digest = try plain(digest)
+    let digest = try plain(digest, "digest")
     return Staged(taking: try handle.use { storage in try make { bl_stage_layer(storage, digest, size ?? -1, $0, $1) } })
   }
 
   /// Starts to store an image config.
   public func stageConfig(_ digest: String) throws -> Staged {
-    let digest = try plain(digest)
+    let digest = try plain(digest, "digest")
     return Staged(taking: try handle.use { storage in try make { bl_stage_config(storage, digest, $0, $1) } })
   }
 }
@@ -164,6 +165,8 @@ public final class Staged: Sendable {
   }
 
   /// Verifies size and digest and makes the blob visible, durably.
+  public func commit() async throws { try await running { _ in try self.commit() } }
+
   public func commit() throws { try handle.use { staged in try call { bl_commit(staged, $0) } } }
   /// Removes what was written.
   public func abort() throws { try handle.use { staged in try call { bl_abort(staged, $0) } } }

@@ -13,12 +13,12 @@ public final class Lease: Sendable {
 
   /// Holds an object, which need not be in the store yet.
   public func hold(_ digest: String) throws {
-    let digest = try plain(digest)
+    let digest = try plain(digest, "digest")
     try handle.use { lease in try call { bl_lease_hold(lease, digest, $0) } }
   }
 
   /// Lets it end that long from now.
-  public func extend(_ time: Duration) throws {
+  public func extend(for time: Duration) throws {
     try handle.use { lease in try call { bl_lease_extend(lease, seconds(time), $0) } }
   }
 
@@ -35,7 +35,7 @@ public struct GCOptions: Sendable {
   /// What is younger stays; `nil` is an hour.
   public var minAge: Duration?
   /// Nothing stays for its age.
-  public var isAnyAge = false
+  public var ignoresAge = false
   public var timeout: Duration?
 
   public init() {}
@@ -77,27 +77,27 @@ public struct DiskUsage: Sendable {
 
 extension Storage {
   /// Makes a lease that holds nothing yet, until that long from now.
-  public func createLease(_ time: Duration) throws -> Lease {
+  public func createLease(for time: Duration) throws -> Lease {
     Lease(taking: try handle.use { storage in try make { bl_lease_create(storage, seconds(time), $0, $1) } })
   }
 
   /// Opens one that was made earlier, perhaps by another process.
   public func openLease(_ id: String) throws -> Lease {
-    let id = try plain(id)
+    let id = try plain(id, "id")
     return Lease(taking: try handle.use { storage in try make { bl_lease_open(storage, id, $0, $1) } })
   }
 
-  /// Removes what no name and no lease reaches. The closure is told of each object afterwards; what it throws is thrown
-  /// when all is over.
+  /// Removes what no name and no lease reaches. The closure is told of each object afterwards.
+  @available(*, noasync, message: "the form for tasks has no cancel")
   @discardableResult
   public func collectGarbage(
-    _ options: GCOptions = GCOptions(), cancel: CancelToken? = nil, onRemoved: ((String) throws -> Void)? = nil
+    options: GCOptions = GCOptions(), cancel: CancelToken? = nil, onRemoved: ((String) -> Void)? = nil
   ) throws -> GCResult {
     let told = onRemoved.map { Told($0) }
     return try handle.use { storage in
       try withExtendedLifetime(cancel) {
         var c = bl_gc_options_init()
-        c.flags = flags((options.isDryRun, BL_GC_DRY_RUN), (options.isAnyAge, BL_GC_ANY_AGE))
+        c.flags = flags((options.isDryRun, BL_GC_DRY_RUN), (options.ignoresAge, BL_GC_ANY_AGE))
         c.min_age = seconds(options.minAge)
         c.cancel = cancel?.raw.pointer
         c.timeout_ms = milliseconds(options.timeout)
@@ -107,7 +107,6 @@ extension Storage {
         }
         var result = bl_gc_result_init()
         try call(told) { bl_gc(storage, &c, &result, $0) }
-        try told?.rethrow()
         return GCResult(removed: result.removed, bytes: result.bytes, kept: result.kept)
       }
     }
@@ -115,15 +114,16 @@ extension Storage {
 
   @discardableResult
   public func collectGarbage(
-    _ options: GCOptions = GCOptions(), onRemoved: (@Sendable (String) throws -> Void)? = nil
+    options: GCOptions = GCOptions(), onRemoved: (@Sendable (String) -> Void)? = nil
   ) async throws -> GCResult {
-    try await running { try self.collectGarbage(options, cancel: $0, onRemoved: onRemoved) }
+    try await running { try self.collectGarbage(options: options, cancel: $0, onRemoved: onRemoved) }
   }
 
   /// Reads everything and compares it with what it should be. The closure is told of each finding afterwards.
+  @available(*, noasync, message: "the form for tasks has no cancel")
   @discardableResult
   public func check(
-    _ options: CheckOptions = CheckOptions(), cancel: CancelToken? = nil, onFinding: ((Finding) throws -> Void)? = nil
+    options: CheckOptions = CheckOptions(), cancel: CancelToken? = nil, onFinding: ((Finding) -> Void)? = nil
   ) throws -> CheckResult {
     let told = onFinding.map { Told($0) }
     return try handle.use { storage in
@@ -146,7 +146,6 @@ extension Storage {
         }
         var r = bl_check_result_init()
         try call(told) { bl_check(storage, &c, &r, $0) }
-        try told?.rethrow()
         return CheckResult(
           objects: r.objects, bytes: r.bytes, skipped: r.skipped, damaged: r.damaged, missing: r.missing,
           quarantined: r.quarantined)
@@ -156,10 +155,12 @@ extension Storage {
 
   @discardableResult
   public func check(
-    _ options: CheckOptions = CheckOptions(), onFinding: (@Sendable (Finding) throws -> Void)? = nil
+    options: CheckOptions = CheckOptions(), onFinding: (@Sendable (Finding) -> Void)? = nil
   ) async throws -> CheckResult {
-    try await running { try self.check(options, cancel: $0, onFinding: onFinding) }
+    try await running { try self.check(options: options, cancel: $0, onFinding: onFinding) }
   }
+
+  public func diskUsage() async throws -> DiskUsage { try await running { _ in try self.diskUsage() } }
 
   public func diskUsage() throws -> DiskUsage {
     try handle.use { storage in

@@ -78,6 +78,7 @@ final class ImageTests: XCTestCase {
     XCTAssertEqual(image.env, ["PATH=/bin"])
     XCTAssertEqual(image.architecture, "amd64")
     XCTAssertEqual(image.missing, [])
+    XCTAssertEqual(image.labelList.count, image.labels.count)
     XCTAssertNil(image.indexDigest)
     XCTAssertNotNil(image.layers[1].diffID)
     let usage = try store.usage(of: image)
@@ -128,6 +129,7 @@ final class ImageTests: XCTestCase {
     XCTAssertGreaterThan(told, 0)
     try out.close()
 
+    try store.exportImages(Array(repeating: image, count: 500), to: work + "/many.tar")
     let second = try otherStore()
     XCTAssertEqual(try second.importImages(from: work + "/x.tar"), ["a.org/x:1"])
     let third = try otherStore()

@@ -101,6 +101,37 @@ final class PullTests: XCTestCase {
     return "127.0.0.1:\(port)"
   }
 
+  /// More calls than there are threads for tasks: the others go on, and each can be cancelled.
+  func testManyPulls() async throws {
+    let (store, host) = (try store(self), try silent())
+    let options = options(host)
+    let pulls = (0..<24).map { number in Task { try await store.pull("\(host)/x\(number)", options: options) } }
+    let started = ContinuousClock.now
+    for _ in 0..<10 { try await Task.sleep(for: .milliseconds(10)) }
+    XCTAssertLessThan(ContinuousClock.now - started, .seconds(5))
+    pulls.forEach { $0.cancel() }
+    for pull in pulls {
+      do {
+        _ = try await pull.value
+        XCTFail("it is not cancelled")
+      } catch is CancellationError {}
+    }
+    XCTAssertLessThan(ContinuousClock.now - started, .seconds(10))
+  }
+
+  func testSecretsAreNotPrinted() async throws {
+    var options = PullOptions()
+    options.credentials = Credentials(user: "me", password: "hunter2")
+    var text = ""
+    dump(options, to: &text)
+    XCTAssertFalse("\(options) \(text)".contains("hunter2"))
+    options.credentials?.password = "hunter2\0"
+    let store = try store(self)
+    let error = await wants(.invalidArgument) { [options] in _ = try await store.pull("localhost:1/x", options: options) }
+    XCTAssertFalse(error?.message.contains("hunter2") ?? true)
+    XCTAssertEqual(error?.localizedDescription, error?.message)
+  }
+
   func testCancelling() async throws {
     let (store, host) = (try store(self), try silent())
     let options = options(host)
@@ -140,6 +171,12 @@ final class PullTests: XCTestCase {
     timed.timeout = .milliseconds(50)
     await wants(.timeout) { _ = try await store.pull("\(host)/x", options: timed) }
     XCTAssertLessThan(ContinuousClock.now - started, .seconds(20))
+    // Whoever waits for what is closed is told that it was cancelled.
+    let watched = try store.startPull("\(host)/x", options: options)
+    let outcome = Task { await wants(.cancelled) { _ = try await watched.image } }
+    try await Task.sleep(for: .milliseconds(50))
+    watched.close()
+    _ = await outcome.value
     let late = Task { try await store.pull("\(host)/x", options: options) }
     late.cancel()
     do {
