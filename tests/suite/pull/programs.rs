@@ -28,7 +28,7 @@ fn the_c_api() {
     if has_tool("valgrind") {
         let store = dir.path().join("store-valgrind");
         let flags =
-            ["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--track-fds=no"];
+            ["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"];
         let mut args: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
         args.extend([program.as_os_str(), store.as_os_str(), OsStr::new(&host)]);
         run("valgrind", &args);
