@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
 # The C and C++ tests under sanitizers, with a library that was built with the same: addresses, leaks and undefined behaviour, then
-# races; and what crosses the C boundary under miri. Needs clang, and nightly Rust with rust-src and miri.
+# races; and what crosses the C boundary under miri. Needs clang, and nightly Rust with rust-src and miri; without those two it says
+# what it could not run.
 # usage: tests/sanitizers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=x86_64-unknown-linux-gnu
+source=$(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 sanitized() { # a sanitizer of rustc's, its runtime, clang's flags, a program that it must refuse, and the tests
-  local folder=$PWD/target/sanitized-$1 log=$PWD/target/sanitized-$1.log runtime flags
+  local folder=$PWD/target/sanitized-$1 log=$PWD/target/sanitized-$1.log runtime flags std=()
   # The standard library and the C code of dependencies too.
+  [ ! -d "$source" ] || std=(-Zbuild-std)
   CC_x86_64_unknown_linux_gnu=clang CFLAGS_x86_64_unknown_linux_gnu="-fsanitize=$1 -g" RUSTFLAGS="-Zsanitizer=$1" \
     CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=line-tables-only \
-    cargo +nightly rustc --locked --lib --crate-type staticlib -Zbuild-std --target "$target" --target-dir "$folder" \
+    cargo +nightly rustc --locked --lib --crate-type staticlib ${std[@]+"${std[@]}"} --target "$target" --target-dir "$folder" \
     --config 'profile.dev.package."*".opt-level=1' -- --print native-static-libs="$folder/native-static-libs" >"$log" 2>&1 ||
     { cat "$log"; exit 1; }
   # The runtime of the compiler that built the library, which may be newer than clang's.
@@ -35,6 +38,10 @@ sanitized() { # a sanitizer of rustc's, its runtime, clang's flags, a program th
 sanitized address asan "-fsanitize=address,undefined -fno-sanitize=vptr,function" '#include <stdlib.h>
 int main(void) { volatile char *lost = malloc(9); lost[0] = 1; lost = NULL; return 0; }' \
   c_programs:: cpp::the_header pull::programs::the_c_api
+if [ ! -d "$source" ]; then
+  echo "NOT RUN: races and miri, for which rust-src is missing"
+  exit 0
+fi
 sanitized thread tsan -fsanitize=thread '#include <pthread.h>
 static int shared;
 static void *add(void *_) { for (int i = 0; i < 100000; i++) shared++; return _; }
@@ -42,6 +49,10 @@ int main(void) { pthread_t a, b; pthread_create(&a, 0, add, 0); pthread_create(&
   pthread_join(a, 0); pthread_join(b, 0); return 0; }' \
   c_programs::hammer c_programs::threads c_programs::lifecycle pull::programs::the_c_api
 
+if ! cargo +nightly miri --version >/dev/null 2>&1; then
+  echo "NOT RUN: miri, which is missing"
+  exit 0
+fi
 # Without the network, which miri does not know: errors, tokens, bytes, callbacks, and what every function makes of its arguments.
 MIRIFLAGS=-Zmiri-strict-provenance cargo +nightly miri test --locked --lib --no-default-features --target-dir target/miri ffi:: >target/miri.log 2>&1 ||
   { cat target/miri.log; exit 1; }
