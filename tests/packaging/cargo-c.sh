@@ -21,9 +21,11 @@ in_trixie() {
 [ -d "$trixie/usr" ] || mmdebstrap --quiet --variant=minbase --include=gcc,libc6-dev trixie "$trixie"
 mkdir -p "$trixie/rust" "$trixie/cargo" "$trixie/source" "$trixie/work"
 mountpoint -q "$trixie/proc" || mount -t proc proc "$trixie/proc"
-mount --bind "$(rustc --print sysroot)" "$trixie/rust"
-mount --bind "${CARGO_HOME:-$HOME/.cargo}" "$trixie/cargo"
-mount --bind "$root" "$trixie/source"
+# Read-only: whoever removes the folder while they are mounted must not reach what they are of.
+read_only() { mount --bind "$1" "$trixie/$2" && mount -o remount,bind,ro "$trixie/$2"; }
+read_only "$(rustc --print sysroot)" rust
+read_only "${CARGO_HOME:-$HOME/.cargo}" cargo
+read_only "$root" source
 cp /etc/resolv.conf "$trixie/etc/resolv.conf"
 in_trixie sh -c 'apt-get update -q && apt-get install -q -y --no-install-recommends cargo-c pkgconf binutils'
 
@@ -51,5 +53,5 @@ done
 [ "$(readelf -d /work/with-shared | grep -c 'NEEDED.*libboxlite_images.so.0')" = 1 ]
 [ "$(readelf -d /work/with-static | grep -c 'NEEDED.*libboxlite_images.so.0')" = 0 ]
 EOF
-in_trixie sh /work/link.sh
+in_trixie sh -x /work/link.sh
 echo "ok: cargo-c, shared and static"
