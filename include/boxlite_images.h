@@ -68,7 +68,7 @@ typedef int32_t bl_status;
 #define BL_E_NOT_FOUND (-3)
 /* Another thread is using this handle right now, or what it stands for is not over. */
 #define BL_E_BUSY (-4)
-/* Not as things stand: the handle is past this call (a write after commit), or what is to be made is there already. */
+/* Not now: the handle is past this call (a write after commit), or the destination exists. */
 #define BL_E_STATE (-5)
 /* The operating system reported an error that has no status of its own; see the errno. */
 #define BL_E_IO (-6)

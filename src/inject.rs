@@ -10,9 +10,17 @@ pub(crate) use on::*;
 #[cfg(test)]
 pub(crate) mod on {
     use std::cell::Cell;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
     thread_local! {
         static PLACE: Cell<Option<&'static str>> = const { Cell::new(None) };
+    }
+
+    /// Held by tests of what a process has once: the network and the log callback.
+    pub(crate) static PROCESS: Mutex<()> = Mutex::new(());
+
+    pub(crate) fn whole_process() -> MutexGuard<'static, ()> {
+        PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Panics when a test wants that here.
@@ -22,10 +30,15 @@ pub(crate) mod on {
 
     /// Runs something in which, on this thread and those that it starts, that place panics.
     pub(crate) fn panicking<T>(place: &'static str, body: impl FnOnce() -> T) -> T {
+        struct Reset;
+        impl Drop for Reset {
+            fn drop(&mut self) {
+                PLACE.set(None);
+            }
+        }
+        let _reset = Reset;
         PLACE.set(Some(place));
-        let result = body();
-        PLACE.set(None);
-        result
+        body()
     }
 
     /// The body of a new thread, for which the same place panics.
@@ -175,6 +188,7 @@ mod tests {
 
         #[test]
         fn a_thread_of_a_pull_that_dies_is_one_internal_error() {
+            let _process = crate::inject::whole_process();
             let host = registry();
             let (scratch, storage) = Scratch::new();
             let registry = RegistryOptions { host: host.clone(), plain_http: true, ..RegistryOptions::default() };

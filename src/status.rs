@@ -51,7 +51,7 @@ status_table! {
     Unsupported = -2, "UNSUPPORTED", "Well formed, but not something this version or this file system can do.";
     NotFound = -3, "NOT_FOUND", "The object is not in the store, or the path does not exist.";
     Busy = -4, "BUSY", "Another thread is using this handle right now, or what it stands for is not over.";
-    State = -5, "STATE", "Not as things stand: the handle is past this call (a write after commit), or what is to be made is there already.";
+    State = -5, "STATE", "Not now: the handle is past this call (a write after commit), or the destination exists.";
     Io = -6, "IO", "The operating system reported an error that has no status of its own; see the errno.";
     NoSpace = -7, "NO_SPACE", "The disk, the inode table or the quota is full.";
     Permission = -8, "PERMISSION", "The operating system refused access, or the file system or the store is read-only.";

@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 target=x86_64-unknown-linux-gnu
 source=$(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library
 work=$(mktemp -d)
+mkdir -p target
 trap 'rm -rf "$work"' EXIT
 
 sanitized() { # a sanitizer of rustc's, its runtime, clang's flags, a program that it must refuse, and the tests
@@ -31,7 +32,10 @@ sanitized() { # a sanitizer of rustc's, its runtime, clang's flags, a program th
   if "$work/wrong" >"$work/out" 2>&1; then echo "$3 refuses nothing"; exit 1; fi
   grep -q Sanitizer "$work/out" || { cat "$work/out"; exit 1; }
   BL_TEST_SANITIZED=$flags cargo test --locked --test suite -- "${@:5}" >"$log" 2>&1 || { cat "$log"; exit 1; }
-  grep -E "^test " "$log"
+  grep -E "^test .* ok$" "$log"
+  for name in "${@:5}"; do
+    grep -qE "^test $name.* ok$" "$log" || { echo "there is no test $name"; exit 1; }
+  done
   echo "ok: $3"
 }
 

@@ -111,6 +111,8 @@ fn family_30_forbidden_system_calls_change_nothing() {
             for (path, mode) in [("d", 0o40755), ("d/f", 0o100_644), ("d/g", 0o100_644)] {
                 assert_eq!(std::fs::metadata(tree.join(path)).unwrap().permissions().mode(), mode, "{path}");
             }
+            // Room is reserved for what is large.
+            put_layer(&storage, &Archive::new().file(b"large", &[1; 3 << 20]).finish());
             let image = put_image_of(&storage, "x", &[layer, Archive::new().file(b"large", &[1; 3 << 20]).finish()]);
             let image = storage.open_image_by_digest(&image).unwrap();
             let (root, mut options) = (dir.path().join("root"), RootfsOptions::default());

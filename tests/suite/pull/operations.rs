@@ -231,7 +231,7 @@ fn the_threads_are_as_many_as_the_readme_says() {
                 .unwrap();
         assert_eq!(
             threads_at_rest().len(),
-            fact("threads of ours, with a store open, before the first extraction or pull")
+            fact("threads of ours, with one store open, before the first extraction or pull")
         );
         storage.pull(&bench.reference(), &bench.options()).unwrap();
         let threads = threads_at_rest();
