@@ -8,7 +8,7 @@ pub(crate) const fn at(_: &str) {}
 pub(crate) use on::*;
 
 #[cfg(test)]
-pub(crate) mod on {
+mod on {
     use std::cell::Cell;
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,9 +17,8 @@ pub(crate) mod on {
     }
 
     /// Held by tests of what a process has once: the network and the log callback.
-    pub(crate) static PROCESS: Mutex<()> = Mutex::new(());
-
     pub(crate) fn whole_process() -> MutexGuard<'static, ()> {
+        static PROCESS: Mutex<()> = Mutex::new(());
         PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

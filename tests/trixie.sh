@@ -6,7 +6,7 @@
 set -euo pipefail
 # In a mount namespace of our own: nobody else sees what is mounted here, and it goes with us.
 [ -n "${BL_MOUNTS:-}" ] || BL_MOUNTS=1 exec unshare --mount --propagation private "$0" "$@"
-root=$(cd "$(dirname "$0")" && git rev-parse --show-toplevel)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=$(mktemp -d)
 trixie=${1:-$work/trixie}
 at_end=:
