@@ -2,6 +2,7 @@
 #ifndef CHECK_H
 #define CHECK_H
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,17 @@
   "{\"schemaVersion\":2,\"config\":{\"mediaType\":\"text/plain\",\"digest\":\"" ABC "\"," \
   "\"size\":3},\"layers\":[{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",\"digest\":\"" EMPTY_LAYER "\"," \
   "\"size\":1024}]}"
+
+/* How many names a directory has: descriptors in /proc/self/fd, threads in /proc/self/task. */
+static inline int count(const char *dir)
+{
+  DIR *d = opendir(dir);
+  int n = 0;
+  CHECK(d != NULL);
+  while (readdir(d)) n++;
+  closedir(d);
+  return n;
+}
 
 /* The store to work in: the only argument of every test program. */
 static inline bl_storage *open_store(int argc, char **argv)

@@ -1,7 +1,6 @@
 /* A guest in somebody else's process: nothing printed, nothing changed, nothing left open or inherited. What is compared is
  * from before the library was loaded. */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <fcntl.h>
 #include <locale.h>
 #include <signal.h>
@@ -25,16 +24,6 @@ typedef struct {
   size_t variables, characters;
   struct rlimit limits[RLIM_NLIMITS];
 } state;
-
-static int count(const char *dir)
-{
-  DIR *d = opendir(dir);
-  int n = 0;
-  CHECK(d != NULL);
-  while (readdir(d)) n++;
-  closedir(d);
-  return n;
-}
 
 /* All but the umask, which cannot be read without being set. */
 static void look(state *s, char **environment)

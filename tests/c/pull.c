@@ -1,6 +1,5 @@
 /* Pulling through the C API. Arguments: a store, and a registry on loopback that wants me:secret. */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -30,16 +29,6 @@ static int give(const char *from, const char *repository, bl_credentials *answer
   CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_credentials_set(NULL, "x", "x", &err));
   if (a->password) CHECK_OK(err, bl_credentials_set(answer, "me", a->password, &err));
   return a->answer;
-}
-
-static int count(const char *dir)
-{
-  DIR *d = opendir(dir);
-  int n = 0;
-  CHECK(d != NULL);
-  while (readdir(d)) n++;
-  closedir(d);
-  return n;
 }
 
 /* Descriptors of whoever started this program. */

@@ -110,11 +110,7 @@ fn programs_of_every_release_run() {
     let releases = names_in(&repository().join("tests/abi"));
     let ours = env!("CARGO_PKG_VERSION");
     assert!(releases.iter().any(|release| release == ours), "tests/abi has no program of {ours}");
-    let plain = Made::new(&["one", "two"]);
-    let ids: Vec<String> = plain.tars.iter().map(|tar| format!("\"{}\"", boxlite_images::Digest::of(tar))).collect();
-    let config =
-        format!(r#"{{"config":{{"Cmd":["sh"]}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#, ids.join(","));
-    let made = Made::with_config(plain.tars, &config);
+    let made = Made::runnable(&["one", "two"]);
     let layout = folder(&layout(&[made.entry(&named("a.org/x:1"))], made.blobs()));
     let (library, dir) = (library_dir(), temp_dir());
     for release in &releases {

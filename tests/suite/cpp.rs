@@ -47,11 +47,7 @@ fn every_function_and_option_is_reachable() {
 fn the_header_is_toured() {
     let library = library_dir();
     let dir = temp_dir();
-    let plain = Made::new(&["one", "two"]);
-    let ids: Vec<String> = plain.tars.iter().map(|tar| format!("\"{}\"", boxlite_images::Digest::of(tar))).collect();
-    let config =
-        format!(r#"{{"config":{{"Cmd":["sh"]}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#, ids.join(","));
-    let made = Made::with_config(plain.tars, &config);
+    let made = Made::runnable(&["one", "two"]);
     let layout = folder(&layout(&[made.entry(&named("a.org/x:1"))], made.blobs()));
     let source = repository().join("tests/cpp/tour.cpp");
     let mut first = None;

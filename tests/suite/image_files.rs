@@ -28,6 +28,14 @@ impl Made {
         Made::with_config(tars, &format!(r#"{{"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#, diff_ids.join(",")))
     }
 
+    /// With a command that a guest could start.
+    pub fn runnable(contents: &[&str]) -> Made {
+        let made = Made::new(contents);
+        let ids: Vec<String> = made.tars.iter().map(|tar| format!("\"{}\"", Digest::of(tar))).collect();
+        let rootfs = format!(r#"{{"type":"layers","diff_ids":[{}]}}"#, ids.join(","));
+        Made::with_config(made.tars, &format!(r#"{{"config":{{"Cmd":["sh"]}},"rootfs":{rootfs}}}"#))
+    }
+
     pub fn with_config(tars: Vec<Vec<u8>>, config: &str) -> Made {
         let layers: Vec<Vec<u8>> = tars.iter().map(|tar| gzip(tar)).collect();
         let list: Vec<String> = layers.iter().map(|layer| descriptor("layer.v1.tar+gzip", layer)).collect();

@@ -37,10 +37,7 @@ fn the_guest_of_the_docs_is_prepared() {
     if has_tool("gcc") {
         let (library, path) = (library_dir(), |name| dir.path().join(name));
         let program = compile("gcc", &["-std=c11"], &[source], library.path(), &path("guest"));
-        let plain = Made::new(&["one"]);
-        let id = boxlite_images::Digest::of(&plain.tars[0]);
-        let config = format!(r#"{{"config":{{"Cmd":["sh"]}},"rootfs":{{"type":"layers","diff_ids":["{id}"]}}}}"#);
-        let made = Made::with_config(plain.tars, &config);
+        let made = Made::runnable(&["one"]);
         let layout = folder(&layout(&[made.entry(&named("dev"))], made.blobs()));
         let output = run(program, &[path("store").as_os_str(), layout.path().as_os_str(), path("root").as_os_str()]);
         assert!(String::from_utf8(output.stdout).unwrap().contains(r#""args":["sh"]"#));
