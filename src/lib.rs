@@ -24,6 +24,9 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("boxlite-images needs a 64-bit target: sizes of blobs, disks and option structs are 64-bit throughout");
+
 mod archive;
 mod digest;
 mod error;

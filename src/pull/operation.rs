@@ -5,8 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::pipe::PipeFlags;
-
 use super::PullOptions;
 use super::progress::PullTracker;
 use crate::error::{Error, Result, Status};
@@ -63,8 +61,7 @@ impl Storage {
         let mut options = options.clone();
         options.interrupt = options.interrupt.also(&cancel);
         let prepared = self.prepare_pull(reference, options, tracker.clone())?;
-        let (readable, writable) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
-            .map_err(|errno| Error::os(errno, "make a pipe"))?;
+        let (readable, writable) = sys::pipe().map_err(|errno| Error::os(errno, "make a pipe"))?;
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), writable });
         let body = {
             let shared = shared.clone();

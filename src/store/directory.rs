@@ -398,7 +398,7 @@ fn create_root(path: &Path, durability: Durability) -> Result<()> {
 fn open_folder(root: BorrowedFd<'_>, path: &Path, name: &str, mode: u32, read_only: bool) -> Result<Option<OwnedFd>> {
     let fail = |errno, action: &str| Error::os(errno, format_args!("{action} {}", path.join(name).display()));
     if !read_only {
-        match rustix::fs::mkdirat(root, name, Mode::from_raw_mode(mode)) {
+        match rustix::fs::mkdirat(root, name, sys::mode(mode)) {
             Ok(()) => {
                 // The umask decides for others, not for us.
                 let stat = rustix::fs::statat(root, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| fail(e, "create"))?;

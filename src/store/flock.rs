@@ -68,7 +68,8 @@ impl Locking {
 
 fn try_table(file: BorrowedFd<'_>, share: Share) -> Result<Option<Held>, Errno> {
     let stat = rustix::fs::fstat(file)?;
-    let key = (stat.st_dev, stat.st_ino, sys::fork_count());
+    let (device, inode) = sys::file_id(&stat);
+    let key = (device, inode, sys::fork_count());
     let mut table = table();
     match (table.get_mut(&key), share) {
         (None, Share::Alone) => _ = table.insert(key, 0),

@@ -1,8 +1,10 @@
-//! Layers taken from files of the host's as they are: with shared blocks where the file system can (`FICLONE`), or as one
-//! more name of the file where the host allows it. Either way the content is hashed before it is visible.
+//! Layers taken from files of the host's as they are: with shared blocks where the file system can, or as one more name of
+//! the file where the host allows it. Either way the content is hashed before it is visible.
 //!
 //! Shared blocks are a copy: what happens to the host's file later is nothing to the store. A second name is none; whoever
 //! can write to the file then writes to the store's layer.
+
+use std::os::fd::AsFd as _;
 
 use rustix::io::Errno;
 
@@ -37,8 +39,14 @@ impl Storage {
         let stem = digest.file_stem();
         let mut partial = None;
         if size > 0 {
+            let from = file.file.as_fd();
+            partial = Partial::link_file(&self.directory, Area::Layers, &stem, |to, name| {
+                sys::clone_file(from, to, name.as_bytes())
+            })?;
+        }
+        if size > 0 && partial.is_none() {
             let clone = Partial::create_file(&self.directory, Area::Layers, &stem)?;
-            partial = sys::reflink(clone.handle(), std::os::fd::AsFd::as_fd(&file.file)).is_ok().then_some(clone);
+            partial = sys::reflink(clone.handle(), file.file.as_fd()).is_ok().then_some(clone);
         }
         if partial.is_none() && may_link {
             partial = Partial::link_file(&self.directory, Area::Layers, &stem, |to, name| folder.link(file, to, name))?;

@@ -1,9 +1,9 @@
 //! Linux.
 
 use std::ffi::CStr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 /// The file's bytes, and the metadata needed to read them back, are on the disk when this returns.
@@ -40,7 +40,38 @@ pub(crate) fn reserve_space(file: BorrowedFd<'_>, bytes: u64) -> Result<(), Errn
     rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes)
 }
 
-/// Makes a new file share all blocks of another one.
+/// The permission bits of a mode, in the system's own type.
+pub(crate) fn mode(bits: u32) -> Mode {
+    Mode::from_raw_mode(bits)
+}
+
+/// Makes a device node or a socket.
+pub(crate) fn make_node(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    file_type: FileType,
+    mode: Mode,
+    device: rustix::fs::Dev,
+) -> Result<(), Errno> {
+    rustix::fs::mknodat(dir, name, file_type, mode, device)
+}
+
+/// Makes a FIFO.
+pub(crate) fn make_fifo(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<(), Errno> {
+    rustix::fs::mkfifoat(dir, name, mode)
+}
+
+/// The two ends of a pipe, to read from and to write to. Neither blocks, and no program that is started inherits them.
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)
+}
+
+/// Makes a file of a new name that shares all blocks of another one. Linux shares with a file that is there: [`reflink`].
+pub(crate) fn clone_file(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: &[u8]) -> Result<(), Errno> {
+    Err(Errno::NOTSUP)
+}
+
+/// Makes a new file share all blocks of another one (`FICLONE`).
 pub(crate) fn reflink(to: BorrowedFd<'_>, from: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::ioctl_ficlone(to, from)
 }

@@ -1,14 +1,24 @@
-//! macOS. Compiles the same interface as `linux.rs`; not yet run there (README.md says what has been).
+//! macOS 13 or newer. The same interface as `linux.rs`; each function says what macOS has instead. README.md says what of it
+//! has been built and what has been run.
+//!
+//! What no function here can give, and who deals with it:
+//! - A rename that never replaces is `renameatx_np(RENAME_EXCL)`, and one that exchanges is `RENAME_SWAP`; rustix calls both.
+//! - There is no `O_TMPFILE`, and nothing in the crate asks for one.
+//! - There is no overlayfs: trees in its forms, and options for its mounts, are `UNSUPPORTED`.
+//! - Most volumes fold case. Two names of a layer that such a volume takes for one are found when the second is made, and are
+//!   `UNSUPPORTED`.
+//! - A thread has no umask of its own, so every file gets its mode by a call.
 
-use std::ffi::CStr;
-use std::os::fd::BorrowedFd;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, CloneFlags, FileType, Mode, OFlags, XattrFlags};
+use rustix::io::{Errno, FdFlags};
 
-/// `fsync` alone leaves the bytes in the drive's cache there; `F_FULLFSYNC` does not.
+/// `fsync` alone leaves the bytes in the drive's cache there; `F_FULLFSYNC` does not. Servers may not have it.
 pub(crate) fn sync_data(file: BorrowedFd<'_>) -> Result<(), Errno> {
     match rustix::fs::fcntl_fullfsync(file) {
-        Err(Errno::NOTSUP | Errno::INVAL) => rustix::fs::fsync(file),
+        Err(Errno::NOTSUP | Errno::INVAL | Errno::NOTTY) => rustix::fs::fsync(file),
         other => other,
     }
 }
@@ -18,7 +28,8 @@ pub(crate) fn sync_directory(dir: BorrowedFd<'_>) -> Result<(), Errno> {
     sync_data(dir)
 }
 
-/// Everything that was written before is on the disk when this returns: there is no call for one file system.
+/// Everything that was written before is on the disk when this returns: there is no call for one file system, and `sync`
+/// only begins, so the drive's cache is flushed after it.
 pub(crate) fn sync_file_system(any: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::sync();
     sync_data(any)
@@ -37,7 +48,52 @@ pub(crate) fn reserve_space(_: BorrowedFd<'_>, _: u64) -> Result<(), Errno> {
     Err(Errno::NOTSUP)
 }
 
-/// `clonefile` makes the file itself, so it has no place here: files are copied.
+/// The permission bits of a mode, in the system's own type, which has 16 bits.
+pub(crate) fn mode(bits: u32) -> Mode {
+    Mode::from_raw_mode((bits & 0o7777) as rustix::fs::RawMode)
+}
+
+/// Makes a device node or a socket. `mknodat` came with macOS 13; rustix does not have it.
+pub(crate) fn make_node(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    file_type: FileType,
+    mode: Mode,
+    device: rustix::fs::Dev,
+) -> Result<(), Errno> {
+    let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+    let mode = file_type.as_raw_mode() | mode.as_raw_mode();
+    // SAFETY: the descriptor is open and the name ends in NUL, both for the call.
+    let result = unsafe { libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, device) };
+    checked(result)
+}
+
+/// Makes a FIFO. `mkfifoat` came with macOS 13; rustix does not have it.
+pub(crate) fn make_fifo(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<(), Errno> {
+    let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the descriptor is open and the name ends in NUL, both for the call.
+    let result = unsafe { libc::mkfifoat(dir.as_raw_fd(), name.as_ptr(), mode.as_raw_mode()) };
+    checked(result)
+}
+
+/// The two ends of a pipe, to read from and to write to. Neither blocks. There is no `pipe2`: a program that another thread
+/// starts between two of these calls inherits the ends.
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (readable, writable) = rustix::pipe::pipe()?;
+    for end in [&readable, &writable] {
+        rustix::io::fcntl_setfd(end, FdFlags::CLOEXEC)?;
+        rustix::fs::fcntl_setfl(end, rustix::fs::fcntl_getfl(end)? | OFlags::NONBLOCK)?;
+    }
+    Ok((readable, writable))
+}
+
+/// Makes a file of a new name that shares all blocks of another one (`fclonefileat`, APFS). It has the other's mode, times and
+/// attributes, and the caller's owner.
+pub(crate) fn clone_file(from: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    rustix::fs::fclonefileat(from, dir, name, CloneFlags::NOOWNERCOPY)
+}
+
+/// Blocks can be shared with a new name only: [`clone_file`].
 pub(crate) fn reflink(_: BorrowedFd<'_>, _: BorrowedFd<'_>) -> Result<(), Errno> {
     Err(Errno::NOTSUP)
 }
@@ -48,14 +104,37 @@ pub(crate) fn copy_range(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> Resu
 }
 
 /// What a file system answers when the disk does not have what was written to it.
-pub(crate) const DAMAGE: &[Errno] = &[Errno::IO, Errno::ILSEQ, Errno::BADMSG];
+pub(crate) const DAMAGE: &[Errno] = &[Errno::IO, Errno::ILSEQ, Errno::BADMSG, Errno::NXIO];
 
-/// Attributes of symlinks cannot be set below a directory handle here; the metadata record keeps them.
-pub(crate) fn set_link_xattr(_: BorrowedFd<'_>, _: &[u8], _: &[u8], _: &[u8]) -> Result<(), Errno> {
-    Err(Errno::NOTSUP)
+/// Sets an extended attribute of `dir`/`name` if it is a symlink, which `O_SYMLINK` opens as itself. Nothing else that this is
+/// called for may be opened; the metadata record keeps its attributes.
+pub(crate) fn set_link_xattr(dir: BorrowedFd<'_>, name: &[u8], key: &[u8], value: &[u8]) -> Result<(), Errno> {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        return Err(Errno::NOTSUP);
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::from_bits_retain(libc::O_SYMLINK as u32);
+    let link = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    rustix::fs::fsetxattr(link.as_fd(), key, value, XattrFlags::empty())
 }
 
-/// Not asked for yet: trees are synced before they are visible.
+/// The kernel's name for this boot: `kern.bootsessionuuid`, a new UUID at each boot.
 pub(crate) fn boot_id() -> Option<String> {
-    None
+    let mut id = [0u8; 37];
+    let mut length = id.len();
+    let nothing = std::ptr::null_mut();
+    // SAFETY: the name ends in NUL; the buffer and its length are ours, and nothing is set.
+    let result = unsafe {
+        libc::sysctlbyname(c"kern.bootsessionuuid".as_ptr(), id.as_mut_ptr().cast(), &raw mut length, nothing, 0)
+    };
+    checked(result).ok()?;
+    let id = std::str::from_utf8(id.get(..36)?).ok()?;
+    id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-').then(|| id.to_ascii_lowercase())
+}
+
+fn checked(result: libc::c_int) -> Result<(), Errno> {
+    match result {
+        -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        _ => Ok(()),
+    }
 }

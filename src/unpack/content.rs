@@ -10,7 +10,7 @@ use crate::layer::SharedBytes;
 
 /// Bytes of holes that are hashed in all the files of a layer. A layer can have any number of them for nothing.
 pub(super) const HOLES: u64 = 1 << 30;
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 4 << 10] = [0; 4 << 10];
 
 /// The sum of a file in parts, the gaps between which are holes.
 pub(super) struct ContentSum {

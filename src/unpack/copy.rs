@@ -21,8 +21,8 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn of(stat: &Stat) -> Identity {
-        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
-        Identity { device: stat.st_dev as u64, inode: stat.st_ino as u64 }
+        let (device, inode) = sys::file_id(stat);
+        Identity { device, inode }
     }
 }
 
@@ -32,6 +32,8 @@ const PIECE: usize = 64 << 10;
 const LARGE: u64 = 128 << 10;
 /// What the kernel copies between two looks at whether the call is to end.
 const STRETCH: usize = 8 << 20;
+
+const READ: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// A file in another tree.
 pub(super) struct Original {
@@ -50,16 +52,8 @@ impl Original {
         if self.size == 0 {
             return Ok(());
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&*self.parent, &self.name[..], flags, Mode::empty()).map_err(failed)?;
-        let stat = rustix::fs::fstat(&file).map_err(failed)?;
-        let damaged = || {
-            let why = format!("{}: its extracted layer is damaged; bl_check() mends it", quoted(path));
-            Err(Error::new(Status::State, why))
-        };
-        if !is_regular(&stat) || stat.st_size as u64 != self.size {
-            return damaged();
-        }
+        let (file, stat) = self.open(path)?;
+        let damaged = || Err(damaged(path));
         if self.reflink && sys::reflink(to, file.as_fd()).is_ok() {
             return Ok(());
         }
@@ -89,6 +83,35 @@ impl Original {
         if is_sparse { rustix::fs::ftruncate(to, self.size).map_err(failed) } else { Ok(()) }
     }
 
+    /// Makes the new file itself, where the system shares blocks only with a file that it makes; `None` where it did not.
+    pub(super) fn clone_as(&self, parent: &Dir, name: &[u8], path: &[u8]) -> Result<Option<OwnedFd>> {
+        if !self.reflink || self.size == 0 {
+            return Ok(None);
+        }
+        let (file, _) = self.open(path)?;
+        if sys::clone_file(file.as_fd(), parent.as_fd(), name).is_err() {
+            return Ok(None);
+        }
+        match rustix::fs::openat(parent, name, READ, Mode::empty()) {
+            Ok(clone) => Ok(Some(clone)),
+            // It has the other's mode, which may not let its owner read.
+            Err(_) => match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+                Ok(()) => Ok(None),
+                Err(errno) => Err(fail(errno, "copy", path)),
+            },
+        }
+    }
+
+    fn open(&self, path: &[u8]) -> Result<(OwnedFd, Stat)> {
+        let failed = |errno| fail(errno, "copy", path);
+        let file = rustix::fs::openat(&*self.parent, &self.name[..], READ, Mode::empty()).map_err(failed)?;
+        let stat = rustix::fs::fstat(&file).map_err(failed)?;
+        match is_regular(&stat) && stat.st_size as u64 == self.size {
+            true => Ok((file, stat)),
+            false => Err(damaged(path)),
+        }
+    }
+
     /// False where it cannot, and has not begun.
     fn let_kernel_copy(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, interrupt: &Interrupt) -> Result<bool, Errno> {
         let mut done = 0;
@@ -108,6 +131,11 @@ impl Original {
         }
         Ok(true)
     }
+}
+
+fn damaged(path: &[u8]) -> Error {
+    let why = format!("{}: its extracted layer is damaged; bl_check() mends it", quoted(path));
+    Error::new(Status::State, why)
 }
 
 /// Makes `to_name` what `from_name` is: content, owner, mode, times and extended attributes. `to_name` must be free.
@@ -138,7 +166,7 @@ pub(super) fn copy(
         }
         file_type => {
             let mode = Mode::from_raw_mode(stat.st_mode);
-            rustix::fs::mknodat(to, to_name, file_type, mode, stat.st_rdev as _).map_err(failed)?;
+            sys::make_node(to.as_fd(), to_name, file_type, mode, stat.st_rdev as _).map_err(failed)?;
             rustix::fs::chmodat(to, to_name, mode, AtFlags::empty()).map_err(failed)?;
             copy_special(stat, to.as_fd(), to_name).map_err(failed)
         }
@@ -200,11 +228,10 @@ fn complete_file(source: BorrowedFd<'_>, copy: BorrowedFd<'_>, stat: &Stat) -> R
 
 /// Its owner can read a file whose mode says otherwise, by changing it for a moment.
 fn open_to_read(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+    match rustix::fs::openat(dir, name, READ, Mode::empty()) {
         Err(Errno::ACCESS) => {
             rustix::fs::chmodat(dir, name, Mode::RUSR, AtFlags::empty())?;
-            let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+            let file = rustix::fs::openat(dir, name, READ, Mode::empty())?;
             rustix::fs::fchmod(&file, Mode::from_raw_mode(stat.st_mode))?;
             Ok(file)
         }

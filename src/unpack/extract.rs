@@ -138,6 +138,7 @@ impl Storage {
         options: &ExtractOptions,
         open: impl FnOnce() -> Result<LayerFile>,
     ) -> Result<Extraction> {
+        options.form.check_possible()?;
         let _lock = Lock::acquire(&self.directory, format!("{EXTRACTION_LOCK}{name}"), &options.interrupt)?;
         // Whoever had the lock before may have done the work.
         if let Some(cached) = self.cached_tree(&name, digest, options)? {

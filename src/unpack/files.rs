@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::copy::Original;
@@ -96,6 +96,12 @@ impl Job {
     fn run(self, maker: &mut Maker) -> Result<()> {
         match self {
             Job::Whole { parent, plan, filling } => {
+                let name = split_parent(&plan.path).1;
+                if let Filling::Copy(original) = &filling
+                    && let Some(file) = original.clone_as(&parent, name, &plan.path)?
+                {
+                    return OpenFile::new(file, plan).finish(maker);
+                }
                 let file = maker.create(&parent, plan)?;
                 file.fill(filling, maker)?;
                 file.finish(maker)
@@ -148,7 +154,7 @@ impl Maker {
         let mut has_mode = proven.is_some();
         if let Some(bits) = proven.filter(|bits| mode & !bits != 0) {
             let stat = rustix::fs::fstat(&file).map_err(|errno| fail(errno, "look at", &plan.path))?;
-            has_mode = Mode::from_raw_mode(stat.st_mode).as_raw_mode() == mode;
+            has_mode = sys::mode_of(&stat) & 0o7777 == mode;
             self.modes = if has_mode { BirthModes::Proven(bits | mode) } else { BirthModes::Masked };
         }
         Ok(OpenFile { file, plan, has_mode })
@@ -183,7 +189,7 @@ impl OpenFile {
 /// Creates a file, and never opens one that is there.
 pub(super) fn create(parent: &Dir, name: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode))
+    rustix::fs::openat(parent, name, flags, sys::mode(mode))
 }
 
 /// Nothing of this layer has the name, and yet it is taken.

@@ -2,6 +2,7 @@
 //! under a name of its own, so that nobody is given a tree in a form that another one asked for.
 
 use crate::digest::Digest;
+use crate::error::{Error, Result, Status};
 
 /// How whiteouts and opaque directories are said in a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -60,6 +61,15 @@ impl TreeForm {
                 switches.map(|(device_nodes, override_stat)| TreeForm { whiteouts, device_nodes, override_stat })
             })
             .find(|form| form.tree_name(digest) == name)
+    }
+
+    /// `UNSUPPORTED` for a form that this system cannot make.
+    pub(super) fn check_possible(self) -> Result<()> {
+        if self.is_overlay() && !cfg!(target_os = "linux") {
+            let why = "trees in the forms of overlayfs are made on Linux only; extract with whiteouts as markers";
+            return Err(Error::new(Status::Unsupported, why));
+        }
+        Ok(())
     }
 
     pub(super) fn is_overlay(self) -> bool {

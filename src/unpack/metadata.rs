@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Gid, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::form::{TreeForm, WhiteoutForm};
@@ -130,7 +130,7 @@ impl Applier {
         }
         if !has_mode {
             let is_directory = matches!(metadata.stat_type, Some(StatType::Directory));
-            let mode = Mode::from_raw_mode(self.mode(metadata.mode, is_directory));
+            let mode = sys::mode(self.mode(metadata.mode, is_directory));
             rustix::fs::fchmod(on, mode).map_err(|e| fail(e, "set mode of", path))?;
         }
         rustix::fs::futimens(on, &times(metadata.mtime)).map_err(|e| fail(e, "set times of", path))
@@ -177,7 +177,7 @@ impl Applier {
         }
         if entry.kind != Kind::Symlink {
             // Made a moment ago in a directory that nobody else can enter: the name is what it was.
-            let mode = Mode::from_raw_mode(self.mode(entry.mode, false));
+            let mode = sys::mode(self.mode(entry.mode, false));
             rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).map_err(|e| fail(e, "set mode of", path))?;
         }
         rustix::fs::utimensat(parent, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)

@@ -27,6 +27,7 @@ use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Anomalies, Data, Device, Entry, Kind, Progress, Reader, WHITEOUT_PREFIX, split_parent};
 use crate::limits;
 use crate::store::{free_space, is_directory};
+use crate::sys;
 
 /// The longest name that file systems take (POSIX `NAME_MAX` on Linux and macOS).
 const NAME_MAX: usize = 255;
@@ -176,7 +177,7 @@ impl<'a> TreeWriter<'a> {
             Kind::Directory => self.directory(&place, entry, real_path.clone())?,
             Kind::Symlink => self.make(&place, entry, |dir| rustix::fs::symlinkat(&entry.link[..], dir, name))?,
             Kind::Fifo => {
-                self.make(&place, entry, |dir| rustix::fs::mkfifoat(dir, name, Mode::RUSR | Mode::WUSR))?;
+                self.make(&place, entry, |dir| sys::make_fifo(dir.as_fd(), name, Mode::RUSR | Mode::WUSR))?;
             }
             Kind::CharDevice(device) => self.device(&place, entry, FileType::CharacterDevice, device)?,
             Kind::BlockDevice(device) => self.device(&place, entry, FileType::BlockDevice, device)?,
@@ -322,7 +323,7 @@ impl<'a> TreeWriter<'a> {
         }
         let number = rustix::fs::makedev(device.major, device.minor);
         let mode = Mode::RUSR | Mode::WUSR;
-        self.make(place, entry, |dir| rustix::fs::mknodat(dir, place.name, file_type, mode, number))
+        self.make(place, entry, |dir| sys::make_node(dir.as_fd(), place.name, file_type, mode, number))
     }
 
     /// The place has the name with its prefix. Whatever this layer itself has under the name stays (family 56); a directory
@@ -347,7 +348,7 @@ impl<'a> TreeWriter<'a> {
             } else {
                 let is_free = self.claim(&real_path)?;
                 let (mode, number) = (Mode::empty(), rustix::fs::makedev(0, 0));
-                match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, mode, number) {
+                match sys::make_node(parent.as_fd(), name, FileType::CharacterDevice, mode, number) {
                     Err(Errno::EXIST) if is_free => return Err(same_name(&real_path)),
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(fail(errno, "make a whiteout of", &real_path)),

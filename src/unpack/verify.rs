@@ -198,8 +198,9 @@ impl Verifier<'_, '_> {
         // Set-id bits are not everybody's to set, and an ACL is part of a mode.
         let is_comparable =
             !self.form.override_stat && !entry.xattrs.iter().any(|(key, _)| key.starts_with(b"system."));
-        let differs = stat.st_mode & 0o777 != entry.mode & 0o777;
-        let why = || format!("has mode {:04o} instead of {:04o}", stat.st_mode & 0o777, entry.mode & 0o777);
+        let mode = sys::mode_of(stat) & 0o777;
+        let differs = mode != entry.mode & 0o777;
+        let why = || format!("has mode {mode:04o} instead of {:04o}", entry.mode & 0o777);
         Ok((is_comparable && differs).then(why))
     }
 

@@ -150,7 +150,7 @@ int main(int argc, char **argv)
   CHECK_OK(err, bl_shutdown(10000, &err));
 
   /* One that was joined may still be on its way out. */
-  for (i = 0; i < 500 && count("/proc/self/task") != before_load.threads; i++) usleep(10000);
+  for (i = 0; i < 6000 && count("/proc/self/task") != before_load.threads; i++) usleep(10000);
   look(&at_end, environ);
   are_equal(&before_load, &at_end);
   CHECK(umask(022) == 027);

@@ -231,7 +231,7 @@ int main(int argc, char **argv)
 #endif
 #endif
   /* One that was joined may still be on its way out. */
-  for (int i = 0; i < 500 && count("/proc/self/task") != threads; i++) usleep(10000);
+  for (int i = 0; i < 6000 && count("/proc/self/task") != threads; i++) usleep(10000);
   CHECK(count("/proc/self/task") == threads);
   return 0;
 }

@@ -2,12 +2,14 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boxlite_images::{Anomalies, Cancel, Digest, Error, ExtractOptions, Extraction, Interrupt, Status, Storage};
 
 use super::archive::{Archive, Header, gzip};
-use super::support::{as_each_user, in_own_process, is_root, leftovers, names_in, put_layer, quick_store, record_of};
+use super::support::{
+    as_each_user, in_own_process, is_root, leftovers, names_in, put_layer, quick_store, record_of, watched,
+};
 use super::tree::{Canary, snapshot};
 
 /// A store inside a canary, and one layer extracted in it.
@@ -25,9 +27,7 @@ impl Bench {
 
     fn extract(&self, blob: &[u8], options: &ExtractOptions) -> (Result<Extraction, Error>, PathBuf) {
         let digest = put_layer(&self.storage, blob);
-        let started = Instant::now();
-        let result = self.storage.extract_layer(&digest, options);
-        assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
+        let result = watched("an extraction", || self.storage.extract_layer(&digest, options));
         let tree = self.storage.extracted_path(&digest, options.form);
         if result.is_err() {
             assert!(!tree.exists() && !record_of(&tree).exists());
@@ -137,10 +137,9 @@ fn family_132_walks_are_counted_and_can_be_ended() {
     let digest = put_layer(&bench.storage, &bomb);
     let mut options = ExtractOptions::default();
     options.interrupt = Interrupt::new(None, Some(Duration::from_secs(1)));
-    let started = Instant::now();
-    let error = bench.storage.extract_layer(&digest, &options).unwrap_err();
+    let result = watched("walks", || bench.storage.extract_layer(&digest, &options));
+    let error = result.unwrap_err();
     assert!(matches!(error.status(), Status::Limit | Status::Timeout), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
 #[test]
@@ -260,10 +259,9 @@ fn family_134_draining_can_be_ended() {
         let mut options = ExtractOptions::default();
         options.tarball_path = Some(path);
         options.interrupt = Interrupt::new(None, Some(Duration::from_millis(300)));
-        let started = Instant::now();
-        let error = bench.storage.extract_layer(&Digest::of(b"whatever"), &options).unwrap_err();
+        let result = watched(name, || bench.storage.extract_layer(&Digest::of(b"whatever"), &options));
+        let error = result.unwrap_err();
         assert_eq!(error.status(), Status::Timeout, "{name}: {error}");
-        assert!(started.elapsed() < Duration::from_secs(4), "{name}: {:?}", started.elapsed());
     }
     assert_eq!(leftovers(bench.storage.images_dir()), [""; 0]);
 }

@@ -3,12 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use boxlite_images::{Digest, ExportOptions, ExportTarget, ImageName, ImportOptions};
 
 use super::image_files::{Bench, Made, layout, named, tar};
-use super::support::{is_root, skip};
+use super::support::{is_root, skip, wait_until};
 
 /// The folder, and a place in it that both see.
 struct Peers {
@@ -127,11 +126,7 @@ fn crane() {
     let host = format!("127.0.0.1:{port}");
     let mut command = peers.command("crane", &["registry", "serve", "--address", &host]);
     let _registry = Registry(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    let started = Instant::now();
-    while std::net::TcpStream::connect(&host).is_err() {
-        assert!(started.elapsed() < Duration::from_secs(30), "the registry does not start");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until("crane's registry comes up", || std::net::TcpStream::connect(&host).is_ok());
     let folder = format!("{host}/folder:1");
     let archive = format!("{host}/archive:1");
     peers.run("crane", &["push", "--insecure", &peers.inside("x"), &folder]);

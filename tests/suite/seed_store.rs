@@ -6,7 +6,7 @@ use std::process::Command;
 use boxlite_images::{Digest, ExtractOptions, Status};
 
 use super::archive::{Archive, gzip};
-use super::support::{as_each_user, names_in, put_layer, quick_store, temp_dir};
+use super::support::{as_each_user, names_in, put_layer, quick_store, temp_dir, wait_until};
 
 /// Its blobs are served, its pretty-printed manifests are absent, its trees are used as they are.
 #[test]
@@ -141,9 +141,5 @@ fn a_thousand_leftovers_do_not_hinder_anything() {
     let storage = quick_store(dir.path());
     assert!(storage.has_layer(&digest).unwrap());
     // What takes longer than an open may, a thread removes.
-    let started = std::time::Instant::now();
-    while names_in(&dir.path().join("layers")).len() > 1 && started.elapsed().as_secs() < 20 {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    assert_eq!(names_in(&dir.path().join("layers")).len(), 1);
+    wait_until("the leftovers are gone", || names_in(&dir.path().join("layers")).len() == 1);
 }

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use boxlite_images::{Digest, Durability, Staged, Storage, StorageOptions};
 
@@ -13,6 +15,73 @@ pub fn temp_dir() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
     dir
+}
+
+/// How long anything may take before it is called a hang: a minute, or what `BL_TEST_WATCHDOG_SECONDS` says. No test
+/// asserts that something is faster than this: how long it takes is the machine's affair, and the benchmarks'.
+pub fn watchdog() -> Duration {
+    let seconds = std::env::var("BL_TEST_WATCHDOG_SECONDS").ok();
+    Duration::from_secs(seconds.map_or(60, |text| text.parse().expect("BL_TEST_WATCHDOG_SECONDS is a number")))
+}
+
+/// Waits until something holds. A hang fails, with what was waited for.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < watchdog(), "{what}: not after {:?}", watchdog());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Does what may hang. A hang ends the test program, and says what hung.
+pub fn watched<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let (done, is_done) = mpsc::channel::<()>();
+    let what = what.to_owned();
+    let dog = std::thread::spawn(move || {
+        if is_done.recv_timeout(watchdog()) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("{what}: still at work after {:?}", watchdog());
+            std::process::abort();
+        }
+    });
+    let result = work();
+    drop(done);
+    dog.join().unwrap();
+    result
+}
+
+/// Processor time, user and system, that the calling thread took so far. Unlike a clock it does not see what else the
+/// machine does.
+pub fn thread_time() -> Duration {
+    time_by(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// The same of the whole process: for tests in one of their own.
+pub fn process_time() -> Duration {
+    time_by(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn time_by(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the struct lives until the call returns.
+    assert_eq!(unsafe { libc::clock_gettime(clock, &raw mut time) }, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// A FIFO that nobody has open.
+pub fn make_fifo(path: &Path) {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path lives until the call returns.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o644) }, 0);
+}
+
+/// A directory in memory, where the system has such a place: for many files, which a disk's file system would go on to
+/// search past after they are gone.
+pub fn temp_dir_in_memory() -> tempfile::TempDir {
+    match tempfile::tempdir_in("/dev/shm") {
+        Ok(dir) => dir,
+        Err(_) => temp_dir(),
+    }
 }
 
 pub fn digest_of(bytes: &[u8]) -> Digest {
@@ -49,14 +118,14 @@ pub fn leftovers(store: &Path) -> Vec<String> {
 
 /// The same without those that are to stay.
 pub fn leftovers_but(store: &Path, stays: impl Fn(&str) -> bool) -> Vec<String> {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     loop {
         let mut found = leftovers_now(store);
         found.retain(|name| !stays(name));
-        if found.is_empty() || started.elapsed() > std::time::Duration::from_secs(30) {
+        if found.is_empty() || started.elapsed() > watchdog() {
             return found;
         }
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -70,16 +139,13 @@ fn leftovers_now(store: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Where the metadata record of a tree is.
-/// Waits until nothing half-made is in a folder of the host's: a thread may still be removing it, where the machine is slow.
+/// Waits until nothing half-made is in a folder of the host's: a thread may still be removing it.
 pub fn assert_nothing_half_made(folder: &Path, what: &str) {
-    let started = std::time::Instant::now();
-    while names_in(folder).iter().any(|name| name.ends_with(".assembling")) {
-        assert!(started.elapsed() < std::time::Duration::from_secs(20), "{what}: {:?}", names_in(folder));
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    let is_half_made = |name: &String| name.ends_with(".assembling");
+    wait_until(what, || !names_in(folder).iter().any(is_half_made));
 }
 
+/// Where the metadata record of a tree is.
 pub fn record_of(tree: &Path) -> PathBuf {
     let mut name = tree.as_os_str().to_owned();
     name.push(".mtree");

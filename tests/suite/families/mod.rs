@@ -22,8 +22,6 @@ mod whiteouts;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
 use boxlite_images::{
     Anomalies, Digest, Error, ExtractOptions, Extraction, LayerEntry, LayerEntryKind, Status, Storage, TreeForm,
@@ -31,11 +29,8 @@ use boxlite_images::{
 };
 
 use super::archive::{gzip, zstd};
-use super::support::{as_each_user_capped, leftovers, put_layer, quick_store, record_of};
+use super::support::{as_each_user_capped, leftovers, put_layer, quick_store, record_of, watched};
 use super::tree::{Canary, Node, snapshot};
-
-/// Five seconds; without optimisation, and beside other tests, four times that.
-const WATCHDOG: Duration = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 5 });
 
 /// A layer and what it must come to.
 pub struct Case {
@@ -138,22 +133,6 @@ impl Bench {
         check_record(name, &tree, &entries, options.form);
         Seen { nodes: snapshot(&tree), tree, done, entries }
     }
-}
-
-/// A hang must end, and be said to be one.
-fn watched<T>(name: &str, work: impl FnOnce() -> T) -> T {
-    let (done, is_done) = mpsc::channel::<()>();
-    let name = name.to_owned();
-    let dog = std::thread::spawn(move || {
-        if is_done.recv_timeout(WATCHDOG) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("{name}: still at work after {WATCHDOG:?}");
-            std::process::abort();
-        }
-    });
-    let result = work();
-    drop(done);
-    dog.join().unwrap();
-    result
 }
 
 pub fn entries(storage: &Storage, digest: &Digest, form: TreeForm) -> Vec<LayerEntry> {
@@ -363,11 +342,4 @@ fn corpus_for_fuzzing() {
         let bytes: Vec<u8> = layers.into_iter().flat_map(block).collect();
         std::fs::write(dir.join("merge").join(format!("stack-{i:04}")), bytes).unwrap();
     }
-}
-
-/// For cases that need time or an interrupt.
-fn elapsed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let started = Instant::now();
-    let result = work();
-    (result, started.elapsed())
 }

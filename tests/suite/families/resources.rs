@@ -8,9 +8,10 @@ use boxlite_images::{
 
 use super::super::archive::{Archive, Header, gzip, pax_record};
 use super::super::support::{
-    as_each_user_capped, in_own_process, is_root, leftovers, put_layer, quick_store, run, skip, temp_dir,
+    as_each_user_capped, in_own_process, is_root, leftovers, process_time, put_layer, quick_store, run, skip, temp_dir,
+    thread_time,
 };
-use super::{Bench, Case, Outcome, case, elapsed, fails, seen};
+use super::{Bench, Case, Outcome, case, fails, seen};
 
 fn a() -> Archive {
     Archive::new()
@@ -133,7 +134,7 @@ fn family_129_each_limit_is_settable_and_named() {
     }
 }
 
-/// Time grows with the size of the input, and not with its square.
+/// Work grows with the size of the input, and not with its square.
 #[test]
 fn family_60_opaque_markers_are_linear() {
     let layer = |n: usize| {
@@ -145,13 +146,15 @@ fn family_60_opaque_markers_are_linear() {
         let blob = layer(n).finish();
         let bench = Bench::new();
         let digest = put_layer(&bench.storage, &blob);
-        let (result, time) = elapsed(|| bench.storage.extract_layer(&digest, &ExtractOptions::default()));
-        result.unwrap();
-        time.as_secs_f64()
+        let before = process_time();
+        bench.storage.extract_layer(&digest, &ExtractOptions::default()).unwrap();
+        (process_time() - before).as_secs_f64()
     };
-    let (small, large) = (time(1000), time(10_000));
-    // Ten times the work; a square would be a hundred times.
-    assert!(large / small < 30.0, "{small} s for 1,000, {large} s for 10,000");
+    in_own_process("families::resources::family_60_opaque_markers_are_linear", || {
+        let (small, large) = (time(1000), time(10_000));
+        // Ten times the work; a square would be a hundred times.
+        assert!(large / small < 30.0, "{small} s of the processor for 1,000, {large} s for 10,000");
+    });
 }
 
 #[test]
@@ -277,25 +280,26 @@ fn family_131_a_file_system_without_inodes_is_full() {
     assert_eq!((error.status(), left.len()), (Status::NoSpace, 0), "{error}");
 }
 
+/// The promise is 100 ms; what is asserted is how little is done in them, which no other load changes. It is cancelled on the
+/// thread that reads the layer.
 #[test]
-fn family_134_a_cancel_is_heard_within_100_ms() {
+fn family_134_a_cancel_is_heard_soon() {
     let layer = (0..20_000).fold(a(), |archive, i| archive.file(format!("f{i}").as_bytes(), b"x")).finish();
     let bench = Bench::new();
     let digest = put_layer(&bench.storage, &layer);
-    let cancel = Cancel::new();
+    let (cancel, at) = (Cancel::new(), std::sync::Arc::new(std::sync::Mutex::new(None)));
     let mut options = ExtractOptions::default();
     options.interrupt = Interrupt::new(Some(cancel.clone()), None);
-    std::thread::scope(|scope| {
-        let extraction = scope.spawn(|| (bench.storage.extract_layer(&digest, &options), std::time::Instant::now()));
-        std::thread::sleep(Duration::from_millis(60));
-        let triggered = std::time::Instant::now();
-        cancel.trigger();
-        let (result, ended) = extraction.join().unwrap();
-        // It may have been through already.
-        if let Err(error) = result {
-            assert_eq!(error.status(), Status::Cancelled);
-            // 100 ms is the promise; a loaded machine gets some more.
-            assert!(ended - triggered < Duration::from_millis(400), "{:?}", ended - triggered);
+    let triggered = at.clone();
+    options.progress = Some(ProgressCallback::new(move |progress| {
+        if progress.entries > 500 {
+            triggered.lock().unwrap().get_or_insert_with(thread_time);
+            cancel.trigger();
         }
-    });
+        std::ops::ControlFlow::Continue(())
+    }));
+    let result = bench.storage.extract_layer(&digest, &options);
+    assert_eq!(result.unwrap_err().status(), Status::Cancelled);
+    let after = thread_time() - at.lock().unwrap().unwrap();
+    assert!(after < Duration::from_millis(100), "{after:?} of the processor");
 }

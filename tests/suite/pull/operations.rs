@@ -3,11 +3,11 @@
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boxlite_images::{PullPhase, PullProgressCallback, Status};
 
-use super::super::support::{in_own_process, names_in, quick_store};
+use super::super::support::{in_own_process, names_in, quick_store, wait_until, watchdog, watched};
 use super::content::Content;
 use super::server::{Answer, Ending};
 use super::{Bench, is_resumable};
@@ -30,10 +30,7 @@ fn an_operation_ends_and_says_so_once() {
     assert!(!operation.wait(Some(Duration::from_millis(1))).unwrap());
     assert!(operation.wait(None).unwrap());
     // The byte comes right after.
-    let started = Instant::now();
-    while !is_readable(operation.as_fd()) {
-        assert!(started.elapsed() < Duration::from_secs(10));
-    }
+    wait_until("the operation is readable", || is_readable(operation.as_fd()));
     let progress = operation.tracker().unwrap().progress();
     assert_eq!((progress.phase, progress.layers, progress.layers_done), (PullPhase::Done, 3, 3));
     assert_eq!(progress.bytes_fetched, progress.bytes_to_fetch);
@@ -61,13 +58,11 @@ fn an_operation_is_cancelled_and_dropped() {
     options.stall_timeout = None;
     let operation = bench.storage.start_pull(&bench.reference(), &options).unwrap();
     operation.cancel();
-    assert!(operation.wait(Some(Duration::from_secs(10))).unwrap());
+    assert!(operation.wait(Some(watchdog())).unwrap());
     assert_eq!(operation.finish().unwrap_err().status(), Status::Cancelled);
     // One that is dropped leaves nothing that runs.
     let operation = bench.storage.start_pull(&bench.reference(), &options).unwrap();
-    let started = Instant::now();
-    drop(operation);
-    assert!(started.elapsed() < Duration::from_secs(5));
+    watched("an operation is dropped", || drop(operation));
     bench.assert_nothing();
 }
 
@@ -115,11 +110,7 @@ fn what_arrived_is_gone_on_with() {
         let layer = |i| operation.tracker().unwrap().layer(i).map_or(0, |layer| layer.bytes_stored);
         (0..3).all(|i| layer(i) == 100_000)
     };
-    let started = Instant::now();
-    while !has_arrived() {
-        assert!(started.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("100,000 bytes of each layer are there", has_arrived);
     operation.cancel();
     assert!(operation.wait(None).unwrap());
     assert_eq!(operation.finish().unwrap_err().status(), Status::Cancelled);
@@ -174,7 +165,10 @@ fn what_was_kept_is_reclaimed() {
     // As a download that was killed leaves it: with the room that it had reserved.
     let reserved = 1 << 20;
     let file = std::fs::File::options().write(true).open(&kept).unwrap();
+    #[cfg(target_os = "linux")]
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, reserved).unwrap();
+    #[cfg(not(target_os = "linux"))]
+    std::io::Write::write_all(&mut &file, &vec![0; reserved as usize]).unwrap();
     let age = |hours: u64| {
         let time = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
         std::fs::File::options().write(true).open(&kept).unwrap().set_modified(time).unwrap();
@@ -236,7 +230,7 @@ fn the_threads_are_as_many_as_the_readme_says() {
         storage.pull(&bench.reference(), &bench.options()).unwrap();
         let threads = threads_at_rest();
         assert_eq!(threads.len(), fact("after it, between calls"), "{threads:?}");
-        boxlite_images::shutdown(Duration::from_secs(10)).unwrap();
+        boxlite_images::shutdown(watchdog()).unwrap();
         drop(storage);
         assert_eq!(threads_at_rest().len(), fact("after `bl_shutdown()` and `bl_storage_close()`"));
     });
@@ -261,7 +255,7 @@ fn shut_down() {
         let bench = Bench::honest();
         bench.assert_pulled(&bench.pull().unwrap());
         assert!(threads() > 0);
-        boxlite_images::shutdown(Duration::from_secs(10)).unwrap();
+        boxlite_images::shutdown(watchdog()).unwrap();
     }
     let content = Content::new();
     let bench = Bench::new(move |asked, _, _| {
@@ -274,8 +268,8 @@ fn shut_down() {
     let mut options = bench.options();
     options.stall_timeout = None;
     let operation = bench.storage.start_pull(&bench.reference(), &options).unwrap();
-    boxlite_images::shutdown(Duration::from_secs(10)).unwrap();
-    assert!(operation.wait(Some(Duration::from_secs(10))).unwrap());
+    boxlite_images::shutdown(watchdog()).unwrap();
+    assert!(operation.wait(Some(watchdog())).unwrap());
     assert_eq!(operation.finish().unwrap_err().status(), Status::Cancelled);
     assert_eq!(threads(), 0);
     // Waiting may be too short, and the next pull works all the same.

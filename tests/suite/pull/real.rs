@@ -4,13 +4,13 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boxlite_images::{Credentials, PullOptions, RegistryOptions, Status};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::super::support::{has_tool, quick_store, temp_dir};
+use super::super::support::{has_tool, quick_store, temp_dir, wait_until};
 use super::content::Content;
 use super::server::{Answer, Server};
 use super::{Bench, plain};
@@ -48,12 +48,10 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let started = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(30), "the registry does not come up");
+        wait_until("the registry comes up", || {
             assert!(child.try_wait().unwrap().is_none(), "the registry died");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         Registry { child, port, _dir: dir }
     }
 }

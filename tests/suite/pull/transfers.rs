@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boxlite_images::{Cancel, Digest, Interrupt, Status};
 
-use super::super::support::{quick_store, temp_dir};
+use super::super::support::{quick_store, temp_dir, watchdog, watched};
 use super::content::{Content, MANIFEST};
 use super::server::{Answer, Asked, Ending, Server};
 use super::{Bench, Change, options_for};
@@ -407,10 +407,8 @@ fn what_trickles_is_ended_by_the_deadline() {
         );
         let mut options = bench.options();
         options.interrupt = Interrupt::new(None, Some(Duration::from_millis(500)));
-        let started = Instant::now();
-        let error = bench.storage.pull(&bench.reference(), &options).unwrap_err();
+        let error = watched(part, || bench.storage.pull(&bench.reference(), &options).unwrap_err());
         assert_eq!(error.status(), Status::Timeout, "{error}");
-        assert!(started.elapsed() < Duration::from_secs(10), "{part}: {:?}", started.elapsed());
         bench.assert_nothing();
     }
 }
@@ -450,11 +448,9 @@ fn a_wait_for_a_collection_ends() {
         place.set(bench.dir.path().join("locks/collection")).unwrap();
         let mut options = bench.options();
         options.interrupt = Interrupt::new(None, Some(Duration::from_secs(3)));
-        let started = Instant::now();
-        let error = bench.storage.pull(&bench.reference(), &options).unwrap_err();
+        let error = watched(part, || bench.storage.pull(&bench.reference(), &options).unwrap_err());
         assert_eq!(error.status(), Status::Timeout, "{part}: {error}");
         assert!(error.message().contains("locks/collection"), "{part}: {error}");
-        assert!(started.elapsed() < Duration::from_secs(10), "{part}: {:?}", started.elapsed());
     }
 }
 
@@ -504,12 +500,10 @@ fn a_pull_ends_when_it_is_told_to() {
     let canceller = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
         cancel.trigger();
-        Instant::now()
     });
-    let error = bench.storage.pull(&bench.reference(), &options).unwrap_err();
-    let taken = canceller.join().unwrap().elapsed();
+    let error = watched("a pull", || bench.storage.pull(&bench.reference(), &options).unwrap_err());
+    canceller.join().unwrap();
     assert_eq!(error.status(), Status::Cancelled, "{error}");
-    assert!(taken < Duration::from_secs(2), "{taken:?}");
     bench.assert_nothing();
     options.interrupt = Interrupt::new(None, Some(Duration::from_millis(200)));
     assert_eq!(bench.storage.pull(&bench.reference(), &options).unwrap_err().status(), Status::Timeout);
@@ -521,16 +515,14 @@ fn endless_answers_are_bounded() {
     fn bounded(cases: Vec<(&'static str, Server)>) {
         for (what, server) in &cases {
             let dir = temp_dir();
-            let started = Instant::now();
             let mut options = options_for(server);
-            options.interrupt = Interrupt::new(None, Some(Duration::from_secs(20)));
+            options.interrupt = Interrupt::new(None, Some(watchdog()));
             let error =
                 quick_store(dir.path()).pull(&format!("{}/library/app", server.host()), &options).expect_err(what);
             assert!(
                 matches!(error.status(), Status::Limit | Status::SizeMismatch | Status::NotFound | Status::Network),
                 "{what}: {error}"
             );
-            assert!(started.elapsed() < Duration::from_secs(19), "{what}: {:?}", started.elapsed());
         }
     }
     let endless = |part: &'static str| {
