@@ -62,10 +62,10 @@ def one_layer_image(work, layout, digest, size, diff_id):
 
 def build(work):
     """The library twice, and the command line that runs on either."""
-    sh("cargo", "build", "--release", "--locked", "--examples", cwd=ROOT)
-    sh("cargo", "build", "--release", "--locked", "--features", "isal", "--target-dir", "target/isal", cwd=ROOT)
+    sh("cargo", "build", "--release", "--locked", "--example", "tar-flate2", cwd=ROOT)
+    sh("make", "-s", "-C", f"{ROOT}/packaging", "build", "FEATURES=isal", f"TARGET_DIR={ROOT}/target/isal")
     sh("make", "-s", "-C", f"{ROOT}/examples-c")
-    for name, built in (("default", "target/release"), ("isal", "target/isal/release")):
+    for name, built in (("default", "target/dist"), ("isal", "target/isal/dist")):
         os.makedirs(f"{work}/{name}")
         shutil.copy(f"{ROOT}/{built}/libboxlite_images.so", f"{work}/{name}/libboxlite_images.so.0")
 

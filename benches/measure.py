@@ -4,7 +4,7 @@ a commit and opening a store cost.
 
 usage: measure.py [-n ROUNDS] [--mib MIB] [--quick] [--record]
 
-Builds benches/write.c, benches/layer.c and benches/store.c against the release library (cargo build --release first; needs OpenSSL's
+Builds benches/write.c, benches/layer.c and benches/store.c against the release library (make release first; needs OpenSSL's
 headers, and gzip and zstd for the layers). Writing: both forms in alternating order into fresh directories, the first
 round dropped, medians and their ratio. Memory: peak above the idle process, of a layer of random and repeated bytes.
 Markers: a layer of opaque markers and one of ten times as many, medians of alternating rounds. --quick does the writing
@@ -22,7 +22,7 @@ import tarfile
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LIBRARY = ROOT / "target/release/libboxlite_images.so"
+LIBRARY = ROOT / "target/dist/libboxlite_images.so"
 README = ROOT / "benches/README.md"
 
 

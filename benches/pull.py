@@ -7,7 +7,7 @@ usage: pull.py LAYOUT --peers ROOT [-n ROUNDS] [--only SET] [--record]
 LAYOUT is an OCI image layout (of ../shared/bench/make-image.sh full, for the figures in README.md), ROOT a folder to
 chroot into with containerd, ctr, podman and crane (of ../shared/bench/peers.sh), with /proc, /sys and /dev in it. Needs root, the `docker-registry` program,
 and 6 GB of memory: each round gets a file system made fresh in memory, contestants alternate, the first round is dropped.
-Build first: cargo build --release, make -C examples-c. Sets: peers, habits. --record writes the tables into README.md.
+Build first: make -C examples-c. Sets: peers, habits. --record writes the tables into README.md.
 """
 import argparse, json, os, random, shutil, socket, statistics, subprocess, sys, tempfile, threading, time
 

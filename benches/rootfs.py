@@ -3,8 +3,8 @@
 
 usage: rootfs.py LAYOUT [-n ROUNDS] [--umoci PROGRAM] [--record]
 
-LAYOUT is an OCI image layout (of ../shared/bench/make-image.sh full, for the figures in README.md). Build first: cargo build
---release, make -C examples-c. Needs root, so that owners are set on both sides, umoci, skopeo, and 14 GB of memory. First every
+LAYOUT is an OCI image layout (of ../shared/bench/make-image.sh full, for the figures in README.md). Build first: make
+-C examples-c. Needs root, so that owners are set on both sides, umoci, skopeo, and 14 GB of memory. First every
 tree is compared with umoci's, entry by entry. Then rounds: each contestant in turn, in alternating order, on a file system
 made fresh in memory, with memory touched before; the first round is dropped. Layers are extracted already for copies and
 links; direct and umoci read the blobs. Then the image, as skopeo writes it for docker load, plain, is imported through a

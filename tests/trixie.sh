@@ -39,7 +39,6 @@ found="PKG_CONFIG_PATH=/build/stage/usr/lib/pkgconfig LD_LIBRARY_PATH=/build/sta
 
 # A small image's layout, in /build/layout there.
 layout() {
-  cargo build -q --release --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" --example make-layout
   rm -rf "$trixie/build/layout"
-  "$root/target/release/examples/make-layout" "$trixie/build/layout" >/dev/null
+  cargo run -q --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" --example make-layout -- "$trixie/build/layout" >/dev/null
 }

@@ -8,7 +8,7 @@ use boxlite_images::ffi::*;
 use boxlite_images::{Digest, Durability, ExtractOptions, Interrupt, Staged, Status, Storage, StorageOptions};
 
 use super::archive::{Archive, gzip, zstd};
-use super::support::{leftovers, names_in, temp_dir};
+use super::support::{leftovers, leftovers_now, names_in, temp_dir};
 
 type Answer<T> = Result<T, Status>;
 
@@ -554,7 +554,7 @@ both! {
         assert_eq!(aborted.commit(), Err(Status::State));
         let mut freed = api.stage_layer(&digest, 1).unwrap();
         freed.write(b"x").unwrap();
-        assert_eq!(leftovers(dir.path()).len(), 1);
+        assert_eq!(leftovers_now(dir.path()).len(), 1);
         drop(freed);
         assert_eq!(leftovers(dir.path()), [""; 0]);
         assert_eq!(api.has_layer(&digest), Ok(false));

@@ -49,6 +49,14 @@ pub fn watched<T>(what: &str, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Does all cases at once: for those that mostly wait.
+pub fn side_by_side<T: Send>(cases: impl IntoIterator<Item = T>, body: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        let body = &body;
+        cases.into_iter().for_each(|case| _ = scope.spawn(move || body(case)));
+    });
+}
+
 /// Processor time, user and system, that the calling thread took so far. Unlike a clock it does not see what else the
 /// machine does.
 pub fn thread_time() -> Duration {
@@ -129,7 +137,8 @@ pub fn leftovers_but(store: &Path, stays: impl Fn(&str) -> bool) -> Vec<String> 
     }
 }
 
-fn leftovers_now(store: &Path) -> Vec<String> {
+/// The same, without the time.
+pub fn leftovers_now(store: &Path) -> Vec<String> {
     ["", "manifests", "configs", "layers", "extracted", "locks"]
         .iter()
         .flat_map(|folder| names_in(&store.join(folder)).into_iter().map(move |name| format!("{folder}/{name}")))
@@ -286,10 +295,13 @@ pub fn compile(compiler: &str, flags: &[&str], sources: &[PathBuf], library: &Pa
     }
     args.extend(["-pthread", "-o"].map(OsStr::new));
     args.push(out.as_os_str());
-    let compiler = match compiler {
-        "gcc" if sanitized.is_some() => "clang",
-        "g++" if sanitized.is_some() => "clang++",
-        compiler => compiler,
+    // tests/arm64.sh: what compiles for the CPU that these tests are built for.
+    let other = std::env::var("BL_TEST_CC").ok();
+    let compiler = match (compiler, &other) {
+        ("gcc", Some(other)) => other,
+        ("gcc", None) if sanitized.is_some() => "clang",
+        ("g++", None) if sanitized.is_some() => "clang++",
+        _ => compiler,
     };
     run(compiler, &args);
     out.to_owned()

@@ -3,7 +3,7 @@
 use boxlite_images::{Credentials, CredentialsCallback, Status};
 
 use super::super::blimg::{Tool, status_in};
-use super::super::support::{quick_store, temp_dir};
+use super::super::support::{quick_store, side_by_side, temp_dir};
 use super::content::Content;
 use super::server::{Answer, Server};
 use super::{Bench, options_for};
@@ -260,7 +260,7 @@ fn token_servers_that_misbehave() {
         ("is never well", Status::Registry, |_, _| Answer::new(500, "")),
         ("is silent", Status::Timeout, |_, _| Answer::new(200, "{}").ending(super::server::Ending::SilentAt(0))),
     ];
-    for (what, status, answer) in cases {
+    side_by_side(cases, |(what, status, answer)| {
         let server = Server::new(move |asked, before| {
             if asked.path.starts_with("/token") {
                 return answer(asked, before);
@@ -274,7 +274,7 @@ fn token_servers_that_misbehave() {
         let error = quick_store(dir.path()).pull(&format!("{}/library/app", server.host()), &options).expect_err(what);
         assert_eq!(error.status(), status, "{what}: {error}");
         assert_eq!(server.count("/elsewhere"), 0);
-    }
+    });
 }
 
 /// An identity token is exchanged, and sent nowhere else.

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::super::blimg::{Tool, status_in};
 use super::super::support::{
-    compile, has_tool, leftovers_but, library_dir, names_in, repository, run, temp_dir, wait_until, watched,
+    compile, has_tool, leftovers_but, library_dir, names_in, repository, run, side_by_side, temp_dir, wait_until,
+    watched,
 };
 use super::credentials::basic_registry;
 use super::server::{Answer, Ending, Server};
@@ -254,16 +255,18 @@ fn an_event_loop_pulls_several() {
 #[test]
 fn nobody_dies_of_a_sigpipe() {
     let Some(tool) = Tool::new() else { return };
-    for at in [0, 1, 10, 5000] {
+    side_by_side([0, 1, 10, 5000].into_iter().flat_map(|at| [(at, true), (at, false)]), |(at, is_plain)| {
         let server = Server::new(move |_, _| Answer::new(200, vec![b' '; 10_000]).ending(Ending::ResetAt(at)));
         let host = server.host();
+        let mut command = Command::new(tool.path("blimg"));
+        command.arg("--store").arg(tool.path(&format!("store-{at}-{is_plain}")));
+        command.args(["--quiet", "pull", &format!("{host}/library/app")]);
         // TLS to somebody who does not speak it writes into a connection that is gone.
-        for more in [&["--plain-http", &host][..], &[]] {
-            let reference = format!("{host}/library/app");
-            let args: Vec<&str> = ["--quiet", "pull", &reference].iter().chain(more).copied().collect();
-            let output = tool.blimg(&args);
-            assert_eq!(output.status.signal(), None, "{output:?}");
-            assert_eq!(status_in(&output), "NETWORK", "{output:?}");
+        if is_plain {
+            command.args(["--plain-http", &host]);
         }
-    }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.signal(), None, "{output:?}");
+        assert_eq!(status_in(&output), "NETWORK", "{output:?}");
+    });
 }

@@ -10,7 +10,7 @@ use boxlite_images::{Credentials, PullOptions, RegistryOptions, Status};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::super::support::{has_tool, quick_store, temp_dir, wait_until};
+use super::super::support::{has_tool, quick_store, side_by_side, temp_dir, wait_until};
 use super::content::Content;
 use super::server::{Answer, Server};
 use super::{Bench, plain};
@@ -229,7 +229,7 @@ fn tls_is_not_negotiable() {
     let all = &[&TLS12, &TLS13][..];
     let ca = || vec![certificates.path("ca.pem")];
     let client = |certificate: &str, key: &str| Some((certificates.path(certificate), certificates.path(key)));
-    type Set<'a> = Box<dyn Fn(&mut RegistryOptions) + 'a>;
+    type Set<'a> = Box<dyn Fn(&mut RegistryOptions) + Send + 'a>;
     let cases: Vec<(&str, rustls::ServerConfig, Set<'_>, Option<Status>)> = vec![
         ("nobody knows it", certificates.server("server", all, false), Box::new(|_| {}), Some(Status::Network)),
         ("the caller knows it", certificates.server("server", all, false), Box::new(|o| o.authorities = ca()), None),
@@ -288,7 +288,7 @@ fn tls_is_not_negotiable() {
             Some(Status::InvalidArgument),
         ),
     ];
-    for (what, tls, set, expected) in cases {
+    side_by_side(cases, |(what, tls, set, expected)| {
         let content = Content::new();
         let server = Server::with_tls(tls, move |asked, _| content.answer(asked));
         let mut special = registry(&server.host());
@@ -296,7 +296,7 @@ fn tls_is_not_negotiable() {
         let dir = temp_dir();
         let result = quick_store(dir.path()).pull(&format!("{}/library/app", server.host()), &options(special));
         assert_eq!(result.as_ref().err().map(|error| error.status()), expected, "{what}: {result:?}");
-    }
+    });
     // Plain HTTP where TLS was to be, and the other way round.
     let bench = Bench::honest();
     let error = bench.storage.pull(&bench.reference(), &options(registry(&bench.server.host()))).unwrap_err();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use boxlite_images::{Cancel, Digest, Interrupt, Status};
 
-use super::super::support::{quick_store, temp_dir, watchdog, watched};
+use super::super::support::{quick_store, side_by_side, temp_dir, watchdog, watched};
 use super::content::{Content, MANIFEST};
 use super::server::{Answer, Asked, Ending, Server};
 use super::{Bench, Change, options_for};
@@ -126,11 +126,11 @@ fn what_passes_is_waited_for() {
         }),
         ("a Content-Encoding that is none", |_, _, answer| answer.header("content-encoding", "identity")),
     ];
-    for (what, change) in cases {
+    side_by_side(cases, |(what, change)| {
         let bench = Bench::new(change);
         let image = bench.pull().unwrap_or_else(|error| panic!("{what}: {error}"));
         bench.assert_pulled(&image);
-    }
+    });
 }
 
 /// Servers that lie or refuse: the status, and nothing that is visible and wrong.
@@ -272,13 +272,13 @@ fn what_is_wrong_is_refused() {
             }
         }),
     ];
-    for (what, status, change) in cases {
+    side_by_side(cases, |(what, status, change)| {
         let bench = Bench::new(change);
         let error = bench.pull().expect_err(what);
         assert_eq!(error.status(), status, "{what}: {error}");
         assert!(error.message().contains("/library/app"), "{what}: {error} does not name the image");
         bench.assert_nothing();
-    }
+    });
 }
 
 /// Documents that do not fit each other, or what they speak of: an honest registry with a dishonest image.

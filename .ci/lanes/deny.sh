@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# licences, sources and duplicate versions of what the library is built from
+# inputs: Cargo.toml Cargo.lock deny.toml
+command -v cargo-deny >/dev/null || cargo install -q --locked cargo-deny
+cargo deny --locked check bans licenses sources

@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# all faults: killed at every system call, each refused in turn, power lost at any moment, many processes, corruption
+# inputs: Cargo.toml Cargo.lock src tests/suite/faults tests/suite/images.rs
+BL_FAULTS=full cargo test --locked --test suite faults:: -- --nocapture

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# What holds for a build that is shipped: it went through link-time optimisation, exports nothing but bl_*, and is small.
+# usage: .ci/release-checks.sh FOLDER MOST_BYTES
+set -euo pipefail
+library=$1/libboxlite_images.so
+# Without LTO each dependency is some objects of its own in the archive: 400 in all.
+objects=$(ar t "$1/libboxlite_images.a" | grep rcgu | grep -vc compiler_builtins)
+[ "$objects" -le 4 ] || { echo "$objects objects in the archive: it was built without link-time optimisation"; exit 1; }
+if nm -D --defined-only "$library" | grep -v ' bl_'; then
+  echo "a name that is not bl_* is exported"; exit 1
+fi
+size=$(strip -o /dev/stdout "$library" | wc -c)
+echo "$library: $size bytes stripped, $objects objects in the archive"
+[ "$size" -le "$2" ] || { echo "more than $2 bytes"; exit 1; }

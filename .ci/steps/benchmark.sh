@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# that the benchmarks run: nothing is asserted of what they print
+python3 benches/measure.py --quick -n 1 --mib 32

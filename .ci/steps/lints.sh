@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# format, clippy for each set of features, C that compiles without a warning, and where unsafe code may be
+cargo fmt --check
+cargo fmt --check --manifest-path fuzz/Cargo.toml
+cargo clippy --all-targets --locked -- -D warnings
+cargo clippy --no-default-features --all-targets --locked -- -D warnings
+for file in examples-c/*.c benches/*.c; do
+  clang -fsyntax-only -std=gnu11 -Wall -Wextra -Werror -Iinclude -Iexamples-c "$file"
+done
+if git grep -nE '\bunsafe\b' -- src ':!src/sys' ':!src/ffi' | grep -vE 'unsafe_code|//'; then
+  echo "unsafe outside src/sys and src/ffi"; exit 1
+fi

@@ -1,0 +1,28 @@
+# What a change must pass, by what it costs; CONTRIBUTING.md says when to use which.
+#
+#   make quick     a minute: format, lints, unit tests, generated files
+#   make test      a few minutes: the suite, but for faults, peers and real images
+#   make full      an hour and more, as root on Debian: everything that CI has
+#   make release   the library that is shipped, in target/dist
+
+CARGO ?= cargo
+
+.PHONY: help quick test full release
+help:
+	@sed -n '3,6s/^# //p' Makefile
+
+quick:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -q -- -D warnings
+	$(CARGO) test --locked -q --lib
+	$(CARGO) test --locked -q --test suite -- generated:: abi:: api_docs:: bindings:: readme::
+
+test:
+	$(CARGO) test --locked -q --lib
+	$(CARGO) test --locked -q --test suite -- --skip faults:: --skip peers:: --skip real_image::
+
+full:
+	CI_FULL=1 .ci/run
+
+release:
+	@$(MAKE) -s -C packaging build

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Builds for arm64 Linux and runs it on another CPU, under qemu-user: the unit tests, the families' layers, both APIs, the golden layouts,
+# and the C examples. Needs root (for binfmt_misc), gcc-aarch64-linux-gnu and qemu-user-static.
+# usage: tests/arm64.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=aarch64-unknown-linux-gnu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+for tool in aarch64-linux-gnu-gcc qemu-aarch64-static; do
+  command -v $tool >/dev/null || { echo "$tool is missing: apt-get install gcc-aarch64-linux-gnu qemu-user-static"; exit 1; }
+done
+
+# The kernel starts arm64 programs by qemu, also those that a test starts.
+binfmt=/proc/sys/fs/binfmt_misc
+[ -e $binfmt/register ] || mount -t binfmt_misc none $binfmt
+if [ ! -e $binfmt/qemu-aarch64 ]; then
+  magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
+  mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+  echo ":qemu-aarch64:M::$magic:$mask:$(command -v qemu-aarch64-static):F" >$binfmt/register
+fi
+export QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
+# What the tests compile C with; of other compilers there is none for arm64 here.
+export BL_TEST_CC=aarch64-linux-gnu-gcc
+
+cargo test -q --locked --target $target --lib
+# Not the long ones that put layers on top of each other: qemu does not give back what a thread had.
+cargo test -q --locked --target $target --test suite -- families:: both:: extraction:: abi:: \
+  --skip families::assembly --skip families::model
+
+make -s -C packaging build TARGET=$target
+make -s -C examples-c TARGET=$target CC=aarch64-linux-gnu-gcc B="$work/examples"
+file "$work/examples/quickstart" target/$target/dist/libboxlite_images.so
+cargo run -q --locked --example make-layout -- "$work/layout"
+"$work/examples/quickstart" "$work/store" "$work/layout"
+"$work/examples/blimg" --store "$work/blimg" import "$work/layout"
+"$work/examples/blimg" --store "$work/blimg" images
+# The CPU's own instructions for SHA-256 and CRC-32 are in the library, and are taken where the CPU has them.
+aarch64-linux-gnu-objdump -d target/$target/dist/libboxlite_images.so >"$work/code"
+for instruction in sha256h sha512h crc32x; do
+  echo "$instruction: $(grep -cw "$instruction" "$work/code")"
+  grep -qw "$instruction" "$work/code" || { echo "no $instruction in the library"; exit 1; }
+done
+echo "ok: arm64"
