@@ -1,4 +1,4 @@
-//! Link arguments of the shared library: its soname (docs/errors.md and the header promise one ABI per soname) and
+//! Link arguments of the shared library: its soname (docs/abi.md promises one ABI per soname) and
 //! `-z nodelete`, because threads and thread-local destructors of a Rust library must not outlive its code.
 
 fn main() {
