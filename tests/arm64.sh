@@ -28,7 +28,7 @@ cargo test -q --locked --target $target --lib
 # Not the long ones that put layers on top of each other (qemu does not give back what a thread had), nor those that have the
 # kernel forbid system calls, which qemu does not pass on.
 cargo test -q --locked --target $target --test suite -- families:: both:: extraction:: abi:: \
-  --skip families::assembly --skip families::model --skip families::sandboxes --skip families::sparse_files
+  --skip families::assembly --skip families::model --skip families::sandboxes
 
 make -s -C packaging build TARGET=$target
 make -s -C examples-c TARGET=$target CC=aarch64-linux-gnu-gcc B="$work/examples"

@@ -2,8 +2,8 @@
 # format, clippy for each set of features, C that compiles without a warning, and where unsafe code may be
 cargo fmt --check
 cargo fmt --check --manifest-path fuzz/Cargo.toml
-cargo clippy --all-targets --locked -- -D warnings
-cargo clippy --no-default-features --all-targets --locked -- -D warnings
+cargo clippy -q --all-targets --locked -- -D warnings
+cargo clippy -q --no-default-features --all-targets --locked -- -D warnings
 for file in examples-c/*.c benches/*.c; do
   clang -fsyntax-only -std=gnu11 -Wall -Wextra -Werror -Iinclude -Iexamples-c "$file"
 done

@@ -385,7 +385,7 @@ fn padding_of(size: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
     use crate::digest::{Algorithm, Digest};
@@ -450,10 +450,13 @@ mod tests {
         sink.write_all(&archive()[..5000]).unwrap();
         let cancel = Cancel::new();
         let mut reader = reader(source, &Interrupt::new(Some(cancel.clone()), None)).unwrap();
-        let started = Instant::now();
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
         let canceller = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(50));
             cancel.trigger();
+            // A caller that is held all the same gets an end after a minute, which is another error.
+            let _ = is_done.recv_timeout(Duration::from_secs(60));
+            drop(sink);
         });
         let mut entry = Entry::default();
         let error = loop {
@@ -465,8 +468,7 @@ mod tests {
         };
         drop(reader);
         assert_eq!(error.status(), Status::Cancelled);
-        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        drop(done);
         canceller.join().unwrap();
-        drop(sink);
     }
 }

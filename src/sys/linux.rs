@@ -62,6 +62,7 @@ pub(crate) fn make_fifo(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<
 }
 
 /// The two ends of a pipe, to read from and to write to. Neither blocks, and no program that is started inherits them.
+#[cfg(feature = "pull")]
 pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)
 }

@@ -13,7 +13,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CloneFlags, FileType, Mode, OFlags, XattrFlags};
-use rustix::io::{Errno, FdFlags};
+use rustix::io::Errno;
 
 /// `fsync` alone leaves the bytes in the drive's cache there; `F_FULLFSYNC` does not. Servers may not have it.
 pub(crate) fn sync_data(file: BorrowedFd<'_>) -> Result<(), Errno> {
@@ -78,10 +78,11 @@ pub(crate) fn make_fifo(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<
 
 /// The two ends of a pipe, to read from and to write to. Neither blocks. There is no `pipe2`: a program that another thread
 /// starts between two of these calls inherits the ends.
+#[cfg(feature = "pull")]
 pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (readable, writable) = rustix::pipe::pipe()?;
     for end in [&readable, &writable] {
-        rustix::io::fcntl_setfd(end, FdFlags::CLOEXEC)?;
+        rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(end, rustix::fs::fcntl_getfl(end)? | OFlags::NONBLOCK)?;
     }
     Ok((readable, writable))
