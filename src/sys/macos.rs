@@ -10,7 +10,7 @@
 //! - A thread has no umask of its own, so every file gets its mode by a call.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
 use rustix::fs::{AtFlags, CloneFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
@@ -79,7 +79,7 @@ pub(crate) fn make_fifo(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<
 /// The two ends of a pipe, to read from and to write to. Neither blocks. There is no `pipe2`: a program that another thread
 /// starts between two of these calls inherits the ends.
 #[cfg(feature = "pull")]
-pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+pub(crate) fn pipe() -> Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd), Errno> {
     let (readable, writable) = rustix::pipe::pipe()?;
     for end in [&readable, &writable] {
         rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;

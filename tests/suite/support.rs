@@ -50,6 +50,7 @@ pub fn watched<T>(what: &str, work: impl FnOnce() -> T) -> T {
 }
 
 /// Does all cases at once: for those that mostly wait.
+#[cfg(feature = "pull")]
 pub fn side_by_side<T: Send>(cases: impl IntoIterator<Item = T>, body: impl Fn(T) + Sync) {
     std::thread::scope(|scope| {
         let body = &body;
