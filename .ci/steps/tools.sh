@@ -7,5 +7,3 @@ apt-get install -q -y --no-install-recommends gcc g++ clang make binutils file v
 rustup -q target add aarch64-apple-darwin x86_64-apple-darwin aarch64-unknown-linux-gnu x86_64-unknown-linux-musl
 rustup -q component add rustfmt clippy
 rustup -q component add --toolchain nightly rust-src miri
-python3 -m venv "$CI_WORK/python"
-"$CI_WORK/python/bin/pip" install -q ziglang cargo-zigbuild

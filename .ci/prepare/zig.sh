@@ -1,0 +1,3 @@
+# The linker for macOS, in a place of its own.
+python3 -m venv "$CI_WORK/python"
+"$CI_WORK/python/bin/pip" install -q ziglang cargo-zigbuild
