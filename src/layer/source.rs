@@ -123,7 +123,7 @@ impl Source {
 
     fn check_limits(&self) -> Result<()> {
         if self.bytes_out > limits::LAYER_SIZE.of(&self.limits) {
-            let found = format_args!("more than {}", self.bytes_out - 1);
+            let found = format!("more than {}", self.bytes_out - 1);
             return Err(limits::LAYER_SIZE.breach(&self.limits, found, "layer"));
         }
         // A limit of zero would divide by it.
