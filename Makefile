@@ -19,7 +19,8 @@ quick:
 
 test:
 	$(CARGO) test --locked -q --lib
-	$(CARGO) test --locked -q --test suite -- --skip faults:: --skip peers:: --skip real_image::
+	$(CARGO) test --locked -q --test suite -- --skip peers:: --skip real_image:: \
+	  --skip faults::kills --skip faults::errors --skip faults::power --skip faults::soak --skip faults::corruption
 
 full:
 	CI_FULL=1 .ci/run

@@ -4,9 +4,11 @@
 set -euo pipefail
 library=$1/libboxlite_images.so
 # Without LTO each dependency is some objects of its own in the archive: 400 in all.
-objects=$(ar t "$1/libboxlite_images.a" | grep rcgu | grep -vc compiler_builtins)
+objects=$(ar t "$1/libboxlite_images.a" | grep rcgu | grep -vc compiler_builtins || :)
+[ "$objects" -ge 1 ] || { echo "nothing of ours in the archive"; exit 1; }
 [ "$objects" -le 4 ] || { echo "$objects objects in the archive: it was built without link-time optimisation"; exit 1; }
-if nm -D --defined-only "$library" | grep -v ' bl_'; then
+names=$(nm -D --defined-only "$library")
+if grep -v ' bl_' <<<"$names"; then
   echo "a name that is not bl_* is exported"; exit 1
 fi
 stripped=$(mktemp)

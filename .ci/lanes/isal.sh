@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # hostile and awkward layers with the other inflate, ISA-L
-# inputs: Cargo.toml Cargo.lock src/layer src/sys src/unpack tests/suite/families
+# inputs: Cargo.toml Cargo.lock build.rs src include tests/suite examples-c clippy.toml
+set -euo pipefail
 cargo clippy --features isal --locked -- -D warnings
 cargo test --locked --features isal --test suite families

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # the static library for musl, linked into a program that needs nothing else, which runs
 # inputs: Cargo.toml Cargo.lock build.rs src include packaging/Makefile examples-c
+set -euo pipefail
 target=x86_64-unknown-linux-musl
 export CC_x86_64_unknown_linux_musl=musl-gcc
 make -s -C packaging build TARGET=$target

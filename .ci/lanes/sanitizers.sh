@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # the C and C++ tests under the address, leak, undefined behaviour and thread sanitizers
-# inputs: Cargo.toml Cargo.lock src include tests/c tests/cpp tests/suite/c_programs.rs tests/suite/cpp.rs tests/suite/support.rs tests/suite/pull tests/sanitizers.sh
+# inputs: Cargo.toml Cargo.lock build.rs src include tests/suite examples-c tests/c tests/cpp tests/sanitizers.sh
+set -euo pipefail
 tests/sanitizers.sh address
 tests/sanitizers.sh thread

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # the Go module with this Debian's Go: format, vet, the race detector, checks of pointers
+set -euo pipefail
 make -s -C packaging install DESTDIR="$CI_WORK/stage" PREFIX=/usr
 cd bindings/go
 # Go does not see that pkg-config says something else than at an earlier run.

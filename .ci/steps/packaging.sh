@@ -1,3 +1,4 @@
 #!/usr/bin/env bash
 # installed: pkg-config, CMake, Meson, the module map, shared and static, C and C++
+set -euo pipefail
 tests/packaging/run.sh

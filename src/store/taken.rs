@@ -6,6 +6,7 @@
 
 use std::os::fd::AsFd as _;
 
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::bundle::{BundleFile, BundleFolder, path_of};
@@ -38,10 +39,12 @@ impl Storage {
         self.make_room_in_store(size, interrupt)?;
         let stem = digest.file_stem();
         let mut partial = None;
-        if size > 0 {
+        if size > 0 && sys::CLONES_BY_NAME {
             let from = file.file.as_fd();
             partial = Partial::link_file(&self.directory, Area::Layers, &stem, |to, name| {
-                sys::clone_file(from, to, name.as_bytes())
+                sys::clone_file(from, to, name.as_bytes())?;
+                // As every layer's: whoever may read the store may read it.
+                rustix::fs::chmodat(to, name, sys::mode(0o644), AtFlags::empty())
             })?;
         }
         if size > 0 && partial.is_none() {

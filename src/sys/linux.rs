@@ -45,7 +45,7 @@ pub(crate) fn mode(bits: u32) -> Mode {
     Mode::from_raw_mode(bits)
 }
 
-/// Makes a device node or a socket.
+/// Makes a device node, a FIFO or a socket.
 pub(crate) fn make_node(
     dir: BorrowedFd<'_>,
     name: &[u8],
@@ -66,6 +66,9 @@ pub(crate) fn make_fifo(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<
 pub(crate) fn pipe() -> Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd), Errno> {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)
 }
+
+/// Whether blocks can be shared with a new name only ([`clone_file`]), or with a file that is there ([`reflink`]).
+pub(crate) const CLONES_BY_NAME: bool = false;
 
 /// Makes a file of a new name that shares all blocks of another one. Linux shares with a file that is there: [`reflink`].
 pub(crate) fn clone_file(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: &[u8]) -> Result<(), Errno> {

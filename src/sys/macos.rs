@@ -1,7 +1,7 @@
 //! macOS 13 or newer. The same interface as `linux.rs`; each function says what macOS has instead. README.md says what of it
 //! has been built and what has been run.
 //!
-//! What no function here can give, and who deals with it:
+//! What has no function here:
 //! - A rename that never replaces is `renameatx_np(RENAME_EXCL)`, and one that exchanges is `RENAME_SWAP`; rustix calls both.
 //! - There is no `O_TMPFILE`, and nothing in the crate asks for one.
 //! - There is no overlayfs: trees in its forms, and options for its mounts, are `UNSUPPORTED`.
@@ -28,11 +28,21 @@ pub(crate) fn sync_directory(dir: BorrowedFd<'_>) -> Result<(), Errno> {
     sync_data(dir)
 }
 
-/// Everything that was written before is on the disk when this returns: there is no call for one file system, and `sync`
-/// only begins, so the drive's cache is flushed after it.
+/// Everything of the file system that was written before is on the disk when this returns, the drive's cache included.
 pub(crate) fn sync_file_system(any: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::fs::sync();
-    sync_data(any)
+    // <sys/unistd.h>, sync_volume_np(3); the crate libc does not have them.
+    unsafe extern "C" {
+        fn fsync_volume_np(fd: libc::c_int, flags: libc::c_int) -> libc::c_int;
+    }
+    const SYNC_VOLUME_FULLSYNC: libc::c_int = 1;
+    const SYNC_VOLUME_WAIT: libc::c_int = 2;
+    // SAFETY: the descriptor is open for the call, which has no pointers.
+    match unsafe { fsync_volume_np(any.as_raw_fd(), SYNC_VOLUME_FULLSYNC | SYNC_VOLUME_WAIT) } {
+        0 => Ok(()),
+        // The page says that an error number is returned; a system call that fails gives -1.
+        -1 => checked(-1),
+        errno => Err(Errno::from_raw_os_error(errno)),
+    }
 }
 
 /// Calls `each` with every name in a directory, also `.` and `..`.
@@ -53,7 +63,7 @@ pub(crate) fn mode(bits: u32) -> Mode {
     Mode::from_raw_mode((bits & 0o7777) as rustix::fs::RawMode)
 }
 
-/// Makes a device node or a socket. `mknodat` came with macOS 13; rustix does not have it.
+/// Makes a device node, or a FIFO. `mknodat` came with macOS 13; rustix does not have it. It makes no sockets.
 pub(crate) fn make_node(
     dir: BorrowedFd<'_>,
     name: &[u8],
@@ -88,10 +98,23 @@ pub(crate) fn pipe() -> Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd), Err
     Ok((readable, writable))
 }
 
-/// Makes a file of a new name that shares all blocks of another one (`fclonefileat`, APFS). It has the other's mode, times and
-/// attributes, and the caller's owner.
+/// Whether blocks can be shared with a new name only ([`clone_file`]), or with a file that is there ([`reflink`]).
+pub(crate) const CLONES_BY_NAME: bool = true;
+
+/// Makes a file of a new name that shares all blocks of another one (`fclonefileat`, APFS). It has the other's times and
+/// attributes, the caller's owner, and a mode that lets its owner alone read and write it.
 pub(crate) fn clone_file(from: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    rustix::fs::fclonefileat(from, dir, name, CloneFlags::NOOWNERCOPY)
+    rustix::fs::fclonefileat(from, dir, name, CloneFlags::NOOWNERCOPY)?;
+    // It has the other's mode and flags: one that must not be changed could not even be removed.
+    let unlocked = match rustix::fs::openat(dir, name, OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(clone) => {
+            // SAFETY: the descriptor is open for the call, which has no pointers.
+            checked(unsafe { libc::fchflags(clone.as_raw_fd(), 0) })
+                .and_then(|()| rustix::fs::fchmod(&clone, Mode::RUSR | Mode::WUSR))
+        }
+        Err(_) => rustix::fs::chmodat(dir, name, Mode::RUSR | Mode::WUSR, AtFlags::empty()),
+    };
+    unlocked.inspect_err(|_| _ = rustix::fs::unlinkat(dir, name, AtFlags::empty()))
 }
 
 /// Blocks can be shared with a new name only: [`clone_file`].

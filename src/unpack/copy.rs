@@ -85,7 +85,7 @@ impl Original {
 
     /// Makes the new file itself, where the system shares blocks only with a file that it makes; `None` where it did not.
     pub(super) fn clone_as(&self, parent: &Dir, name: &[u8], path: &[u8]) -> Result<Option<OwnedFd>> {
-        if !self.reflink || self.size == 0 {
+        if !sys::CLONES_BY_NAME || !self.reflink || self.size == 0 {
             return Ok(None);
         }
         let (file, _) = self.open(path)?;

@@ -30,6 +30,10 @@ stub() { # a framework, and the beginnings of its names
   } >"$frameworks/$1.framework/$1.tbd"
 }
 
+is_mach_o() {
+  file "$1" | sed "s|$work/||" | grep -E 'Mach-O 64-bit.*(arm64|x86_64)' || { file "$1"; exit 1; }
+}
+
 [ $# -gt 0 ] || set -- aarch64-apple-darwin x86_64-apple-darwin
 for target; do
   built=${CARGO_TARGET_DIR:-target}/$target/debug
@@ -40,7 +44,7 @@ for target; do
   stub CoreFoundation 'CF|kCF|__CF'
   cargo-zigbuild rustc -q --locked --target "$target" --lib --crate-type cdylib
   library=$built/libboxlite_images.dylib
-  file "$library"
+  is_mach_o "$library"
   "$nm" --extern-only --defined-only "$library" | sed -n 's/.* _//p' | sort >"$work/exported"
   # zig's linker does not know lists of what is to be exported, as Apple's does, so more than these are.
   cut -d' ' -f1 tests/golden/exports.txt | comm -23 - "$work/exported" >"$work/missing"
@@ -55,13 +59,14 @@ for target; do
     # shellcheck disable=SC2086
     cargo-zigbuild zig cc -- -target "${target%%-*}-macos" -std=c11 -Wall -Wextra -Wpedantic -Werror -D_DARWIN_C_SOURCE -Iinclude $sources \
       "$library" -o "$work/$program"
-    file "$work/$program" | sed "s|$work/||"
+    is_mach_o "$work/$program"
   done
   cargo-zigbuild test -q --locked --target "$target" --no-run --message-format=json >"$work/tests.json"
   python3 - "$work/tests.json" "$nm" <<'END'
 import json, re, subprocess, sys
 # A test is a function of the program. Which functions are tests is what this system's own tests say; those of Linux alone are not
 # among the functions.
+seen = set()
 for line in open(sys.argv[1]):
     message = json.loads(line)
     if not message.get("executable") or not message["profile"]["test"] or message["target"]["kind"] == ["example"]:
@@ -73,8 +78,11 @@ for line in open(sys.argv[1]):
     symbols = subprocess.run([sys.argv[2], "-C", message["executable"]], capture_output=True, text=True).stdout
     linked = names & set(re.findall(rf"\b{crate}::([\w:]+)::h[0-9a-f]{{16}}$", symbols, re.M))
     print(f"{crate}: {len(linked)} of {len(names)} tests are linked")
-    if len(linked) < 0.8 * len(names):
+    seen.add(crate)
+    if len(names) < 50 or len(linked) < 0.8 * len(names):
         sys.exit("too few")
+if seen != {"boxlite_images", "suite"}:
+    sys.exit(f"not all tests were built: {seen}")
 END
 done
 echo "ok: built and linked for macOS, not run"

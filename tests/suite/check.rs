@@ -10,7 +10,7 @@ use boxlite_images::{
 
 use super::archive::{Archive, Header, gzip};
 use super::images::put_image;
-use super::support::{as_each_user, names_in, put_layer, quick_store, record_of, temp_dir, watched};
+use super::support::{as_each_user, names_in, put_layer, quick_store, record_of, temp_dir, wait_until, watched};
 
 fn check(storage: &Storage) -> Vec<Finding> {
     storage.check(&CheckOptions::default()).unwrap().findings
@@ -273,9 +273,7 @@ fn replace_while_checked(is_made_anew: bool) -> bool {
         let mut gc = GcOptions::default();
         gc.min_age = Duration::ZERO;
         assert!(!storage.collect(&gc).unwrap().removed.is_empty());
-        while has_leftovers() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_until("what was collected is gone", || !has_leftovers());
         if check.is_finished() {
             check.join().unwrap();
             return None;

@@ -49,6 +49,11 @@ pub fn watched<T>(what: &str, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Whether something is done within a time, in any of some tries: a machine that is busy makes one late, and not all of them.
+pub fn is_in_time(limit: Duration, mut takes: impl FnMut() -> Duration) -> bool {
+    (0..20).any(|_| takes() < limit)
+}
+
 /// Does all cases at once: for those that mostly wait.
 #[cfg(feature = "pull")]
 pub fn side_by_side<T: Send>(cases: impl IntoIterator<Item = T>, body: impl Fn(T) + Sync) {

@@ -1,6 +1,6 @@
 //! 1H: what a layer may cost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boxlite_images::{
     Anomalies, Cancel, Digest, ExtractOptions, Interrupt, LayerLimits, ProgressCallback, Status, limits,
@@ -8,8 +8,8 @@ use boxlite_images::{
 
 use super::super::archive::{Archive, Header, gzip, pax_record};
 use super::super::support::{
-    as_each_user_capped, in_own_process, is_root, leftovers, process_time, put_layer, quick_store, run, skip, temp_dir,
-    thread_time,
+    as_each_user_capped, in_own_process, is_in_time, is_root, leftovers, process_time, put_layer, quick_store, run,
+    skip, temp_dir, thread_time,
 };
 use super::{Bench, Case, Outcome, case, fails, seen};
 
@@ -302,4 +302,20 @@ fn family_134_a_cancel_is_heard_soon() {
     assert_eq!(result.unwrap_err().status(), Status::Cancelled);
     let after = thread_time() - at.lock().unwrap().unwrap();
     assert!(after < Duration::from_millis(100), "{after:?} of the processor");
+    // And by the clock, from another thread.
+    let is_heard = is_in_time(Duration::from_millis(100), || {
+        let cancel = Cancel::new();
+        let mut options = ExtractOptions::default();
+        options.interrupt = Interrupt::new(Some(cancel.clone()), None);
+        std::thread::scope(|scope| {
+            let extraction = scope.spawn(|| (bench.storage.extract_layer(&digest, &options).is_err(), Instant::now()));
+            std::thread::sleep(Duration::from_millis(20));
+            let triggered = Instant::now();
+            cancel.trigger();
+            let (is_ended, ended) = extraction.join().unwrap();
+            // One that was through already tells nothing, and is done again.
+            if is_ended { ended - triggered } else { Duration::MAX }
+        })
+    });
+    assert!(is_heard, "not within 100 ms, ever");
 }

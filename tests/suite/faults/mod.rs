@@ -3,7 +3,7 @@
 //! `cargo test`; for the long ones
 //!
 //! ```sh
-//! BL_FAULTS=full cargo test --test suite faults:: -- --nocapture --test-threads=1
+//! BL_FAULTS=full cargo test --test suite faults:: -- --nocapture
 //! ```
 
 mod calls;

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boxlite_images::{Cancel, Digest, Interrupt, Status};
 
-use super::super::support::{quick_store, side_by_side, temp_dir, watchdog, watched};
+use super::super::support::{is_in_time, quick_store, side_by_side, temp_dir, watchdog, watched};
 use super::content::{Content, MANIFEST};
 use super::server::{Answer, Asked, Ending, Server};
 use super::{Bench, Change, options_for};
@@ -493,17 +493,21 @@ fn a_pull_ends_when_it_is_told_to() {
             if asked.path.contains("/blobs/") { answer.ending(Ending::SilentAt(100)) } else { answer }
         },
     );
-    let cancel = Cancel::new();
     let mut options = bench.options();
     options.stall_timeout = None;
-    options.interrupt = Interrupt::new(Some(cancel.clone()), None);
-    let canceller = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(300));
-        cancel.trigger();
+    let is_heard = is_in_time(Duration::from_millis(200), || {
+        let cancel = Cancel::new();
+        options.interrupt = Interrupt::new(Some(cancel.clone()), None);
+        let canceller = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            cancel.trigger();
+            Instant::now()
+        });
+        let error = watched("a pull", || bench.storage.pull(&bench.reference(), &options).unwrap_err());
+        assert_eq!(error.status(), Status::Cancelled, "{error}");
+        canceller.join().unwrap().elapsed()
     });
-    let error = watched("a pull", || bench.storage.pull(&bench.reference(), &options).unwrap_err());
-    canceller.join().unwrap();
-    assert_eq!(error.status(), Status::Cancelled, "{error}");
+    assert!(is_heard, "not within 200 ms, ever");
     bench.assert_nothing();
     options.interrupt = Interrupt::new(None, Some(Duration::from_millis(200)));
     assert_eq!(bench.storage.pull(&bench.reference(), &options).unwrap_err().status(), Status::Timeout);
