@@ -46,8 +46,8 @@ make -s -C examples-c TARGET=$target CC=aarch64-linux-gnu-gcc B="$work/examples"
 file "$work/examples/quickstart" target/$target/dist/libboxlite_images.so | grep aarch64
 cargo run -q --locked --example make-layout -- "$work/layout"
 "$work/examples/quickstart" "$work/store" "$work/layout"
-"$work/examples/blimg" --store "$work/blimg" import "$work/layout"
-"$work/examples/blimg" --store "$work/blimg" images
+"$work/examples/blimg" --store "$work/blimg" import "$work/layout" --name example.org/demo:1
+"$work/examples/blimg" --store "$work/blimg" ls | grep example.org/demo:1
 # The CPU's own instructions for SHA-256 and CRC-32 are in the library, and are taken where the CPU has them.
 aarch64-linux-gnu-objdump -d target/$target/dist/libboxlite_images.so >"$work/code"
 for instruction in sha256h sha512h crc32x; do
