@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles and links everything for macOS on another system: the library, the tests, the C examples. Nothing of it is run. The linker
+# Compiles and links for macOS on another system: the library, the tests, the quickstart and blimg. Nothing of it is run. The linker
 # and the system's own library are zig's (`pip install ziglang cargo-zigbuild`). Apple's frameworks cannot be had here, so stubs of
 # them are made that export what the library asks of them: that those names exist is not checked.
 # usage: tests/macos/build.sh [TARGET]...     aarch64-apple-darwin, x86_64-apple-darwin: both by default
