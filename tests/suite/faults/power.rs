@@ -301,14 +301,14 @@ fn moments(log: Log, chance: &mut Chance, mut judge: impl FnMut(Moment)) {
 
 /// What is wrong with the store on a disk.
 fn problems(moment: &Moment, dir: &Path) -> Vec<String> {
-    let disk = dir.join("disk");
-    let file = std::fs::File::create(&disk).unwrap();
-    file.set_len(SIZE as u64).unwrap();
+    // A file of its own: a loop device that still has the one before would be taken again, with what it remembers of it.
+    let file = tempfile::NamedTempFile::new_in(dir).unwrap();
+    file.as_file().set_len(SIZE as u64).unwrap();
     let zeros = vec![0; 64 << 10];
     for (i, block) in moment.bytes.chunks(zeros.len()).enumerate().filter(|(_, block)| *block != &zeros[..]) {
-        file.write_all_at(block, (i * zeros.len()) as u64).unwrap();
+        file.as_file().write_all_at(block, (i * zeros.len()) as u64).unwrap();
     }
-    let Some(mounted) = Mounted::new(&disk, &dir.join("mnt")) else { return vec!["the disk cannot be mounted".into()] };
+    let Some(mounted) = Mounted::new(file.path(), &dir.join("mnt")) else { return vec!["the disk cannot be mounted".into()] };
     let store = mounted.0.join("store");
     let storage = match Storage::open(&store, &StorageOptions::default()) {
         Ok(storage) => storage,
