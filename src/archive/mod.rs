@@ -146,14 +146,22 @@ impl Storage {
         self.name(found, options)
     }
 
-    fn name(&self, found: Vec<Found>, options: &ImportOptions) -> Result<Vec<Imported>> {
-        let mut imported = Vec::new();
-        for image in found {
-            let names = options.name.clone().map_or(image.names, |name| vec![name]);
-            for name in &names {
-                self.tag_image_of(name, &image.digest, image.index.as_ref(), &options.interrupt)?;
+    fn name(&self, mut found: Vec<Found>, options: &ImportOptions) -> Result<Vec<Imported>> {
+        for image in &mut found {
+            if let Some(name) = &options.name {
+                image.names = vec![name.clone()];
             }
-            imported.push(Imported { manifest: image.digest, names });
+            // Before the first of them is given.
+            for name in &image.names {
+                self.check_pin(name, &image.digest, image.index.as_ref())?;
+            }
+        }
+        let mut imported = Vec::new();
+        for Found { digest, index, names, .. } in found {
+            for name in &names {
+                self.tag_image_of(name, &digest, index.as_ref(), &options.interrupt)?;
+            }
+            imported.push(Imported { manifest: digest, names });
         }
         Ok(imported)
     }

@@ -24,6 +24,8 @@ use crate::oci::{Document, ImageManifest, Reference};
 
 /// More than a reference can have: 255 bytes of name, 128 of tag, a digest.
 const FILE_SIZE: usize = 4096;
+/// How many further indexes lead from a pinned one to a manifest, as where images come from.
+const INDEX_DEPTH: usize = 4;
 
 /// What an image is called: a reference as in `docker pull`, in its full form. `alpine` is
 /// `docker.io/library/alpine:latest`.
@@ -46,6 +48,11 @@ impl ImageName {
         let shorter = ["docker.io/library/", "docker.io/"].into_iter().filter_map(|prefix| self.0.strip_prefix(prefix));
         let mut same = shorter.filter(|short| ImageName::parse(short).is_ok_and(|name| name == *self));
         same.next().unwrap_or(&self.0)
+    }
+
+    /// What the name is pinned to: the digest of a manifest, or of the index that leads to it.
+    pub fn digest(&self) -> Option<Digest> {
+        self.0.split_once('@').and_then(|(_, digest)| Digest::parse(digest).ok())
     }
 
     fn file_name(&self) -> String {
@@ -111,7 +118,9 @@ impl NameFile {
 
 impl Storage {
     /// Gives a name to a manifest that is in the store with its config and all layers; a name that was another's changes
-    /// over at once. `NOT_FOUND` names what is missing (invariant I3); `UNSUPPORTED` for an index, which has no layers.
+    /// over at once. `NOT_FOUND` names what is missing (invariant I3); `UNSUPPORTED` for an index, which has no layers;
+    /// `DIGEST_MISMATCH` for a name with a digest that is neither the manifest's nor that of an index in the store that
+    /// leads to it.
     pub fn tag_image(&self, name: &ImageName, manifest: &Digest) -> Result<()> {
         self.tag_image_of(name, manifest, None, &Interrupt::default())
     }
@@ -134,6 +143,10 @@ impl Storage {
             let why = format!("{name}: {manifest} is not complete: {} not in the store", missing.join(", "));
             return Err(Error::new(Status::NotFound, why));
         }
+        self.check_pin(name, manifest, index)?;
+        // The index of a pinned name is kept as long as the name.
+        let pinned = name.digest().filter(|digest| digest != manifest);
+        let index = index.or(pinned.as_ref());
         let tagged = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let file = NameFile::new(name, manifest, index, tagged);
         let bytes = serde_json::to_vec(&file).map_err(|cause| Error::new(Status::Internal, cause.to_string()))?;
@@ -146,6 +159,26 @@ impl Storage {
                 (&found.name, &found.manifest, &found.index) == (&file.name, &file.manifest, &file.index)
             }))
         })
+    }
+
+    /// Refuses a manifest that a name with a digest does not stand for. `index` is what is known to have led to it. A name
+    /// is only what somebody wrote, and whoever pins one trusts the digest in it (podman#27323).
+    pub(crate) fn check_pin(&self, name: &ImageName, manifest: &Digest, index: Option<&Digest>) -> Result<()> {
+        match name.digest() {
+            Some(pin) if pin != *manifest && index != Some(&pin) && !self.leads_to(&pin, manifest, INDEX_DEPTH) => {
+                Err(Error::digest_mismatch(format_args!("image name {name}"), &pin, manifest))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether an index that is in the store has a manifest, by way of further ones.
+    fn leads_to(&self, index: &Digest, manifest: &Digest, depth: usize) -> bool {
+        let document = self.load_manifest(index).and_then(|bytes| Document::parse(&bytes));
+        let Ok(Document::Index(index)) = document else { return false };
+        let digests = || index.manifests.iter().map(|entry| &entry.descriptor.digest);
+        digests().any(|digest| digest == manifest)
+            || (depth > 0 && digests().any(|digest| self.leads_to(digest, manifest, depth - 1)))
     }
 
     /// Takes a name away; what it stood for stays until the next collection. `NOT_FOUND` where nothing has the name.
@@ -195,10 +228,13 @@ impl Storage {
         Ok(Some((stat, self.parse_name(&file, file_name))))
     }
 
-    /// What a name stands for; `NOT_FOUND`.
+    /// What a name stands for; `NOT_FOUND`, and `DIGEST_MISMATCH` where that is not what the name is pinned to.
     pub fn image(&self, name: &ImageName) -> Result<TaggedImage> {
         self.directory.check_alive()?;
-        self.read_name(&name.file_name())?.ok_or_else(|| no_image(name))
+        let image = self.read_name(&name.file_name())?.ok_or_else(|| no_image(name))?;
+        // Stores of older versions may have names that nobody checked.
+        self.check_pin(name, &image.manifest, image.index.as_ref())?;
+        Ok(image)
     }
 
     /// Notes that an image was used now.

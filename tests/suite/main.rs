@@ -38,6 +38,7 @@ mod peers;
 mod pull;
 mod readme;
 mod real_image;
+mod reports;
 mod rootfs;
 mod seed_store;
 mod store_directory;

@@ -1,13 +1,13 @@
 //! Pulling: from a registry that does what a test says (`server`), and from a real one (`real`).
 
-mod content;
+pub mod content;
 mod credentials;
 mod mirrors;
 mod operations;
 mod programs;
 mod real;
 mod references;
-mod server;
+pub mod server;
 mod syscalls;
 mod transfers;
 
@@ -29,14 +29,14 @@ fn is_resumable(name: &str) -> bool {
 }
 
 /// A registry that is reached by plain HTTP.
-fn plain(host: String) -> RegistryOptions {
+pub fn plain(host: String) -> RegistryOptions {
     let mut registry = RegistryOptions::new(host);
     registry.plain_http = true;
     registry
 }
 
 /// Options for a registry on loopback.
-fn options_for(server: &Server) -> PullOptions {
+pub fn options_for(server: &Server) -> PullOptions {
     let mut options = PullOptions::default();
     options.registries = vec![plain(server.host())];
     // Short for those that are silent, long for a machine that is busy.
@@ -45,15 +45,15 @@ fn options_for(server: &Server) -> PullOptions {
 }
 
 /// A registry, a store, and how one is pulled into the other.
-struct Bench {
-    server: Server,
-    content: Arc<Content>,
-    dir: tempfile::TempDir,
-    storage: Storage,
+pub struct Bench {
+    pub server: Server,
+    pub content: Arc<Content>,
+    pub dir: tempfile::TempDir,
+    pub storage: Storage,
 }
 
 impl Bench {
-    fn new(change: impl Fn(&Asked, usize, Answer) -> Answer + Send + Sync + 'static) -> Bench {
+    pub fn new(change: impl Fn(&Asked, usize, Answer) -> Answer + Send + Sync + 'static) -> Bench {
         let content = Arc::new(Content::new());
         let served = content.clone();
         let server = Server::new(move |asked, before| change(asked, before, served.answer(asked)));
@@ -62,24 +62,24 @@ impl Bench {
         Bench { server, content, dir, storage }
     }
 
-    fn honest() -> Bench {
+    pub fn honest() -> Bench {
         Bench::new(|_, _, answer| answer)
     }
 
-    fn reference(&self) -> String {
+    pub fn reference(&self) -> String {
         format!("{}/library/app", self.server.host())
     }
 
-    fn options(&self) -> PullOptions {
+    pub fn options(&self) -> PullOptions {
         options_for(&self.server)
     }
 
-    fn pull(&self) -> boxlite_images::Result<Image> {
+    pub fn pull(&self) -> boxlite_images::Result<Image> {
         self.storage.pull(&self.reference(), &self.options())
     }
 
     /// Everything is there and right.
-    fn assert_pulled(&self, image: &Image) {
+    pub fn assert_pulled(&self, image: &Image) {
         assert_eq!(Some(&image.manifest_digest), self.content.manifest.as_ref());
         assert_eq!(image.missing, []);
         for (i, layer) in self.content.layers.iter().enumerate() {
@@ -92,7 +92,7 @@ impl Bench {
     }
 
     /// Nothing half-made stays, and there is no name.
-    fn assert_nothing(&self) {
+    pub fn assert_nothing(&self) {
         // But what a later pull goes on with.
         assert_eq!(leftovers_but(self.dir.path(), is_resumable), [""; 0]);
         assert!(self.storage.images().unwrap().is_empty());
