@@ -174,7 +174,7 @@ impl Endpoint {
                 request = request.header(RANGE, range);
             }
             if is_own {
-                request = request.headers(self.host.headers.clone());
+                request = request.headers(self.host.settings.headers.clone());
                 if let Some(authorization) = authorization {
                     request = request.header(AUTHORIZATION, authorization);
                 }

@@ -15,6 +15,7 @@ mod credentials;
 mod endpoint;
 mod failure;
 mod hosts;
+mod hosts_dir;
 mod layer;
 mod operation;
 mod options;

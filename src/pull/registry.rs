@@ -27,7 +27,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Registry {
-    /// The registry itself last.
+    /// In the order in which they are asked.
     endpoints: Vec<Endpoint>,
     /// Those that gave wrong bytes.
     dropped: Vec<AtomicBool>,
@@ -88,7 +88,7 @@ impl Registry {
                 self.document_from(endpoint, path, accept, tries).and_then(|(headers, body)| check(&headers, &body));
             match result {
                 Ok(found) => return Ok(found),
-                Err(error) if is_last => return Err(explain(error, &tried)),
+                Err(error) if is_last || is_refused(endpoint, &error) => return Err(explain(error, &tried)),
                 Err(error) => {
                     self.with.interrupt.check()?;
                     tracing::info!("mirror {}: {error}", endpoint.host.name());
@@ -99,7 +99,7 @@ impl Registry {
                 }
             }
         }
-        Err(explain(Error::new(Status::NotFound, format!("{path}: no host is left to ask")), &tried))
+        Err(explain(nobody(path), &tried))
     }
 
     fn document_from(&self, endpoint: &Endpoint, path: &str, accept: &str, tries: u32) -> Result<(HeaderMap, Vec<u8>)> {
@@ -170,7 +170,7 @@ impl Registry {
     fn usable(&self, wanted: Capability) -> Vec<usize> {
         let is_usable = |at: &usize| {
             let host = &self.endpoints[*at].host;
-            let can = if wanted == Capability::Resolve { host.can_resolve } else { host.can_pull };
+            let can = if wanted == Capability::Resolve { host.can_resolve() } else { host.can_pull() };
             can && !self.dropped[*at].load(Ordering::Relaxed)
         };
         (0..self.endpoints.len()).filter(is_usable).collect()
@@ -227,8 +227,11 @@ impl Sources<'_> {
         if self.left.len() < 2 {
             return false;
         }
-        let at = self.left.remove(0);
-        let endpoint = &self.registry.endpoints[at];
+        let endpoint = &self.registry.endpoints[self.left[0]];
+        if is_refused(endpoint, error) {
+            return false;
+        }
+        self.left.remove(0);
         tracing::info!("mirror {}: {error}", endpoint.host.name());
         self.tried.push(brief(endpoint, error));
         true
@@ -245,10 +248,7 @@ impl Sources<'_> {
     }
 
     fn at(&self, path: &str) -> Result<usize> {
-        self.left
-            .first()
-            .copied()
-            .ok_or_else(|| Error::new(Status::NotFound, format!("{path}: no host is left to ask")))
+        self.left.first().copied().ok_or_else(|| nobody(path))
     }
 }
 
@@ -272,6 +272,16 @@ fn source(name: &str, is_own: bool, reference: &Reference, options: &PullOptions
 /// Whether an error says that bytes are not those that were wanted.
 pub(super) fn is_of_wrong_bytes(error: &Error) -> bool {
     matches!(error.status(), Status::DigestMismatch | Status::SizeMismatch | Status::Malformed)
+}
+
+/// The registry's own refusal is final, also where others could be asked after it.
+fn is_refused(endpoint: &Endpoint, error: &Error) -> bool {
+    endpoint.host.is_origin && matches!(error.status(), Status::Unauthorized | Status::Denied)
+}
+
+fn nobody(path: &str) -> Error {
+    let why = "no host is left to ask; which may answer what is said by capabilities in a hosts.toml";
+    Error::new(Status::NotFound, format!("{path}: {why}"))
 }
 
 fn brief(endpoint: &Endpoint, error: &Error) -> String {

@@ -51,10 +51,10 @@ impl Transport {
             own: OnceCell::new(),
             stranger: OnceCell::new(),
             token: OnceCell::new(),
-            trust: host.trust.clone(),
+            trust: host.settings.trust.clone(),
             is_plain: host.base.scheme() == "http",
             agent: agent.unwrap_or_else(|| concat!("boxlite-images/", env!("CARGO_PKG_VERSION")).to_owned()),
-            connect_timeout: host.connect_timeout.or(options.connect_timeout).unwrap_or(CONNECT),
+            connect_timeout: host.settings.connect_timeout.or(options.connect_timeout).unwrap_or(CONNECT),
             proxies: proxies(options)?,
         })
     }

@@ -308,7 +308,9 @@ fn problems(moment: &Moment, dir: &Path) -> Vec<String> {
     for (i, block) in moment.bytes.chunks(zeros.len()).enumerate().filter(|(_, block)| *block != &zeros[..]) {
         file.as_file().write_all_at(block, (i * zeros.len()) as u64).unwrap();
     }
-    let Some(mounted) = Mounted::new(file.path(), &dir.join("mnt")) else { return vec!["the disk cannot be mounted".into()] };
+    let Some(mounted) = Mounted::new(file.path(), &dir.join("mnt")) else {
+        return vec!["the disk cannot be mounted".into()];
+    };
     let store = mounted.0.join("store");
     let storage = match Storage::open(&store, &StorageOptions::default()) {
         Ok(storage) => storage,
@@ -381,8 +383,11 @@ fn nothing_is_wrong_after_power_loss() {
     let Some(log) = record(false) else { return };
     let (mut wrong, mut without_syncs) = (0, 0);
     moments(log, &mut chance, |moment| {
-        without_syncs += 1;
-        wrong += usize::from(!problems(&moment, dir.path()).is_empty());
+        // One is enough to know, and all of them are counted where there is time.
+        if wrong == 0 || is_full() {
+            without_syncs += 1;
+            wrong += usize::from(!problems(&moment, dir.path()).is_empty());
+        }
     });
     assert!(wrong > 0, "the store is right without any sync: the test proves nothing");
     println!("power: without syncs {wrong} of {without_syncs} disks have a store that is wrong");

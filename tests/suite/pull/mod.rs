@@ -1,5 +1,6 @@
 //! Pulling: from a registry that does what a test says (`server`), and from a real one (`real`).
 
+pub mod certificates;
 pub mod content;
 mod credentials;
 mod mirrors;

@@ -7,10 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use boxlite_images::{Credentials, PullOptions, RegistryOptions, Status};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::super::support::{has_tool, quick_store, side_by_side, temp_dir, wait_until};
+use super::certificates::Certificates;
 use super::content::Content;
 use super::server::{Answer, Server};
 use super::{Bench, plain};
@@ -82,57 +81,6 @@ fn fill(root: &Path, content: &Content) {
     let tag = repository.join("_manifests/tags/latest");
     put(tag.join("current/link"), content.latest.as_bytes());
     put(tag.join("index/sha256").join(hex(&content.latest)).join("link"), content.latest.as_bytes());
-}
-
-/// A certificate authority, and certificates that it, or nobody, has signed.
-struct Certificates(tempfile::TempDir);
-
-impl Certificates {
-    fn new() -> Certificates {
-        let dir = temp_dir();
-        let script = "set -e
-            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 30 \
-                -subj /CN=test -addext basicConstraints=critical,CA:TRUE
-            for name in server client other; do
-                openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name.key -out $name.csr -subj /CN=$name
-            done
-            sign() { openssl x509 -req -in $1.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -out $1.pem -extfile $1.ext; }
-            echo 'subjectAltName=DNS:localhost,IP:127.0.0.1' >server.ext
-            echo 'extendedKeyUsage=clientAuth' >client.ext
-            echo 'subjectAltName=DNS:other.example' >other.ext
-            sign server; sign client; sign other
-            cat client.pem client.key >both.pem";
-        let output = Command::new("sh").args(["-c", script]).current_dir(dir.path()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Certificates(dir)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// A server with one of the certificates; `client` that it asks for one.
-    fn server(
-        &self,
-        name: &str,
-        versions: &[&'static rustls::SupportedProtocolVersion],
-        client: bool,
-    ) -> rustls::ServerConfig {
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let read = |name: String| CertificateDer::from_pem_file(self.path(&name)).unwrap();
-        let builder =
-            rustls::ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).unwrap();
-        let builder = if client {
-            let mut roots = rustls::RootCertStore::empty();
-            roots.add(read("ca.pem".into())).unwrap();
-            let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-            builder.with_client_cert_verifier(verifier.build().unwrap())
-        } else {
-            builder.with_no_client_auth()
-        };
-        let key = PrivateKeyDer::from_pem_file(self.path(&format!("{name}.key"))).unwrap();
-        builder.with_single_cert(vec![read(format!("{name}.pem"))], key).unwrap()
-    }
 }
 
 fn registry(host: &str) -> RegistryOptions {

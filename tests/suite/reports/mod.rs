@@ -1,4 +1,6 @@
 //! What people met in other tools, by report: each kind of fault with the input of the report and its siblings. Where the
 //! right value is a matter of who is asked, the test says whose it is.
 
+#[cfg(feature = "pull")]
+mod hosts;
 mod names;

@@ -17,9 +17,7 @@ fn other() -> Digest {
 
 fn index_of(entries: &[String]) -> String {
     let entries = entries.join(",");
-    format!(
-        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{entries}]}}"#
-    )
+    format!(r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{entries}]}}"#)
 }
 
 /// An entry of a layout for an index.
