@@ -18,16 +18,18 @@ use crate::interrupt::Interrupt;
 /// The largest file that is read, and the longest answer of a helper.
 const FILE_SIZE: u64 = 1 << 20;
 const HELPER_ANSWER: u64 = 64 << 10;
+/// What a file may be called.
+const HELPER_NAME: usize = 255;
 const HELPER_TIME: Duration = Duration::from_secs(10);
 /// What Docker's tools call Docker Hub.
 const HUB_ADDRESS: &str = "https://index.docker.io/v1/";
 
-#[derive(Deserialize)]
+/// What a Go program writes: what is empty may be `null`.
+#[derive(Deserialize, Default)]
 struct File {
-    #[serde(default)]
-    auths: BTreeMap<String, Entry>,
-    #[serde(default, rename = "credHelpers")]
-    helpers: BTreeMap<String, String>,
+    auths: Option<BTreeMap<String, Option<Entry>>>,
+    #[serde(rename = "credHelpers")]
+    helpers: Option<BTreeMap<String, Option<String>>>,
     #[serde(rename = "credsStore")]
     store: Option<String>,
 }
@@ -66,33 +68,82 @@ pub(super) fn well_known() -> Vec<PathBuf> {
     .collect()
 }
 
-/// What a file has for a repository; `None` also where there is no such file. `MALFORMED` for a file that is not one.
-pub(super) fn find(
-    path: &Path,
-    host: &str,
-    repository: &str,
-    with_helpers: bool,
-    interrupt: &Interrupt,
-) -> Result<Option<Credentials>> {
-    let Some(file) = read(path)? else { return Ok(None) };
-    let fail = |why: &str| Error::new(Status::Malformed, format!("{}: {why}", path.display()));
-    for key in keys(host, repository) {
-        let has = |name: &str| canonical(name) == key;
-        let helper = file.helpers.iter().find(|(name, _)| has(name)).map(|(_, helper)| helper);
-        if let Some(helper) = helper.filter(|_| with_helpers)
-            && let Some(found) = ask(helper, host, interrupt)?
-        {
-            return Ok(Some(found));
-        }
-        for (_, entry) in file.auths.iter().filter(|(name, _)| has(name)) {
-            if let Some(found) = entry.credentials().map_err(|()| fail("an entry is not base64 of user:password"))? {
-                return Ok(Some(found));
+/// The search for what is kept for one repository on one host.
+pub(super) struct Search<'a> {
+    pub(super) host: &'a str,
+    pub(super) repository: &'a str,
+    pub(super) with_helpers: bool,
+    pub(super) interrupt: &'a Interrupt,
+    /// What did not work and ended nothing: whoever gets no credentials is told.
+    pub(super) remarks: Vec<String>,
+}
+
+impl Search<'_> {
+    /// What a file has; `None` also where there is no such file. A file that the call names (`is_named`) must be one, or
+    /// `MALFORMED`; one that lies where other tools keep theirs has nothing if it is broken, as a helper has that fails: many
+    /// pulls need no credentials.
+    pub(super) fn look_in(&mut self, path: &Path, is_named: bool) -> Result<Option<Credentials>> {
+        match self.find(path) {
+            Err(error) if !is_named => {
+                self.interrupt.check()?;
+                self.remark(error.message().to_owned());
+                Ok(None)
             }
+            found => found,
         }
     }
-    match &file.store {
-        Some(helper) if with_helpers => ask(helper, host, interrupt),
-        _ => Ok(None),
+
+    fn find(&mut self, path: &Path) -> Result<Option<Credentials>> {
+        let Some(file) = read(path)? else { return Ok(None) };
+        let (auths, helpers) = (file.auths.unwrap_or_default(), file.helpers.unwrap_or_default());
+        // A host with a helper of its own has no other, and with an empty one it has none (docker/cli, configfile).
+        let mut store = file.store;
+        for key in keys(self.host, self.repository) {
+            let has = |name: &str| canonical(name) == key;
+            if let Some((_, helper)) = helpers.iter().find(|(name, _)| has(name)) {
+                store = None;
+                if let Some(found) = self.ask_helper(helper.as_deref().unwrap_or_default(), path)? {
+                    return Ok(Some(found));
+                }
+            }
+            for entry in auths.iter().filter(|(name, _)| has(name)).filter_map(|(_, entry)| entry.as_ref()) {
+                let malformed = |()| {
+                    let why = format!("{}: the entry of {key} is not base64 of user:password", path.display());
+                    Error::new(Status::Malformed, why)
+                };
+                if let Some(found) = entry.credentials().map_err(malformed)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        self.ask_helper(&store.unwrap_or_default(), path)
+    }
+
+    fn ask_helper(&mut self, helper: &str, path: &Path) -> Result<Option<Credentials>> {
+        if helper.is_empty() {
+            return Ok(None);
+        }
+        if !self.with_helpers {
+            self.remark(format!(
+                "{}: the credential helper {} was not asked, since helpers are switched off",
+                path.display(),
+                quoted(helper.as_bytes())
+            ));
+            return Ok(None);
+        }
+        match ask(helper, self.host, self.interrupt) {
+            Err(error) => {
+                self.interrupt.check()?;
+                self.remark(format!("{}: {}", path.display(), error.message()));
+                Ok(None)
+            }
+            answer => answer,
+        }
+    }
+
+    fn remark(&mut self, what: String) {
+        tracing::warn!("{}: {what}", self.host);
+        self.remarks.push(what);
     }
 }
 
@@ -109,8 +160,10 @@ fn read(path: &Path) -> Result<Option<File>> {
         return Err(Error::limit("credential file size", FILE_SIZE, bytes.len(), path.display()));
     }
     // What is wrong with it is not said in the parser's words: they may hold a secret.
-    let parsed = serde_json::from_slice(&bytes);
-    parsed.map(Some).map_err(|_| Error::new(Status::Malformed, format!("{} is no credential file", path.display())))
+    let what = if bytes.trim_ascii().is_empty() { "is empty" } else { "is no credential file" };
+    let parsed: Result<Option<File>, _> = serde_json::from_slice(&bytes);
+    let parsed = parsed.map_err(|_| Error::new(Status::Malformed, format!("{} {what}", path.display())))?;
+    Ok(Some(parsed.unwrap_or_default()))
 }
 
 impl Entry {
@@ -167,9 +220,10 @@ fn ask(helper: &str, host: &str, interrupt: &Interrupt) -> Result<Option<Credent
 
 /// The docker-credential-helpers protocol. `None` where it has nothing for the host.
 fn run(helper: &str, host: &str, interrupt: &Interrupt) -> Result<Option<Credentials>> {
-    let is_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    if helper.is_empty() || !helper.bytes().all(is_name) {
-        let why = format!("credential helper {} is not a name", quoted(helper.as_bytes()));
+    // A file's name and no path: `desktop.exe` is what WSL has.
+    let is_name = !matches!(helper, "" | "." | "..") && helper.len() <= HELPER_NAME && !helper.contains(['/', '\0']);
+    if !is_name {
+        let why = format!("credential helper {} is not the name of one", quoted(helper.as_bytes()));
         return Err(Error::new(Status::Malformed, why));
     }
     let program = format!("docker-credential-{helper}");
@@ -181,7 +235,9 @@ fn run(helper: &str, host: &str, interrupt: &Interrupt) -> Result<Option<Credent
         .stderr(Stdio::null())
         .spawn()
         .map_err(|cause| match cause.kind() {
-            std::io::ErrorKind::NotFound => Error::new(Status::Unauthorized, format!("{program} is not installed")),
+            std::io::ErrorKind::NotFound => {
+                Error::new(Status::Unauthorized, format!("{program} is not installed, or not in PATH"))
+            }
             _ => fail(&cause),
         })?;
     let address = if canonical(host) == "docker.io" { HUB_ADDRESS } else { host };
@@ -226,17 +282,28 @@ fn run(helper: &str, host: &str, interrupt: &Interrupt) -> Result<Option<Credent
         return if text.contains("credentials not found") {
             Ok(None)
         } else {
-            Err(Error::new(Status::Unauthorized, format!("{program}: failed")))
+            // What it says may hold a secret.
+            Err(Error::new(
+                Status::Unauthorized,
+                format!("{program}: failed ({})", status.map_or_else(String::new, |end| end.to_string())),
+            ))
         };
     }
     let answer: HelperAnswer = serde_json::from_slice(&answer)
-        .map_err(|_| Error::new(Status::Malformed, format!("{program}: its answer is none")))?;
+        .map_err(|_| Error::new(Status::Malformed, format!("{program}: its answer is no credentials in JSON")))?;
     Ok(Some(Credentials::new(answer.user, answer.secret.to_string())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In a file that the call names.
+    fn find(path: &Path, host: &str, repository: &str) -> Result<Option<Credentials>> {
+        let interrupt = Interrupt::default();
+        let mut search = Search { host, repository, with_helpers: true, interrupt: &interrupt, remarks: Vec::new() };
+        search.look_in(path, true)
+    }
 
     #[test]
     fn the_most_specific_key_is_taken() {
@@ -260,29 +327,29 @@ mod tests {
             ("registry-1.docker.io", "library/alpine", Some("hub:4")),
             ("empty.io", "x", None),
         ] {
-            let found = find(&dir, host, repository, true, &Interrupt::default()).unwrap();
+            let found = find(&dir, host, repository).unwrap();
             let basic = found.map(|found| found.basic().unwrap().to_string());
             assert_eq!(basic, expected.map(|pair| format!("Basic {}", auth(pair))), "{host}/{repository}");
         }
-        assert_eq!(
-            find(&dir, "id.io", "x", true, &Interrupt::default()).unwrap().unwrap().as_identity_token(),
-            Some("T")
-        );
+        assert_eq!(find(&dir, "id.io", "x").unwrap().unwrap().as_identity_token(), Some("T"));
         for text in ["", "[]", r#"{"auths":1}"#, r#"{"auths":{"r.io":{"auth":"***"}}}"#] {
             std::fs::write(&dir, text).unwrap();
-            let error = find(&dir, "r.io", "x", true, &Interrupt::default()).expect_err(text);
+            let error = find(&dir, "r.io", "x").expect_err(text);
             assert_eq!(error.status(), Status::Malformed, "{text}");
         }
         std::fs::remove_file(&dir).unwrap();
-        assert!(find(&dir, "r.io", "x", true, &Interrupt::default()).unwrap().is_none());
+        assert!(find(&dir, "r.io", "x").unwrap().is_none());
     }
 
     #[test]
     fn a_helper_is_a_name_and_nothing_else() {
-        for name in ["", "../x", "a b", "A", "a/b", "$(x)", "a;b"] {
+        let long = "x".repeat(256);
+        for name in ["", "../x", ".", "..", "a/b", "/bin/sh", "a\0b", &long] {
             assert_eq!(ask(name, "r.io", &Interrupt::default()).expect_err(name).status(), Status::Malformed, "{name}");
         }
-        let missing = ask("no-such-helper-here", "r.io", &Interrupt::default()).unwrap_err();
-        assert_eq!(missing.status(), Status::Unauthorized);
+        for name in ["no-such-helper-here", "desktop.exe", "My_Helper.v2", "a b", "$(x)", "a;b", &long[..200]] {
+            let missing = ask(name, "r.io", &Interrupt::default()).expect_err(name);
+            assert_eq!(missing.status(), Status::Unauthorized, "{name}: {missing}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::credential_files;
+use super::credential_files::{self, Search};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 
@@ -127,14 +127,16 @@ impl Source {
                     let why = format!("there is no credential file {}", file.display());
                     return Err(Error::new(Status::InvalidArgument, why));
                 }
+                let with_helpers = *with_helpers;
+                let mut search = Search { host, repository, with_helpers, interrupt, remarks: Vec::new() };
                 for path in &files {
-                    if let Some(credentials) = credential_files::find(path, host, repository, *with_helpers, interrupt)?
-                    {
+                    if let Some(credentials) = search.look_in(path, file.is_some())? {
                         let from = format!("credentials of {}", path.display());
                         return Ok(Found { credentials: Some(credentials), from });
                     }
                 }
-                Ok(Found { credentials: None, from: "no credential file has any for it".to_owned() })
+                search.remarks.insert(0, "no credential file has any for it".to_owned());
+                Ok(Found { credentials: None, from: search.remarks.join("; ") })
             }
         }
     }

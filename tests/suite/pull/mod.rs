@@ -2,7 +2,7 @@
 
 pub mod certificates;
 pub mod content;
-mod credentials;
+pub mod credentials;
 mod mirrors;
 mod operations;
 mod programs;

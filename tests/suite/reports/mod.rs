@@ -2,5 +2,7 @@
 //! right value is a matter of who is asked, the test says whose it is.
 
 #[cfg(feature = "pull")]
+mod credentials;
+#[cfg(feature = "pull")]
 mod hosts;
 mod names;
