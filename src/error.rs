@@ -17,13 +17,13 @@ pub use crate::status::Status;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What failed, on which object, and why. `Display` is one line with the whole cause.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     // Boxed so that the many `Result`s on the hot paths stay one word wide.
     details: Box<Details>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Details {
     status: Status,
     message: String,

@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::interrupt::Interrupt;
 
 /// How long a reader waits before it looks at its interrupt again.
@@ -57,7 +57,7 @@ impl Growing {
             }
             match &state.end {
                 Some(Ok(digest)) => return Ok(Grown::End(digest.clone())),
-                Some(Err(error)) => return Err(Error::new(error.status(), error.message())),
+                Some(Err(error)) => return Err(error.clone()),
                 None => {}
             }
             interrupt.check()?;

@@ -62,12 +62,13 @@ impl Pull {
     /// Fetches a layer; once more where what it went on from, or what a mirror gave, was wrong.
     fn fetch(self: &Arc<Pull>, wanted: &Wanted, counts: &Arc<LayerCounts>) -> Result<()> {
         let descriptor = &wanted.descriptor;
+        let mut refuses_ranges = false;
         for again in 0.. {
             let mut sources = self.registry.sources();
             let staged = self.storage.resume_layer(&descriptor.digest, descriptor.size, &self.interrupt)?;
             let resumed = staged.bytes_written();
             counts.set_present(resumed);
-            let error = match self.fetch_once(wanted, counts, staged, &mut sources) {
+            let error = match self.fetch_once(wanted, counts, staged, &mut sources, &mut refuses_ranges) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -94,6 +95,7 @@ impl Pull {
         counts: &Arc<LayerCounts>,
         mut staged: Staged,
         sources: &mut Sources<'_>,
+        refuses_ranges: &mut bool,
     ) -> Result<(), Trouble> {
         let descriptor = &wanted.descriptor;
         let growing = Arc::new(Growing::default());
@@ -113,8 +115,11 @@ impl Pull {
             counts,
             stop: &stop,
             is_single: false,
+            refuses_ranges: *refuses_ranges,
         };
-        let fetched = receiver.receive(self).and_then(|()| Ok(staged.commit_within(&self.interrupt)?));
+        let received = receiver.receive(self);
+        *refuses_ranges = receiver.refuses_ranges;
+        let fetched = received.and_then(|()| Ok(staged.commit_within(&self.interrupt)?));
         growing.finish(match &fetched {
             Ok(()) => Ok(descriptor.digest.clone()),
             Err(trouble) => Err(trouble.copy()),
@@ -124,8 +129,11 @@ impl Pull {
             Some(Ok(result)) => result.map(|extraction| counts.finished(&extraction)),
             Some(Err(_)) => Err(Error::new(Status::Internal, "a thread of a pull died")),
         };
+        // What nobody would go on from is not worth its place, and would be asked for again in vain.
         if let Err(trouble) = &fetched
             && trouble.is_of_the_way()
+            && !*refuses_ranges
+            && staged.bytes_written() > 0
         {
             staged.keep();
         }

@@ -28,6 +28,8 @@ const FRUIT: u64 = 16 << 10;
 /// others may be waiting for this blob.
 const TRICKLE: u64 = 1 << 10;
 const PATIENCE: u32 = 2;
+/// HTTP's word of who does not know ranges, which is no failure that passes.
+const NOT_IMPLEMENTED: u16 = 501;
 /// Below so many bytes a second a stream is slow, once it was watched for a while.
 const SLOW: u64 = 16 << 20;
 const WATCHED: Duration = Duration::from_millis(1500);
@@ -41,7 +43,7 @@ const CONNECTIONS: usize = 4;
 pub(super) enum Trouble {
     /// The way to it, or whoever is at its end; what arrived is good.
     Way(Error),
-    /// What the server has is not what it had.
+    /// What the server has is not what it had, or it gives no more of it from where we are: only from its start.
     Changed(Error),
     /// The bytes, our disk, or the caller's wish.
     Final(Error),
@@ -62,7 +64,7 @@ impl Trouble {
     pub(super) fn copy(&self) -> Error {
         match self {
             Trouble::Way(error) | Trouble::Changed(error) | Trouble::Final(error) | Trouble::Unpacking(error) => {
-                Error::new(error.status(), error.message())
+                error.clone()
             }
             Trouble::Stopped => Error::new(Status::Cancelled, "unpacking ended"),
         }
@@ -97,6 +99,8 @@ pub(super) struct Receiver<'a, 's> {
     pub(super) stop: &'a Cancel,
     /// In one request at a time.
     pub(super) is_single: bool,
+    /// The last host that is left refuses to go on from the middle.
+    pub(super) refuses_ranges: bool,
 }
 
 impl Receiver<'_, '_> {
@@ -112,17 +116,23 @@ impl Receiver<'_, '_> {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(failure)) => failure,
                 Err(Trouble::Way(error)) => {
-                    if !self.sources.pass_on(&error) {
-                        return Err(Trouble::Way(error));
+                    if self.sources.pass_on(&error) {
+                        (etag, last) = (None, None);
+                        continue;
                     }
-                    (etag, last) = (None, None);
-                    continue;
+                    if self.refuses_the_rest(&error) {
+                        return Err(Trouble::Changed(error));
+                    }
+                    return Err(Trouble::Way(error));
                 }
                 Err(trouble) => return Err(trouble),
             };
             if self.sources.pass_on(&failure.error) {
                 (etag, last) = (None, None);
                 continue;
+            }
+            if self.refuses_the_rest(&failure.error) {
+                return Err(Trouble::Changed(failure.error));
             }
             // A byte now and then is no progress.
             fruitless = if self.staged.bytes_written() >= before + FRUIT { 1 } else { fruitless + 1 };
@@ -132,6 +142,16 @@ impl Receiver<'_, '_> {
             last = Some(failure);
         }
         Ok(())
+    }
+
+    /// Whether an answer to a request for the rest is a definite no. It says nothing of a request for all of it, and asking
+    /// for the same rest again would bring the same (registry.k8s.io#333).
+    fn refuses_the_rest(&mut self, error: &Error) -> bool {
+        let is_refusal = error.http_status().is_some_and(|status| {
+            (400..500).contains(&status) && !matches!(status, 401 | 407 | 408 | 429) || status == NOT_IMPLEMENTED
+        });
+        self.refuses_ranges |= is_refusal && self.staged.bytes_written() > 0;
+        self.refuses_ranges
     }
 
     /// One request, from where the one before ended.

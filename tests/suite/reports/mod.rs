@@ -6,3 +6,5 @@ mod credentials;
 #[cfg(feature = "pull")]
 mod hosts;
 mod names;
+#[cfg(feature = "pull")]
+mod ranges;
