@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
-use crate::oci::{Descriptor, ImageConfig, ImageManifest};
+use crate::oci::{Descriptor, ImageConfig, ImageManifest, media_type};
 use crate::store::{ImageName, Storage, TaggedImage};
 use crate::unpack::TreeForm;
 
@@ -43,9 +43,6 @@ pub struct ImageSizes {
     pub unique: u64,
 }
 
-pub(crate) const CONFIG_TYPES: [&str; 2] =
-    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
-
 impl Image {
     /// The layers, bottom first, each with the digest of its uncompressed bytes where the config says it.
     pub fn layers(&self) -> impl Iterator<Item = (&Descriptor, Option<&Digest>)> {
@@ -78,7 +75,7 @@ impl Storage {
         let config_bytes =
             if missing.contains(&config.digest) { Vec::new() } else { self.load_config(&config.digest)? };
         let mut parsed = ImageConfig::default();
-        if !config_bytes.is_empty() && CONFIG_TYPES.contains(&config.media_type.as_str()) {
+        if !config_bytes.is_empty() && media_type::is_image_config(&config.media_type) {
             parsed = ImageConfig::parse(&config_bytes).map_err(|error| error.context(&config.digest))?;
             let (layers, diff_ids) = (manifest.layers.len(), parsed.diff_ids.len());
             if layers != diff_ids {

@@ -98,7 +98,7 @@ impl<'a> Contents<'a> {
         // What came later under a name is what the name means.
         self.documents.remove(&entry.path);
         self.blobs.remove(&entry.path);
-        let expected = digest_of_path(&entry.path)?;
+        let expected = digest_of_path(&entry.path);
         let first = reader.data()?;
         let start = first.as_ref().map_or(&[][..], |data| &data.bytes[..]);
         let is_document = entry.size <= limits::DOCUMENT_SIZE.default
@@ -202,6 +202,13 @@ impl Blobs for Contents<'_> {
         self.named_document(name)
     }
 
+    fn has_blob(&self, digest: &Digest) -> bool {
+        let path = path_of(digest);
+        self.documents.contains_key(path.as_bytes())
+            || self.blobs.contains_key(path.as_bytes())
+            || self.links.contains_key(path.as_bytes())
+    }
+
     fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let bytes = self.named_document(&path_of(&descriptor.digest))?;
         descriptor.verify(&bytes)?;
@@ -232,15 +239,11 @@ impl Blobs for Contents<'_> {
     }
 }
 
-/// What a blob of a layout must hash to; `None` for what is none.
-fn digest_of_path(path: &[u8]) -> Result<Option<Digest>> {
-    let Some(rest) = path.strip_prefix(b"blobs/") else { return Ok(None) };
-    let text = std::str::from_utf8(rest).ok().and_then(|rest| rest.split_once('/'));
-    let Some((algorithm, hex)) = text else { return Ok(None) };
-    match Digest::parse(&format!("{algorithm}:{hex}")) {
-        Ok(digest) => Ok(Some(digest)),
-        Err(_) => Err(Error::new(Status::Malformed, format!("{} is named by no digest", quoted(path)))),
-    }
+/// What a blob of a layout must hash to; `None` for what is none: files of the tools that packed it (`._x`, `.DS_Store`,
+/// `.nfs…`) and blobs by algorithms that we do not know lie beside blobs too.
+fn digest_of_path(path: &[u8]) -> Option<Digest> {
+    let (algorithm, hex) = std::str::from_utf8(path.strip_prefix(b"blobs/")?).ok()?.split_once('/')?;
+    Digest::parse(&format!("{algorithm}:{hex}")).ok()
 }
 
 fn as_called(path: &[u8], expected: Option<&Digest>, actual: &Digest) -> Result<()> {
@@ -250,10 +253,14 @@ fn as_called(path: &[u8], expected: Option<&Digest>, actual: &Digest) -> Result<
     }
 }
 
-/// A name in a document: a path inside the archive and nothing else.
+/// A name in a document: a path inside the archive and nothing else. What is put before it is cut off as from the names of
+/// entries.
 fn plain(name: &str) -> Result<Vec<u8>> {
-    let name = name.strip_prefix("./").unwrap_or(name);
-    if name.starts_with('/') || name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+    let mut name = name;
+    while let Some(rest) = name.strip_prefix("./").or_else(|| name.strip_prefix('/')) {
+        name = rest;
+    }
+    if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err(Error::new(Status::UnsafePath, format!("{} is no path in an archive", quoted(name.as_bytes()))));
     }
     Ok(name.as_bytes().to_vec())

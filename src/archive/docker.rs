@@ -8,17 +8,22 @@ use super::{Found, ImportOptions};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 use crate::limits;
+use crate::oci::select::WantedPlatform;
 use crate::oci::{Document, ImageConfig, check_json};
 use crate::store::{CallLease, ImageName, Storage};
 
 pub(super) const MANIFEST: &str = "manifest.json";
 
+/// Go's readers take keys in either case, which older Jib needed, and `null` for what is empty.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Saved {
-    config: String,
-    repo_tags: Option<Vec<String>>,
-    layers: Vec<String>,
+    #[serde(alias = "config")]
+    config: Option<String>,
+    #[serde(alias = "repoTags", alias = "repotags")]
+    repo_tags: Option<Vec<Option<String>>>,
+    #[serde(alias = "layers")]
+    layers: Option<Vec<Option<String>>>,
 }
 
 /// The images that were asked for, with everything that they need in the store.
@@ -31,33 +36,36 @@ pub(super) fn images(
     let bytes = contents.named_document(MANIFEST)?;
     check_json(&bytes, MANIFEST)?;
     let malformed = |why: String| Error::new(Status::Malformed, why);
-    let saved: Vec<Saved> =
+    let saved: Option<Vec<Saved>> =
         serde_json::from_slice(&bytes).map_err(|cause| malformed(format!("{MANIFEST}: {cause}")))?;
-    let mut found = Vec::new();
-    for image in saved {
+    let wanted = WantedPlatform::new(options.platform.as_ref(), options.strict_platform);
+    let (mut found, mut why_not) = (Vec::new(), None);
+    for image in saved.unwrap_or_default() {
         options.interrupt.check()?;
-        let tags = image.repo_tags.unwrap_or_default();
+        let texts = |list: Option<Vec<Option<String>>>| -> Vec<String> {
+            list.unwrap_or_default().into_iter().map(Option::unwrap_or_default).collect()
+        };
+        let (tags, file_names) = (texts(image.repo_tags), texts(image.layers));
+        let config_name = image.config.unwrap_or_default();
         let names: Vec<ImageName> = tags.iter().filter_map(|tag| ImageName::parse(tag).ok()).collect();
-        if let Some(select) = &options.select {
-            let wanted = ImageName::parse(select).ok();
-            if !tags.contains(select) && !names.iter().any(|name| Some(name) == wanted.as_ref()) {
-                continue;
-            }
+        let config = contents.named_document(&config_name)?;
+        let parsed = ImageConfig::parse(&config).map_err(|error| error.context(quoted(config_name.as_bytes())))?;
+        if let Err(why) = wanted.check(&parsed, &config_name) {
+            why_not.get_or_insert(why);
+            continue;
         }
-        let config = contents.named_document(&image.config)?;
-        let parsed = ImageConfig::parse(&config).map_err(|error| error.context(quoted(image.config.as_bytes())))?;
-        if image.layers.len() as u64 > limits::LAYERS.default {
-            return Err(Error::limit(limits::LAYERS.name, limits::LAYERS.default, image.layers.len(), MANIFEST));
+        if file_names.len() as u64 > limits::LAYERS.default {
+            return Err(Error::limit(limits::LAYERS.name, limits::LAYERS.default, file_names.len(), MANIFEST));
         }
-        if image.layers.len() != parsed.diff_ids.len() {
-            let (layers, diff_ids) = (image.layers.len(), parsed.diff_ids.len());
+        if file_names.len() != parsed.diff_ids.len() {
+            let (layers, diff_ids) = (file_names.len(), parsed.diff_ids.len());
             return Err(malformed(format!(
                 "{}: {diff_ids} diff_ids for {layers} layers",
-                quoted(image.config.as_bytes())
+                quoted(config_name.as_bytes())
             )));
         }
         let mut layers = Vec::new();
-        for name in &image.layers {
+        for name in &file_names {
             let stored = contents.named_blob(name)?;
             let kind = match stored.packing {
                 Packing::Plain => "",
@@ -73,6 +81,9 @@ pub(super) fn images(
             layers.join(",")
         );
         let digest = Digest::of(manifest.as_bytes());
+        if !is_wanted(options.select.as_deref(), &tags, &names, [&digest, &config_digest]) {
+            continue;
+        }
         let Document::Manifest(parsed) = Document::parse(manifest.as_bytes())? else {
             return Err(Error::new(Status::Internal, "a manifest became something else"));
         };
@@ -80,7 +91,21 @@ pub(super) fn images(
         storage.keep_document(&digest, manifest.as_bytes(), options, lease)?;
         found.push(Found { digest, manifest: parsed, index: None, names, documents: Vec::new() });
     }
-    Ok(found)
+    match why_not {
+        Some(why) if found.is_empty() => Err(why),
+        _ => Ok(found),
+    }
+}
+
+/// By a tag, as the archive has it or in full, or by the digest of the manifest that is made, or of the config (which is what
+/// Docker calls an image's id).
+fn is_wanted(select: Option<&str>, tags: &[String], names: &[ImageName], digests: [&Digest; 2]) -> bool {
+    let Some(select) = select else { return true };
+    if let Ok(digest) = Digest::parse(select) {
+        return digests.contains(&&digest);
+    }
+    let wanted = ImageName::parse(select).ok();
+    tags.iter().any(|tag| tag == select) || names.iter().any(|name| Some(name) == wanted.as_ref())
 }
 
 fn descriptor(kind: &str, digest: &Digest, size: u64) -> String {

@@ -17,11 +17,11 @@ use crate::error::{Error, Result, Status};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::layer::Progress;
+use crate::oci::media_type;
 use crate::place::{Place, Work};
 use crate::store::{CallLease, Storage, path_of};
 use crate::unpack::ProgressCallback;
 
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const PIECE: usize = 256 << 10;
 
 /// Where images go.
@@ -154,7 +154,7 @@ impl Export<'_> {
             documents.insert(path_of(&config.digest), self.storage.load_config(&config.digest)?);
             layers.extend(image.manifest.layers.iter().map(|layer| (layer.digest.clone(), layer.size)));
         }
-        let index = Index { schema_version: 2, media_type: "application/vnd.oci.image.index.v1+json", manifests };
+        let index = Index { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
         let json =
             |made: serde_json::Result<Vec<u8>>| made.map_err(|cause| Error::new(Status::Internal, cause.to_string()));
         let mut all = vec![
@@ -289,7 +289,7 @@ impl Layer<'_> {
 
 fn entry(image: &Image, manifest: &[u8]) -> Entry {
     let said = serde_json::from_slice::<Value>(manifest).ok();
-    let media_type = said.as_ref().and_then(|said| said.get("mediaType")?.as_str()).unwrap_or(OCI_MANIFEST);
+    let media_type = said.as_ref().and_then(|said| said.get("mediaType")?.as_str()).unwrap_or(media_type::OCI_MANIFEST);
     let mut annotations = BTreeMap::new();
     if let Some(tagged) = &image.name {
         let name = tagged.name.to_string();

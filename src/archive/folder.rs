@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::{Blobs, ImportOptions, tell};
+use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::Progress;
 use crate::limits;
@@ -73,6 +74,11 @@ impl Blobs for Folder<'_> {
         }
         bytes.truncate(read);
         Ok(bytes)
+    }
+
+    fn has_blob(&self, digest: &Digest) -> bool {
+        // What cannot be opened is for whoever opens it.
+        !self.bundle.open(&path_of(digest)).is_err_and(|error| error.status() == Status::NotFound)
     }
 
     fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {

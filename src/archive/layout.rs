@@ -1,9 +1,14 @@
 //! OCI layouts (OCI image-spec, image-layout.md): which images `index.json` names, and what each needs.
+//!
+//! An entry is an image, or an index of one for several platforms; entries of one name, or of none, that differ in their
+//! platforms are such an index too, which some builders do not write (apko). Which of them is taken, and what is passed over
+//! because it is no image, is decided as in a pull ([`crate::oci::select`]).
 
 use super::{Blobs, Found, ImportOptions};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
-use crate::oci::{Descriptor, Document, ImageManifest, IndexEntry, Platform};
+use crate::oci::select::{self, Documents, INDEX_DEPTH, WantedPlatform};
+use crate::oci::{Descriptor, Document, ImageConfig, ImageIndex, ImageManifest, IndexEntry};
 use crate::store::{CallLease, ImageName, Storage};
 
 pub(super) const INDEX: &str = "index.json";
@@ -12,8 +17,6 @@ pub(super) const INDEX: &str = "index.json";
 const FULL_NAME: &str = "io.containerd.image.name";
 /// A tag, or what a tool took for one.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// How many indexes may lead to a manifest.
-const DEPTH: usize = 4;
 
 /// The images that were asked for, with everything that they need in the store.
 pub(super) fn images(
@@ -27,34 +30,170 @@ pub(super) fn images(
     Ok(found)
 }
 
+/// Whether a layout says that it has nothing; then what else is in the archive counts.
+pub(super) fn is_empty(blobs: &impl Blobs) -> Result<bool> {
+    Ok(index_of(blobs)?.manifests.is_empty())
+}
+
+fn index_of(blobs: &impl Blobs) -> Result<ImageIndex> {
+    match Document::parse(&blobs.file(INDEX)?).map_err(|error| error.context(INDEX))? {
+        Document::Index(index) => Ok(index),
+        Document::Manifest(_) => Err(Error::new(Status::Malformed, format!("{INDEX} is a manifest"))),
+    }
+}
+
 /// The images that were asked for. Nothing is stored.
 pub(super) fn find(blobs: &impl Blobs, options: &ImportOptions) -> Result<Vec<Found>> {
-    let bytes = blobs.file(INDEX)?;
-    let Document::Index(index) = Document::parse(&bytes).map_err(|error| error.context(INDEX))? else {
-        return Err(Error::new(Status::Malformed, format!("{INDEX} is a manifest")));
-    };
+    let index = index_of(blobs)?;
+    if let Some(digest) = options.select.as_deref().and_then(|select| Digest::parse(select).ok()) {
+        return by_digest(blobs, &index, &digest, options);
+    }
     let mut found: Vec<Found> = Vec::new();
-    let wanted = index.manifests.iter().filter(|entry| is_wanted(entry, options.select.as_deref()));
-    for entry in wanted {
+    let mut why_not = None;
+    for group in groups(index, options.select.as_deref()) {
         options.interrupt.check()?;
-        let Some((documents, digest, manifest)) = resolve(blobs, &entry.descriptor, options)? else {
-            // For other machines. One that was asked for by name is to be said to be missing.
-            if options.select.is_some() {
-                let why = format!("{} has no image for the platform", entry.descriptor.digest);
-                return Err(Error::new(Status::NotFound, why));
+        match group.resolve(blobs, options)? {
+            // One image may be listed under several names.
+            Ok(image) => match found.iter_mut().find(|other| other.digest == image.digest) {
+                Some(same) => {
+                    for name in image.names {
+                        if !same.names.contains(&name) {
+                            same.names.push(name);
+                        }
+                    }
+                }
+                None => found.push(image),
+            },
+            // For other machines, or no image. One that was asked for by name is to be said to be missing.
+            Err(why) if options.select.is_some() => return Err(why),
+            Err(why) => {
+                tracing::info!("passed over: {why}");
+                why_not.get_or_insert(why);
             }
-            continue;
+        }
+    }
+    match why_not {
+        Some(why) if found.is_empty() => Err(why),
+        _ => Ok(found),
+    }
+}
+
+/// Entries that are one image.
+struct Group {
+    entries: Vec<IndexEntry>,
+    name: Option<ImageName>,
+}
+
+impl Group {
+    fn resolve(self, blobs: &impl Blobs, options: &ImportOptions) -> Result<Result<Found, Error>> {
+        let Group { mut entries, name } = self;
+        let wanted = WantedPlatform::new(options.platform.as_ref(), options.strict_platform);
+        let object = match (&name, entries.first()) {
+            (Some(name), _) => name.to_string(),
+            (None, Some(entry)) => entry.descriptor.digest.to_string(),
+            (None, None) => INDEX.to_owned(),
         };
-        let names = name_of(entry);
-        // One image may be listed under several names.
-        if let Some(same) = found.iter_mut().find(|image| image.digest == digest) {
-            same.names.extend(names.filter(|name| !same.names.contains(name)));
+        // What is alone is taken for what it says it is, as a registry's manifest would be.
+        if let [entry] = &entries[..]
+            && entry.why_no_image().is_none()
+            && let Document::Manifest(manifest) = Documents::document(blobs, &entry.descriptor)?
+        {
+            let context = |error: Error| error.context(&object);
+            if let Err(why) = select::check_image(&manifest).map_err(context) {
+                return Ok(Err(why));
+            }
+            if let Err(why) = wanted.check(&blobs.config(&manifest)?, &object) {
+                return Ok(Err(why));
+            }
+            let way = vec![entries.remove(0).descriptor];
+            return Ok(Ok(Found::at(way, manifest, name)));
+        }
+        let choice = select::choose(&ImageIndex { manifests: entries }, &object, &wanted, blobs)?;
+        Ok(choice.map(|chosen| Found::at(chosen.way, chosen.manifest, name)))
+    }
+}
+
+impl Found {
+    /// By the descriptors that lead to it.
+    fn at(way: Vec<Descriptor>, manifest: ImageManifest, name: Option<ImageName>) -> Found {
+        let digest = way.last().map_or_else(|| manifest.config.digest.clone(), |last| last.digest.clone());
+        let index = way.first().map(|first| first.digest.clone()).filter(|first| *first != digest);
+        Found { digest, manifest, index, names: name.into_iter().collect(), documents: way }
+    }
+}
+
+/// The entries that are wanted, those of one image together, in the order of the first of each.
+fn groups(index: ImageIndex, select: Option<&str>) -> Vec<Group> {
+    let mut named: Vec<(Option<String>, Group)> = Vec::new();
+    for entry in index.manifests {
+        if !is_wanted(&entry, select) {
             continue;
         }
-        let index = Some(entry.descriptor.digest.clone()).filter(|index| *index != digest);
-        found.push(Found { digest, manifest, index, names: names.into_iter().collect(), documents });
+        let name = name_of(&entry);
+        let annotated = entry.annotations.get(REF_NAME).cloned();
+        let label = name.as_ref().map(ToString::to_string).or(annotated);
+        let platform = entry.platform.clone();
+        // Of a name those that are for different platforms; what has neither name nor platform is by itself.
+        let same = named.iter_mut().find(|(other, group)| {
+            *other == label
+                && platform.is_some()
+                && group.entries.iter().all(|entry| entry.platform.is_some() && entry.platform != platform)
+        });
+        match same {
+            Some((_, group)) => group.entries.push(entry),
+            None => named.push((label, Group { entries: vec![entry], name })),
+        }
     }
-    Ok(found)
+    named.into_iter().map(|(_, group)| group).collect()
+}
+
+/// The image of a digest: a manifest of the layout or of one of its indexes, or the image of such an index.
+fn by_digest(blobs: &impl Blobs, index: &ImageIndex, digest: &Digest, options: &ImportOptions) -> Result<Vec<Found>> {
+    let Some((way, entry)) = way_to(blobs, index, digest, INDEX_DEPTH)? else { return Ok(Vec::new()) };
+    let group = Group { entries: vec![entry.clone()], name: name_of(&entry) };
+    let mut found = group.resolve(blobs, options)??;
+    if let Some(first) = way.first() {
+        found.index = Some(first.digest.clone());
+    }
+    found.documents.splice(0..0, way);
+    Ok(vec![found])
+}
+
+/// The entry of a digest, and the indexes on the way there.
+fn way_to(
+    blobs: &impl Blobs,
+    index: &ImageIndex,
+    digest: &Digest,
+    depth: usize,
+) -> Result<Option<(Vec<Descriptor>, IndexEntry)>> {
+    if let Some(entry) = index.manifests.iter().find(|entry| entry.descriptor.digest == *digest) {
+        return Ok(Some((Vec::new(), entry.clone())));
+    }
+    let is_index = |entry: &&IndexEntry| crate::oci::media_type::is_index(&entry.descriptor.media_type);
+    for entry in index.manifests.iter().filter(is_index).filter(|entry| depth > 0 && blobs.has(&entry.descriptor)) {
+        let Document::Index(inner) = Documents::document(blobs, &entry.descriptor)? else { continue };
+        if let Some((mut way, found)) = way_to(blobs, &inner, digest, depth - 1)? {
+            way.insert(0, entry.descriptor.clone());
+            return Ok(Some((way, found)));
+        }
+    }
+    Ok(None)
+}
+
+impl<B: Blobs> Documents for B {
+    fn document(&self, descriptor: &Descriptor) -> Result<Document> {
+        let bytes = Blobs::document(self, descriptor)?;
+        Document::parse(&bytes).map_err(|error| error.context(&descriptor.digest))
+    }
+
+    fn config(&self, manifest: &ImageManifest) -> Result<ImageConfig> {
+        let bytes = Blobs::document(self, &manifest.config)?;
+        ImageConfig::parse(&bytes).map_err(|error| error.context(&manifest.config.digest))
+    }
+
+    fn has(&self, descriptor: &Descriptor) -> bool {
+        self.has_blob(&descriptor.digest)
+    }
 }
 
 /// Puts what images need into the store.
@@ -67,10 +206,10 @@ pub(super) fn keep(
 ) -> Result<()> {
     for image in found {
         for descriptor in &image.documents {
-            storage.keep_document(&descriptor.digest, &blobs.document(descriptor)?, options, lease)?;
+            storage.keep_document(&descriptor.digest, &Blobs::document(blobs, descriptor)?, options, lease)?;
         }
         let config = &image.manifest.config;
-        storage.keep_config(&config.digest, &blobs.document(config)?, options, lease)?;
+        storage.keep_config(&config.digest, &Blobs::document(blobs, config)?, options, lease)?;
         for layer in &image.manifest.layers {
             options.interrupt.check()?;
             lease.extend_in_time(std::time::Instant::now())?;
@@ -81,35 +220,8 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// The manifest that a descriptor leads to on the wanted platform, and the documents on the way there.
-fn resolve(
-    blobs: &impl Blobs,
-    descriptor: &Descriptor,
-    options: &ImportOptions,
-) -> Result<Option<(Vec<Descriptor>, Digest, ImageManifest)>> {
-    let platform = options.platform.clone().unwrap_or_else(Platform::host);
-    let mut documents = vec![descriptor.clone()];
-    let mut at = descriptor.clone();
-    loop {
-        match Document::parse(&blobs.document(&at)?).map_err(|error| error.context(&at.digest))? {
-            Document::Manifest(manifest) => return Ok(Some((documents, at.digest, manifest))),
-            Document::Index(_) if documents.len() > DEPTH => {
-                return Err(Error::limit("index depth", DEPTH as u64, "more", &descriptor.digest));
-            }
-            Document::Index(index) => match index.choose(&platform, options.strict_platform) {
-                Some(chosen) => at = chosen.clone(),
-                None => return Ok(None),
-            },
-        }
-        documents.push(at.clone());
-    }
-}
-
 fn is_wanted(entry: &IndexEntry, select: Option<&str>) -> bool {
-    let Some(select) = select else {
-        // Attestations are no images.
-        return entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
-    };
+    let Some(select) = select else { return true };
     let annotation = |key: &str| entry.annotations.get(key).map(String::as_str);
     if annotation(REF_NAME) == Some(select) || annotation(FULL_NAME) == Some(select) {
         return true;

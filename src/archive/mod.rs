@@ -45,7 +45,7 @@ pub enum ImportSource {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ImportOptions {
-    /// Only the image of this name or tag, as the archive has it.
+    /// Only the image of this name or tag, as the archive has it, or of this digest.
     pub select: Option<String>,
     /// Under this name, which is for one image; `None`: under the names that the archive has.
     pub name: Option<ImageName>,
@@ -121,7 +121,10 @@ impl Storage {
             return layout::images(self, &Folder::open(&bundle, options)?, options, lease);
         }
         let contents = Contents::read(self, file, options, lease)?;
-        if contents.has(layout::INDEX) {
+        // An index of nothing says nothing of what else is there.
+        let has_layout =
+            contents.has(layout::INDEX) && !(contents.has(docker::MANIFEST) && layout::is_empty(&contents)?);
+        if has_layout {
             layout::images(self, &contents, options, lease)
         } else if contents.has(docker::MANIFEST) {
             docker::images(self, &contents, options, lease)
@@ -168,10 +171,7 @@ impl Storage {
 
     /// That layers are what the config says they are uncompressed; unpacks them on the way.
     fn verify_layers(&self, image: &Found, options: &ImportOptions) -> Result<()> {
-        let diff_ids = match self.diff_ids(image)? {
-            None if options.no_unpack => return Ok(()),
-            diff_ids => diff_ids.unwrap_or_default(),
-        };
+        let diff_ids = self.diff_ids(image)?;
         for (number, layer) in image.manifest.layers.iter().enumerate() {
             let extract = ExtractOptions {
                 diff_id: diff_ids.get(number).cloned(),
@@ -189,19 +189,16 @@ impl Storage {
         Ok(())
     }
 
-    /// What an image's config says its layers are uncompressed; `None` for an artifact.
-    fn diff_ids(&self, image: &Found) -> Result<Option<Vec<Digest>>> {
+    /// What an image's config says its layers are uncompressed.
+    fn diff_ids(&self, image: &Found) -> Result<Vec<Digest>> {
         let config = &image.manifest.config;
-        if !crate::image::CONFIG_TYPES.contains(&config.media_type.as_str()) {
-            return Ok(None);
-        }
         let parsed = ImageConfig::parse(&self.load_config(&config.digest)?)?;
         let (layers, count) = (image.manifest.layers.len(), parsed.diff_ids.len());
         if layers != count {
             let why = format!("{}: {count} diff_ids for {layers} layers", config.digest);
             return Err(Error::new(Status::Malformed, why));
         }
-        Ok(Some(parsed.diff_ids))
+        Ok(parsed.diff_ids)
     }
 
     /// A document, stored as what it is.
@@ -230,6 +227,7 @@ fn no_image(options: &ImportOptions) -> Error {
 trait Blobs {
     /// A document that is no blob: `index.json`.
     fn file(&self, name: &str) -> Result<Vec<u8>>;
+    fn has_blob(&self, digest: &Digest) -> bool;
     /// A document, verified. `NOT_FOUND` where it is not there.
     fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>>;
     /// Puts a layer into the store, verified, or finds it there.

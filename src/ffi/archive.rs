@@ -40,7 +40,7 @@ pub struct bl_import_options {
     pub struct_size: usize,
     /// BL_IMPORT_*, or 0.
     pub flags: u64,
-    /// Only the image of this name or tag, as the archive has it; NULL is all of them.
+    /// Only the image of this name, tag or digest, as the archive has it; NULL is all of them.
     pub select: *const c_char,
     /// A name to give it instead of its own; only where there is one image. NULL: the names that the archive has.
     pub name: *const c_char,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::json;
+use super::{Platform, json};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 
@@ -44,6 +44,8 @@ pub struct ImageConfig {
     pub labels: BTreeMap<String, String>,
     /// Digests of the uncompressed layers, bottom first.
     pub diff_ids: Vec<Digest>,
+    /// What it needs of its operating system beside that.
+    pub os_features: Vec<String>,
 }
 
 impl ImageConfig {
@@ -56,7 +58,8 @@ impl ImageConfig {
         let raw: RawConfig = serde_json::from_slice(bytes).map_err(malformed)?;
         let run = raw.config.unwrap_or_default();
         let diff_ids = raw.rootfs.unwrap_or_default().diff_ids.unwrap_or_default();
-        let diff_ids = diff_ids.iter().map(|text| json::digest(text, "config"));
+        let diff_ids = diff_ids.iter().map(|text| json::digest(text.as_deref().unwrap_or_default(), "config"));
+        let labels = run.labels.unwrap_or_default();
         Ok(ImageConfig {
             created: raw.created.unwrap_or_default(),
             architecture: raw.architecture.unwrap_or_default(),
@@ -64,59 +67,89 @@ impl ImageConfig {
             variant: raw.variant.unwrap_or_default(),
             entrypoint: run.entrypoint.map(Words::into_list).unwrap_or_default(),
             cmd: run.cmd.map(Words::into_list).unwrap_or_default(),
-            env: run.env.unwrap_or_default(),
+            env: texts(run.env),
             working_dir: run.working_dir.unwrap_or_default(),
             user: run.user.unwrap_or_default(),
             stop_signal: run.stop_signal.unwrap_or_default(),
             exposed_ports: run.exposed_ports.unwrap_or_default().into_keys().collect(),
             volumes: run.volumes.unwrap_or_default().into_keys().collect(),
-            labels: run.labels.unwrap_or_default(),
+            labels: labels.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
             diff_ids: diff_ids.collect::<Result<_>>()?,
+            os_features: texts(raw.os_features).into_iter().filter(|feature| !feature.is_empty()).collect(),
         })
+    }
+
+    /// What it is for; with empty parts where it does not say.
+    pub fn platform(&self) -> Platform {
+        Platform::new(&self.os, &self.architecture, &self.variant)
     }
 }
 
+/// Go's readers take keys in either case, and older Jib wrote some of them small. What is empty may be `null`.
 #[derive(Deserialize)]
 struct RawConfig {
+    #[serde(alias = "Created")]
     created: Option<String>,
+    #[serde(alias = "Architecture")]
     architecture: Option<String>,
+    #[serde(alias = "Os", alias = "OS")]
     os: Option<String>,
+    #[serde(alias = "Variant")]
     variant: Option<String>,
+    #[serde(rename = "os.features", alias = "OS.Features")]
+    os_features: Option<Vec<Option<String>>>,
+    #[serde(alias = "Config")]
     config: Option<RawRun>,
+    #[serde(alias = "RootFS", alias = "Rootfs")]
     rootfs: Option<RawRootfs>,
 }
 
 #[derive(Deserialize, Default)]
 struct RawRootfs {
-    diff_ids: Option<Vec<String>>,
+    #[serde(alias = "DiffIDs", alias = "Diff_ids", alias = "DIFF_IDS")]
+    diff_ids: Option<Vec<Option<String>>>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase")]
 struct RawRun {
+    #[serde(alias = "entrypoint", alias = "entryPoint", alias = "EntryPoint")]
     entrypoint: Option<Words>,
+    #[serde(alias = "cmd")]
     cmd: Option<Words>,
-    env: Option<Vec<String>>,
+    #[serde(alias = "env")]
+    env: Option<Vec<Option<String>>>,
+    #[serde(alias = "workingdir", alias = "workingDir", alias = "Workingdir")]
     working_dir: Option<String>,
+    #[serde(alias = "user")]
     user: Option<String>,
+    #[serde(alias = "stopsignal", alias = "stopSignal")]
     stop_signal: Option<String>,
+    #[serde(alias = "exposedports", alias = "exposedPorts")]
     exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
+    #[serde(alias = "volumes")]
     volumes: Option<BTreeMap<String, IgnoredAny>>,
-    labels: Option<BTreeMap<String, String>>,
+    #[serde(alias = "labels")]
+    labels: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// A list in which `null` is the empty text.
+fn texts(list: Option<Vec<Option<String>>>) -> Vec<String> {
+    list.unwrap_or_default().into_iter().map(Option::unwrap_or_default).collect()
 }
 
 /// A list, or what old builders wrote for a list of one.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Words {
-    List(Vec<String>),
+    List(Vec<Option<String>>),
     One(String),
 }
 
 impl Words {
     fn into_list(self) -> Vec<String> {
         match self {
-            Words::List(list) => list,
+            Words::List(list) => texts(Some(list)),
             Words::One(one) => vec![one],
         }
     }

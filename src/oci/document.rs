@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::json;
 use super::platform::Platform;
+use super::{json, media_type};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::limits;
@@ -53,6 +53,10 @@ pub struct ImageManifest {
     pub config: Descriptor,
     /// The layers, bottom first.
     pub layers: Vec<Descriptor>,
+    /// What an artifact says it is; empty for an image.
+    pub artifact_type: String,
+    /// Whether it speaks of another manifest, as a signature does.
+    pub has_subject: bool,
 }
 
 /// An image index, or Docker manifest list: manifests of one image for several platforms.
@@ -69,20 +73,12 @@ pub struct IndexEntry {
     pub descriptor: Descriptor,
     /// What the image is for; `None` where the index does not say.
     pub platform: Option<Platform>,
+    /// What the image needs of its operating system beside that.
+    pub os_features: Vec<String>,
+    /// What an artifact says it is; empty for an image.
+    pub artifact_type: String,
     /// What its maker wanted to say of it; names of images, in layouts.
     pub annotations: BTreeMap<String, String>,
-}
-
-impl ImageIndex {
-    /// The entry for a platform.
-    pub(crate) fn choose(&self, platform: &Platform, strict: bool) -> Option<&Descriptor> {
-        let choices = self.manifests.iter().filter_map(|entry| Some((entry.platform.as_ref()?, &entry.descriptor)));
-        platform.choose(strict, choices).or_else(|| {
-            // An index without platforms leads on to another one, or to its only image.
-            let has_platforms = self.manifests.iter().any(|entry| entry.platform.is_some());
-            self.manifests.first().filter(|_| !has_platforms).map(|entry| &entry.descriptor)
-        })
-    }
 }
 
 /// A parsed manifest or index.
@@ -112,29 +108,28 @@ impl Document {
             _ => return Err(malformed("schemaVersion is not 2")),
         }
         let media_type = raw.media_type.unwrap_or_default();
-        let is_index_type = matches!(
-            media_type.as_str(),
-            "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json"
-        );
-        let is_manifest_type = matches!(
-            media_type.as_str(),
-            "application/vnd.oci.image.manifest.v1+json" | "application/vnd.docker.distribution.manifest.v2+json"
-        );
+        let (is_index_type, is_manifest_type) =
+            (media_type::is_index(&media_type), media_type::is_manifest(&media_type));
         match (raw.manifests, raw.config, raw.layers) {
             (Some(manifests), None, None) if !is_manifest_type => {
-                let entry = |mut raw: RawDescriptor| {
-                    let platform = raw.platform.as_ref().map(RawPlatform::normalised);
-                    let annotations = raw.annotations.take().unwrap_or_default();
-                    Ok(IndexEntry { platform, annotations, descriptor: raw.check()? })
-                };
-                Ok(Document::Index(ImageIndex { manifests: manifests.into_iter().map(entry).collect::<Result<_>>()? }))
+                let manifests = manifests.into_iter().map(RawDescriptor::into_entry).collect::<Result<_>>()?;
+                Ok(Document::Index(ImageIndex { manifests }))
             }
+            // A list of nothing, as Go writes it.
+            (None, None, None) if is_index_type => Ok(Document::Index(ImageIndex { manifests: Vec::new() })),
             (None, Some(config), layers) if !is_index_type => {
                 let (config, layers) = (config.check()?, layers.unwrap_or_default());
                 if layers.len() as u64 > limits::LAYERS.default {
                     return Err(Error::limit(limits::LAYERS.name, limits::LAYERS.default, layers.len(), "manifest"));
                 }
-                Ok(Document::Manifest(ImageManifest { config, layers: descriptors(layers)? }))
+                let artifact_type = raw.artifact_type.unwrap_or_default();
+                let has_subject = raw.subject.is_some();
+                Ok(Document::Manifest(ImageManifest {
+                    config,
+                    layers: descriptors(layers)?,
+                    artifact_type,
+                    has_subject,
+                }))
             }
             (Some(_), _, _) if raw.fs_layers.is_none() && !is_manifest_type => {
                 Err(malformed("a document with both manifests and config or layers"))
@@ -145,49 +140,69 @@ impl Document {
     }
 }
 
+/// What is empty may be `null`: Go programs write it for a list, a map and a pointer.
 #[derive(Deserialize)]
 struct RawDocument {
     #[serde(rename = "schemaVersion")]
     schema_version: Option<u64>,
     #[serde(rename = "mediaType")]
     media_type: Option<String>,
+    #[serde(rename = "artifactType")]
+    artifact_type: Option<String>,
     manifests: Option<Vec<RawDescriptor>>,
     config: Option<RawDescriptor>,
     layers: Option<Vec<RawDescriptor>>,
+    subject: Option<IgnoredAny>,
     #[serde(rename = "fsLayers")]
     fs_layers: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
 struct RawDescriptor {
-    #[serde(rename = "mediaType", default)]
-    media_type: String,
+    #[serde(rename = "mediaType")]
+    media_type: Option<String>,
     digest: String,
     size: u64,
     platform: Option<RawPlatform>,
-    annotations: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, Option<String>>>,
+    #[serde(rename = "artifactType")]
+    artifact_type: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct RawPlatform {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    variant: String,
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
+    #[serde(rename = "os.features")]
+    os_features: Option<Vec<Option<String>>>,
 }
 
 impl RawPlatform {
-    fn normalised(&self) -> Platform {
-        Platform::new(&self.os, &self.architecture, &self.variant)
+    /// `None` where nothing is said.
+    fn normalised(&self) -> Option<Platform> {
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        let (os, architecture) = (text(&self.os), text(&self.architecture));
+        let is_said = !os.is_empty() || !architecture.is_empty();
+        is_said.then(|| Platform::new(&os, &architecture, &text(&self.variant)))
     }
 }
 
 impl RawDescriptor {
     fn check(self) -> Result<Descriptor> {
         let digest = json::digest(&self.digest, "manifest")?;
-        Ok(Descriptor { media_type: self.media_type, digest, size: self.size })
+        Ok(Descriptor { media_type: self.media_type.unwrap_or_default(), digest, size: self.size })
+    }
+
+    fn into_entry(mut self) -> Result<IndexEntry> {
+        let raw = self.platform.take();
+        let platform = raw.as_ref().and_then(RawPlatform::normalised);
+        let os_features = raw.and_then(|raw| raw.os_features).unwrap_or_default();
+        let os_features = os_features.into_iter().flatten().filter(|feature| !feature.is_empty()).collect();
+        let annotations = self.annotations.take().unwrap_or_default();
+        let annotations = annotations.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect();
+        let artifact_type = self.artifact_type.take().unwrap_or_default();
+        Ok(IndexEntry { platform, os_features, artifact_type, annotations, descriptor: self.check()? })
     }
 }
 

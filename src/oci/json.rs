@@ -17,6 +17,10 @@ pub(crate) fn check_size_and_depth(bytes: &[u8], what: &str) -> Result<()> {
     if bytes.len() as u64 > limits::DOCUMENT_SIZE.default {
         return Err(Error::limit(limits::DOCUMENT_SIZE.name, limits::DOCUMENT_SIZE.default, bytes.len(), what));
     }
+    // The parser looks at what it keeps; two readers of the rest would take it differently.
+    if std::str::from_utf8(bytes).is_err() {
+        return Err(Error::new(Status::Malformed, format!("{what}: not in UTF-8")));
+    }
     let (mut depth, mut in_string, mut escaped) = (0u64, false, false);
     for &byte in bytes {
         match byte {

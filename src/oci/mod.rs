@@ -5,8 +5,10 @@
 mod config;
 mod document;
 mod json;
+pub(crate) mod media_type;
 mod platform;
 mod reference;
+pub(crate) mod select;
 
 pub use config::ImageConfig;
 #[cfg(feature = "pull")]

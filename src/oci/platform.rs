@@ -96,13 +96,6 @@ impl Platform {
         });
         unique
     }
-
-    /// Which of these is best for this platform; by `strict` only the very same. Documents that describe images
-    /// (`unknown/unknown`) are none.
-    pub fn choose<'a, T>(&self, strict: bool, among: impl Iterator<Item = (&'a Platform, T)> + Clone) -> Option<T> {
-        let wanted = if strict { vec![self.clone()] } else { self.fallbacks() };
-        wanted.iter().find_map(|wanted| among.clone().find(|(platform, _)| *platform == wanted).map(|(_, found)| found))
-    }
 }
 
 impl fmt::Display for Platform {
@@ -146,31 +139,6 @@ mod tests {
         }
         for text in ["", "/", "linux/", "linux/amd64/v1/x", "linux amd64", "linux/amd64\n", "a/../b"] {
             assert_eq!(Platform::parse(text).unwrap_err().status(), Status::InvalidArgument, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_best_that_runs_is_chosen() {
-        let index: Vec<_> =
-            ["unknown/unknown", "linux/386", "linux/arm/v5", "linux/arm/v7", "linux/arm64", "windows/amd64"]
-                .map(|text| Platform::parse(text).unwrap())
-                .into();
-        let choose = |text: &str, strict: bool| {
-            let wanted = Platform::parse(text).unwrap();
-            wanted.choose(strict, index.iter().map(|platform| (platform, platform.to_string())))
-        };
-        for (wanted, strict, found) in [
-            ("linux/arm64/v8", true, Some("linux/arm64")),
-            ("linux/arm64/v9", false, Some("linux/arm64")),
-            ("linux/arm/v8", false, Some("linux/arm/v7")),
-            ("linux/arm/v6", false, Some("linux/arm/v5")),
-            ("linux/arm/v6", true, None),
-            ("linux/amd64", false, Some("linux/386")),
-            ("linux/amd64", true, None),
-            ("linux/riscv64", false, None),
-            ("windows/amd64", false, Some("windows/amd64")),
-        ] {
-            assert_eq!(choose(wanted, strict).as_deref(), found, "{wanted}");
         }
     }
 }

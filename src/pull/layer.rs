@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::Pull;
-use super::plan::Wanted;
+use super::plan::WantedLayer;
 use super::progress::LayerCounts;
 use super::receive::{Receiver, Trouble};
 use super::registry::{Sources, is_of_wrong_bytes};
@@ -24,7 +24,7 @@ const AGAIN: u32 = 3;
 
 impl Pull {
     /// A layer, stored, and unpacked where that was asked for.
-    pub(super) fn layer(self: &Arc<Pull>, wanted: &Wanted, counts: &Arc<LayerCounts>) -> Result<()> {
+    pub(super) fn layer(self: &Arc<Pull>, wanted: &WantedLayer, counts: &Arc<LayerCounts>) -> Result<()> {
         let digest = &wanted.descriptor.digest;
         // Who wants the same blob, in whatever process, waits and finds it.
         let lock = Lock::acquire(&self.storage.directory, download_lock(digest), &self.interrupt)?;
@@ -60,7 +60,7 @@ impl Pull {
     }
 
     /// Fetches a layer; once more where what it went on from, or what a mirror gave, was wrong.
-    fn fetch(self: &Arc<Pull>, wanted: &Wanted, counts: &Arc<LayerCounts>) -> Result<()> {
+    fn fetch(self: &Arc<Pull>, wanted: &WantedLayer, counts: &Arc<LayerCounts>) -> Result<()> {
         let descriptor = &wanted.descriptor;
         let mut refuses_ranges = false;
         for again in 0.. {
@@ -91,7 +91,7 @@ impl Pull {
 
     fn fetch_once(
         self: &Arc<Pull>,
-        wanted: &Wanted,
+        wanted: &WantedLayer,
         counts: &Arc<LayerCounts>,
         mut staged: Staged,
         sources: &mut Sources<'_>,
@@ -147,7 +147,7 @@ impl Pull {
     /// Unpacks what is being written, on a thread of its own.
     fn follow(
         self: &Arc<Pull>,
-        wanted: &Wanted,
+        wanted: &WantedLayer,
         counts: &Arc<LayerCounts>,
         staged: &Staged,
         growing: &Arc<Growing>,
@@ -166,7 +166,7 @@ impl Pull {
         sys::spawn("bl-unpack", body).map_err(|cause| Error::io(&cause, "start a thread"))
     }
 
-    fn unpacking(self: &Arc<Pull>, wanted: &Wanted, counts: &Arc<LayerCounts>) -> ExtractOptions {
+    fn unpacking(self: &Arc<Pull>, wanted: &WantedLayer, counts: &Arc<LayerCounts>) -> ExtractOptions {
         let mut options = super::extract_options(&self.options, wanted.diff_id.as_ref(), &self.interrupt);
         let counts = counts.clone();
         options.progress = Some(ProgressCallback::new(move |progress| {

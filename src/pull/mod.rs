@@ -30,7 +30,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::plan::{Resolved, Wanted};
+use self::plan::{Resolved, WantedLayer};
 use self::progress::LayerCounts;
 use self::registry::Registry;
 use crate::digest::Digest;
@@ -38,7 +38,8 @@ use crate::error::{Error, Result, Status};
 use crate::image::Image;
 use crate::inject;
 use crate::interrupt::{Cancel, Interrupt};
-use crate::oci::{ImageConfig, Platform, Reference};
+use crate::oci::select::WantedPlatform;
+use crate::oci::{ImageConfig, Reference};
 use crate::queue::{Popped, Queue};
 use crate::runtime::Network;
 use crate::store::{CallLease, ImageName, Storage};
@@ -139,15 +140,7 @@ impl Prepared {
 
 /// Whether an image is for the platform that is wanted; where none is named, what has the name is what is wanted.
 fn is_for(config: &ImageConfig, options: &PullOptions) -> bool {
-    let Some(wanted) = &options.platform else { return true };
-    let found = Platform::new(&config.os, &config.architecture, &config.variant);
-    // What the config does not say cannot be wrong.
-    let runs = |platform: &Platform| {
-        (found.os.is_empty() || found.os == platform.os)
-            && (found.architecture.is_empty() || found.architecture == platform.architecture)
-            && (found.variant.is_empty() || found.variant == platform.variant)
-    };
-    if options.strict_platform { runs(wanted) } else { wanted.fallbacks().iter().any(runs) }
+    WantedPlatform::new(options.platform.as_ref(), options.strict_platform).check(config, "").is_ok()
 }
 
 fn unpack_all(storage: &Storage, image: &Image, options: &PullOptions) -> Result<()> {
@@ -171,13 +164,8 @@ fn fetch(
 ) -> Result<Image> {
     tell(options, tracker)?;
     let mut held = CallLease::new(storage)?;
-    let Resolved { digest, manifest, index } = plan::resolve(storage, &registry, reference, options, held.lease())?;
-    let config = plan::config(storage, &registry, &manifest)?;
-    // Where an index did not say it.
-    if index.is_none() && !is_for(&config, options) {
-        let found = Platform::new(&config.os, &config.architecture, &config.variant);
-        return Err(Error::new(Status::NotFound, format!("{digest} is for {found}")));
-    }
+    let Resolved { digest, manifest, config, index } =
+        plan::resolve(storage, &registry, reference, options, held.lease())?;
     let wanted = plan::layers(&manifest, &config, options.max_bytes)?;
     let interrupt = registry.interrupt().clone();
     let pull = Arc::new(Pull { storage: storage.clone(), registry, options: options.clone(), interrupt });
@@ -198,7 +186,7 @@ impl Pull {
     /// All layers, some at a time. The caller's thread tells of progress.
     fn run(
         self: &Arc<Pull>,
-        wanted: Vec<Wanted>,
+        wanted: Vec<WantedLayer>,
         tracker: &PullTracker,
         stop: &Cancel,
         held: &mut CallLease,
@@ -211,7 +199,7 @@ impl Pull {
             }
         }
         let parallel = self.options.parallel.unwrap_or(PARALLEL).clamp(1, 64).min(wanted.len());
-        let mut wanted: Vec<(Wanted, Arc<LayerCounts>)> = wanted.into_iter().zip(counts).collect();
+        let mut wanted: Vec<(WantedLayer, Arc<LayerCounts>)> = wanted.into_iter().zip(counts).collect();
         // The largest first: what takes longest is not to begin last.
         wanted.sort_by_key(|(wanted, _)| std::cmp::Reverse(wanted.descriptor.size));
         let todo = Arc::new(Queue::new(wanted));

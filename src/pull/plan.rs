@@ -8,26 +8,25 @@ use super::PullOptions;
 use super::registry::{Capability, Registry};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
-use crate::image::CONFIG_TYPES;
 use crate::limits;
-use crate::oci::{Descriptor, Document, ImageConfig, ImageManifest, Platform, Reference, verify_digest};
+use crate::oci::select::{self, Chosen, Documents, WantedPlatform};
+use crate::oci::{Descriptor, Document, ImageConfig, ImageManifest, Reference, media_type, verify_digest};
 use crate::store::{Lease, Storage};
 
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
-/// Indexes in indexes.
-const DEPTH: usize = 4;
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// What a reference leads to on a platform.
 pub(super) struct Resolved {
     pub(super) digest: Digest,
     pub(super) manifest: ImageManifest,
+    pub(super) config: ImageConfig,
     /// By way of which index; the outermost.
     pub(super) index: Option<Digest>,
 }
 
-/// The manifest that a reference leads to on this platform, stored and held.
+/// The manifest that a reference leads to on this platform, and its config, stored and held. An artifact is `UNSUPPORTED`.
 pub(super) fn resolve(
     storage: &Storage,
     registry: &Registry,
@@ -35,31 +34,43 @@ pub(super) fn resolve(
     options: &PullOptions,
     lease: &Lease,
 ) -> Result<Resolved> {
-    let platform = options.platform.clone().unwrap_or_else(Platform::host);
-    let (mut digest, mut document) = match &reference.digest {
+    let (first, document) = match &reference.digest {
         Some(digest) => (digest.clone(), by_digest(storage, registry, digest, None, lease)?),
         None => by_tag(storage, registry, &reference.tag, lease)?,
     };
-    let first = digest.clone();
-    for _ in 0..=DEPTH {
-        let index = match document {
-            Document::Manifest(manifest) => {
-                let index = Some(first).filter(|first| *first != digest);
-                return Ok(Resolved { digest, manifest, index });
-            }
-            Document::Index(index) => index,
-        };
-        let Some(chosen) = index.choose(&platform, options.strict_platform) else {
-            let there = index.manifests.iter().filter_map(|entry| entry.platform.as_ref());
-            let there: Vec<String> = there.map(Platform::to_string).collect();
-            let why =
-                format!("{digest} has no image for {platform}; there are {}", quoted(there.join(", ").as_bytes()));
-            return Err(Error::new(Status::NotFound, why));
-        };
-        document = by_digest(storage, registry, &chosen.digest, Some(chosen), lease)?;
-        digest = chosen.digest.clone();
+    let wanted = WantedPlatform::new(options.platform.as_ref(), options.strict_platform);
+    match document {
+        Document::Manifest(manifest) => {
+            select::check_image(&manifest).map_err(|error| error.context(&first))?;
+            let config = config(storage, registry, &manifest)?;
+            wanted.check(&config, &first)?;
+            Ok(Resolved { digest: first, manifest, config, index: None })
+        }
+        Document::Index(index) => {
+            let from = FromRegistry { storage, registry, lease };
+            let Chosen { way, manifest } = select::choose(&index, &first.to_string(), &wanted, &from)??;
+            let digest = way.last().map_or_else(|| first.clone(), |last| last.digest.clone());
+            let config = config(storage, registry, &manifest)?;
+            Ok(Resolved { digest, manifest, config, index: Some(first) })
+        }
     }
-    Err(Error::limit("index depth", DEPTH as u64, "more", digest))
+}
+
+/// The documents of an index, fetched when they are looked at.
+struct FromRegistry<'a> {
+    storage: &'a Storage,
+    registry: &'a Registry,
+    lease: &'a Lease,
+}
+
+impl Documents for FromRegistry<'_> {
+    fn document(&self, descriptor: &Descriptor) -> Result<Document> {
+        by_digest(self.storage, self.registry, &descriptor.digest, Some(descriptor), self.lease)
+    }
+
+    fn config(&self, manifest: &ImageManifest) -> Result<ImageConfig> {
+        config(self.storage, self.registry, manifest)
+    }
 }
 
 fn by_tag(storage: &Storage, registry: &Registry, tag: &str, lease: &Lease) -> Result<(Digest, Document)> {
@@ -145,11 +156,9 @@ fn checked(headers: &HeaderMap, bytes: &[u8]) -> Result<Document> {
 
 /// Refuses a document of another kind than somebody says it is. Who says something else altogether says nothing.
 fn contradiction(document: &Document, said: &str, by: &str) -> Result<()> {
-    let is_index_type = said.ends_with(".image.index.v1+json") || said.ends_with(".manifest.list.v2+json");
-    let is_manifest_type = said.ends_with(".image.manifest.v1+json") || said.ends_with(".manifest.v2+json");
     let contradicts = match document {
-        Document::Manifest(_) => is_index_type,
-        Document::Index(_) => is_manifest_type,
+        Document::Manifest(_) => media_type::is_index(said),
+        Document::Index(_) => media_type::is_manifest(said),
     };
     if contradicts {
         let why = format!("manifest: {by} {} contradicts the content", quoted(said.as_bytes()));
@@ -159,7 +168,7 @@ fn contradiction(document: &Document, said: &str, by: &str) -> Result<()> {
 }
 
 /// The config, stored.
-pub(super) fn config(storage: &Storage, registry: &Registry, manifest: &ImageManifest) -> Result<ImageConfig> {
+fn config(storage: &Storage, registry: &Registry, manifest: &ImageManifest) -> Result<ImageConfig> {
     let descriptor = &manifest.config;
     let bytes = match storage.load_config(&descriptor.digest) {
         Ok(bytes) => bytes,
@@ -184,25 +193,24 @@ pub(super) fn config(storage: &Storage, registry: &Registry, manifest: &ImageMan
 
 /// A layer, and what it must be uncompressed.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct WantedLayer {
     pub(super) descriptor: Descriptor,
     pub(super) diff_id: Option<Digest>,
 }
 
 /// The layers, each once.
-pub(super) fn layers(manifest: &ImageManifest, config: &ImageConfig, most: Option<u64>) -> Result<Vec<Wanted>> {
-    let is_image = CONFIG_TYPES.contains(&manifest.config.media_type.as_str());
-    if (is_image || !config.diff_ids.is_empty()) && config.diff_ids.len() != manifest.layers.len() {
+pub(super) fn layers(manifest: &ImageManifest, config: &ImageConfig, most: Option<u64>) -> Result<Vec<WantedLayer>> {
+    if config.diff_ids.len() != manifest.layers.len() {
         let (layers, diff_ids) = (manifest.layers.len(), config.diff_ids.len());
         return Err(Error::new(Status::Malformed, format!("{layers} layers, and a config with {diff_ids} diff_ids")));
     }
     let (mut wanted, mut seen) = (Vec::new(), BTreeSet::new());
     for (at, descriptor) in manifest.layers.iter().enumerate() {
         if seen.insert(&descriptor.digest) {
-            wanted.push(Wanted { descriptor: descriptor.clone(), diff_id: config.diff_ids.get(at).cloned() });
+            wanted.push(WantedLayer { descriptor: descriptor.clone(), diff_id: config.diff_ids.get(at).cloned() });
         }
     }
-    let total = wanted.iter().fold(0u64, |total, wanted: &Wanted| total.saturating_add(wanted.descriptor.size));
+    let total = wanted.iter().fold(0u64, |total, wanted: &WantedLayer| total.saturating_add(wanted.descriptor.size));
     if let Some(most) = most.filter(|&most| total > most) {
         return Err(Error::limit("image size", most, total, "layers"));
     }

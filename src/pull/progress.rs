@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::plan::Wanted;
+use super::plan::WantedLayer;
 use crate::digest::Digest;
 use crate::unpack::Extraction;
 
@@ -148,8 +148,8 @@ impl PullTracker {
     }
 
     /// Says which layers there are; once.
-    pub(super) fn begin(&self, wanted: &[Wanted]) -> Vec<Arc<LayerCounts>> {
-        let counts = |wanted: &Wanted| {
+    pub(super) fn begin(&self, wanted: &[WantedLayer]) -> Vec<Arc<LayerCounts>> {
+        let counts = |wanted: &WantedLayer| {
             Arc::new(LayerCounts {
                 digest: wanted.descriptor.digest.clone(),
                 bytes: wanted.descriptor.size,

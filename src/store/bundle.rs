@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Storage, StorageOptions, is_regular};
+use super::{Storage, StorageOptions, is_directory, is_regular};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 
@@ -41,7 +41,8 @@ impl BundleFolder {
         BundleFolder { root, path }
     }
 
-    /// Opens the file of a path, whose parts are plain names. `NOT_FOUND`; `UNSAFE_PATH` for what is no plain file there.
+    /// Opens the file of a path, whose parts are plain names. `NOT_FOUND`; `MALFORMED` for a directory, `UNSAFE_PATH` for
+    /// everything else that is no plain file.
     pub(crate) fn open(&self, path: &str) -> Result<BundleFile> {
         let failed = |errno| match errno {
             // A socket is ENXIO.
@@ -62,6 +63,10 @@ impl BundleFolder {
         let from = folder.as_ref().unwrap_or(&self.root);
         let file = rustix::fs::openat(from, name, flags, Mode::empty()).map_err(failed)?;
         let stat = rustix::fs::fstat(&file).map_err(failed)?;
+        if is_directory(&stat) {
+            let why = format!("{} is a directory, where a layout has a file", quoted(path.as_bytes()));
+            return Err(Error::new(Status::Malformed, why));
+        }
         if !is_regular(&stat) {
             return Err(failed(Errno::LOOP));
         }

@@ -94,7 +94,7 @@ fn platforms_are_chosen_as_containerd_chooses() {
     assert_eq!(Shelf::new(&[""]).pull("linux/amd64", false), Ok(0));
     assert_eq!(Shelf::new(&["", "linux/amd64"]).pull("linux/amd64", false), Ok(1));
     assert_eq!(Shelf::new(&[]).pull("linux/amd64", false), Err(Status::NotFound));
-    assert_eq!(Shelf::new(&["unknown/unknown"]).pull("linux/amd64", false), Err(Status::NotFound));
+    assert_eq!(Shelf::new(&["unknown/unknown"]).pull("linux/amd64", false), Err(Status::Unsupported));
 }
 
 /// Indexes in indexes are followed, and not for ever.

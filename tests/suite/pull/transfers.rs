@@ -296,9 +296,11 @@ fn images_that_are_wrong_are_refused() {
     let one = format!("\"{good}\"");
     let (of_layer, of_garbage) = (descriptor("layer.v1.tar+gzip", &layer), descriptor("layer.v1.tar", b"garbage"));
     let missing = format!(
-        r#"{{"mediaType":"x","digest":"{}","size":3,"urls":["http://127.0.0.1:1/foreign"]}}"#,
+        r#"{{"mediaType":"{}","digest":"{}","size":3,"urls":["http://127.0.0.1:1/foreign"]}}"#,
+        "application/vnd.oci.image.layer.v1.tar",
         Digest::of(b"abc")
     );
+    let foreign = missing.replace("layer.v1", "layer.nondistributable.v1");
     let long = of_layer.replace(&format!("\"size\":{}", layer.len()), "\"size\":99999");
     let short = of_layer.replace(&format!("\"size\":{}", layer.len()), "\"size\":10");
     let huge = of_layer.replace(&format!("\"size\":{}", layer.len()), "\"size\":99999999999999");
@@ -310,6 +312,7 @@ fn images_that_are_wrong_are_refused() {
         ("more layers than diff_ids", one.clone(), format!("{of_layer},{of_layer}"), "", Some(Status::Malformed)),
         ("a layer that is none", format!("\"{}\"", Digest::of(b"garbage")), of_garbage, "", Some(Status::Malformed)),
         ("a layer that is elsewhere", format!("\"{other}\""), missing, "", Some(Status::NotFound)),
+        ("a foreign layer", format!("\"{other}\""), foreign, "", Some(Status::Unsupported)),
         ("a layer that is shorter than it says", one.clone(), long, "", Some(Status::SizeMismatch)),
         ("a layer that is longer than it says", one.clone(), short, "", Some(Status::SizeMismatch)),
         ("a layer that no disk holds", one.clone(), huge, "", Some(Status::Limit)),

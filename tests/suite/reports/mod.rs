@@ -8,3 +8,4 @@ mod hosts;
 mod names;
 #[cfg(feature = "pull")]
 mod ranges;
+mod selection;
