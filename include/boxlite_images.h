@@ -1357,7 +1357,7 @@ typedef struct bl_import_options {
    */
   uint64_t flags;
   /**
-   * Only the image of this name or tag, as the archive has it; NULL is all of them.
+   * Only the image of this name, tag or digest, as the archive has it; NULL is all of them.
    */
   const char *select;
   /**
