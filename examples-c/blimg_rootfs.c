@@ -21,6 +21,8 @@ static int set_options(bl_rootfs_options *options, char **args)
   for (; *args; args++) {
     if (!strcmp(*args, "--replace"))
       options->flags |= BL_ROOTFS_REPLACE;
+    else if (!strcmp(*args, "--into-existing"))
+      options->flags |= BL_ROOTFS_INTO_EXISTING;
     else if (!strcmp(*args, "--devices"))
       options->flags |= BL_ROOTFS_DEVICE_NODES;
     else if (!strcmp(*args, "--override-stat"))

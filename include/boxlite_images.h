@@ -536,6 +536,12 @@ typedef int32_t bl_status;
 #define BL_ROOTFS_REPLACE 4
 
 /**
+ * bl_rootfs_options.flags: fill a destination that is a directory, as is done with a mount point, instead of renaming a new
+ * one to it. It must be empty, but for lost+found. Its entries appear one after the other.
+ */
+#define BL_ROOTFS_INTO_EXISTING 8
+
+/**
  * bl_overlay_settings.flags: for a mount with userxattr, as in a user namespace. By default only root can make the
  * directories, and mount them.
  */
@@ -2626,6 +2632,8 @@ bl_status bl_export_fd(bl_storage *storage,
  * destination when it is whole; the folder that it goes into must be there, and so may be an empty directory of its
  * name. While it is made it lies beside the destination, as `.<name>.<random>.assembling`. As root, files have the
  * image's owners; as an ordinary user they are the user's, and the record has the rest. It is not flushed to the disk.
+ * A mount point cannot be renamed to: it is filled in place, as any directory is with BL_ROOTFS_INTO_EXISTING. It may have
+ * a lost+found and nothing else; entries appear one after the other, and after a kill some of them may be there.
  *
  * options: NULL for the defaults.
  * result: may be NULL.

@@ -517,6 +517,7 @@ struct rootfs_options {
   bool device_nodes = false;
   bool override_stat = false;
   bool replace = false;
+  bool into_existing = false;
   std::string record_path;
   boxlite::cancel cancel;
   duration timeout{0};
@@ -614,7 +615,7 @@ inline bl_rootfs_options c_options(const rootfs_options &o) {
   bl_rootfs_options c = bl_rootfs_options_init();
   set_limits(c, o);
   c.flags = flag(o.device_nodes, BL_ROOTFS_DEVICE_NODES) | flag(o.override_stat, BL_ROOTFS_OVERRIDE_STAT) |
-            flag(o.replace, BL_ROOTFS_REPLACE);
+            flag(o.replace, BL_ROOTFS_REPLACE) | flag(o.into_existing, BL_ROOTFS_INTO_EXISTING);
   c.mode = static_cast<uint32_t>(o.mode);
   c.record_path = opt(o.record_path);
   return c;

@@ -3,23 +3,33 @@
 //!
 //! As in the store, that somebody is at work is said by a lock on what is made, so that what the dead have left can be
 //! told from what is being made, and whoever makes something for the same destination next removes it.
+//!
+//! A directory that something is mounted on has no other name to be exchanged with: what is made for it is made inside it, and what
+//! is in that is moved up when it is whole. The host sees it appear in pieces, but never what is half-written.
 
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{
+    AtFlags, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Status};
 use crate::store::{Directory, create_plain_directory, is_directory, is_regular, remove_tree, remove_tree_until};
 use crate::sys;
 
+/// The directory that a new ext4 has.
+const LOST_AND_FOUND: &[u8] = b"lost+found";
 const SUFFIX: &[u8] = b".assembling";
+/// What the kernel has for the names of a file's attributes, and for the value of one (xattr(7)).
+const XATTR_NAMES: usize = 64 << 10;
+const XATTR_VALUE: usize = 64 << 10;
 /// How long the removal of something half-made keeps the call that made it.
 const REMOVAL_TIME: Duration = Duration::from_millis(10);
 
@@ -62,6 +72,41 @@ impl Place {
             Ok(_) if may_replace || self.is_empty()? => Ok(()),
             Ok(_) => refuse("is there and is not empty"),
         }
+    }
+
+    /// The inside of the place, where it is to be filled and not replaced: something is mounted on it, or the caller wants
+    /// it (`is_wanted`) and it is there. It must be empty but for what mkfs puts into a file system.
+    pub(crate) fn inside(&self, is_wanted: bool) -> Result<Option<Arc<Place>>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inside = match rustix::fs::openat(&self.folder, &self.name[..], flags, Mode::empty()) {
+            Ok(inside) => inside,
+            // Not there, or no directory: for [`Place::check_free`].
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(errno) => return Err(self.fail("open", errno)),
+        };
+        let is_mounted =
+            sys::is_mount_point(self.folder.as_fd(), &self.name).map_err(|errno| self.fail("look at", errno))?;
+        if !is_mounted && !is_wanted {
+            return Ok(None);
+        }
+        let (name, path, store) = (self.name.clone(), self.path.clone(), self.store.clone());
+        let inside = Place { folder: inside, name, path, store };
+        inside.sweep();
+        if !inside.is_unused().map_err(|errno| self.fail("list", errno))? {
+            let what = if is_mounted { "is a mount point and is not empty" } else { "is not empty" };
+            let why = format!("{} {what}: what is in it has to be removed first", self.path.display());
+            return Err(Error::new(Status::State, why));
+        }
+        Ok(Some(Arc::new(inside)))
+    }
+
+    /// Whether there is nothing in the folder that somebody put there.
+    fn is_unused(&self) -> Result<bool, Errno> {
+        let mut is_unused = true;
+        sys::for_each_name(self.folder.as_fd(), |name| {
+            is_unused &= matches!(name.to_bytes(), b"." | b"..") || name.to_bytes() == LOST_AND_FOUND;
+        })?;
+        Ok(is_unused)
     }
 
     /// Refuses a place that is taken, unless by a file that may be replaced.
@@ -209,6 +254,91 @@ impl Work {
         self.name = old;
         Ok(())
     }
+}
+
+impl Work {
+    /// Removes it before this returns.
+    pub(crate) fn discard(mut self) -> Result<()> {
+        self.is_pending = false;
+        let failed = |errno| self.place.fail("remove what was made for", errno);
+        remove_tree(self.place.folder.as_fd(), &self.name).map_err(failed)
+    }
+
+    /// Moves what a directory made inside its place has in it up into the place, which gets its owner, mode and attributes.
+    /// After an error what was moved is taken away.
+    pub(crate) fn publish_inside(mut self) -> Result<()> {
+        let mut moved = Vec::new();
+        let result = self.move_up(&mut moved);
+        if result.is_err() {
+            for name in moved {
+                if let Err(errno) = remove_tree(self.place.folder.as_fd(), &name) {
+                    tracing::warn!("cannot remove what was made in {}: {errno}", self.place.path.display());
+                }
+            }
+        }
+        result
+    }
+
+    fn move_up(&mut self, moved: &mut Vec<Vec<u8>>) -> Result<()> {
+        let place = self.place.clone();
+        let folder = place.folder.as_fd();
+        // Moving its entries out changes its times.
+        let made_as = rustix::fs::fstat(&self.handle).map_err(|errno| place.fail("look at what was made in", errno))?;
+        let mut names = Vec::new();
+        let list = |name: &std::ffi::CStr| match name.to_bytes() {
+            b"." | b".." => {}
+            name => names.push(name.to_vec()),
+        };
+        sys::for_each_name(self.handle.as_fd(), list).map_err(|errno| place.fail("list what was made in", errno))?;
+        for name in names {
+            let made = self.handle.as_fd();
+            let renamed = match &name[..] {
+                // An empty one gives way.
+                LOST_AND_FOUND => rustix::fs::renameat(made, &name[..], folder, &name[..]),
+                _ => match rustix::fs::renameat_with(made, &name[..], folder, &name[..], RenameFlags::NOREPLACE) {
+                    Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                        rustix::fs::renameat(made, &name[..], folder, &name[..])
+                    }
+                    renamed => renamed,
+                },
+            };
+            renamed.map_err(|errno| place.fail("move what was made into", errno))?;
+            moved.push(name);
+        }
+        let failed = |errno| place.fail("set the metadata of", errno);
+        copy_metadata(self.handle.as_fd(), &made_as, folder).map_err(failed)?;
+        rustix::fs::unlinkat(folder, &self.name[..], AtFlags::REMOVEDIR)
+            .map_err(|errno| place.fail("remove what was left in", errno))?;
+        self.is_pending = false;
+        let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
+        let times = Timestamps {
+            last_access: time(made_as.st_atime, made_as.st_atime_nsec as _),
+            last_modification: time(made_as.st_mtime, made_as.st_mtime_nsec as _),
+        };
+        rustix::fs::futimens(folder, &times).map_err(failed)
+    }
+}
+
+/// Gives one directory the owner, attributes and mode of another.
+fn copy_metadata(from: BorrowedFd<'_>, stat: &Stat, to: BorrowedFd<'_>) -> Result<(), Errno> {
+    let old = rustix::fs::fstat(to)?;
+    if (stat.st_uid, stat.st_gid) != (old.st_uid, old.st_gid) {
+        rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    }
+    let mut names = vec![0u8; XATTR_NAMES];
+    let length = match rustix::fs::flistxattr(from, &mut names[..]) {
+        Err(Errno::NOTSUP) => 0,
+        length => length?,
+    };
+    let mut value = vec![0u8; XATTR_VALUE];
+    for name in names[..length].split(|&b| b == 0).filter(|name| !name.is_empty()) {
+        let length = rustix::fs::fgetxattr(from, name, &mut value[..])?;
+        // Labels are the host's policy, and both directories got theirs by it.
+        if !name.starts_with(b"security.") {
+            rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty())?;
+        }
+    }
+    rustix::fs::fchmod(to, sys::mode(sys::mode_of(stat) & 0o7777))
 }
 
 impl Drop for Work {

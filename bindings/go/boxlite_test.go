@@ -590,6 +590,7 @@ var flagsByName = map[string]uint64{
 	"BL_ROOTFS_DEVICE_NODES":        rootfsDeviceNodes,
 	"BL_ROOTFS_OVERRIDE_STAT":       rootfsOverrideStat,
 	"BL_ROOTFS_REPLACE":             rootfsReplace,
+	"BL_ROOTFS_INTO_EXISTING":       rootfsIntoExisting,
 	"BL_OVERLAY_USER_XATTR":         overlayUserXattr,
 	"BL_OVERLAY_DEVICE_NODES":       overlayDeviceNodes,
 	"BL_OVERLAY_OVERRIDE_STAT":      overlayOverrideStat,

@@ -25,6 +25,7 @@ const (
 	rootfsDeviceNodes  = 1
 	rootfsOverrideStat = 2
 	rootfsReplace      = 4
+	rootfsIntoExisting = 8
 
 	overlayUserXattr    = 1
 	overlayDeviceNodes  = 2

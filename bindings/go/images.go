@@ -307,6 +307,8 @@ const (
 type RootfsOptions struct {
 	Mode                               RootfsMode
 	DeviceNodes, OverrideStat, Replace bool
+	// IntoExisting fills a directory that is there, as is done with a mount point.
+	IntoExisting bool
 	// RecordPath is where the metadata record goes.
 	RecordPath string
 	Limits     *Limits
@@ -328,7 +330,8 @@ func (s *Storage) AssembleRootfs(ctx context.Context, image *Image, destination 
 	err = s.withContext(ctx, image, func(cancel *capi.Cancel) (*capi.Error, error) {
 		r, err, cause := s.raw.AssembleRootfs(image.raw, destination, &capi.RootfsOptions{
 			Call: call(cancel, o.Limits, o.Progress), Mode: uint32(o.Mode), RecordPath: o.RecordPath,
-			Flags: flag(o.DeviceNodes, rootfsDeviceNodes) | flag(o.OverrideStat, rootfsOverrideStat) | flag(o.Replace, rootfsReplace),
+			Flags: flag(o.DeviceNodes, rootfsDeviceNodes) | flag(o.OverrideStat, rootfsOverrideStat) |
+				flag(o.Replace, rootfsReplace) | flag(o.IntoExisting, rootfsIntoExisting),
 		})
 		result = Rootfs{r.Layers, r.Entries, Anomalies(r.Anomalies)}
 		return err, cause

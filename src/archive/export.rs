@@ -113,11 +113,15 @@ impl Storage {
             }
             ExportTarget::Folder(path) => {
                 let place = Place::new(&path, &self.directory)?;
-                place.check_free(options.replace)?;
+                // A mount point is filled where it is.
+                let inside = place.inside(false)?;
+                if inside.is_none() {
+                    place.check_free(options.replace)?;
+                }
                 place.sweep();
-                let work = Work::directory(&place)?;
+                let work = Work::directory(inside.as_ref().unwrap_or(&place))?;
                 export.folder(images, &work)?;
-                work.publish_directory(options.replace)
+                if inside.is_some() { work.publish_inside() } else { work.publish_directory(options.replace) }
             }
         }
     }

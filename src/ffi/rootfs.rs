@@ -30,6 +30,9 @@ pub const BL_ROOTFS_OVERRIDE_STAT: u64 = 2;
 /// bl_rootfs_options.flags: replace a destination that is a directory and not empty, in one step where the file system can
 /// do that.
 pub const BL_ROOTFS_REPLACE: u64 = 4;
+/// bl_rootfs_options.flags: fill a destination that is a directory, as is done with a mount point, instead of renaming a new
+/// one to it. It must be empty, but for lost+found. Its entries appear one after the other.
+pub const BL_ROOTFS_INTO_EXISTING: u64 = 8;
 
 /// How to assemble a root file system. Zero in a field is its default; initialise with BL_ROOTFS_OPTIONS_INIT.
 #[repr(C)]
@@ -98,6 +101,8 @@ unsafe impl SizedStruct for bl_rootfs_result {
 /// destination when it is whole; the folder that it goes into must be there, and so may be an empty directory of its
 /// name. While it is made it lies beside the destination, as `.<name>.<random>.assembling`. As root, files have the
 /// image's owners; as an ordinary user they are the user's, and the record has the rest. It is not flushed to the disk.
+/// A mount point cannot be renamed to: it is filled in place, as any directory is with BL_ROOTFS_INTO_EXISTING. It may have
+/// a lost+found and nothing else; entries appear one after the other, and after a kill some of them may be there.
 ///
 /// options: NULL for the defaults.
 /// result: may be NULL.
@@ -136,7 +141,7 @@ pub unsafe extern "C" fn bl_assemble_rootfs(
 }
 
 fn rootfs_options(c: &Call<'_>, options: bl_rootfs_options) -> Result<RootfsOptions> {
-    let known = BL_ROOTFS_DEVICE_NODES | BL_ROOTFS_OVERRIDE_STAT | BL_ROOTFS_REPLACE;
+    let known = BL_ROOTFS_DEVICE_NODES | BL_ROOTFS_OVERRIDE_STAT | BL_ROOTFS_REPLACE | BL_ROOTFS_INTO_EXISTING;
     check_flags(options.flags, known, "options.flags")?;
     check_flags(options.reserved.into(), 0, "options.reserved")?;
     let record_path = (!options.record_path.is_null()).then_some(options.record_path);
@@ -154,6 +159,7 @@ fn rootfs_options(c: &Call<'_>, options: bl_rootfs_options) -> Result<RootfsOpti
         device_nodes: options.flags & BL_ROOTFS_DEVICE_NODES != 0,
         override_stat: options.flags & BL_ROOTFS_OVERRIDE_STAT != 0,
         replace: options.flags & BL_ROOTFS_REPLACE != 0,
+        into_existing: options.flags & BL_ROOTFS_INTO_EXISTING != 0,
         record_path: record_path.map(|path| c.path(path, "options.record_path")).transpose()?.map(Into::into),
         limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),

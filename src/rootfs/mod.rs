@@ -58,6 +58,8 @@ pub struct RootfsOptions {
     pub override_stat: bool,
     /// A destination that is a directory and not empty is replaced, in one step where the file system can do that.
     pub replace: bool,
+    /// A destination that is a directory is filled where it is, as one is that something is mounted on.
+    pub into_existing: bool,
     /// Where the metadata record of the whole tree goes (mtree(5)). `None`: for an ordinary user beside the destination,
     /// with the suffix `.mtree`; for root, who can set everything, nowhere.
     pub record_path: Option<PathBuf>,
@@ -99,6 +101,10 @@ impl Storage {
     /// Makes an image's root file system: all layers in turn, what later ones hide left out. It appears at `destination`
     /// when it is whole; its folder must be there, and so may an empty directory of its name.
     ///
+    /// A mount point, or with `into_existing` any directory, is filled in place instead. It may have a `lost+found` and nothing
+    /// else. The tree is made inside it and its entries are moved up one after the other: a reader may see some of them
+    /// before the others, and after a kill some may be there.
+    ///
     /// `NOT_FOUND` where the store lacks a layer, `STATE` where the destination is taken, `UNSUPPORTED` where nothing can
     /// be linked to it, `MALFORMED`, `LIMIT`, `DIGEST_MISMATCH` and so on as from [`Storage::extract_layer`]; whatever
     /// the error, nothing is left behind.
@@ -117,7 +123,10 @@ impl Storage {
 
     fn assemble(&self, image: &Image, destination: &Path, options: &RootfsOptions) -> Result<Rootfs> {
         let place = Place::new(destination, &self.directory)?;
-        place.check_free(options.replace)?;
+        let inside = place.inside(options.into_existing)?;
+        if inside.is_none() {
+            place.check_free(options.replace)?;
+        }
         place.sweep();
         let record_place = match record_path(destination, options) {
             Some(path) => Some(Place::new(&path, &self.directory)?),
@@ -142,7 +151,8 @@ impl Storage {
         let mut sources = vec![first; image.manifest.layers.len()];
         let mut moved = vec![false; sources.len()];
         loop {
-            match self.attempt(image, &place, record_place.as_ref(), &sources, options, &mut lease)? {
+            let places = (&place, inside.as_ref());
+            match self.attempt(image, places, record_place.as_ref(), &sources, options, &mut lease)? {
                 Attempt::Done(rootfs) => return Ok(rootfs),
                 Attempt::Again(layer, source, error) => {
                     if std::mem::replace(&mut moved[layer], true) {
@@ -158,12 +168,13 @@ impl Storage {
     fn attempt(
         &self,
         image: &Image,
-        place: &Arc<Place>,
+        (place, inside): (&Arc<Place>, Option<&Arc<Place>>),
         record_place: Option<&Arc<Place>>,
         sources: &[Source],
         options: &RootfsOptions,
         lease: &mut Option<CallLease>,
     ) -> Result<Attempt> {
+        let place = inside.unwrap_or(place);
         let tree = Work::directory(place)?;
         let mut record = record_place.map(Work::file).transpose()?;
         let record_file = record.as_ref().map(record_file_of).transpose()?;
@@ -226,7 +237,13 @@ impl Storage {
         if let Some(record) = record {
             record.publish_file()?;
         }
-        tree.publish_directory(options.replace)?;
+        if inside.is_some() {
+            // The bins lie beside what is moved up.
+            bins.take().into_iter().try_for_each(Work::discard)?;
+            tree.publish_inside()?;
+        } else {
+            tree.publish_directory(options.replace)?;
+        }
         Ok(Attempt::Done(Rootfs { layers: sources.len() as u64, entries, anomalies }))
     }
 

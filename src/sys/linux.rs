@@ -45,6 +45,19 @@ pub(crate) fn mode(bits: u32) -> Mode {
     Mode::from_raw_mode(bits)
 }
 
+/// Whether a directory is where something is mounted, also a part of the same file system. Kernels before 5.8 do not say it, and
+/// then it is told by the file system that the directory is of.
+pub(crate) fn is_mount_point(folder: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
+    use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    match rustix::fs::statx(folder, name, flags, StatxFlags::empty()) {
+        Ok(stat) if stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
+            Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+        }
+        _ => Ok(rustix::fs::statat(folder, name, flags)?.st_dev != rustix::fs::fstat(folder)?.st_dev),
+    }
+}
+
 /// Makes a device node, a FIFO or a socket.
 pub(crate) fn make_node(
     dir: BorrowedFd<'_>,

@@ -63,6 +63,12 @@ pub(crate) fn mode(bits: u32) -> Mode {
     Mode::from_raw_mode((bits & 0o7777) as rustix::fs::RawMode)
 }
 
+/// Whether a directory is where something is mounted: a file system of its own.
+pub(crate) fn is_mount_point(folder: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
+    let stat = rustix::fs::statat(folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(stat.st_dev != rustix::fs::fstat(folder)?.st_dev)
+}
+
 /// Makes a device node, or a FIFO. `mknodat` came with macOS 13; rustix does not have it. It makes no sockets.
 pub(crate) fn make_node(
     dir: BorrowedFd<'_>,

@@ -13,7 +13,8 @@ use super::archive::{Archive, gzip};
 use super::blimg::Tool;
 use super::disk_faults::SmallDisk;
 use super::image_files::{Bench, File, Made, folder, layout, named, tar};
-use super::support::{as_each_user, has_tool, is_root, leftovers, names_in, quick_store, run, skip, temp_dir};
+use super::loop_disk::LoopDisk;
+use super::support::{as_each_user, has_tool, is_root, leftovers, names_in, quick_store, run, temp_dir};
 
 fn files(made: &Made) -> Vec<File> {
     layout(&[made.entry(&named("a.org/x:1"))], made.blobs())
@@ -143,48 +144,10 @@ fn leftovers_of_links_go() {
     assert_eq!(names_in(&dir.path().join("layers")), [""; 0]);
 }
 
-/// A file system in a file, unmounted at the end.
-struct Loop(tempfile::TempDir);
-
-impl Loop {
-    fn xfs(mib: u64) -> Option<Loop> {
-        if !is_root() || !has_tool("mkfs.xfs") {
-            return None;
-        }
-        let dir = temp_dir();
-        let (image, at) = (dir.path().join("image"), dir.path().join("at"));
-        std::fs::File::create(&image).unwrap().set_len(mib << 20).unwrap();
-        std::fs::create_dir(&at).unwrap();
-        run("mkfs.xfs", &["-q".as_ref(), "-m".as_ref(), "reflink=1".as_ref(), image.as_os_str()]);
-        let mounted = Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at).status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            skip("XFS cannot be mounted");
-            return None;
-        }
-        Some(Loop(dir))
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("at")
-    }
-
-    fn used(&self) -> u64 {
-        rustix::fs::sync();
-        let stat = rustix::fs::statvfs(self.path()).unwrap();
-        (stat.f_blocks - stat.f_bfree) * stat.f_frsize
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        Command::new("umount").arg(self.path()).status().ok();
-    }
-}
-
 #[test]
 fn blocks_are_shared_where_they_can_be() {
     const MIB: u64 = 1 << 20;
-    let Some(disk) = Loop::xfs(400) else { return };
+    let Some(disk) = LoopDisk::new("mkfs.xfs", &["-q", "-m", "reflink=1"], 400) else { return };
     // Not to be compressed, so that the layer is as large as what is in it.
     let mut state = 1_u64;
     let noise: Vec<u8> = std::iter::repeat_with(|| {

@@ -30,6 +30,7 @@ mod faults;
 mod generated;
 mod image_files;
 mod images;
+mod loop_disk;
 #[path = "../../examples-c/make_layout.rs"]
 mod make_layout;
 mod null_arguments;

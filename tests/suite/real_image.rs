@@ -11,6 +11,7 @@ use boxlite_images::{Digest, ExtractOptions, Image, OverlayOptions, RootfsMode, 
 use serde_json::Value;
 
 use super::blimg::Tool;
+use super::loop_disk::LoopDisk;
 use super::support::{has_tool, is_root, quick_store, record_of, run, skip, temp_dir};
 use super::tree::{Node, differences, snapshot};
 
@@ -106,8 +107,25 @@ fn root_file_systems_are_what_umoci_makes() {
         assert_eq!(said.len(), theirs.len(), "{mode:?}");
         eprintln!("{mode:?}: {} paths, no difference", ours.len());
     }
+    filled_into_ext4(&storage, &image, &theirs);
     shown_by_overlayfs(&storage, &image, dir.path(), &theirs);
     made_by_an_ordinary_user(&layout, dir.path(), &theirs);
+}
+
+/// As VM hosts do it: a file system is made and mounted, and the image is put into it.
+fn filled_into_ext4(storage: &Storage, image: &Image, theirs: &BTreeMap<String, Node>) {
+    let Some(disk) = LoopDisk::ext4(2048) else { return };
+    let mut options = RootfsOptions::default();
+    (options.mode, options.device_nodes) = (RootfsMode::Direct, true);
+    storage.assemble_rootfs(image, &disk.path(), &options).unwrap();
+    let mut ours = snapshot(&disk.path());
+    ours.values_mut().for_each(|node| node.links = 0);
+    for name in [".", "./lost+found"] {
+        ours.remove(name);
+    }
+    let found = differences(&ours, theirs);
+    assert!(found.is_empty(), "in a fresh ext4: {found:#?}");
+    eprintln!("a fresh ext4: {} paths, no difference", ours.len());
 }
 
 fn shown_by_overlayfs(storage: &Storage, image: &Image, dir: &Path, theirs: &BTreeMap<String, Node>) {

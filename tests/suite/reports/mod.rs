@@ -3,6 +3,7 @@
 
 #[cfg(feature = "pull")]
 mod credentials;
+mod destinations;
 #[cfg(feature = "pull")]
 mod hosts;
 mod names;

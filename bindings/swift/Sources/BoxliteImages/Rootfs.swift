@@ -27,6 +27,8 @@ public struct RootfsOptions: Sendable {
   public var overridesStat = false
   /// Replace a destination that is not empty.
   public var replaces = false
+  /// Fill a directory that is there, as is done with a mount point.
+  public var fillsExisting = false
   /// Where the metadata record goes; `nil` is beside the destination for an ordinary user, and nowhere for root.
   public var recordPath: String?
   public var timeout: Duration?
@@ -70,7 +72,7 @@ extension Storage {
           var c = bl_rootfs_options_init()
           c.flags = flags(
             (options.makesDeviceNodes, BL_ROOTFS_DEVICE_NODES), (options.overridesStat, BL_ROOTFS_OVERRIDE_STAT),
-            (options.replaces, BL_ROOTFS_REPLACE))
+            (options.replaces, BL_ROOTFS_REPLACE), (options.fillsExisting, BL_ROOTFS_INTO_EXISTING))
           c.mode = options.mode.c
           c.record_path = try arena.text(options.recordPath, "recordPath")
           c.cancel = cancel?.raw.pointer
