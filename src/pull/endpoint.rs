@@ -204,14 +204,23 @@ impl Endpoint {
     fn send(&self, with: &Surroundings, request: RequestBuilder, shown: &str) -> Answer<Response> {
         let response = match with.network.run(&with.interrupt, with.stall, request.send())? {
             Some(Ok(response)) => response,
-            Some(Err(cause)) => return Ok(Err(Failure::network(shown.to_owned(), &cause))),
-            None => return Ok(Err(Failure::stalled(shown.to_owned()))),
+            Some(Err(cause)) => return Ok(Err(self.by_way_of(Failure::network(shown.to_owned(), &cause)))),
+            None => return Ok(Err(self.by_way_of(Failure::stalled(shown.to_owned())))),
         };
         let length: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         if length > HEADERS {
             return Err(Error::limit("response headers", HEADERS as u64, length, shown));
         }
         Ok(Ok(response))
+    }
+
+    /// A failure that says whose it may be too.
+    fn by_way_of(&self, failure: Failure) -> Failure {
+        if !self.transport.has_proxies() {
+            return failure;
+        }
+        let error = failure.error.detail(format_args!("by way of the proxy {}", self.transport.proxy_names()));
+        Failure { error, ..failure }
     }
 
     /// Who we are here; looked up once, when the host asks.

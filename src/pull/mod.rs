@@ -17,6 +17,7 @@ mod failure;
 mod hosts;
 mod hosts_dir;
 mod layer;
+mod no_proxy;
 mod operation;
 mod options;
 mod plan;
@@ -25,6 +26,7 @@ mod reach;
 mod receive;
 mod registry;
 mod transport;
+mod verifier;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, NoProxy, Proxy};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use reqwest::{Client, ClientBuilder, Proxy, Url};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_platform_verifier::Verifier;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
 use super::PullOptions;
 use super::hosts::{Host, Trust};
+use super::no_proxy::NoProxy;
 use super::reach::{OnlyFrom, Reach};
+use super::verifier::{Anybody, Known};
 use crate::error::{Error, Result, Status};
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -71,6 +71,11 @@ impl Transport {
     /// Whether others may ask in our place.
     pub(super) fn has_proxies(&self) -> bool {
         !self.proxies.list.is_empty()
+    }
+
+    /// Who they are, for an error.
+    pub(super) fn proxy_names(&self) -> String {
+        self.proxies.hosts.join(", ")
     }
 
     /// For whom the host sends us to.
@@ -131,7 +136,7 @@ fn tls(trust: &Trust, is_own: bool) -> Result<ClientConfig> {
             let why = format!("no certificate authorities to believe: {cause}");
             Error::new(Status::Unsupported, why)
         };
-        let verifier = Verifier::new_with_extra_roots(authorities, provider()).map_err(none)?;
+        let verifier = Known::new(authorities, provider()).map_err(none)?;
         builder.with_custom_certificate_verifier(Arc::new(verifier))
     };
     match trust.client.as_ref().filter(|_| is_own) {
@@ -159,7 +164,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// The certificates in a PEM file; at least one.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let bad = |cause: &dyn std::fmt::Display| {
         Error::new(Status::Malformed, format!("certificates in {}: {cause}", path.display()))
     };
@@ -172,9 +177,12 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 /// The proxies that the caller wants.
 fn proxies(options: &PullOptions) -> Result<Proxies> {
     // Its address may hold a password.
-    let bad = |what: &str| Error::new(Status::InvalidArgument, format!("{what} is no address of a proxy"));
+    let bad = |what: &str| {
+        let why = format!("{what} is no address of a proxy, such as http://proxy.example:3128");
+        Error::new(Status::InvalidArgument, why)
+    };
     if let Some(proxy) = &options.proxy {
-        let list = vec![Proxy::all(proxy).map_err(|_| bad("the proxy"))?];
+        let list = vec![Proxy::all(proxy).map_err(|_| bad("the option proxy"))?];
         return Ok(Proxies { list, hosts: host_of(proxy) });
     }
     if !options.proxy_from_environment {
@@ -187,66 +195,29 @@ fn proxies(options: &PullOptions) -> Result<Proxies> {
             value.ok().filter(|value| !value.is_empty())
         })
     });
-    let not_for = none.as_deref().and_then(NoProxy::from_string);
+    let not_for = NoProxy::parse(none.as_deref().unwrap_or_default());
     let mut proxies = Proxies::default();
-    type Make = fn(&str) -> reqwest::Result<Proxy>;
-    let makes: [(&Option<String>, Make, &str); 3] = [
-        (http, |proxy| Proxy::http(proxy), "HTTP_PROXY"),
-        (https, |proxy| Proxy::https(proxy), "HTTPS_PROXY"),
-        (all, |proxy| Proxy::all(proxy), "ALL_PROXY"),
-    ];
-    for (value, make, name) in makes {
-        if let Some(value) = value {
-            proxies.hosts.extend(host_of(value));
-            proxies.list.push(make(value).map_err(|_| bad(name))?.no_proxy(not_for.clone()));
-        }
+    for (value, name, scheme) in [(http, "HTTP_PROXY", "http"), (https, "HTTPS_PROXY", "https"), (all, "ALL_PROXY", "")]
+    {
+        let Some(value) = value else { continue };
+        let address = address_of(value).ok_or_else(|| bad(name))?;
+        Proxy::all(address.clone()).map_err(|_| bad(name))?;
+        proxies.hosts.extend(host_of(value));
+        let not_for = not_for.clone();
+        proxies.list.push(Proxy::custom(move |url| {
+            let is_for = (scheme.is_empty() || url.scheme() == scheme) && !not_for.covers(url);
+            is_for.then(|| address.clone())
+        }));
     }
     Ok(proxies)
 }
 
-fn host_of(address: &str) -> Vec<String> {
-    let with_scheme = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let url = reqwest::Url::parse(&with_scheme).ok();
-    url.and_then(|url| url.host_str().map(str::to_owned)).into_iter().collect()
+/// Without a scheme it is HTTP.
+fn address_of(text: &str) -> Option<Url> {
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    Url::parse(&with_scheme).ok().filter(Url::has_host)
 }
 
-/// Believes whoever answers; for a registry of which the caller says so.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+fn host_of(address: &str) -> Vec<String> {
+    address_of(address).and_then(|url| url.host_str().map(str::to_owned)).into_iter().collect()
 }

@@ -10,3 +10,5 @@ mod names;
 #[cfg(feature = "pull")]
 mod ranges;
 mod selection;
+#[cfg(feature = "pull")]
+mod tls;
