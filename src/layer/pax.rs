@@ -17,7 +17,7 @@ const LIBARCHIVE_BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What the extended headers before an entry say of it. A value that is given twice counts as given last.
+/// What the extended header before an entry says of it. A value that is given twice counts as given last.
 #[derive(Debug, Default)]
 pub(super) struct Extended {
     pub(super) path: Option<Vec<u8>>,
@@ -37,9 +37,11 @@ pub(super) struct Extended {
     pub(super) has_skipped: bool,
 }
 
-/// Reads the records of a local header (type `x`) into `extended`.
-pub(super) fn read_local(data: &[u8], limits: &LayerLimits, extended: &mut Extended) -> Result<()> {
-    for_each_record(data, |key, value| extended.set(key, value, limits))
+/// Reads the records of a local header (type `x`).
+pub(super) fn read_local(data: &[u8], limits: &LayerLimits) -> Result<Extended> {
+    let mut extended = Extended::default();
+    for_each_record(data, |key, value| extended.set(key, value, limits))?;
+    Ok(extended)
 }
 
 /// Checks a global header (type `g`): one that would change the name or extent of every later entry is refused (D7),
@@ -190,8 +192,7 @@ mod tests {
     use super::*;
 
     fn read(data: &[u8]) -> Result<Extended> {
-        let mut extended = Extended::default();
-        read_local(data, &LayerLimits::default(), &mut extended).map(|()| extended)
+        read_local(data, &LayerLimits::default())
     }
 
     fn record(key: &str, value: &[u8]) -> Vec<u8> {

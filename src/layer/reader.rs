@@ -1,8 +1,10 @@
 //! From the tar stream to entries: headers, the extensions before them, the end of the archive.
 //!
-//! This is the one place where a layer's framing is decided, so it prefers an error to a guess wherever readers in the
-//! field disagree about where an entry ends or what it is called (families 84 to 105): two readers that see different
-//! entries in one archive are how a scanner is fooled.
+//! This is the one place where a layer's framing is decided. Two readers that see different entries in one archive are how a
+//! scanner is fooled (families 84 to 105): where the readers of the field disagree about where an entry ends or what it is
+//! called, this one reads as Go does, by which layers are written and read, or refuses.
+
+use std::borrow::Cow;
 
 use super::entry::{Anomalies, Entry, Kind, Timestamp};
 use super::header::{BLOCK, Dialect, Header, malformed};
@@ -153,13 +155,6 @@ impl Reader {
         }
         pending.headers += 1;
         limits::STACKED_HEADERS.check(&self.limits, pending.headers, || "layer")?;
-        let wrong_dialect = match typeflag {
-            b'x' | b'g' => header.dialect != Dialect::Ustar,
-            _ => header.dialect != Dialect::Gnu,
-        };
-        if wrong_dialect {
-            return Err(malformed(format!("header of type {:?} in the wrong dialect", typeflag as char)));
-        }
         let size = header.size()?;
         pending.metadata = pending.metadata.saturating_add(size);
         limits::HEADER_METADATA.check(&self.limits, pending.metadata, || "layer")?;
@@ -169,14 +164,18 @@ impl Reader {
         self.padding = padding_of(size);
         self.skip_data()?;
         match typeflag {
-            b'x' => pax::read_local(&data, &self.limits, pending.pax.get_or_insert_default())?,
-            b'g' => {
-                pax::check_global(&data)?;
-                self.anomalies.insert(Anomalies::IGNORED_HEADER);
-            }
+            // The later of two takes the earlier's place.
+            b'x' => pending.pax = Some(pax::read_local(&data, &self.limits)?),
             b'L' => pending.gnu_name = Some(until_nul(data)),
             b'K' => pending.gnu_link = Some(until_nul(data)),
-            _ => self.anomalies.insert(Anomalies::IGNORED_HEADER),
+            _ => {
+                if typeflag == b'g' {
+                    pax::check_global(&data)?;
+                }
+                // It is an entry by itself: what was said before it was said of it.
+                (pending.pax, pending.gnu_name, pending.gnu_link) = (None, None, None);
+                self.anomalies.insert(Anomalies::IGNORED_HEADER);
+            }
         }
         Ok(true)
     }
@@ -195,11 +194,6 @@ impl Reader {
         };
         normalize(&name, Underflow::Refuse, &self.limits, &mut entry.path)?;
         let describe = |error: Error| error.context(format_args!("entry {}", quoted(&name)));
-        let size = pax.size.map_or_else(|| header.size(), Ok).map_err(describe)?;
-        limits::LAYER_SIZE.check(&self.limits, size, || quoted(&name))?;
-        if i64::try_from(size).is_err() {
-            return Err(describe(malformed("a size beyond 63 bits")));
-        }
         let mark = whiteout::classify(&entry.path)?;
         // A whiteout's type is not looked at (D5).
         let kind = if mark == Mark::None { kind_of(header, &name).map_err(describe)? } else { Kind::File };
@@ -207,9 +201,16 @@ impl Reader {
         if mark != Mark::None && (pax.sparse.is_some() || header.typeflag() == b'S') {
             return Err(describe(malformed("a whiteout marker with a sparse map")));
         }
-        let carries_data = matches!(kind, Kind::File | Kind::Hardlink);
-        if size > 0 && !carries_data {
-            return Err(describe(malformed("data behind a header whose type has none")));
+        let is_old_directory = header.typeflag() == 0 && name.ends_with(b"/");
+        let size = if header.is_without_data() || is_old_directory {
+            header.check_size().map_err(describe)?;
+            0
+        } else {
+            pax.size.map_or_else(|| header.size(), Ok).map_err(describe)?
+        };
+        limits::LAYER_SIZE.check(&self.limits, size, || quoted(&name))?;
+        if i64::try_from(size).is_err() {
+            return Err(describe(malformed("a size beyond 63 bits")));
         }
         self.data_left = size;
         self.padding = padding_of(size);
@@ -228,8 +229,8 @@ impl Reader {
         self.file_bytes = self.file_bytes.saturating_add(entry.size);
         limits::LAYER_SIZE.check(&self.limits, self.file_bytes, || quoted(&name))?;
         let link = match pax.linkpath.take().or(pending.gnu_link) {
-            Some(link) => link.into(),
-            None => header.link_name(),
+            Some(link) => Cow::Owned(link),
+            None => Cow::Borrowed(header.link_name()),
         };
         self.read_link(&link, entry).map_err(describe)?;
         entry.mode = header.mode();

@@ -40,6 +40,10 @@ impl Header {
         self
     }
 
+    pub fn typeflag(&self) -> u8 {
+        self.block[156]
+    }
+
     pub fn gnu(self) -> Header {
         self.raw(257, b"ustar  \0")
     }

@@ -59,8 +59,18 @@ fn sizes() -> Vec<Case> {
         cases.push(case(name, layer, seen(|seen| assert!(seen.has("g") && seen.nodes.len() == 3))));
     }
     let twice =
-        a().pax(&[("size", b"3")]).pax(&[("comment", b"x")]).raw_entry(sized(0), b"abc").file(b"g", b"1").finish();
+        a().pax(&[("size", b"99")]).pax(&[("comment", b"x")]).raw_entry(sized(3), b"abc").file(b"g", b"1").finish();
     cases.push(case("85 PAX size before another PAX header", twice, tree(["f=abc", "g=1"])));
+    for header in [Header::new(b'x', b"p"), Header::new(b'L', b"l").gnu(), Header::new(b'K', b"l").gnu()] {
+        let data = if header.typeflag() == b'x' { pax_record("path", b"p") } else { b"p\0".to_vec() };
+        let name = format!("85 a {} header before a global one", header.typeflag() as char);
+        let global = a().entry(header, &data).entry(Header::new(b'g', b"g"), &pax_record("comment", b"x"));
+        cases.push(case(
+            name,
+            global.file(b"g", b"1").finish(),
+            seen(|seen| assert!(seen.has("g") && seen.nodes.len() == 2)),
+        ));
+    }
     cases
 }
 
@@ -99,6 +109,11 @@ fn records() -> Vec<Case> {
         "88 a key in two headers",
         a().pax(&[("path", b"a")]).pax(&[("path", b"b")]).file(b"x", b"1").finish(),
         tree(["b=1"]),
+    ));
+    cases.push(case(
+        "88 a key in the first of two headers",
+        a().pax(&[("path", b"a")]).pax(&[("comment", b"b")]).file(b"x", b"1").finish(),
+        tree(["x=1"]),
     ));
     let long = |typeflag| a().entry(Header::new(typeflag, b"l").gnu(), b"b\0").unfinished();
     for (name, layer) in [
@@ -143,17 +158,20 @@ fn extensions() -> Vec<Case> {
         let across = head.bytes(&[0; 1024]).file(b"f", b"").finish();
         cases.push(case(format!("90 {name} across the end blocks"), across, fails(Status::Malformed)));
     }
-    for (name, header) in [
-        ("x in v7", Header::new(b'x', b"p").raw(257, &[0; 8])),
-        ("x in GNU", Header::new(b'x', b"p").gnu()),
-        ("g in v7", Header::new(b'g', b"p").raw(257, &[0; 8])),
-        ("L in ustar", Header::new(b'L', b"p")),
-        ("K in ustar", Header::new(b'K', b"p")),
-        ("ustar with a NUL version", Header::new(b'0', b"p").raw(257, b"ustar\0\0\0")),
-        ("an unknown magic", Header::new(b'0', b"p").raw(257, b"ustarXYZ")),
-    ] {
-        let layer = a().entry(header, &pax_record("comment", b"x")).file(b"f", b"1").finish();
-        cases.push(case(format!("91 {name}"), layer, fails(Status::Malformed)));
+    let magics: [(&str, &[u8]); 4] =
+        [("v7", &[0; 8]), ("GNU", b"ustar  \0"), ("an unknown magic", b"ustarXYZ"), ("Docker of 2014", b"ustar\0 \0")];
+    for (name, magic) in magics {
+        for (typeflag, data, expected) in [
+            (b'x', pax_record("path", b"p"), "p=1"),
+            (b'g', pax_record("comment", b"x"), "n=1"),
+            (b'L', b"p\0".to_vec(), "p=1"),
+            (b'V', Vec::new(), "n=1"),
+            (b'0', Vec::new(), "n=1"),
+        ] {
+            let header = Header::new(typeflag, b"n").raw(257, magic);
+            let layer = a().entry(header, &data).file(b"n", b"1").finish();
+            cases.push(case(format!("91 {} under {name}", typeflag as char), layer, tree([expected])));
+        }
     }
     let v7 = |name: &[u8]| Header::new(0, name).raw(257, &[0; 8]).mode(0o755);
     cases.push(case(
@@ -195,7 +213,9 @@ fn numbers() -> Vec<Case> {
     let with_size =
         |field: &[u8]| a().raw_entry(Header::new(b'0', b"f").raw(124, field), b"abc").file(b"g", b"1").finish();
     let mut cases = Vec::new();
-    let good: [&[u8]; 6] = [
+    let good: [&[u8]; 8] = [
+        b"\0\0\0\0\0\0\0\0\0\x003\0",
+        b"3\0garbage\0\0\0",
         b"00000000003\0",
         b"          3\0",
         b"3          \0",
@@ -276,8 +296,13 @@ fn ends() -> Vec<Case> {
         ));
     }
     for (name, typeflag) in [("directory", b'5'), ("symlink", b'2'), ("fifo", b'6'), ("device", b'3')] {
-        let layer = a().entry(Header::new(typeflag, b"x").link(b"y"), b"body").file(b"g", b"1").finish();
+        let header = || Header::new(typeflag, b"x").link(b"y");
+        // It has none, so that what stands there is a header that does not hold.
+        let layer = a().entry(header(), b"body").file(b"g", b"1").finish();
         cases.push(case(format!("101 a {name} with a body"), layer, fails(Status::Malformed)));
+        let layer = a().raw_entry(header().number(124, 12, 4), b"").file(b"g", b"1").finish();
+        let both = |seen: &Seen| assert!(seen.has("x") && seen.node("g").size == 1);
+        cases.push(case(format!("101 a {name} with a size"), layer, seen(both)));
     }
     for count in [2usize, 3, 10_000] {
         let many = (0..count).fold(a(), |archive, i| archive.file(b"f", i.to_string().as_bytes()));

@@ -244,10 +244,13 @@ fn kinds() -> Vec<Case> {
             seen(|seen| one_inode(seen, &["f", "l"])),
         ),
     ];
-    for size in [1usize, 512, 700, 300_000] {
-        let layer =
-            a().file(b"f", b"1").entry(Header::new(b'1', b"l").link(b"f"), &vec![b'x'; size]).file(b"g", b"2").finish();
-        cases.push(case(format!("42 with {size} bytes of data"), layer, tree(["f=1", "g=2", "l=1"])));
+    // It has no data, whatever its size says (D3).
+    for size in [1, 512, 700, 300_000] {
+        let header = Header::new(b'1', b"l").link(b"f").number(124, 12, size);
+        let layer = a().file(b"f", b"1").raw_entry(header, b"").file(b"g", b"2").finish();
+        cases.push(case(format!("42 with a size of {size}"), layer, tree(["f=1", "g=2", "l=1"])));
     }
+    let with_data = a().file(b"f", b"1").entry(Header::new(b'1', b"l").link(b"f"), b"data").file(b"g", b"2").finish();
+    cases.push(case("42 with data, which are taken for a header", with_data, fails(Status::Malformed)));
     cases
 }

@@ -201,9 +201,9 @@ fn certificates_of_the_registry_itself() {
     type Files<'a> = Vec<(&'a str, Vec<u8>)>;
     let hosts = |text: String| -> Files<'_> { vec![("hosts.toml", text.into_bytes())] };
     let cases: Vec<(&str, Files<'_>, Option<Status>)> = vec![
-        ("an entry", hosts(format!("server = \"https://O\"\n[host.\"https://O\"]\n{all}")), None),
-        ("an entry, no server", hosts(format!("[host.\"https://O\"]\n{all}")), None),
-        ("the top", hosts(format!("{all}server = \"https://O\"")), None),
+        ("an entry", hosts(format!("server = \"https://ORIGIN\"\n[host.\"https://ORIGIN\"]\n{all}")), None),
+        ("an entry, no server", hosts(format!("[host.\"https://ORIGIN\"]\n{all}")), None),
+        ("the top", hosts(format!("{all}server = \"https://ORIGIN\"")), None),
         ("the top, no server", hosts(all.clone()), None),
         ("skip_verify without a client", hosts("skip_verify = true".into()), Some(Status::Network)),
         (
@@ -241,7 +241,7 @@ fn certificates_of_the_registry_itself() {
         std::fs::create_dir_all(&folder).unwrap();
         for (name, bytes) in files {
             let bytes = match name {
-                "hosts.toml" => String::from_utf8(bytes).unwrap().replace('O', &server.host()).into_bytes(),
+                "hosts.toml" => String::from_utf8(bytes).unwrap().replace("ORIGIN", &server.host()).into_bytes(),
                 _ => bytes,
             };
             std::fs::write(folder.join(name), bytes).unwrap();

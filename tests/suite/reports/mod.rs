@@ -4,6 +4,7 @@
 #[cfg(feature = "pull")]
 mod credentials;
 mod destinations;
+mod framing;
 #[cfg(feature = "pull")]
 mod hosts;
 mod names;
