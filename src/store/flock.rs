@@ -121,6 +121,10 @@ pub(super) fn probe(folder: BorrowedFd<'_>, name: &str, path: &Path) -> Result<(
     match both {
         Ok(None) => Ok(()),
         Ok(Some(_)) => refuse("two have the same lock"),
+        // These say nothing of locks.
+        Err(errno @ (Errno::IO | Errno::NOMEM | Errno::STALE)) => {
+            Err(Error::os(errno, format_args!("lock {}", path.join("locks").join(name).display())))
+        }
         Err(errno) => refuse(&errno.to_string()),
     }
 }

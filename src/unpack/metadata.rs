@@ -248,17 +248,16 @@ fn override_stat(metadata: &Metadata<'_>, stat_type: StatType) -> String {
 
 /// Attributes that mean something to the host's own tools or kernel; a layer has no say in them (families 63, 77, 78).
 fn is_reserved(key: &[u8]) -> bool {
-    const PREFIXES: [&[u8]; 8] = [
+    const PREFIXES: [&[u8]; 6] = [
         b"trusted.",
         b"user.overlay.",
         b"user.containers.",
         b"user.fuseoverlayfs.",
         b"user.rootlesscontainers",
-        b"security.selinux",
-        b"security.ima",
-        b"security.evm",
+        b"security.",
     ];
-    key == b"system.nfs4_acl" || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+    let is_capability = key == b"security.capability";
+    key == b"system.nfs4_acl" || !is_capability && PREFIXES.iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// Whether the file system has blocks left for us; where it cannot be asked, an ENOSPC is taken at its word.

@@ -212,6 +212,8 @@ fn failing_system_calls_have_statuses_and_leave_nothing() {
         ("renameat2", "EACCES", "PERMISSION"),
         ("renameat2", "EDQUOT", "NO_SPACE"),
         ("flock", "ENOLCK", "UNSUPPORTED"),
+        ("flock", "EIO", "IO"),
+        ("flock", "ENOMEM", "IO"),
     ] {
         std::fs::remove_dir_all(tool.store()).ok();
         tool.blimg(&["has", "layer", &digest]);

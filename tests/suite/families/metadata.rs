@@ -178,6 +178,9 @@ fn attributes() -> Vec<Case> {
         "security.ima",
         "security.evm",
         "security.selinux",
+        "security.SMACK64",
+        "security.apparmor",
+        "security.capability2",
         "system.nfs4_acl",
         "trusted.x",
     ] {
