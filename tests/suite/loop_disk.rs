@@ -46,6 +46,7 @@ impl LoopDisk {
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
-        Command::new("umount").arg(self.path()).status().ok();
+        // A child that another test is starting has all our handles for a moment.
+        Command::new("umount").arg("-l").arg(self.path()).status().ok();
     }
 }

@@ -22,7 +22,7 @@ use fuser::{
 
 use super::super::archive::Archive;
 use super::super::images::put_image_of;
-use super::super::support::{has_tool, is_root, run, skip, temp_dir};
+use super::super::support::{has_tool, is_root, run, skip, temp_dir, wait_until};
 use super::{Chance, is_full};
 
 const SIZE: usize = 32 << 20;
@@ -149,7 +149,9 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        run("umount", &[self.0.as_os_str()]);
+        // A child that another test is starting has all our handles for a moment.
+        let unmounted = || Command::new("umount").arg("-q").arg(&self.0).status().is_ok_and(|status| status.success());
+        wait_until("nobody is in the file system", unmounted);
     }
 }
 

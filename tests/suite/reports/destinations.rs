@@ -106,7 +106,7 @@ fn mount_points_are_filled() {
         std::fs::create_dir(&from).unwrap();
         run("mount", &["--bind".as_ref(), from.as_os_str(), at.as_os_str()]);
         let assembled = bench.assemble(&at, &mode(of));
-        run("umount", &[at.as_os_str()]);
+        run("umount", &["-l".as_ref(), at.as_os_str()]);
         assembled.unwrap();
         bench.assert_as_elsewhere(&from, &[], "a bind mount");
     }
@@ -219,7 +219,7 @@ fn a_move_that_fails_is_undone() {
         &["-t", "tmpfs", "none"].map(std::ffi::OsStr::new).into_iter().chain([inner.as_os_str()]).collect::<Vec<_>>(),
     );
     let result = bench.assemble(&disk.path(), &mode(RootfsMode::Copy));
-    run("umount", &[inner.as_os_str()]);
+    run("umount", &["-l".as_ref(), inner.as_os_str()]);
     assert_eq!(result.unwrap_err().status(), Status::Io);
     assert_eq!(names_in(&disk.path()), ["lost+found"]);
 }
