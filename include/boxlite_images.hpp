@@ -525,7 +525,7 @@ struct rootfs_options {
   progress_callback on_progress;
 };
 
-struct overlay_settings {
+struct overlay_options {
   bool user_xattr = false;
   bool device_nodes = false;
   bool override_stat = false;
@@ -621,8 +621,8 @@ inline bl_rootfs_options c_options(const rootfs_options &o) {
   return c;
 }
 
-inline bl_overlay_settings c_options(const overlay_settings &o) {
-  bl_overlay_settings c = BL_OVERLAY_SETTINGS_INIT;
+inline bl_overlay_options c_options(const overlay_options &o) {
+  bl_overlay_options c = BL_OVERLAY_OPTIONS_INIT;
   set_limits(c, o);
   c.flags = flag(o.user_xattr, BL_OVERLAY_USER_XATTR) | flag(o.device_nodes, BL_OVERLAY_DEVICE_NODES) |
             flag(o.override_stat, BL_OVERLAY_OVERRIDE_STAT);
@@ -932,8 +932,14 @@ class pull_operation : public detail::owner<bl_op, bl_op_free> {
 };
 
 /// What a mount of overlayfs needs: its options, and the lease that holds the layers.
+/// Lower directories of an overlay mount.
 struct overlay {
-  std::string options;
+  /// "lowerdir=..."; relative to mount_dir, unless that is empty.
+  std::string mount_options;
+  /// The directory to mount from; empty where the options have absolute paths.
+  std::string mount_dir;
+  /// Absolute, the uppermost first.
+  std::vector<std::string> lower_dirs;
   boxlite::lease lease;
 };
 
@@ -1125,13 +1131,17 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
     if (bl_assemble_rootfs(get(), of.get(), destination.c_str(), &c, &out, &err)) return detail::fail<rootfs_result>(err);
     return result<rootfs_result>(out);
   }
-  result<boxlite::overlay> overlay_options(const image &of, const overlay_settings &o = {}) {
-    bl_overlay_settings c = detail::c_options(o);
-    bl_bytes *options = nullptr;
+  result<overlay> prepare_overlay(const image &of, const overlay_options &o = {}) {
+    bl_overlay_options c = detail::c_options(o);
+    bl_overlay *out = nullptr;
     bl_lease *held = nullptr;
     bl_error *err = nullptr;
-    if (bl_overlay_options(get(), of.get(), &c, &options, &held, &err)) return detail::fail<boxlite::overlay>(err);
-    return result<boxlite::overlay>(boxlite::overlay{detail::take(options), boxlite::lease(held)});
+    if (bl_prepare_overlay(get(), of.get(), &c, &out, &held, &err)) return detail::fail<overlay>(err);
+    std::unique_ptr<bl_overlay, void (*)(bl_overlay *)> owned(out, bl_overlay_free);
+    overlay made{bl_overlay_mount_options(out), "", {}, lease(held)};
+    if (const char *dir = bl_overlay_mount_dir(out)) made.mount_dir = dir;
+    for (size_t i = 0; i < bl_overlay_lower_dir_count(out); i++) made.lower_dirs.emplace_back(bl_overlay_lower_dir(out, i));
+    return result<overlay>(std::move(made));
   }
 
   // Upkeep

@@ -245,11 +245,11 @@ func TestImages(t *testing.T) {
 	if err != nil || process.Args[0] != "sh" || process.UID != 0 || !strings.Contains(process.RuntimeJSON, "A=b") {
 		t.Fatal(process, err)
 	}
-	options, lease, err := store.Overlay(ctx, image, &OverlayOptions{UserXattr: os.Getuid() != 0, LeaseTime: time.Minute})
-	if err != nil || !strings.HasPrefix(options, "lowerdir=") {
-		t.Fatal(options, err)
+	overlay, err := store.PrepareOverlay(ctx, image, &OverlayOptions{UserXattr: os.Getuid() != 0, LeaseTime: time.Minute})
+	if err != nil || !strings.HasPrefix(overlay.MountOptions, "lowerdir=/") || overlay.MountDir != "" || len(overlay.LowerDirs) != 2 {
+		t.Fatal(overlay, err)
 	}
-	same, err := store.OpenLease(lease.ID())
+	same, err := store.OpenLease(overlay.Lease.ID())
 	check(t, err)
 	check(t, same.Extend(time.Hour))
 	check(t, same.Release())

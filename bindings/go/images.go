@@ -365,19 +365,31 @@ type OverlayOptions struct {
 	Progress func(Progress) error
 }
 
-// Overlay gives what goes behind mount's -o, and the lease that holds the layers.
-func (s *Storage) Overlay(ctx context.Context, image *Image, o *OverlayOptions) (options string, lease *Lease, err error) {
+// Overlay is what an overlay mount needs.
+type Overlay struct {
+	// MountOptions begin with "lowerdir="; relative to MountDir, unless that is empty.
+	MountOptions string
+	// MountDir is the directory to mount from; empty where the options have absolute paths.
+	MountDir string
+	// LowerDirs are absolute, the uppermost first.
+	LowerDirs []string
+	// Lease holds the layers.
+	Lease *Lease
+}
+
+// PrepareOverlay extracts an image's layers for an overlay mount.
+func (s *Storage) PrepareOverlay(ctx context.Context, image *Image, o *OverlayOptions) (overlay *Overlay, err error) {
 	if o == nil {
 		o = &OverlayOptions{}
 	}
 	err = s.withContext(ctx, image, func(cancel *capi.Cancel) (*capi.Error, error) {
 		c := call(cancel, o.Limits, o.Progress)
 		flags := flag(o.UserXattr, overlayUserXattr) | flag(o.DeviceNodes, overlayDeviceNodes) | flag(o.OverrideStat, overlayOverrideStat)
-		text, raw, err, cause := s.raw.Overlay(image.raw, flags, seconds(o.LeaseTime), &c)
+		made, raw, err, cause := s.raw.PrepareOverlay(image.raw, flags, seconds(o.LeaseTime), &c)
 		if err == nil {
-			options, lease = text, &Lease{raw: raw, id: raw.ID()}
+			overlay = &Overlay{made.MountOptions, made.MountDir, made.LowerDirs, &Lease{raw: raw, id: raw.ID()}}
 		}
 		return err, cause
 	})
-	return options, lease, err
+	return overlay, err
 }

@@ -1,10 +1,11 @@
 //! Lower directories for overlay mounts.
 
-use std::ffi::c_void;
+use std::ffi::{CString, c_char, c_void};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Call, SizedStruct, call, check_flags, into_handle};
-use super::bytes::bl_bytes;
+use super::args::{Call, SizedStruct, call, check_flags, free, into_handle, peek};
 use super::cancel::bl_cancel;
 use super::error::{bl_error, bl_status};
 use super::extract::{bl_progress_callback, progress_callback};
@@ -12,22 +13,22 @@ use super::images::bl_image;
 use super::leases::bl_lease;
 use super::limits::bl_layer_limits;
 use super::storage::bl_storage;
-use crate::error::Result;
+use crate::error::{Error, Result, Status};
 use crate::rootfs::OverlayOptions;
 
-/// bl_overlay_settings.flags: for a mount with userxattr, as in a user namespace. By default only root can make the
+/// bl_overlay_options.flags: for a mount with userxattr, as in a user namespace. By default only root can make the
 /// directories, and mount them.
 pub const BL_OVERLAY_USER_XATTR: u64 = 1;
-/// bl_overlay_settings.flags: as root, make device nodes. By default a device becomes an empty file.
+/// bl_overlay_options.flags: as root, make device nodes. By default a device becomes an empty file.
 pub const BL_OVERLAY_DEVICE_NODES: u64 = 2;
-/// bl_overlay_settings.flags: as BL_EXTRACT_OVERRIDE_STAT.
+/// bl_overlay_options.flags: as BL_EXTRACT_OVERRIDE_STAT.
 pub const BL_OVERLAY_OVERRIDE_STAT: u64 = 4;
 
-/// What kind of overlay mount it is to be. Zero in a field is its default; initialise with BL_OVERLAY_SETTINGS_INIT.
+/// What kind of overlay mount it is to be. Zero in a field is its default; initialise with BL_OVERLAY_OPTIONS_INIT.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct bl_overlay_settings {
-    /// sizeof(bl_overlay_settings).
+pub struct bl_overlay_options {
+    /// sizeof(bl_overlay_options).
     pub struct_size: usize,
     /// BL_OVERLAY_*, or 0.
     pub flags: u64,
@@ -47,7 +48,7 @@ pub struct bl_overlay_settings {
 
 // SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
 // is what the caller vouches for.
-unsafe impl SizedStruct for bl_overlay_settings {
+unsafe impl SizedStruct for bl_overlay_options {
     const ZERO: Self = Self {
         struct_size: 0,
         flags: 0,
@@ -60,26 +61,49 @@ unsafe impl SizedStruct for bl_overlay_settings {
     };
 }
 
-/// Options for an overlay mount of an image, which the host makes: "lowerdir=..." with the extracted layers, the
-/// uppermost first, and "userxattr" where it is that kind; the host adds upperdir and workdir, or another lower
-/// directory, without which overlayfs refuses a single one. Layers are extracted where they are missing. Data for
-/// mount(2) may be a page at most; the host mounts longer options with fsconfig(2), or from within the store's directory.
+/// An image's layers as the lower directories of an overlay mount. It may be used by several threads at once.
+pub struct bl_overlay {
+    lower_dirs: Vec<CString>,
+    mount_dir: Option<CString>,
+    mount_options: CString,
+}
+
+impl bl_overlay {
+    fn new(lower_dirs: Vec<PathBuf>, mount_dir: Option<PathBuf>, mount_options: Vec<u8>) -> Result<bl_overlay> {
+        let path = |path: PathBuf| bytes(path.into_os_string().into_vec());
+        Ok(bl_overlay {
+            lower_dirs: lower_dirs.into_iter().map(path).collect::<Result<_>>()?,
+            mount_dir: mount_dir.map(path).transpose()?,
+            mount_options: bytes(mount_options)?,
+        })
+    }
+}
+
+fn bytes(value: Vec<u8>) -> Result<CString> {
+    CString::new(value).map_err(|_| Error::new(Status::Internal, "overlay: a path with a NUL in it"))
+}
+
+/// Extracts an image's layers, where they are missing, in the form that overlayfs takes. The host makes the mount:
 ///
-/// settings: NULL for the defaults.
+///     bl_prepare_overlay(storage, image, NULL, &overlay, &lease, &err);
+///     if (bl_overlay_mount_dir(overlay)) chdir(bl_overlay_mount_dir(overlay));
+///     mount("overlay", target, "overlay", 0, bl_overlay_mount_options(overlay) + upperdir and workdir);
+///
+/// options: NULL for the defaults.
 /// lease: keeps a collection from taking the layers. It is the host's to extend (bl_lease_extend) as long as it mounts
 /// them, and to end (bl_lease_release) after that.
 ///
 /// Returns: BL_OK; BL_E_UNSUPPORTED for an image of which overlayfs would show something else (hard links to lower
 /// layers, directories without an entry over symlinks or over directories of another owner or mode): assemble a root file
 /// system of it; BL_E_NOT_FOUND where the store lacks a layer; otherwise as bl_extract_layer(). Ownership: release *out
-/// with bl_bytes_free() and *lease with bl_lease_free(), which does not end it. Cost: reads the layers' records. Since:
+/// with bl_overlay_free() and *lease with bl_lease_free(), which does not end it. Cost: reads the layers' records. Since:
 /// 0.1.0
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bl_overlay_options(
+pub unsafe extern "C" fn bl_prepare_overlay(
     storage: *mut bl_storage,
     image: *mut bl_image,
-    settings: *const bl_overlay_settings,
-    out: *mut *mut bl_bytes,
+    options: *const bl_overlay_options,
+    out: *mut *mut bl_overlay,
     lease: *mut *mut bl_lease,
     err: *mut *mut bl_error,
 ) -> bl_status {
@@ -91,26 +115,77 @@ pub unsafe extern "C" fn bl_overlay_options(
             let (out, lease) = (out?, lease?);
             let storage = c.handle(storage, "storage")?;
             let image = c.handle(image, "image")?;
-            let options = overlay_options(c, c.options(settings, "settings")?)?;
-            let overlay = storage.0.overlay(image.image(), &options)?;
-            let mount_options = bl_bytes::new(overlay.mount_options());
-            lease.set(into_handle(bl_lease::new(overlay.lease)?));
-            out.set(into_handle(mount_options));
+            let options = overlay_options(c, c.options(options, "options")?)?;
+            let made = storage.0.overlay(image.image(), &options)?;
+            let overlay = bl_overlay::new(made.lower_dirs, made.mount_dir, made.mount_options)?;
+            lease.set(into_handle(bl_lease::new(made.lease)?));
+            out.set(into_handle(overlay));
             Ok(())
         })
     }
 }
 
-fn overlay_options(c: &Call<'_>, settings: bl_overlay_settings) -> Result<OverlayOptions> {
+/// What goes into the options of mount(2): "lowerdir=..." with the extracted layers, the uppermost first, and "userxattr"
+/// where it is that kind; at most 3 KiB for 127 layers. The host adds upperdir and workdir, or another lower directory,
+/// without which overlayfs refuses a single one. Names are relative to bl_overlay_mount_dir(), where there is one.
+///
+/// Returns: NULL for NULL. Valid until bl_overlay_free(). Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_overlay_mount_options(overlay: *const bl_overlay) -> *const c_char {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { peek(overlay) }.map_or(std::ptr::null(), |overlay| overlay.mount_options.as_ptr())
+}
+
+/// The directory in which the process that mounts has to be (chdir), since mount(2) takes a page of options and absolute
+/// paths would be longer; NULL where the options have absolute paths. upperdir and workdir are absolute all the same.
+///
+/// Valid until bl_overlay_free(). Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_overlay_mount_dir(overlay: *const bl_overlay) -> *const c_char {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    let dir = unsafe { peek(overlay) }.and_then(|overlay| overlay.mount_dir.as_ref());
+    dir.map_or(std::ptr::null(), |dir| dir.as_ptr())
+}
+
+/// How many lower directories there are.
+///
+/// Returns: 0 for NULL. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_overlay_lower_dir_count(overlay: *const bl_overlay) -> usize {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { peek(overlay) }.map_or(0, |overlay| overlay.lower_dirs.len())
+}
+
+/// The absolute path of a lower directory, from 0, the uppermost; not escaped. fsconfig(2) takes each as a "lowerdir+"
+/// (Linux 6.5), of at most 255 bytes.
+///
+/// Returns: NULL from the count on. Valid until bl_overlay_free(). Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_overlay_lower_dir(overlay: *const bl_overlay, index: usize) -> *const c_char {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    let dir = unsafe { peek(overlay) }.and_then(|overlay| overlay.lower_dirs.get(index));
+    dir.map_or(std::ptr::null(), |dir| dir.as_ptr())
+}
+
+/// Releases it; NULL is no error. A mount stays.
+///
+/// Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_overlay_free(overlay: *mut bl_overlay) {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { free(overlay) }
+}
+
+fn overlay_options(c: &Call<'_>, options: bl_overlay_options) -> Result<OverlayOptions> {
     let known = BL_OVERLAY_USER_XATTR | BL_OVERLAY_DEVICE_NODES | BL_OVERLAY_OVERRIDE_STAT;
-    check_flags(settings.flags, known, "settings.flags")?;
+    check_flags(options.flags, known, "options.flags")?;
     Ok(OverlayOptions {
-        user_xattr: settings.flags & BL_OVERLAY_USER_XATTR != 0,
-        device_nodes: settings.flags & BL_OVERLAY_DEVICE_NODES != 0,
-        override_stat: settings.flags & BL_OVERLAY_OVERRIDE_STAT != 0,
-        lease_time: (settings.lease_seconds > 0).then(|| Duration::from_secs(settings.lease_seconds)),
-        limits: c.options::<bl_layer_limits>(settings.limits, "settings.limits")?.to_limits(),
-        progress: settings.progress.map(|function| progress_callback(function, settings.progress_data)),
-        interrupt: c.interrupt(settings.cancel, settings.timeout_ms),
+        user_xattr: options.flags & BL_OVERLAY_USER_XATTR != 0,
+        device_nodes: options.flags & BL_OVERLAY_DEVICE_NODES != 0,
+        override_stat: options.flags & BL_OVERLAY_OVERRIDE_STAT != 0,
+        lease_time: (options.lease_seconds > 0).then(|| Duration::from_secs(options.lease_seconds)),
+        limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
+        progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
+        interrupt: c.interrupt(options.cancel, options.timeout_ms),
     })
 }

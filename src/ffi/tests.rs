@@ -91,7 +91,7 @@ const FALLIBLE: &[(&str, Function)] = every![
     bl_lease_hold(nil, nil),
     bl_lease_extend(nil, nil),
     bl_lease_release(nil),
-    bl_overlay_options(nil, nil, nil, nil, nil),
+    bl_prepare_overlay(nil, nil, nil, nil, nil),
     bl_image_process(nil, nil, nil),
     bl_process_get_user(nil, nil),
     bl_gc(nil, nil, nil),

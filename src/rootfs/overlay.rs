@@ -15,7 +15,7 @@ use crate::error::{Error, Result, Status, quoted};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::limits::LayerLimits;
-use crate::store::{Lease, Storage};
+use crate::store::{Area, Lease, Storage};
 use crate::unpack::{ExtractOptions, LayerEntryKind, ProgressCallback, TreeForm, WhiteoutForm};
 
 /// How long the layers are held unless the caller says otherwise.
@@ -41,38 +41,43 @@ pub struct OverlayOptions {
     pub interrupt: Interrupt,
 }
 
+/// Bytes of options that may have absolute paths. mount(2) takes a page, in which the host's `upperdir` and `workdir`
+/// need room as well.
+const ABSOLUTE: usize = 3 * 1024;
+
 /// The lower directories of an overlay mount.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Overlay {
-    /// The uppermost first, as `lowerdir` has them.
+    /// The uppermost first, as `lowerdir` has them; absolute. For fsconfig(2), each is a `lowerdir+` (Linux 6.5), which takes
+    /// 255 bytes.
     pub lower_dirs: Vec<PathBuf>,
+    /// Where the names in the options of the mount are relative to: the working directory of whoever mounts. `None` where
+    /// they are absolute.
+    pub mount_dir: Option<PathBuf>,
+    /// What goes into the options of a mount(2): `lowerdir=…`, and `userxattr` where it is that kind. Absolute paths, or
+    /// short names in `mount_dir` where those would be longer than 3 KiB. Colons, commas and backslashes are escaped as
+    /// overlayfs wants it.
+    pub mount_options: Vec<u8>,
     /// Keeps a collection from taking them. To be released when the mount is gone; it outlives the process until its time.
     pub lease: Lease,
-    user_xattr: bool,
 }
 
-impl Overlay {
-    /// What goes into the options of a mount: `lowerdir=…`, and `userxattr` where it is that kind. Colons, commas and
-    /// backslashes of the store's path are escaped as overlayfs wants it.
-    pub fn mount_options(&self) -> Vec<u8> {
-        let mut options = b"lowerdir=".to_vec();
-        for (number, dir) in self.lower_dirs.iter().enumerate() {
-            if number > 0 {
-                options.push(b':');
-            }
-            for &byte in dir.as_os_str().as_bytes() {
-                if matches!(byte, b':' | b',' | b'\\') {
-                    options.push(b'\\');
-                }
-                options.push(byte);
-            }
+/// `lowerdir=…`, escaped.
+fn lowerdir<'a>(names: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut option = b"lowerdir=".to_vec();
+    for (number, name) in names.enumerate() {
+        if number > 0 {
+            option.push(b':');
         }
-        if self.user_xattr {
-            options.extend_from_slice(b",userxattr");
+        for &byte in name {
+            if matches!(byte, b':' | b',' | b'\\') {
+                option.push(b'\\');
+            }
+            option.push(byte);
         }
-        options
     }
+    option
 }
 
 impl Storage {
@@ -86,28 +91,49 @@ impl Storage {
             return Err(Error::new(Status::NotFound, format!("{digest} is not in the store")));
         }
         let lease = self.create_lease(options.lease_time.unwrap_or(LEASE))?;
-        let lower_dirs = lease
+        let prepared = lease
             .hold_unless(&image.manifest_digest, &options.interrupt)
-            .and_then(|()| self.lower_dirs(image, options))
-            .map_err(|error| error.context(format_args!("overlay of {}", image.manifest_digest)));
-        match lower_dirs {
-            Ok(lower_dirs) => Ok(Overlay { lower_dirs, lease, user_xattr: options.user_xattr }),
+            .and_then(|()| self.lower_trees(image, options))
+            .and_then(|trees| self.mount_options(&trees, options));
+        match prepared {
+            Ok((lower_dirs, mount_dir, mount_options)) => Ok(Overlay { lower_dirs, mount_dir, mount_options, lease }),
             Err(error) => {
                 if let Err(second) = lease.release() {
                     tracing::warn!("{second}");
                 }
-                Err(error)
+                Err(error.context(format_args!("overlay of {}", image.manifest_digest)))
             }
         }
     }
 
-    fn lower_dirs(&self, image: &Image, options: &OverlayOptions) -> Result<Vec<PathBuf>> {
+    /// The paths of trees, the directory that the names in the options are relative to, and the options.
+    fn mount_options(
+        &self,
+        trees: &[String],
+        options: &OverlayOptions,
+    ) -> Result<(Vec<PathBuf>, Option<PathBuf>, Vec<u8>)> {
+        let dirs: Vec<PathBuf> = trees.iter().map(|tree| self.directory.object_path(Area::Extracted, tree)).collect();
+        let mut mount_options = lowerdir(dirs.iter().map(|dir| dir.as_os_str().as_bytes()));
+        let mut mount_dir = None;
+        if mount_options.len() > ABSOLUTE {
+            let links = self.link_trees(trees, &options.interrupt)?;
+            mount_options = lowerdir(links.iter().map(String::as_bytes));
+            mount_dir = Some(self.directory.path().join(Area::Links.name()));
+        }
+        if options.user_xattr {
+            mount_options.extend_from_slice(b",userxattr");
+        }
+        Ok((dirs, mount_dir, mount_options))
+    }
+
+    /// The names of the extracted layers, the uppermost first.
+    fn lower_trees(&self, image: &Image, options: &OverlayOptions) -> Result<Vec<String>> {
         let form = TreeForm {
             whiteouts: if options.user_xattr { WhiteoutForm::UserOverlay } else { WhiteoutForm::Overlay },
             device_nodes: options.device_nodes,
             override_stat: options.override_stat,
         };
-        let (mut dirs, mut below): (Vec<PathBuf>, Vec<Shape>) = (Vec::new(), Vec::new());
+        let (mut trees, mut below): (Vec<String>, Vec<Shape>) = (Vec::new(), Vec::new());
         for (layer, diff_id) in image.layers() {
             let extract = ExtractOptions {
                 diff_id: diff_id.cloned(),
@@ -121,14 +147,14 @@ impl Storage {
             let shape = self.shape(&layer.digest, form, &options.interrupt)?;
             // overlayfs does not know of an opaque root; without what is below, nothing has to be hidden.
             if shape.opaque.contains(&b""[..]) {
-                dirs.clear();
+                trees.clear();
                 below.clear();
             }
             shape.check(&below).map_err(|error| error.context(format_args!("layer {}", layer.digest)))?;
-            dirs.insert(0, self.extracted_path(&layer.digest, form));
+            trees.insert(0, form.tree_name(&layer.digest));
             below.insert(0, shape);
         }
-        Ok(dirs)
+        Ok(trees)
     }
 
     fn shape(&self, layer: &Digest, form: TreeForm, interrupt: &Interrupt) -> Result<Shape> {

@@ -30,10 +30,11 @@ pub(crate) enum Area {
     Leases,
     Locks,
     Quarantine,
+    Links,
 }
 
 impl Area {
-    pub(super) const FOLDERS: [Area; 8] = [
+    pub(super) const FOLDERS: [Area; 9] = [
         Area::Manifests,
         Area::Configs,
         Area::Layers,
@@ -42,6 +43,7 @@ impl Area {
         Area::Leases,
         Area::Locks,
         Area::Quarantine,
+        Area::Links,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -55,6 +57,7 @@ impl Area {
             Area::Leases => "leases",
             Area::Locks => "locks",
             Area::Quarantine => "quarantine",
+            Area::Links => "links",
         }
     }
 
@@ -79,7 +82,7 @@ pub enum Durability {
 pub(crate) struct Directory {
     path: PathBuf,
     /// By `Area as usize`. `None` only in a read-only store whose folder does not exist.
-    areas: [Option<OwnedFd>; 9],
+    areas: [Option<OwnedFd>; 10],
     /// The count of forks when the store was opened.
     forks: u64,
     locking: Locking,
@@ -110,7 +113,7 @@ impl Directory {
             .map_err(|errno| Error::os(errno, format_args!("open store {}", path.display())))?;
         // Before anything is created: a store of a newer format is not touched.
         let has_version = format::check(root.as_fd(), &path)?;
-        let mut areas = [const { None }; 9];
+        let mut areas = [const { None }; 10];
         for area in Area::FOLDERS {
             areas[area as usize] = open_folder(root.as_fd(), &path, area.name(), area.mode(), read_only)?;
         }
@@ -222,7 +225,7 @@ impl Directory {
 
     /// The same store with handles of its own, for a thread that the last owner waits for.
     pub(super) fn duplicate(&self) -> Result<Arc<Directory>> {
-        let mut areas = [const { None }; 9];
+        let mut areas = [const { None }; 10];
         for (own, area) in areas.iter_mut().zip(&self.areas) {
             *own = area
                 .as_ref()

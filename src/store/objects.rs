@@ -30,7 +30,7 @@ impl ObjectName {
                 }
                 (stem, tree.is_some())
             }
-            Area::Root | Area::Leases | Area::Locks | Area::Quarantine => return None,
+            Area::Root | Area::Leases | Area::Locks | Area::Quarantine | Area::Links => return None,
         };
         let (algorithm, hex) = stem.split_once('-')?;
         Some(ObjectName { digest: Digest::parse(&format!("{algorithm}:{hex}")).ok()?, is_record })

@@ -18,7 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::oci::Document;
 use crate::store::{
     Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, Trash, download_lock, is_regular,
-    record_name, resumable_of,
+    record_name, remove_dangling, resumable_of,
 };
 
 /// Trees that are removed together, under as many locks.
@@ -129,6 +129,9 @@ impl Storage {
         sweep.trees()?;
         sweep.interrupted()?;
         sweep.quarantined()?;
+        if !options.dry_run {
+            remove_dangling(&self.directory)?;
+        }
         Ok(sweep.report)
     }
 }

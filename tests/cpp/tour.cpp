@@ -158,11 +158,12 @@ static void files(boxlite::storage &store, const boxlite::image &image, const fs
   CHECK(process.args() == std::vector<std::string>{"sh"} && process.cwd() == "/" && !process.env().empty());
   CHECK(MUST(process.user()).uid == 0 && process.runtime_json().find("\"args\"") != std::string::npos);
   CHECK(process.stop_signal() == "SIGTERM" || process.stop_signal().empty());
-  boxlite::overlay_settings mounting;
+  boxlite::overlay_options mounting;
   mounting.user_xattr = getuid() != 0;
   mounting.lease = std::chrono::minutes(1);
-  boxlite::overlay overlay = MUST(store.overlay_options(image, mounting));
-  CHECK(overlay.options.rfind("lowerdir=", 0) == 0 && overlay.lease.release());
+  boxlite::overlay overlay = MUST(store.prepare_overlay(image, mounting));
+  CHECK(overlay.mount_options.rfind("lowerdir=/", 0) == 0 && overlay.mount_dir.empty());
+  CHECK(overlay.lower_dirs.size() == 2 && fs::exists(overlay.lower_dirs[1]) && overlay.lease.release());
 }
 
 static void upkeep(boxlite::storage &store, const boxlite::image &image)

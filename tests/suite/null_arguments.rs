@@ -98,7 +98,9 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("bl_process *" | "const bl_process *", "process") => "process",
         ("bl_process_user *", "user") => "&user",
         ("bl_lease **", "lease") => "&out_lease",
-        ("const bl_overlay_settings *", "settings") => return None,
+        ("bl_overlay **", "out") => "&out_overlay",
+        ("const bl_overlay *", "overlay") => "out_overlay",
+        ("const bl_overlay_options *", "options") => return None,
         (
             "const bl_gc_options *"
             | "const bl_check_options *"
@@ -135,6 +137,7 @@ fn every_pointer_of_every_function() {
          bl_image_layer_info layer = BL_IMAGE_LAYER_INFO_INIT; bl_image_usage usage = BL_IMAGE_USAGE_INIT;\n\
          bl_disk_usage_result disk = BL_DISK_USAGE_RESULT_INIT; bl_op *op = NULL, *out_op;\n\
          bl_process *process = NULL, *out_process; bl_process_user user = BL_PROCESS_USER_INIT; (void)&out_process;\n\
+         bl_overlay *out_overlay = NULL; (void)&out_overlay;\n\
          bl_pull_progress progress = BL_PULL_PROGRESS_INIT; bl_layer_progress layer_progress = BL_LAYER_PROGRESS_INIT;\n\
          (void)&out_cancel; (void)&out_image; (void)&out_names; (void)&out_lease; (void)&out_op;\n\
          const char *digests[] = {ABC}, *null_digest[] = {NULL};\n\

@@ -137,7 +137,7 @@ fn shown_by_overlayfs(storage: &Storage, image: &Image, dir: &Path, theirs: &BTr
     for dir in [&at, &empty] {
         std::fs::create_dir(dir).unwrap();
     }
-    let options = format!("{}:{}", String::from_utf8(overlay.mount_options()).unwrap(), empty.display());
+    let options = format!("{}:{}", String::from_utf8(overlay.mount_options.clone()).unwrap(), empty.display());
     let args = ["-t", "overlay", "overlay", "-o", &options].map(OsStr::new);
     run("mount", &[&args[..], &[at.as_os_str()]].concat());
     let mut shown = snapshot(&at);

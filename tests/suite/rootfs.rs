@@ -390,7 +390,7 @@ fn overlays_are_what_is_assembled_or_refused() {
             assert!(overlay.lower_dirs.iter().all(|dir| dir.exists()), "{what}: collected");
             let empty = bench.path("empty");
             std::fs::create_dir_all(&empty).unwrap();
-            let mut mount_options = String::from_utf8(overlay.mount_options()).unwrap();
+            let mut mount_options = String::from_utf8(overlay.mount_options.clone()).unwrap();
             mount_options = mount_options.replacen(",userxattr", &format!(":{},userxattr", empty.display()), 1);
             if !user_xattr {
                 mount_options = format!("{mount_options}:{}", empty.display());
@@ -437,7 +437,7 @@ fn mount_options_are_escaped() {
     let image = put_image_of(&storage, "x", &[Archive::new().file(b"f", b"1").finish()]);
     let image = storage.open_image_by_digest(&image).unwrap();
     let overlay = storage.overlay(&image, &overlay(true)).unwrap();
-    let options = String::from_utf8(overlay.mount_options()).unwrap();
+    let options = String::from_utf8(overlay.mount_options.clone()).unwrap();
     assert!(options.starts_with("lowerdir=") && options.ends_with(".useroverlay,userxattr"), "{options}");
     assert!(options.contains("/a\\:b\\,c\\\\d/extracted/sha256-"), "{options}");
 }

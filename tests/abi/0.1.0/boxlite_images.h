@@ -536,18 +536,24 @@ typedef int32_t bl_status;
 #define BL_ROOTFS_REPLACE 4
 
 /**
- * bl_overlay_settings.flags: for a mount with userxattr, as in a user namespace. By default only root can make the
+ * bl_rootfs_options.flags: fill a destination that is a directory, as is done with a mount point, instead of renaming a new
+ * one to it. It must be empty, but for lost+found. Its entries appear one after the other.
+ */
+#define BL_ROOTFS_INTO_EXISTING 8
+
+/**
+ * bl_overlay_options.flags: for a mount with userxattr, as in a user namespace. By default only root can make the
  * directories, and mount them.
  */
 #define BL_OVERLAY_USER_XATTR 1
 
 /**
- * bl_overlay_settings.flags: as root, make device nodes. By default a device becomes an empty file.
+ * bl_overlay_options.flags: as root, make device nodes. By default a device becomes an empty file.
  */
 #define BL_OVERLAY_DEVICE_NODES 2
 
 /**
- * bl_overlay_settings.flags: as BL_EXTRACT_OVERRIDE_STAT.
+ * bl_overlay_options.flags: as BL_EXTRACT_OVERRIDE_STAT.
  */
 #define BL_OVERLAY_OVERRIDE_STAT 4
 
@@ -660,6 +666,11 @@ typedef struct bl_names bl_names;
  * A pull that runs by itself. Any thread may use it, several at once too, except for bl_op_free().
  */
 typedef struct bl_op bl_op;
+
+/**
+ * An image's layers as the lower directories of an overlay mount. It may be used by several threads at once.
+ */
+typedef struct bl_overlay bl_overlay;
 
 /**
  * An image's program, as it is to be started. It may be used by several threads at once.
@@ -1357,7 +1368,7 @@ typedef struct bl_import_options {
    */
   uint64_t flags;
   /**
-   * Only the image of this name or tag, as the archive has it; NULL is all of them.
+   * Only the image of this name, tag or digest, as the archive has it; NULL is all of them.
    */
   const char *select;
   /**
@@ -1498,11 +1509,11 @@ typedef struct bl_rootfs_result {
 } bl_rootfs_result;
 
 /**
- * What kind of overlay mount it is to be. Zero in a field is its default; initialise with BL_OVERLAY_SETTINGS_INIT.
+ * What kind of overlay mount it is to be. Zero in a field is its default; initialise with BL_OVERLAY_OPTIONS_INIT.
  */
-typedef struct bl_overlay_settings {
+typedef struct bl_overlay_options {
   /**
-   * sizeof(bl_overlay_settings).
+   * sizeof(bl_overlay_options).
    */
   size_t struct_size;
   /**
@@ -1533,7 +1544,7 @@ typedef struct bl_overlay_settings {
    * Handed to every call of progress.
    */
   void *progress_data;
-} bl_overlay_settings;
+} bl_overlay_options;
 
 /**
  * Who a program runs as, by numbers. The pointer is valid until bl_process_free(). Initialise with
@@ -2626,6 +2637,8 @@ bl_status bl_export_fd(bl_storage *storage,
  * destination when it is whole; the folder that it goes into must be there, and so may be an empty directory of its
  * name. While it is made it lies beside the destination, as `.<name>.<random>.assembling`. As root, files have the
  * image's owners; as an ordinary user they are the user's, and the record has the rest. It is not flushed to the disk.
+ * A mount point cannot be renamed to: it is filled in place, as any directory is with BL_ROOTFS_INTO_EXISTING. It may have
+ * a lost+found and nothing else; entries appear one after the other, and after a kill some of them may be there.
  *
  * options: NULL for the defaults.
  * result: may be NULL.
@@ -2712,27 +2725,68 @@ bl_status bl_lease_release(bl_lease *lease,
 void bl_lease_free(bl_lease *lease);
 
 /**
- * Options for an overlay mount of an image, which the host makes: "lowerdir=..." with the extracted layers, the
- * uppermost first, and "userxattr" where it is that kind; the host adds upperdir and workdir, or another lower
- * directory, without which overlayfs refuses a single one. Layers are extracted where they are missing. Data for
- * mount(2) may be a page at most; the host mounts longer options with fsconfig(2), or from within the store's directory.
+ * Extracts an image's layers, where they are missing, in the form that overlayfs takes. The host makes the mount:
  *
- * settings: NULL for the defaults.
+ *     bl_prepare_overlay(storage, image, NULL, &overlay, &lease, &err);
+ *     if (bl_overlay_mount_dir(overlay)) chdir(bl_overlay_mount_dir(overlay));
+ *     mount("overlay", target, "overlay", 0, bl_overlay_mount_options(overlay) + upperdir and workdir);
+ *
+ * options: NULL for the defaults.
  * lease: keeps a collection from taking the layers. It is the host's to extend (bl_lease_extend) as long as it mounts
  * them, and to end (bl_lease_release) after that.
  *
  * Returns: BL_OK; BL_E_UNSUPPORTED for an image of which overlayfs would show something else (hard links to lower
  * layers, directories without an entry over symlinks or over directories of another owner or mode): assemble a root file
  * system of it; BL_E_NOT_FOUND where the store lacks a layer; otherwise as bl_extract_layer(). Ownership: release *out
- * with bl_bytes_free() and *lease with bl_lease_free(), which does not end it. Cost: reads the layers' records. Since:
+ * with bl_overlay_free() and *lease with bl_lease_free(), which does not end it. Cost: reads the layers' records. Since:
  * 0.1.0
  */
-bl_status bl_overlay_options(bl_storage *storage,
+bl_status bl_prepare_overlay(bl_storage *storage,
                              bl_image *image,
-                             const bl_overlay_settings *settings,
-                             bl_bytes **out,
+                             const bl_overlay_options *options,
+                             bl_overlay **out,
                              bl_lease **lease,
                              bl_error **err);
+
+/**
+ * What goes into the options of mount(2): "lowerdir=..." with the extracted layers, the uppermost first, and "userxattr"
+ * where it is that kind; at most 3 KiB for 127 layers. The host adds upperdir and workdir, or another lower directory,
+ * without which overlayfs refuses a single one. Names are relative to bl_overlay_mount_dir(), where there is one.
+ *
+ * Returns: NULL for NULL. Valid until bl_overlay_free(). Since: 0.1.0
+ */
+const char *bl_overlay_mount_options(const bl_overlay *overlay);
+
+/**
+ * The directory in which the process that mounts has to be (chdir), since mount(2) takes a page of options and absolute
+ * paths would be longer; NULL where the options have absolute paths. upperdir and workdir are absolute all the same.
+ *
+ * Valid until bl_overlay_free(). Since: 0.1.0
+ */
+const char *bl_overlay_mount_dir(const bl_overlay *overlay);
+
+/**
+ * How many lower directories there are.
+ *
+ * Returns: 0 for NULL. Since: 0.1.0
+ */
+size_t bl_overlay_lower_dir_count(const bl_overlay *overlay);
+
+/**
+ * The absolute path of a lower directory, from 0, the uppermost; not escaped. fsconfig(2) takes each as a "lowerdir+"
+ * (Linux 6.5), of at most 255 bytes.
+ *
+ * Returns: NULL from the count on. Valid until bl_overlay_free(). Since: 0.1.0
+ */
+const char *bl_overlay_lower_dir(const bl_overlay *overlay,
+                                 size_t index);
+
+/**
+ * Releases it; NULL is no error. A mount stays.
+ *
+ * Since: 0.1.0
+ */
+void bl_overlay_free(bl_overlay *overlay);
 
 /**
  * What a guest's init needs to know to start an image's program: the command (entrypoint and cmd), variables, directory,
@@ -2795,9 +2849,10 @@ bl_status bl_gc(bl_storage *storage,
 
 /**
  * Reads everything in the store and compares it with what it should be: blobs with their digests, extracted trees with
- * their metadata records (names, types, sizes, contents, permission bits, links), image names with what they need. A
- * finding is no failure of the call. Not compared are owners, times and most extended attributes of trees. The manifests
- * of boxlite 0.9, which do not hash to their names, are findings: they count as absent.
+ * their metadata records (names, types, sizes, contents, links, owners, modes, times, extended attributes), image names
+ * with what they need. A finding is no failure of the call. What the file system or the user who extracted could not set
+ * is not compared, nor are owners where that user is seen under another number, as from outside a user namespace. The
+ * manifests of boxlite 0.9, which do not hash to their names, are findings: they count as absent.
  *
  * options: NULL for the defaults. result: may be NULL.
  *
@@ -2873,7 +2928,7 @@ bl_status bl_local_bundle_cache_dir(bl_storage *storage,
 #define BL_EXPORT_OPTIONS_INIT { sizeof(bl_export_options), 0, NULL, 0, NULL, NULL }
 #define BL_ROOTFS_OPTIONS_INIT { sizeof(bl_rootfs_options), 0, BL_ROOTFS_COPY, 0, NULL, NULL, 0, NULL, NULL, NULL }
 #define BL_ROOTFS_RESULT_INIT { sizeof(bl_rootfs_result), 0, 0, 0 }
-#define BL_OVERLAY_SETTINGS_INIT { sizeof(bl_overlay_settings), 0, 0, NULL, 0, NULL, NULL, NULL }
+#define BL_OVERLAY_OPTIONS_INIT { sizeof(bl_overlay_options), 0, 0, NULL, 0, NULL, NULL, NULL }
 #define BL_PROCESS_USER_INIT { sizeof(bl_process_user), 0, 0, NULL, 0 }
 #define BL_REGISTRY_OPTIONS_INIT { sizeof(bl_registry_options), 0, NULL, NULL, NULL, NULL, NULL, NULL }
 #define BL_PULL_OPTIONS_INIT \
@@ -2933,10 +2988,10 @@ static inline bl_rootfs_result bl_rootfs_result_init(void)
   return result;
 }
 
-static inline bl_overlay_settings bl_overlay_settings_init(void)
+static inline bl_overlay_options bl_overlay_options_init(void)
 {
-  bl_overlay_settings settings = BL_OVERLAY_SETTINGS_INIT;
-  return settings;
+  bl_overlay_options options = BL_OVERLAY_OPTIONS_INIT;
+  return options;
 }
 
 static inline bl_process_user bl_process_user_init(void)

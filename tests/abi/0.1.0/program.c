@@ -223,7 +223,8 @@ static void files(bl_storage *storage, bl_image *image, const char *store, const
   bl_import_options from = BL_IMPORT_OPTIONS_INIT;
   bl_rootfs_options rootfs = BL_ROOTFS_OPTIONS_INIT;
   bl_rootfs_result made = BL_ROOTFS_RESULT_INIT;
-  bl_overlay_settings overlay = BL_OVERLAY_SETTINGS_INIT;
+  bl_overlay_options overlay = BL_OVERLAY_OPTIONS_INIT;
+  bl_overlay *prepared = NULL;
   bl_process_user user = BL_PROCESS_USER_INIT;
   bl_process *process = NULL;
   bl_storage *bundle = NULL;
@@ -258,8 +259,10 @@ static void files(bl_storage *storage, bl_image *image, const char *store, const
   CHECK(user.uid == 0 && user.gid == 0);
   bl_process_free(process);
   overlay.flags = BL_OVERLAY_USER_XATTR;
-  if (bl_overlay_options(storage, image, &overlay, &bytes, &lease, &err) == BL_OK) {
-    text_is(bytes);
+  if (bl_prepare_overlay(storage, image, &overlay, &prepared, &lease, &err) == BL_OK) {
+    CHECK(!strncmp(bl_overlay_mount_options(prepared), "lowerdir=", 9) && !bl_overlay_mount_dir(prepared));
+    CHECK(bl_overlay_lower_dir_count(prepared) > 0 && bl_overlay_lower_dir(prepared, 0)[0] == '/');
+    bl_overlay_free(prepared);
     OK(bl_lease_release(lease, &err));
     bl_lease_free(lease);
   }

@@ -36,8 +36,19 @@ fn some_of<T>(all: Vec<T>, most: usize) -> Vec<T> {
 fn findings(store: &Path) -> Vec<Finding> {
     let storage = Storage::open(store, &StorageOptions::default()).unwrap();
     assert_eq!(leftovers(store), [""; 0]);
-    let known =
-        ["boot", "configs", "extracted", "format-version", "layers", "leases", "local", "locks", "manifests", "names"];
+    let known = [
+        "boot",
+        "configs",
+        "extracted",
+        "format-version",
+        "layers",
+        "leases",
+        "links",
+        "local",
+        "locks",
+        "manifests",
+        "names",
+    ];
     let unknown: Vec<_> =
         names_in(store).into_iter().filter(|name| !known.contains(&name.as_str()) && name != "quarantine").collect();
     assert_eq!(unknown, [""; 0]);

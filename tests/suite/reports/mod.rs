@@ -8,6 +8,7 @@ mod framing;
 #[cfg(feature = "pull")]
 mod hosts;
 mod names;
+mod overlay_options;
 #[cfg(feature = "pull")]
 mod ranges;
 mod selection;

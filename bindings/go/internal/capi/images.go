@@ -264,13 +264,19 @@ func (s *Storage) AssembleRootfs(i *Image, destination string, o *RootfsOptions)
 	return Rootfs{uint64(out.layers), uint64(out.entries), uint64(out.anomalies)}, nil, nil
 }
 
-// Overlay gives the options of a mount, and the lease that holds its layers.
-func (s *Storage) Overlay(i *Image, flags, leaseSeconds uint64, o *Call) (string, *Lease, *Error, error) {
+// Overlay is what an overlay mount needs.
+type Overlay struct {
+	MountOptions, MountDir string
+	LowerDirs              []string
+}
+
+// PrepareOverlay gives that, and the lease that holds the layers.
+func (s *Storage) PrepareOverlay(i *Image, flags, leaseSeconds uint64, o *Call) (Overlay, *Lease, *Error, error) {
 	var a arena
 	defer a.free()
 	handle, fate, free := callback(o.Progress)
 	defer free()
-	c := C.bl_overlay_settings{struct_size: C.size_t(unsafe.Sizeof(C.bl_overlay_settings{}))}
+	c := C.bl_overlay_options_init()
 	c.flags = C.uint64_t(flags)
 	c.lease_seconds = C.uint64_t(leaseSeconds)
 	c.cancel = o.Cancel.get()
@@ -278,11 +284,16 @@ func (s *Storage) Overlay(i *Image, flags, leaseSeconds uint64, o *Call) (string
 	if handle != 0 {
 		C.bl_go_set_progress(&c.progress, &c.progress_data, handle)
 	}
-	var out *C.bl_bytes
+	var out *C.bl_overlay
 	var lease *C.bl_lease
 	var err *C.bl_error
-	if C.bl_overlay_options(s.raw, i.raw, &c, &out, &lease, &err) != C.BL_OK {
-		return "", nil, taken(err), fate()
+	if C.bl_prepare_overlay(s.raw, i.raw, &c, &out, &lease, &err) != C.BL_OK {
+		return Overlay{}, nil, taken(err), fate()
 	}
-	return string(bytesOf(out)), &Lease{lease}, nil, nil
+	defer C.bl_overlay_free(out)
+	made := Overlay{MountOptions: C.GoString(C.bl_overlay_mount_options(out)), MountDir: C.GoString(C.bl_overlay_mount_dir(out))}
+	for index := C.size_t(0); index < C.bl_overlay_lower_dir_count(out); index++ {
+		made.LowerDirs = append(made.LowerDirs, C.GoString(C.bl_overlay_lower_dir(out, index)))
+	}
+	return made, &Lease{lease}, nil, nil
 }

@@ -57,6 +57,18 @@ public struct OverlayOptions: Sendable {
   public init() {}
 }
 
+/// What an overlay mount needs.
+public struct Overlay: Sendable {
+  /// `lowerdir=…`; relative to `mountDirectory`, unless that is `nil`.
+  public let mountOptions: String
+  /// The directory to mount from; `nil` where the options have absolute paths.
+  public let mountDirectory: String?
+  /// Absolute, the uppermost first.
+  public let lowerDirectories: [String]
+  /// Holds the layers.
+  public let lease: Lease
+}
+
 extension Storage {
   /// Makes the root file system of an image, which appears at its place when it is whole.
   @available(*, noasync, message: "the form for tasks has no cancel")
@@ -98,16 +110,16 @@ extension Storage {
     try await running { try self.assembleRootfs(image, at: destination, options: options, cancel: $0, progress: progress) }
   }
 
-  /// Options for an overlay mount of an image, and the lease that holds its layers.
+  /// Extracts an image's layers for an overlay mount.
   @available(*, noasync, message: "the form for tasks has no cancel")
-  public func overlayOptions(
+  public func prepareOverlay(
     _ image: Image, options: OverlayOptions = OverlayOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil
-  ) throws -> (options: String, lease: Lease) {
+  ) throws -> Overlay {
     let (arena, told) = (Arena(), told(progress))
     return try handle.use { storage in
       try image.handle.use { image in
         try withExtendedLifetime((arena, cancel)) {
-          var c = bl_overlay_settings_init()
+          var c = bl_overlay_options_init()
           c.flags = flags(
             (options.usesUserXattr, BL_OVERLAY_USER_XATTR), (options.makesDeviceNodes, BL_OVERLAY_DEVICE_NODES),
             (options.overridesStat, BL_OVERLAY_OVERRIDE_STAT))
@@ -119,18 +131,25 @@ extension Storage {
             c.progress = onProgress
             c.progress_data = told.pointer
           }
-          var lease: OpaquePointer?
-          let found = try text(told) { bl_overlay_options(storage, image, &c, $0, &lease, $1) }
-          guard let lease else { throw BoxliteError(.internal, "a call that succeeded gave no lease") }
-          return (found, Lease(taking: lease))
+          var (overlay, lease): (OpaquePointer?, OpaquePointer?)
+          try call(told) { bl_prepare_overlay(storage, image, &c, &overlay, &lease, $0) }
+          guard let overlay, let lease else { throw BoxliteError(.internal, "a call that succeeded gave no overlay") }
+          defer { bl_overlay_free(overlay) }
+          return Overlay(
+            mountOptions: String(cString: bl_overlay_mount_options(overlay)),
+            mountDirectory: bl_overlay_mount_dir(overlay).map { String(cString: $0) },
+            lowerDirectories: (0..<bl_overlay_lower_dir_count(overlay)).map {
+              String(cString: bl_overlay_lower_dir(overlay, $0))
+            },
+            lease: Lease(taking: lease))
         }
       }
     }
   }
 
-  public func overlayOptions(
+  public func prepareOverlay(
     _ image: Image, options: OverlayOptions = OverlayOptions(), progress: (@Sendable (TransferProgress) throws -> Void)? = nil
-  ) async throws -> (options: String, lease: Lease) {
-    try await running { try self.overlayOptions(image, options: options, cancel: $0, progress: progress) }
+  ) async throws -> Overlay {
+    try await running { try self.prepareOverlay(image, options: options, cancel: $0, progress: progress) }
   }
 }

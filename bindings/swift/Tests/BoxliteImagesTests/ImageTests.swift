@@ -108,9 +108,11 @@ final class ImageTests: XCTestCase {
     overlay.usesUserXattr = true
     overlay.leaseTime = .seconds(60)
     do {
-      let (mount, lease) = try store.overlayOptions(image, options: overlay)
-      XCTAssertTrue(mount.contains("lowerdir="))
-      try lease.release()
+      let made = try store.prepareOverlay(image, options: overlay)
+      XCTAssertTrue(made.mountOptions.contains("lowerdir=/"))
+      XCTAssertNil(made.mountDirectory)
+      XCTAssertEqual(made.lowerDirectories.count, 4)
+      try made.lease.release()
     } catch let error as BoxliteError where error.status == .unsupported {
       // The layers have directories without entries of their own.
     }
@@ -179,7 +181,7 @@ final class ImageTests: XCTestCase {
     var overlay = OverlayOptions()
     overlay.usesUserXattr = true
     do {
-      _ = try await store.overlayOptions(image, options: overlay)
+      _ = try await store.prepareOverlay(image, options: overlay)
     } catch let error as BoxliteError where error.status == .unsupported {}
     // A task that was cancelled before does not begin.
     let late = Task { try await store.assembleRootfs(image, at: work + "/late") }
