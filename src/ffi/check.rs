@@ -158,9 +158,10 @@ unsafe impl SizedStruct for bl_disk_usage_result {
 }
 
 /// Reads everything in the store and compares it with what it should be: blobs with their digests, extracted trees with
-/// their metadata records (names, types, sizes, contents, permission bits, links), image names with what they need. A
-/// finding is no failure of the call. Not compared are owners, times and most extended attributes of trees. The manifests
-/// of boxlite 0.9, which do not hash to their names, are findings: they count as absent.
+/// their metadata records (names, types, sizes, contents, links, owners, modes, times, extended attributes), image names
+/// with what they need. A finding is no failure of the call. What the file system or the user who extracted could not set
+/// is not compared, nor are owners where that user is seen under another number, as from outside a user namespace. The
+/// manifests of boxlite 0.9, which do not hash to their names, are findings: they count as absent.
 ///
 /// options: NULL for the defaults. result: may be NULL.
 ///

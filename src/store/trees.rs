@@ -40,6 +40,7 @@ const DIFF_ID: &str = "# diff_id ";
 const ANOMALIES: &str = "# anomalies ";
 const CONTENT: &str = "# content ";
 const LINES: &str = "# lines ";
+const OWNER: &str = "# owner ";
 const DURABLE: &str = "# durable";
 const BOOT: &str = "# boot ";
 const SUM: &str = "# head ";
@@ -58,6 +59,8 @@ pub(crate) struct Head {
     pub(crate) content: Option<u64>,
     /// XXH3 of everything after the head.
     pub(crate) lines: Option<u64>,
+    /// User and group of the record itself, as who made it saw them. Who sees others cannot compare those of the tree.
+    pub(crate) owner: Option<(u32, u32)>,
     pub(crate) mark: Mark,
 }
 
@@ -90,6 +93,7 @@ impl Head {
         self.anomalies.iter().for_each(|bits| line(ANOMALIES, bits.to_string()));
         self.content.iter().for_each(|content| line(CONTENT, content.to_string()));
         self.lines.iter().for_each(|sum| line(LINES, format!("{sum:016x}")));
+        self.owner.iter().for_each(|(uid, gid)| line(OWNER, format!("{uid}:{gid}")));
         match &self.mark {
             Mark::Durable => line(DURABLE, String::new()),
             Mark::Volatile(boot) => line(BOOT, boot.clone()),
@@ -129,6 +133,10 @@ impl Head {
             anomalies: value(ANOMALIES).and_then(|text| text.parse().ok()),
             content: value(CONTENT).and_then(|text| text.parse().ok()),
             lines: value(LINES).and_then(|text| u64::from_str_radix(text, 16).ok()),
+            owner: value(OWNER).and_then(|text| {
+                let (uid, gid) = text.split_once(':')?;
+                Some((uid.parse().ok()?, gid.parse().ok()?))
+            }),
             mark: match value(BOOT) {
                 Some(boot) => Mark::Volatile(boot.to_owned()),
                 None => value(DURABLE).map(|_| Mark::Durable)?,
@@ -274,7 +282,7 @@ fn trees(directory: &Directory) -> Result<Vec<String>> {
 
 fn adopted(name: &str) -> Head {
     let layer = name.replacen('-', ":", 1);
-    Head { layer, diff_id: None, anomalies: None, content: None, lines: None, mark: Mark::Durable }
+    Head { layer, diff_id: None, anomalies: None, content: None, lines: None, owner: None, mark: Mark::Durable }
 }
 
 #[cfg(test)]
@@ -293,6 +301,7 @@ mod tests {
                 anomalies: Some(u64::MAX),
                 content: Some(u64::MAX),
                 lines: Some(u64::MAX),
+                owner: Some((u32::MAX, u32::MAX)),
                 mark,
             };
             let bytes = head.to_bytes();
@@ -301,6 +310,7 @@ mod tests {
             head.write(file.as_fd()).unwrap();
             let again = Head::read(file.as_fd()).unwrap().unwrap();
             assert_eq!((&again.mark, again.lines, again.anomalies), (&head.mark, head.lines, head.anomalies));
+            assert_eq!(again.owner, head.owner);
             for at in 0..HEAD_LEN {
                 let mut flipped = bytes;
                 flipped[at] ^= 1;

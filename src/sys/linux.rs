@@ -106,10 +106,56 @@ pub(crate) const DAMAGE: &[Errno] =
 /// a directory handle before Linux 6.13, so the handle's entry in /proc names it; where /proc is not mounted that is
 /// `ENOENT`, never a path looked up anew.
 pub(crate) fn set_link_xattr(dir: BorrowedFd<'_>, name: &[u8], key: &[u8], value: &[u8]) -> Result<(), Errno> {
+    rustix::fs::lsetxattr(&path_in_proc(dir, name)[..], key, value, rustix::fs::XattrFlags::empty())
+}
+
+/// The names of a file's extended attributes.
+pub(crate) fn xattr_names(file: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+    grown(|buffer| rustix::fs::flistxattr(file, buffer)).map(|names| split_names(&names))
+}
+
+/// The value of a file's extended attribute.
+pub(crate) fn xattr(file: BorrowedFd<'_>, key: &[u8]) -> Result<Vec<u8>, Errno> {
+    grown(|buffer| rustix::fs::fgetxattr(file, key, buffer))
+}
+
+/// The same of `dir`/`name`, which is not followed; as [`set_link_xattr`].
+pub(crate) fn link_xattr_names(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
+    let path = path_in_proc(dir, name);
+    grown(|buffer| rustix::fs::llistxattr(&path[..], buffer)).map(|names| split_names(&names))
+}
+
+/// The same of `dir`/`name`, which is not followed; as [`set_link_xattr`].
+pub(crate) fn link_xattr(dir: BorrowedFd<'_>, name: &[u8], key: &[u8]) -> Result<Vec<u8>, Errno> {
+    let path = path_in_proc(dir, name);
+    grown(|buffer| rustix::fs::lgetxattr(&path[..], key, buffer))
+}
+
+fn path_in_proc(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
     use std::os::fd::AsRawFd as _;
     let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
-    rustix::fs::lsetxattr(&path[..], key, value, rustix::fs::XattrFlags::empty())
+    path
+}
+
+/// What a call writes into a buffer that is large enough.
+fn grown(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    // The kernel's own limit, XATTR_SIZE_MAX.
+    for size in [256, 64 << 10] {
+        let mut buffer = vec![0; size];
+        match call(&mut buffer) {
+            Err(Errno::RANGE) => {}
+            other => {
+                buffer.truncate(other?);
+                return Ok(buffer);
+            }
+        }
+    }
+    Err(Errno::RANGE)
+}
+
+fn split_names(names: &[u8]) -> Vec<Vec<u8>> {
+    names.split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
 /// The kernel's name for this boot.

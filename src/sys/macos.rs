@@ -148,6 +148,26 @@ pub(crate) fn set_link_xattr(dir: BorrowedFd<'_>, name: &[u8], key: &[u8], value
     rustix::fs::fsetxattr(link.as_fd(), key, value, XattrFlags::empty())
 }
 
+/// Attributes are not compared there: the system sets some of its own, and names are other ones.
+pub(crate) fn xattr_names(_: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+    Err(Errno::NOTSUP)
+}
+
+/// Attributes are not compared there.
+pub(crate) fn xattr(_: BorrowedFd<'_>, _: &[u8]) -> Result<Vec<u8>, Errno> {
+    Err(Errno::NOTSUP)
+}
+
+/// Attributes are not compared there.
+pub(crate) fn link_xattr_names(_: BorrowedFd<'_>, _: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
+    Err(Errno::NOTSUP)
+}
+
+/// Attributes are not compared there.
+pub(crate) fn link_xattr(_: BorrowedFd<'_>, _: &[u8], _: &[u8]) -> Result<Vec<u8>, Errno> {
+    Err(Errno::NOTSUP)
+}
+
 /// The kernel's name for this boot: `kern.bootsessionuuid`, a new UUID at each boot.
 pub(crate) fn boot_id() -> Option<String> {
     let mut id = [0u8; 37];

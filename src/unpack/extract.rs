@@ -182,6 +182,7 @@ impl Storage {
             boot_id => Mark::volatile(boot_id),
         };
         let is_durable = mark == Mark::Durable;
+        let stat = rustix::fs::fstat(record_file.handle()).map_err(|e| Error::os(e, "look at a metadata record"))?;
         // The record first: a record without its tree is not looked at and is replaced by the next extraction.
         let head = |content, lines| {
             let head = Head {
@@ -190,6 +191,7 @@ impl Storage {
                 anomalies: Some(anomalies.bits()),
                 content: Some(content),
                 lines: Some(lines),
+                owner: Some((stat.st_uid, stat.st_gid)),
                 mark,
             };
             head.to_bytes()

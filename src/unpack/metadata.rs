@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::form::{TreeForm, WhiteoutForm};
 use super::root::{Dir, fail};
+use super::{LayerEntry, LayerEntryKind};
 use crate::error::Result;
 use crate::layer::{Anomalies, Device, Entry, Kind, Timestamp};
 use crate::sys;
@@ -119,7 +120,10 @@ impl Applier {
                 .map_err(|errno| fail(errno, &format!("set {key} of"), path))
         };
         if let Some(stat_type) = metadata.stat_type.filter(|_| self.form.override_stat) {
-            must_set("user.containers.override_stat", override_stat(metadata, stat_type).as_bytes())?;
+            must_set(
+                "user.containers.override_stat",
+                override_stat((metadata.uid, metadata.gid, metadata.mode), stat_type).as_bytes(),
+            )?;
         }
         if metadata.is_opaque {
             match self.form.whiteouts {
@@ -146,13 +150,8 @@ impl Applier {
         self.form.override_stat
     }
 
-    /// The mode on the disk: where `override_stat` has the real one, one that lets the host read and that is harmless.
     fn mode(self, mode: u32, is_directory: bool) -> u32 {
-        match (self.form.override_stat, is_directory) {
-            (false, _) => mode,
-            (true, false) => (mode & 0o777) | 0o600,
-            (true, true) => (mode & 0o777) | 0o700,
-        }
+        mode_on_disk(self.form, mode, is_directory)
     }
 
     /// To a symlink, fifo or device, which must not be opened (family 69).
@@ -234,9 +233,30 @@ impl Applier {
     }
 }
 
+/// The mode on the disk: where `override_stat` has the real one, one that lets the host read and that is harmless.
+pub(super) fn mode_on_disk(form: TreeForm, mode: u32, is_directory: bool) -> u32 {
+    match (form.override_stat, is_directory) {
+        (false, _) => mode,
+        (true, false) => (mode & 0o777) | 0o600,
+        (true, true) => (mode & 0o777) | 0o700,
+    }
+}
+
+/// `override_stat` of what a record says; `None` for what has none.
+pub(super) fn override_stat_of(entry: &LayerEntry) -> Option<String> {
+    let device = Device { major: entry.device.0, minor: entry.device.1 };
+    let stat_type = match entry.kind {
+        LayerEntryKind::File => StatType::File,
+        LayerEntryKind::Directory => StatType::Directory,
+        LayerEntryKind::CharDevice => StatType::CharDevice(device),
+        LayerEntryKind::BlockDevice => StatType::BlockDevice(device),
+        _ => return None,
+    };
+    Some(override_stat((entry.uid, entry.gid, entry.mode), stat_type))
+}
+
 /// `uid:gid:mode:type`, as containers/storage writes it.
-fn override_stat(metadata: &Metadata<'_>, stat_type: StatType) -> String {
-    let (uid, gid, mode) = (metadata.uid, metadata.gid, metadata.mode);
+fn override_stat((uid, gid, mode): (u32, u32, u32), stat_type: StatType) -> String {
     let stat_type = match stat_type {
         StatType::File => "file".to_owned(),
         StatType::Directory => "dir".to_owned(),
@@ -247,7 +267,7 @@ fn override_stat(metadata: &Metadata<'_>, stat_type: StatType) -> String {
 }
 
 /// Attributes that mean something to the host's own tools or kernel; a layer has no say in them (families 63, 77, 78).
-fn is_reserved(key: &[u8]) -> bool {
+pub(super) fn is_reserved(key: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 6] = [
         b"trusted.",
         b"user.overlay.",

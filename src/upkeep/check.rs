@@ -225,7 +225,8 @@ impl Check<'_> {
             return Ok(None);
         }
         let Some(form) = TreeForm::of_tree_name(name, digest) else { return Ok(None) };
-        verify_tree(tree, record.as_fd(), &head, form, &mut |bytes| self.pace.spend(bytes))
+        let folder = directory.area(Area::Extracted)?;
+        verify_tree(folder, tree, record.as_fd(), &head, form, &mut |bytes| self.pace.spend(bytes))
     }
 
     fn names(&mut self) -> Result<()> {

@@ -313,3 +313,234 @@ fn a_read_only_store_is_checked_and_not_repaired() {
     assert_eq!(found[0].message, format!("{}: hashes to {}", found[0].object, Digest::of(b"y")));
     assert_eq!(storage.check(&repair()).unwrap_err().status(), Status::Permission);
 }
+
+/// A layer whose files have everything that can change.
+fn rich_layer() -> Vec<u8> {
+    let pax = [("SCHILY.xattr.user.a", &b"1"[..]), ("mtime", b"1234567890.123456789")];
+    let archive = Archive::new()
+        .entry(Header::new(b'5', b"d").mode(0o755).owner(1, 2), b"")
+        .pax(&pax)
+        .entry(Header::new(b'0', b"d/f").mode(0o644).owner(3, 4), b"content")
+        .pax(&pax)
+        .entry(Header::new(b'5', b"d/e").mode(0o1777), b"")
+        .entry(Header::new(b'0', b"d/set-id").mode(0o4755), b"x")
+        .file(b"d/empty", b"")
+        .symlink(b"link", b"d/f")
+        .hardlink(b"same", b"d/f")
+        .entry(Header::new(b'6', b"fifo"), b"")
+        .file(b"d/.wh.gone", b"");
+    gzip(&archive.finish())
+}
+
+/// Numbers that are the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % most
+    }
+}
+
+/// Changes something of a tree, as somebody would who keeps the time of what he changes; says what.
+fn change(tree: &std::path::Path, numbers: &mut Numbers) -> String {
+    use rustix::fs::{AtFlags, Timespec, Timestamps, XattrFlags};
+    let files = ["d/f", "d/set-id", "d/empty", "d/.wh.gone"];
+    let all = ["d", "d/f", "d/e", "d/set-id", "d/empty", "d/.wh.gone", "link", "fifo"];
+    let name = all[numbers.below(all.len())];
+    let file = files[numbers.below(files.len())];
+    let open = |name: &str| tree.join(name);
+    let times = |name: &str, seconds: i64| {
+        let time = Timespec { tv_sec: seconds, tv_nsec: 5 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        rustix::fs::utimensat(rustix::fs::CWD, open(name), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    };
+    let keeping_time = |name: &str, change: &dyn Fn()| {
+        let before = std::fs::symlink_metadata(open(name)).unwrap().modified().unwrap();
+        change();
+        let time = before.duration_since(std::time::UNIX_EPOCH).unwrap();
+        let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
+        let times = Timestamps { last_access: time, last_modification: time };
+        rustix::fs::utimensat(rustix::fs::CWD, open(name), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    };
+    let kinds = if super::support::is_root() { 9 } else { 8 };
+    match numbers.below(kinds) {
+        0 => {
+            // Another mode, in one bit.
+            let name = if name == "link" { "d/f" } else { name };
+            let mode = std::fs::symlink_metadata(open(name)).unwrap().permissions().mode() & 0o7777;
+            let bit = 1 << numbers.below(12);
+            // What is not to lock us out of what comes next.
+            let bit = if bit & 0o700 != 0 { 0o020 } else { bit };
+            std::fs::set_permissions(open(name), std::fs::Permissions::from_mode(mode ^ bit)).unwrap();
+            format!("mode {bit:o} of {name}")
+        }
+        1 => {
+            times(name, 77);
+            format!("time of {name}")
+        }
+        2 => {
+            keeping_time(file, &|| {
+                let mut content = std::fs::read(open(file)).unwrap();
+                match content.first_mut() {
+                    Some(first) => *first ^= 1,
+                    None => content.push(b'x'),
+                }
+                let mode = std::fs::metadata(open(file)).unwrap().permissions();
+                std::fs::write(open(file), content).unwrap();
+                std::fs::set_permissions(open(file), mode).unwrap();
+            });
+            format!("content of {file}")
+        }
+        3 => {
+            let name = ["d/f", "d/e"][numbers.below(2)];
+            rustix::fs::setxattr(open(name), "user.a", b"2", XattrFlags::empty()).unwrap();
+            format!("attribute of {name}")
+        }
+        4 => {
+            let name = ["d/f", "d/e"][numbers.below(2)];
+            rustix::fs::removexattr(open(name), "user.a").unwrap();
+            format!("lost attribute of {name}")
+        }
+        5 => {
+            rustix::fs::setxattr(open(file), "user.b", b"", XattrFlags::empty()).unwrap();
+            format!("new attribute of {file}")
+        }
+        6 => {
+            keeping_time("d", &|| {
+                std::fs::remove_file(open(file)).unwrap();
+                if numbers.0 & 1 == 0 {
+                    std::fs::create_dir(open(file)).unwrap();
+                }
+            });
+            format!("type of {file}")
+        }
+        7 => {
+            let link = ["link", "same"][numbers.below(2)];
+            keeping_time("", &|| {
+                std::fs::remove_file(open(link)).unwrap();
+                match link {
+                    "link" => std::os::unix::fs::symlink("d/e", open(link)).unwrap(),
+                    _ => drop(std::fs::copy(open("d/f"), open(link)).unwrap()),
+                }
+            });
+            format!("link {link}")
+        }
+        _ => {
+            let (uid, gid) = if numbers.below(2) == 0 { (Some(9), None) } else { (None, Some(9)) };
+            let mode = std::fs::symlink_metadata(open(name)).unwrap().permissions();
+            std::os::unix::fs::lchown(open(name), uid, gid).unwrap();
+            if name != "link" {
+                std::fs::set_permissions(open(name), mode).unwrap();
+            }
+            format!("owner of {name}")
+        }
+    }
+}
+
+/// 200 changes of owner, mode, time, attribute, content, link and type, by root and by an ordinary user. (Report 10.)
+#[test]
+fn every_change_of_a_tree_is_found() {
+    as_each_user("check::every_change_of_a_tree_is_found", || {
+        let dir = temp_dir();
+        let storage = quick_store(dir.path());
+        let digest = put_layer(&storage, &rich_layer());
+        let (mut numbers, mut kinds) = (Numbers(10), std::collections::BTreeSet::new());
+        for round in 0..200 {
+            storage.extract_layer(&digest, &ExtractOptions::default()).unwrap();
+            if round % 20 == 0 {
+                assert_eq!(check(&storage), []);
+            }
+            let what = change(&storage.layer_extracted_path(&digest), &mut numbers);
+            let found = storage.check(&repair()).unwrap().findings;
+            assert_eq!(found.len(), 1, "{round}: {what}");
+            kinds.insert(what);
+        }
+        assert!(kinds.len() > 40, "{kinds:?}");
+    });
+}
+
+/// Nothing is found where nothing is wrong, while others extract and collect. `BL_FAULTS=full` checks a thousand times.
+#[test]
+fn nothing_is_found_while_others_work() {
+    let dir = temp_dir();
+    let storage = quick_store(dir.path());
+    let blobs: Vec<Vec<u8>> = (0..4)
+        .map(|number: u32| {
+            let own = number.to_string();
+            gzip(&Archive::new().dir(b"d").file(b"d/f", own.as_bytes()).symlink(b"l", b"d/f").finish())
+        })
+        .collect();
+    // One image that stays, so that there is always something to check.
+    let kept = put_image(&storage, "1", &["a"]);
+    storage.tag_image(&ImageName::parse("kept").unwrap(), &kept).unwrap();
+    let rounds = if std::env::var("BL_FAULTS").is_ok_and(|value| value == "full") { 1000 } else { 50 };
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (is_over, storage) = (&is_over, &storage);
+        let is_working = move || !is_over.load(std::sync::atomic::Ordering::Relaxed);
+        for blob in &blobs {
+            scope.spawn(move || {
+                while is_working() {
+                    let digest = put_layer(storage, blob);
+                    // What was just collected is not there.
+                    if let Err(error) = storage.extract_layer(&digest, &ExtractOptions::default()) {
+                        assert_eq!(error.status(), Status::NotFound, "{error}");
+                    }
+                }
+            });
+        }
+        scope.spawn(move || {
+            let mut options = GcOptions::default();
+            options.min_age = Duration::ZERO;
+            while is_working() {
+                storage.collect(&options).unwrap();
+                std::thread::sleep(Duration::from_millis(3));
+            }
+        });
+        let checked = std::panic::catch_unwind(|| {
+            let mut objects = 0;
+            for round in 0..rounds {
+                let report = storage.check(&repair()).unwrap();
+                assert_eq!(report.findings, [], "in round {round}");
+                objects += report.objects;
+            }
+            objects
+        });
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(checked.unwrap() >= 4 * rounds, "manifest, config, layer and name were not looked at each time");
+    });
+}
+
+/// Owners look different from inside a user namespace and from outside; that is no finding on either side.
+#[test]
+fn a_user_namespace_is_no_damage() {
+    let tools = ["unshare", "setpriv"].iter().all(|tool| super::support::has_tool(tool));
+    let Some(tool) = super::blimg::Tool::new().filter(|_| tools && super::support::is_root()) else { return };
+    let storage = quick_store(&tool.store());
+    let digest = put_layer(&storage, &rich_layer());
+    let theirs = |path: &std::path::Path| std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    theirs(&tool.path(""));
+    theirs(&tool.store());
+    names_in(&tool.store()).iter().for_each(|name| theirs(&tool.store().join(name)));
+    let as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let inside = [&as_user[..], &["unshare", "--user", "--map-root-user"]].concat();
+    let run = |words: &[&str], args: &[&str]| {
+        let mut command = std::process::Command::new(words.first().copied().unwrap_or("env"));
+        command.args(words.get(1..).unwrap_or_default()).arg(tool.path("blimg")).arg("--store").arg(tool.store());
+        command.args(args).output().unwrap()
+    };
+    let extracted = run(&inside, &["extract", digest.as_str(), "--tarball", &blob_path(&storage, &digest)]);
+    assert!(extracted.status.success(), "{extracted:?}");
+    for (who, words) in [("inside", &inside[..]), ("the user outside", &as_user), ("root outside", &[])] {
+        let checked = run(words, &["check"]);
+        assert!(checked.status.success(), "{who}: {checked:?}");
+    }
+    // What is the same on both sides is compared.
+    std::fs::write(storage.layer_extracted_path(&digest).join("d/f"), "another").unwrap();
+    assert_eq!(run(&inside, &["check"]).status.code(), Some(1));
+}
+
+fn blob_path(storage: &Storage, digest: &Digest) -> String {
+    storage.layer_tarball_path(digest).display().to_string()
+}

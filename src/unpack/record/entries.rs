@@ -67,6 +67,29 @@ pub struct LayerEntry {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+impl LayerEntry {
+    /// A directory that the layer uses without an entry for it.
+    pub(in crate::unpack) fn implied_directory(path: Vec<u8>) -> LayerEntry {
+        LayerEntry { kind: LayerEntryKind::Directory, mode: 0o755, is_implied: true, ..LayerEntry::new(path) }
+    }
+
+    fn new(path: Vec<u8>) -> LayerEntry {
+        LayerEntry {
+            kind: LayerEntryKind::File,
+            path,
+            link: Vec::new(),
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: (0, 0),
+            size: 0,
+            device: (0, 0),
+            is_implied: false,
+            xattrs: Vec::new(),
+        }
+    }
+}
+
 /// The entries of a layer, in the order of the archive.
 pub struct LayerEntries {
     record: OwnedFd,
@@ -106,19 +129,7 @@ impl Iterator for LayerEntries {
 
 /// What a line says.
 pub(in crate::unpack) fn parse_line(line: &Line<'_>) -> Result<LayerEntry> {
-    let mut entry = LayerEntry {
-        kind: LayerEntryKind::File,
-        path: line.path()?,
-        link: Vec::new(),
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        mtime: (0, 0),
-        size: 0,
-        device: (0, 0),
-        is_implied: false,
-        xattrs: Vec::new(),
-    };
+    let mut entry = LayerEntry::new(line.path()?);
     for (keyword, value) in line.keywords() {
         match keyword {
             b"type" => {

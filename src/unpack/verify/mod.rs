@@ -1,6 +1,6 @@
 //! Whether an extracted tree is still what its metadata record says: every name, and no other; types, sizes, contents,
-//! permission bits, targets of links, and in the overlay forms whiteouts and opaque directories. Owners, times and other
-//! extended attributes are not compared: they depend on who unpacked and on the file system.
+//! targets of links, in the overlay forms whiteouts and opaque directories, and of each file owner, mode, time and extended
+//! attributes as far as they could be set ([`metadata`]).
 //!
 //! The record is read twice, once for its own checksum, and the tree once by the record and once by its names. Memory is
 //! eight bytes or so a path.
@@ -13,6 +13,10 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
+mod acl;
+mod metadata;
+
+use self::metadata::{Kept, Place, time_differs};
 use super::form::{TreeForm, WhiteoutForm};
 use super::record::{Line, Lines, parse_line};
 use super::{LayerEntry, LayerEntryKind};
@@ -36,8 +40,9 @@ pub(crate) type Spend<'a> = dyn FnMut(u64) -> Result<()> + 'a;
 /// What is wrong with something; `None` where nothing is.
 type Verdict = Option<String>;
 
-/// Compares a tree with its record, whose head is given.
+/// Compares a tree, which is in `folder`, with its record, whose head is given.
 pub(crate) fn verify_tree(
+    folder: BorrowedFd<'_>,
     tree: BorrowedFd<'_>,
     record: BorrowedFd<'_>,
     head: &Head,
@@ -53,6 +58,9 @@ pub(crate) fn verify_tree(
     let mut verifier = Verifier {
         tree,
         form,
+        kept: Kept::new(head, form, folder, &fstat(record)?),
+        has_root: false,
+        touched: None,
         has_copies: head.anomalies.is_some_and(|bits| Anomalies::from_bits(bits).contains(Anomalies::COPIED_LINK)),
         spend,
         buffer,
@@ -70,15 +78,23 @@ pub(crate) fn verify_tree(
             return Ok(Some(format!("{}: {why}", quoted(&line.path()?))));
         }
     }
-    match verifier.lost_whiteout() {
-        None => verifier.surplus(),
-        lost => Ok(lost),
+    if let Some(why) = verifier.implied_root()? {
+        return Ok(Some(format!("{}: {why}", quoted(b""))));
     }
+    if let Some(lost) = verifier.lost_whiteout() {
+        return Ok(Some(lost));
+    }
+    Ok(verifier.surplus()?.or(verifier.touched))
 }
 
 struct Verifier<'a, 'b> {
     tree: BorrowedFd<'a>,
     form: TreeForm,
+    kept: Kept,
+    /// The record speaks of the root.
+    has_root: bool,
+    /// A path of which only the time differs. Whatever else is wrong says more: that is what changed the time.
+    touched: Verdict,
     /// Some hard links are files of their own.
     has_copies: bool,
     spend: &'a mut Spend<'b>,
@@ -112,7 +128,7 @@ impl Verifier<'_, '_> {
                 if split_parent(&marker).1.len() > NAME_MAX {
                     return Ok(None);
                 }
-                return self.expect(&marker, |stat| is_regular(stat) && stat.st_size == 0, "is not an empty marker");
+                return self.marker(&marker, &entry);
             }
             LayerEntryKind::Whiteout => {
                 self.whiteouts.insert(self.hasher.hash_one(&entry.path[..]));
@@ -127,7 +143,10 @@ impl Verifier<'_, '_> {
             _ => {}
         }
         if entry.path.is_empty() {
-            return self.is_mode_kept(&entry, &fstat(self.tree)?);
+            self.has_root = true;
+            let stat = fstat(self.tree)?;
+            self.note_time(&entry, &stat);
+            return self.kept.differs(&entry, &stat, Place::Open(self.tree));
         }
         let stat = match self.stat(&entry.path)? {
             Ok(stat) => stat,
@@ -141,10 +160,13 @@ impl Verifier<'_, '_> {
             LayerEntryKind::Symlink => return self.symlink(&entry, &stat),
             LayerEntryKind::Directory => is_directory(&stat),
             LayerEntryKind::Fifo => file_type == FileType::Fifo,
-            LayerEntryKind::CharDevice | LayerEntryKind::BlockDevice => return Ok(device(&entry, &stat)),
+            LayerEntryKind::CharDevice | LayerEntryKind::BlockDevice => match device(&entry, &stat) {
+                None => true,
+                wrong => return Ok(wrong),
+            },
             LayerEntryKind::LowerLink | LayerEntryKind::Whiteout | LayerEntryKind::Opaque => true,
         };
-        if is_as_said { self.is_mode_kept(&entry, &stat) } else { Ok(Some("is of another type".into())) }
+        if is_as_said { self.differs(&entry.path, &entry, &stat) } else { Ok(Some("is of another type".into())) }
     }
 
     fn file(&mut self, line: &Line<'_>, entry: &LayerEntry, stat: &Stat) -> Result<Verdict> {
@@ -154,9 +176,13 @@ impl Verifier<'_, '_> {
         if stat.st_size as u64 != entry.size {
             return Ok(Some(format!("has {} bytes instead of {}", stat.st_size, entry.size)));
         }
-        if let Some(why) = self.is_mode_kept(entry, stat)? {
+        if let Some(why) = self.content(line, entry)? {
             return Ok(Some(why));
         }
+        self.differs(&entry.path, entry, stat)
+    }
+
+    fn content(&mut self, line: &Line<'_>, entry: &LayerEntry) -> Result<Verdict> {
         let Some(expected) = line.sum()? else { return Ok(None) };
         let (parent, name) = split_parent(&entry.path);
         let Some(parent) = self.parent(parent)? else { return Ok(Some("is gone".into())) };
@@ -188,29 +214,47 @@ impl Verifier<'_, '_> {
         let (parent, name) = split_parent(&entry.path);
         let Some(parent) = self.parent(parent)? else { return Ok(Some("is gone".into())) };
         match rustix::fs::readlinkat(parent, name, Vec::new()) {
-            Ok(target) if target.as_bytes() == entry.link => Ok(None),
+            Ok(target) if target.as_bytes() == entry.link => self.differs(&entry.path, entry, stat),
             Ok(_) => Ok(Some("is a symlink to something else".into())),
             Err(errno) => damage(errno, "cannot be read").map(Some),
         }
     }
 
-    fn is_mode_kept(&self, entry: &LayerEntry, stat: &Stat) -> Result<Verdict> {
-        // Set-id bits are not everybody's to set, and an ACL is part of a mode.
-        let is_comparable =
-            !self.form.override_stat && !entry.xattrs.iter().any(|(key, _)| key.starts_with(b"system."));
-        let mode = sys::mode_of(stat) & 0o777;
-        let differs = mode != entry.mode & 0o777;
-        let why = || format!("has mode {mode:04o} instead of {:04o}", entry.mode & 0o777);
-        Ok((is_comparable && differs).then(why))
+    /// An empty file with a whiteout's name, which has the entry's metadata.
+    fn marker(&mut self, path: &[u8], entry: &LayerEntry) -> Result<Verdict> {
+        self.entries.insert(self.hasher.hash_one(path));
+        match self.stat(path)? {
+            Ok(stat) if is_regular(&stat) && stat.st_size == 0 => self.differs(path, entry, &stat),
+            Ok(_) => Ok(Some("is not an empty marker".into())),
+            Err(why) => Ok(Some(why)),
+        }
     }
 
-    fn expect(&mut self, path: &[u8], is_right: impl Fn(&Stat) -> bool, why: &str) -> Result<Verdict> {
-        self.entries.insert(self.hasher.hash_one(path));
-        Ok(match self.stat(path)? {
-            Ok(stat) if is_right(&stat) => None,
-            Ok(_) => Some(why.to_owned()),
-            Err(why) => Some(why),
-        })
+    /// What differs of the metadata of a path, which is of the right type.
+    fn differs(&mut self, path: &[u8], entry: &LayerEntry, stat: &Stat) -> Result<Verdict> {
+        let (parent, name) = split_parent(path);
+        if self.parent(parent)?.is_none() {
+            return Ok(Some("is gone".into()));
+        }
+        self.note_time(entry, stat);
+        let parent = self.open_parent();
+        self.kept.differs(entry, stat, Place::Named(parent, name))
+    }
+
+    fn note_time(&mut self, entry: &LayerEntry, stat: &Stat) {
+        if self.touched.is_none() {
+            self.touched = time_differs(entry, stat).map(|why| format!("{}: {why}", quoted(&entry.path)));
+        }
+    }
+
+    /// A root without an entry is as any directory without one.
+    fn implied_root(&mut self) -> Result<Verdict> {
+        if self.has_root {
+            return Ok(None);
+        }
+        let (entry, stat) = (LayerEntry::implied_directory(Vec::new()), fstat(self.tree)?);
+        self.note_time(&entry, &stat);
+        self.kept.differs(&entry, &stat, Place::Open(self.tree))
     }
 
     fn stat(&mut self, path: &[u8]) -> Result<Result<Stat, String>> {
@@ -232,9 +276,14 @@ impl Verifier<'_, '_> {
         if self.last.is_none() && !self.walk(path)? {
             return Ok(None);
         }
+        Ok(Some(self.open_parent()))
+    }
+
+    /// The directory that [`Verifier::parent`] found last.
+    fn open_parent(&self) -> BorrowedFd<'_> {
         let last = self.last.as_ref().map(|(_, handle)| handle);
         let last = last.or_else(|| self.way.last().map(|(_, handle)| handle));
-        Ok(Some(last.map_or(self.tree, |handle| handle.as_fd())))
+        last.map_or(self.tree, |handle| handle.as_fd())
     }
 
     /// Opens what is on the way to a path, and keeps the first part of it open.
