@@ -5,8 +5,12 @@
 //! or short write nobody can say which bytes the file holds.
 
 use std::path::PathBuf;
+#[cfg(feature = "pull")]
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "pull")]
+use std::task::{Context, Poll};
 
 use super::directory::{Area, Directory};
 use super::documents;
@@ -291,5 +295,23 @@ impl std::io::Write for Staged {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// The same for tokio, so that a registry client's `pull_blob(image, layer, &mut staged)` stores what it pulls. A write is
+/// done when it returns and takes as long as one to a file in the page cache: nothing is handed to another thread.
+/// Shutting it down does not commit it.
+#[cfg(feature = "pull")]
+impl tokio::io::AsyncWrite for Staged {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(std::io::Write::write(&mut *self, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

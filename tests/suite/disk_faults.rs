@@ -5,11 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use boxlite_images::{Digest, ExtractOptions, Interrupt, Status};
+use boxlite_images::{Anomalies, CheckOptions, Digest, ExtractOptions, Interrupt, Status};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::archive::{Archive, gzip};
+use super::loop_disk::LoopDisk;
 use super::support::{as_each_user, in_own_process, is_root, leftovers, put_layer, quick_store, skip, temp_dir};
 
 /// A small file system in memory, unmounted at the end.
@@ -98,6 +99,27 @@ fn no_inodes_are_no_space() {
     let error = storage.extract_layer(&digest, &ExtractOptions::default()).unwrap_err();
     assert_eq!(error.status(), Status::NoSpace, "131: {error}");
     assert_eq!(leftovers(disk.path()), [""; 0]);
+}
+
+/// ENOSPC of an extended attribute is a full disk, or what ext4 says where one file's attributes do not fit its one block.
+/// (Report 10.)
+#[test]
+fn attributes_that_do_not_fit_are_told_from_a_full_disk() {
+    let with = |archive: Archive, bytes: usize, name: &str| {
+        archive.pax(&[("SCHILY.xattr.user.x", &vec![b'x'; bytes])]).file(name.as_bytes(), b"")
+    };
+    let Some(disk) = LoopDisk::ext4(8) else { return };
+    let storage = quick_store(&disk.path().join("store"));
+    let one = put_layer(&storage, &gzip(&with(Archive::new(), 6000, "f").finish()));
+    let extraction = storage.extract_layer(&one, &ExtractOptions::default()).unwrap();
+    assert!(extraction.anomalies.contains(Anomalies::SKIPPED_XATTR), "{:?}", extraction.anomalies);
+    assert_eq!(storage.check(&CheckOptions::default()).unwrap().findings, []);
+    // A block for each file, no two alike.
+    let many = (0..4000).fold(Archive::new(), |archive, i| with(archive, 2000 + i % 1500, &format!("f{i}")));
+    let many = put_layer(&storage, &gzip(&many.finish()));
+    let error = storage.extract_layer(&many, &ExtractOptions::default()).unwrap_err();
+    assert_eq!((error.status(), error.os_errno()), (Status::NoSpace, Some(Errno::NOSPC.raw_os_error())), "{error}");
+    assert_eq!(leftovers(storage.images_dir()), [""; 0]);
 }
 
 #[test]

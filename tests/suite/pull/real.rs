@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use boxlite_images::{Credentials, PullOptions, RegistryOptions, Status};
 
-use super::super::support::{has_tool, quick_store, side_by_side, temp_dir, wait_until};
+use super::super::support::{has_tool, in_own_process, quick_store, side_by_side, temp_dir, wait_until};
 use super::certificates::Certificates;
 use super::content::Content;
 use super::server::{Answer, Server};
@@ -164,6 +164,42 @@ fn a_real_registry_goes_on_in_the_middle() {
     let progress = operation.tracker().unwrap().progress();
     assert_eq!((progress.bytes_to_fetch, progress.bytes_fetched), (3000, 3000));
     assert_eq!(bench.storage.check(&Default::default()).unwrap().findings, []);
+}
+
+/// A staged download is where oci-client's own way to pull a blob puts it, as boxlite 0.9 had it. (Report 10.)
+#[test]
+fn a_client_writes_into_a_staged_download() {
+    // A process has one provider of cryptography, which our own pulls do without.
+    in_own_process("pull::real::a_client_writes_into_a_staged_download", client_writes_into_a_staged_download);
+}
+
+fn client_writes_into_a_staged_download() {
+    use oci_client::client::{Client, ClientConfig, ClientProtocol};
+    if !has_tool("docker-registry") {
+        return;
+    }
+    rustls::crypto::ring::default_provider().install_default().unwrap();
+    let content = Content::new();
+    let running = Registry::start(&content, "", "");
+    let dir = temp_dir();
+    let storage = quick_store(dir.path());
+    let config = ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() };
+    let client = Client::try_from(config).unwrap();
+    let reference: oci_client::Reference = format!("127.0.0.1:{}/library/app", running.port).parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    for layer in &content.layers {
+        let blob = &content.blobs[&layer.to_string()];
+        let mut staged = storage.stage_layer(layer, Some(blob.len() as u64)).unwrap();
+        runtime.block_on(client.pull_blob(&reference, layer.as_str(), &mut staged)).unwrap();
+        assert!(!storage.has_layer(layer).unwrap(), "it is not committed by itself");
+        staged.commit().unwrap();
+        assert_eq!(std::fs::read(storage.layer_tarball_path(layer)).unwrap(), *blob);
+    }
+    // What the store refuses ends the pull, with its own words.
+    let mut staged = storage.stage_layer(&content.layers[0], Some(5)).unwrap();
+    let error = runtime.block_on(client.pull_blob(&reference, content.layers[0].as_str(), &mut staged)).unwrap_err();
+    assert!(error.to_string().contains("declared as 5 bytes"), "{error}");
+    assert_eq!(staged.commit().unwrap_err().status(), Status::State);
 }
 
 /// Who is believed, and who we are: each way to get it wrong ends in `NETWORK`.
