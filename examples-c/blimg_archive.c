@@ -2,32 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "blimg.h"
-
-static int set_options(bl_import_options *options, char **args)
-{
-  for (; *args; args++) {
-    if (!strcmp(*args, "--no-unpack"))
-      options->flags |= BL_IMPORT_NO_UNPACK;
-    else if (!strcmp(*args, "--devices"))
-      options->flags |= BL_IMPORT_DEVICE_NODES;
-    else if (!strcmp(*args, "--hard-link"))
-      options->flags |= BL_IMPORT_HARD_LINK;
-    else if (!args[1])
-      return 0;
-    else if (!strcmp(*args, "--select"))
-      options->select = *++args;
-    else if (!strcmp(*args, "--name"))
-      options->name = *++args;
-    else if (!strcmp(*args, "--platform"))
-      options->platform = *++args;
-    else
-      return 0;
-  }
-  return 1;
-}
 
 static int32_t show(const bl_progress *progress, void *user_data)
 {
@@ -37,65 +13,85 @@ static int32_t show(const bl_progress *progress, void *user_data)
   return 0;
 }
 
-/* "-" is standard input. A line for each image: what it is called now. */
-int cmd_import(const app *a, char **args)
+static void print_imported(const app *a, const char *name)
 {
-  bl_import_options options = BL_IMPORT_OPTIONS_INIT;
+  char *familiar;
+  if (a->quiet) return;
+  familiar = familiar_name(a, name);
+  if (a->json) {
+    putchar('{');
+    json_text("image", name);
+    putchar(',');
+    json_text("familiar_name", familiar);
+    puts("}");
+  } else {
+    puts(familiar ? familiar : name);
+  }
+  free(familiar);
+}
+
+static int run_import(app *a)
+{
+  const char *from = a->given.args[0];
+  bl_import_options importing = BL_IMPORT_OPTIONS_INIT;
   bl_names *names = NULL;
   bl_error *err = NULL;
   bl_status status;
   size_t i;
-  int is_shown = !a->quiet && !a->json && isatty(2);
-  if (!args[0] || !set_options(&options, args + 1)) return usage();
-  options.cancel = on_interrupt;
-  if (is_shown) options.progress = show;
-  status = strcmp(args[0], "-") ? bl_import(a->storage, args[0], &options, &names, &err)
-                                : bl_import_fd(a->storage, 0, &options, &names, &err);
-  if (is_shown) fputs("\r\033[K", stderr);
-  if (status) return failed(err);
-  for (i = 0; i < bl_names_count(names); i++) {
-    if (a->json) {
-      printf("{\"image\":");
-      json_string(bl_names_get(names, i));
-      puts("}");
-    } else if (!a->quiet) {
-      puts(bl_names_get(names, i));
-    }
-  }
+  importing.flags = option_flag(&a->given, "--no-unpack", BL_IMPORT_NO_UNPACK) |
+                    option_flag(&a->given, "--devices", BL_IMPORT_DEVICE_NODES) |
+                    option_flag(&a->given, "--hard-link", BL_IMPORT_HARD_LINK);
+  importing.select = option_text(&a->given, "--select");
+  importing.name = option_text(&a->given, "--name");
+  importing.platform = option_text(&a->given, "--platform");
+  importing.cancel = on_interrupt;
+  if (is_shown(a)) importing.progress = show;
+  status = strcmp(from, "-") ? bl_import(a->storage, from, &importing, &names, &err)
+                             : bl_import_fd(a->storage, 0, &importing, &names, &err);
+  end_progress(a);
+  if (status) return failed(a, err);
+  for (i = 0; i < bl_names_count(names); i++) print_imported(a, bl_names_get(names, i));
   bl_names_free(names);
   return 0;
 }
 
-/* "-" is standard output. */
-int cmd_export(const app *a, char **args)
+static const option import_options[] = {
+  {"--select", "NAME", "one image of several, by its name in the archive"},
+  {"--name", "NAME", "what the image is called in the store"},
+  {"--platform", "PLATFORM", "os/architecture[/variant]; this machine's by default"},
+  {"--no-unpack", NULL, "store the layers, and extract them later"},
+  {"--devices", NULL, "as root, make device nodes"},
+  {"--hard-link", NULL, "layers of a folder get a further name, where the file system can"},
+  {NULL, NULL, NULL},
+};
+const command import_command = {"import", "FROM", "images of an OCI layout or docker-save archive, a folder or - (standard input)",
+                                import_options, run_import};
+
+static int run_export(app *a)
 {
-  bl_export_options options = BL_EXPORT_OPTIONS_INIT;
-  bl_image **images;
+  size_t opened = 0, count = a->given.arg_count - 1;
+  const char *out = a->given.args[count];
+  bl_export_options exporting = BL_EXPORT_OPTIONS_INIT;
+  bl_image **images = calloc(count, sizeof(*images));
   bl_error *err = NULL;
   bl_status status = BL_OK;
-  size_t i, count = 0, most = 0;
-  char **arg;
-  if (!args[0]) return usage();
-  for (arg = args + 1; *arg; arg++) most++;
-  images = calloc(most + 1, sizeof(*images));
-  if (!images) return fputs("blimg: out of memory\n", stderr), 1;
-  for (arg = args + 1; *arg && !status; arg++) {
-    if (!strcmp(*arg, "--folder"))
-      options.flags |= BL_EXPORT_FOLDER;
-    else if (!strcmp(*arg, "--replace"))
-      options.flags |= BL_EXPORT_REPLACE;
-    else if (!(status = bl_image_open(a->storage, *arg, &images[count], &err)))
-      count++;
-  }
-  options.cancel = on_interrupt;
-  if (status || count == 0)
-    ;
-  else if (strcmp(args[0], "-"))
-    status = bl_export(a->storage, images, count, args[0], &options, &err);
-  else
-    status = bl_export_fd(a->storage, images, count, 1, &options, &err);
-  for (i = 0; i < count; i++) bl_image_free(images[i]);
+  if (!images) return failed_with(a, "INTERNAL", "out of memory");
+  exporting.flags =
+    option_flag(&a->given, "--folder", BL_EXPORT_FOLDER) | option_flag(&a->given, "--replace", BL_EXPORT_REPLACE);
+  exporting.cancel = on_interrupt;
+  while (opened < count && !(status = bl_image_open(a->storage, a->given.args[opened], &images[opened], &err))) opened++;
+  if (!status)
+    status = strcmp(out, "-") ? bl_export(a->storage, images, count, out, &exporting, &err)
+                              : bl_export_fd(a->storage, images, count, 1, &exporting, &err);
+  while (opened > 0) bl_image_free(images[--opened]);
   free(images);
-  if (status) return failed(err);
-  return count ? 0 : usage();
+  return status ? failed(a, err) : 0;
 }
+
+static const option export_options[] = {
+  {"--folder", NULL, "a folder, not an archive"},
+  {"--replace", NULL, "take the place of what is there"},
+  {NULL, NULL, NULL},
+};
+const command export_command = {"export", "IMAGE... OUT", "images as an OCI layout that docker load takes too; - is standard output",
+                                export_options, run_export};

@@ -1,11 +1,7 @@
-/*
- * blimg pull: an image from a registry, with a bar for each layer on a terminal, a line for each layer where there is
- * none, and with --json an event a line (docs/blimg.md).
- */
+/* blimg pull: an image from a registry, with a bar for each layer on a terminal, and with --json an event a line. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "blimg.h"
 
@@ -51,45 +47,24 @@ static void json_progress(const bl_pull_progress *p)
 static int on_progress(const bl_pull_progress *p, void *user_data)
 {
   display *d = user_data;
-  int is_terminal = !d->a->json && !d->a->quiet && isatty(2);
   size_t i;
   if (d->a->quiet) return 0;
   if (d->a->json) json_progress(p);
-  if (is_terminal && d->drawn) fprintf(stderr, "\033[%uA", d->drawn);
-  if (is_terminal) d->drawn = (unsigned)p->layers;
+  if (is_shown(d->a)) {
+    if (d->drawn) fprintf(stderr, "\033[%uA", d->drawn);
+    d->drawn = (unsigned)p->layers;
+  }
   for (i = 0; i < p->layers; i++) {
     bl_layer_progress layer = BL_LAYER_PROGRESS_INIT;
     if (bl_pull_layers_get(p->each_layer, i, &layer, NULL)) continue;
-    if (is_terminal)
+    if (is_shown(d->a))
       print_bar(&layer);
-    else if (layer.is_done && i < sizeof d->told && !d->told[i]) {
+    else if (d->a->json && layer.is_done && i < sizeof d->told && !d->told[i]) {
       d->told[i] = 1;
-      if (d->a->json)
-        json_layer(&layer);
-      else
-        fprintf(stderr, "%s: done\n", (const char *)layer.digest);
+      json_layer(&layer);
     }
   }
   fflush(stdout);
-  return 0;
-}
-
-/* USER:PASS, of which the colon becomes the end of the first. */
-static int split_credentials(char *text, bl_pull_options *options)
-{
-  char *colon = strchr(text, ':');
-  if (!colon) return 0;
-  *colon = '\0';
-  options->user = text;
-  options->password = colon + 1;
-  return 1;
-}
-
-static int policy_of(const char *name, uint32_t *policy)
-{
-  static const char *const names[] = {"missing", "always", "newer", "never"};
-  for (*policy = BL_PULL_MISSING; *policy <= BL_PULL_NEVER; ++*policy)
-    if (!strcmp(name, names[*policy])) return 1;
   return 0;
 }
 
@@ -115,111 +90,115 @@ static bl_registry_options *registry(registries *r, const char *host)
   return &r->options[i];
 }
 
-/* HOST=VALUE, of which the equals sign becomes the end of the first. */
-static char *split_value(char *text)
+/* What is before the separator of an option's value, which ends there, and what is behind it; NULL after a message. */
+static char *split(app *a, const char *name, const char *value, char separator)
 {
-  char *equals = strchr(text, '=');
-  if (!equals) return NULL;
-  *equals = '\0';
-  return equals + 1;
+  char *at = strchr(value, separator), *behind = at ? at + 1 : NULL;
+  if (at)
+    *at = '\0';
+  else
+    a->given.is_wrong = wrong_usage(a->given.command, "%s: '%s' has no '%c'", name, value, separator);
+  return behind;
 }
 
-static int set_plain(registries *r, const char *host)
+/* What is said of a host; is_wrong where that is too much. */
+static bl_registry_options *registry_of(app *a, registries *r, const char *host)
 {
-  bl_registry_options *options = registry(r, host);
-  if (options) options->flags |= BL_REGISTRY_PLAIN_HTTP;
-  return options != NULL;
+  bl_registry_options *known = registry(r, host);
+  if (!known && !a->given.is_wrong)
+    a->given.is_wrong = wrong_usage(a->given.command, "options for more than %d hosts", (int)MOST);
+  return known;
 }
 
-static int set_ca(registries *r, char *text)
+static void add_mirror(app *a, registries *r, const char *host, const char *address)
 {
-  const char *file = split_value(text);
-  bl_registry_options *options = registry(r, text);
-  if (options) options->ca_file = file;
-  return file && options;
+  bl_registry_options *known = registry_of(a, r, host);
+  const char **mirrors = known ? r->mirrors[known - r->options] : NULL;
+  size_t count = 0;
+  if (!known) return;
+  while (mirrors[count]) count++;
+  if (count < MOST)
+    mirrors[count] = address;
+  else if (!a->given.is_wrong)
+    a->given.is_wrong = wrong_usage(a->given.command, "more than %d mirrors of %s", (int)MOST, host);
 }
 
-static int add_mirror(registries *r, char *text)
+static void set_registries(app *a, registries *r)
 {
-  const char *address = split_value(text);
-  bl_registry_options *options = registry(r, text);
-  size_t at, i;
-  if (!address || !options) return 0;
-  at = (size_t)(options - r->options);
-  for (i = 0; r->mirrors[at][i]; i++)
-    if (i + 1 == MOST) return 0;
-  r->mirrors[at][i] = address;
-  return 1;
+  const char *value, *behind;
+  bl_registry_options *known;
+  size_t at = 0;
+  while ((value = option_next(&a->given, "--plain-http", &at)))
+    if ((known = registry_of(a, r, value))) known->flags |= BL_REGISTRY_PLAIN_HTTP;
+  for (at = 0; (value = option_next(&a->given, "--ca", &at));)
+    if ((behind = split(a, "--ca", value, '=')) && (known = registry_of(a, r, value))) known->ca_file = behind;
+  for (at = 0; (value = option_next(&a->given, "--mirror", &at));)
+    if ((behind = split(a, "--mirror", value, '='))) add_mirror(a, r, value, behind);
 }
 
-/* Options with a value; 0 for one that is none of them, or a value that is none. */
-static int set_option(bl_pull_options *options, registries *r, const char *name, char *value)
+static void set_options(app *a, bl_pull_options *pulling)
 {
-  if (!strcmp(name, "--platform")) return (options->platform = value) != NULL;
-  if (!strcmp(name, "--hosts-dir")) return (options->hosts_dir = value) != NULL;
-  if (!strcmp(name, "--authfile")) return (options->auth_file = value) != NULL;
-  if (!strcmp(name, "--proxy")) return (options->proxy = value) != NULL;
-  if (!strcmp(name, "--policy")) return policy_of(value, &options->policy);
-  if (!strcmp(name, "--creds")) return split_credentials(value, options);
-  if (!strcmp(name, "--plain-http")) return set_plain(r, value);
-  if (!strcmp(name, "--ca")) return set_ca(r, value);
-  if (!strcmp(name, "--mirror")) return add_mirror(r, value);
-  if (!strcmp(name, "--parallel")) return (options->parallel = (uint32_t)strtoul(value, NULL, 10)) > 0;
-  return 0;
+  static const char *const policies[] = {"missing", "always", "newer", "never", NULL};
+  options *given = &a->given;
+  pulling->flags = option_flag(given, "--no-unpack", BL_PULL_NO_UNPACK) |
+                   option_flag(given, "--auth-files", BL_PULL_AUTH_FILES) |
+                   option_flag(given, "--mirrors-only", BL_PULL_MIRRORS_ONLY) |
+                   option_flag(given, "--proxy-environment", BL_PULL_PROXY_ENVIRONMENT);
+  pulling->policy = (uint32_t)option_word(given, "--policy", policies);
+  pulling->parallel = (uint32_t)option_number(given, "--parallel", UINT32_MAX);
+  pulling->platform = option_text(given, "--platform");
+  pulling->hosts_dir = option_text(given, "--hosts-dir");
+  pulling->auth_file = option_text(given, "--authfile");
+  pulling->proxy = option_text(given, "--proxy");
+  if ((pulling->user = option_text(given, "--creds"))) pulling->password = split(a, "--creds", pulling->user, ':');
 }
 
-static uint64_t flag_of(const char *name)
-{
-  if (!strcmp(name, "--no-unpack")) return BL_PULL_NO_UNPACK;
-  if (!strcmp(name, "--auth-files")) return BL_PULL_AUTH_FILES;
-  if (!strcmp(name, "--mirrors-only")) return BL_PULL_MIRRORS_ONLY;
-  if (!strcmp(name, "--proxy-environment")) return BL_PULL_PROXY_ENVIRONMENT;
-  return 0;
-}
-
-static int json_failed(bl_error *err)
-{
-  const char *code = bl_error_registry_code(err);
-  printf("{\"event\":\"error\",\"status\":\"%s\",\"http_status\":%d,\"registry_code\":",
-         bl_status_name(bl_error_status(err)), (int)bl_error_http_status(err));
-  json_string(code ? code : "");
-  fputs(",\"message\":", stdout);
-  json_string(bl_error_message(err));
-  puts("}");
-  fflush(stdout);
-  bl_error_free(err);
-  return 1;
-}
-
-int cmd_pull(const app *a, char **args)
+static int run_pull(app *a)
 {
   registries r;
-  display d = {NULL, 0, {0}};
-  bl_pull_options options = BL_PULL_OPTIONS_INIT;
-  const char *reference = args[0];
+  display d = {a, 0, {0}};
+  bl_pull_options pulling = BL_PULL_OPTIONS_INIT;
   bl_image *image = NULL;
   bl_error *err = NULL;
   memset(&r, 0, sizeof r);
-  if (!reference) return usage();
-  for (args++; args[0]; args++) {
-    uint64_t flag = flag_of(args[0]);
-    options.flags |= flag;
-    if (flag) continue;
-    if (!args[1] || !set_option(&options, &r, args[0], args[1])) return usage();
-    args++;
-  }
-  d.a = a;
-  options.registries = r.list;
-  options.cancel = on_interrupt;
-  options.progress = on_progress;
-  options.progress_data = &d;
-  if (bl_pull(a->storage, reference, &options, &image, &err)) return a->json ? json_failed(err) : failed(err);
+  set_options(a, &pulling);
+  set_registries(a, &r);
+  if (a->given.is_wrong) return 2;
+  pulling.registries = r.list;
+  pulling.cancel = on_interrupt;
+  pulling.progress = on_progress;
+  pulling.progress_data = &d;
+  if (bl_pull(a->storage, a->given.args[0], &pulling, &image, &err)) return failed(a, err);
   if (a->json) {
-    printf("{\"event\":\"image\",\"name\":");
-    json_string(bl_image_text(image, BL_IMAGE_NAME, 0));
-    printf(",\"manifest\":\"%s\"}\n", bl_image_text(image, BL_IMAGE_MANIFEST_DIGEST, 0));
-  } else if (!a->quiet)
+    printf("{\"event\":\"image\",");
+    json_text("name", bl_image_text(image, BL_IMAGE_NAME, 0));
+    putchar(',');
+    json_text("familiar_name", bl_image_text(image, BL_IMAGE_FAMILIAR_NAME, 0));
+    putchar(',');
+    json_text("manifest", bl_image_text(image, BL_IMAGE_MANIFEST_DIGEST, 0));
+    puts("}");
+  } else if (!a->quiet) {
     print_image(a, image);
+  }
   bl_image_free(image);
   return 0;
 }
+
+static const option pull_options[] = {
+  {"--platform", "PLATFORM", "os/architecture[/variant]; this machine's by default"},
+  {"--policy", "WHEN", "ask the registry: missing (the default), always, newer, never"},
+  {"--no-unpack", NULL, "store the layers, and extract them later"},
+  {"--parallel", "N", "layers at a time"},
+  {"--creds", "USER:PASSWORD", "for the registry"},
+  {"--authfile", "FILE", "a config.json or auth.json with credentials"},
+  {"--auth-files", NULL, "look for credentials where podman and Docker keep them"},
+  {"--plain-http", "HOST", "HOST speaks HTTP without TLS"},
+  {"--ca", "HOST=FILE", "certificates that HOST's may be signed by"},
+  {"--mirror", "HOST=URL", "is asked before HOST; several in turn"},
+  {"--hosts-dir", "DIR", "containerd's hosts.toml files"},
+  {"--mirrors-only", NULL, "never ask the registry itself"},
+  {"--proxy", "URL", "for every registry"},
+  {"--proxy-environment", NULL, "the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name"},
+  {NULL, NULL, NULL},
+};
+const command pull_command = {"pull", "REF", "get an image from its registry", pull_options, run_pull};

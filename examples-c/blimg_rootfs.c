@@ -1,39 +1,7 @@
 /* blimg rootfs, mount-options, config: what a host needs to run an image. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "blimg.h"
-
-static int set_mode(bl_rootfs_options *options, const char *mode)
-{
-  static const char *const modes[] = {"copy", "reflink", "hardlink", "direct"};
-  static const uint32_t numbers[] = {BL_ROOTFS_COPY, BL_ROOTFS_REFLINK, BL_ROOTFS_HARDLINK, BL_ROOTFS_DIRECT};
-  size_t i;
-  for (i = 0; i < sizeof(modes) / sizeof(*modes); i++)
-    if (!strcmp(mode, modes[i])) return options->mode = numbers[i], 1;
-  return 0;
-}
-
-static int set_options(bl_rootfs_options *options, char **args)
-{
-  for (; *args; args++) {
-    if (!strcmp(*args, "--replace"))
-      options->flags |= BL_ROOTFS_REPLACE;
-    else if (!strcmp(*args, "--into-existing"))
-      options->flags |= BL_ROOTFS_INTO_EXISTING;
-    else if (!strcmp(*args, "--devices"))
-      options->flags |= BL_ROOTFS_DEVICE_NODES;
-    else if (!strcmp(*args, "--override-stat"))
-      options->flags |= BL_ROOTFS_OVERRIDE_STAT;
-    else if (!strcmp(*args, "--record") && args[1])
-      options->record_path = *++args;
-    else if (strcmp(*args, "--mode") || !args[1] || !set_mode(options, *++args))
-      return 0;
-  }
-  return 1;
-}
 
 static int32_t show(const bl_progress *progress, void *user_data)
 {
@@ -43,72 +11,107 @@ static int32_t show(const bl_progress *progress, void *user_data)
   return 0;
 }
 
-int cmd_rootfs(const app *a, char **args)
+static int run_rootfs(app *a)
 {
-  bl_rootfs_options options = BL_ROOTFS_OPTIONS_INIT;
+  static const char *const modes[] = {"copy", "reflink", "hardlink", "direct", NULL};
+  static const uint32_t numbers[] = {BL_ROOTFS_COPY, BL_ROOTFS_REFLINK, BL_ROOTFS_HARDLINK, BL_ROOTFS_DIRECT};
+  const char *image_name = a->given.args[0], *dir = a->given.args[1];
+  bl_rootfs_options assembling = BL_ROOTFS_OPTIONS_INIT;
   bl_rootfs_result result = BL_ROOTFS_RESULT_INIT;
   bl_image *image = NULL;
   bl_error *err = NULL;
   bl_status status;
-  int is_shown = !a->quiet && !a->json && isatty(2);
-  if (!args[0] || !args[1] || !set_options(&options, args + 2)) return usage();
-  options.cancel = on_interrupt;
-  if (is_shown) options.progress = show;
-  if (bl_image_open(a->storage, args[0], &image, &err)) return failed(err);
-  status = bl_assemble_rootfs(a->storage, image, args[1], &options, &result, &err);
+  assembling.mode = numbers[option_word(&a->given, "--mode", modes)];
+  assembling.flags = option_flag(&a->given, "--replace", BL_ROOTFS_REPLACE) |
+                     option_flag(&a->given, "--into-existing", BL_ROOTFS_INTO_EXISTING) |
+                     option_flag(&a->given, "--devices", BL_ROOTFS_DEVICE_NODES) |
+                     option_flag(&a->given, "--override-stat", BL_ROOTFS_OVERRIDE_STAT);
+  assembling.record_path = option_text(&a->given, "--record");
+  assembling.cancel = on_interrupt;
+  if (is_shown(a)) assembling.progress = show;
+  if (a->given.is_wrong) return 2;
+  if (bl_image_open(a->storage, image_name, &image, &err)) return failed(a, err);
+  status = bl_assemble_rootfs(a->storage, image, dir, &assembling, &result, &err);
   bl_image_free(image);
-  if (is_shown) fputs("\r\033[K", stderr);
-  if (status) return failed(err);
+  end_progress(a);
+  if (status) return failed(a, err);
   if (a->json) {
-    printf("{\"rootfs\":");
-    json_string(args[1]);
+    putchar('{');
+    json_text("rootfs", dir);
     printf(",\"layers\":%llu,\"entries\":%llu,\"anomalies\":%llu}\n", (unsigned long long)result.layers,
            (unsigned long long)result.entries, (unsigned long long)result.anomalies);
   } else if (!a->quiet) {
-    printf("%s: %llu entries of %llu layers\n", args[1], (unsigned long long)result.entries,
+    printf("%s: %llu entries of %llu layers\n", dir, (unsigned long long)result.entries,
            (unsigned long long)result.layers);
   }
   return 0;
 }
 
-/* Prints what goes behind mount's -o, and the lease that holds the layers. */
-int cmd_mount_options(const app *a, char **args)
+static const option rootfs_options[] = {
+  {"--mode", "MODE", "copy (the default), reflink, hardlink, direct"},
+  {"--replace", NULL, "take the place of a directory that is not empty"},
+  {"--into-existing", NULL, "fill the directory where it is, as a mount point always is"},
+  {"--devices", NULL, "as root, make device nodes"},
+  {"--override-stat", NULL, "write owners and modes to user.containers.override_stat as well"},
+  {"--record", "FILE", "where the metadata record goes; beside DIR by default"},
+  {NULL, NULL, NULL},
+};
+const command rootfs_command = {"rootfs", "IMAGE DIR", "make an image's root file system", rootfs_options, run_rootfs};
+
+static void print_overlay(const app *a, const bl_overlay *overlay, const bl_lease *lease)
 {
-  bl_overlay_settings settings = BL_OVERLAY_SETTINGS_INIT;
-  bl_bytes *options = NULL;
+  const char *dir = bl_overlay_mount_dir(overlay);
+  size_t i;
+  if (a->json) {
+    putchar('{');
+    json_text("options", bl_overlay_mount_options(overlay));
+    putchar(',');
+    json_text("mount_dir", dir);
+    printf(",\"lower_dirs\":[");
+    for (i = 0; i < bl_overlay_lower_dir_count(overlay); i++) {
+      if (i) putchar(',');
+      json_string(bl_overlay_lower_dir(overlay, i));
+    }
+    printf("],");
+    json_text("lease", bl_lease_id(lease));
+    puts("}");
+    return;
+  }
+  printf("%s\n", bl_overlay_mount_options(overlay));
+  if (a->quiet) return;
+  if (dir) fprintf(stderr, "to be mounted from %s\n", dir);
+  fprintf(stderr, "held by lease %s\n", bl_lease_id(lease));
+}
+
+static int run_mount_options(app *a)
+{
+  bl_overlay_options preparing = BL_OVERLAY_OPTIONS_INIT;
+  bl_overlay *overlay = NULL;
   bl_lease *lease = NULL;
   bl_image *image = NULL;
   bl_error *err = NULL;
   bl_status status;
-  char **arg;
-  if (!args[0]) return usage();
-  for (arg = args + 1; *arg; arg++) {
-    if (!strcmp(*arg, "--user-xattr"))
-      settings.flags |= BL_OVERLAY_USER_XATTR;
-    else if (!strcmp(*arg, "--seconds") && arg[1])
-      settings.lease_seconds = strtoull(*++arg, NULL, 10);
-    else
-      return usage();
-  }
-  settings.cancel = on_interrupt;
-  if (bl_image_open(a->storage, args[0], &image, &err)) return failed(err);
-  status = bl_overlay_options(a->storage, image, &settings, &options, &lease, &err);
+  preparing.flags = option_flag(&a->given, "--user-xattr", BL_OVERLAY_USER_XATTR);
+  preparing.lease_seconds = option_seconds(&a->given, "--seconds");
+  preparing.cancel = on_interrupt;
+  if (a->given.is_wrong) return 2;
+  if (bl_image_open(a->storage, a->given.args[0], &image, &err)) return failed(a, err);
+  status = bl_prepare_overlay(a->storage, image, &preparing, &overlay, &lease, &err);
   bl_image_free(image);
-  if (status) return failed(err);
-  if (a->json) {
-    printf("{\"options\":");
-    json_string(bl_bytes_str(options));
-    printf(",\"lease\":");
-    json_string(bl_lease_id(lease));
-    puts("}");
-  } else {
-    printf("%s\n", bl_bytes_str(options));
-    if (!a->quiet) fprintf(stderr, "held by lease %s\n", bl_lease_id(lease));
-  }
-  bl_bytes_free(options);
+  if (status) return failed(a, err);
+  print_overlay(a, overlay, lease);
+  bl_overlay_free(overlay);
   bl_lease_free(lease);
   return 0;
 }
+
+static const option mount_options[] = {
+  {"--user-xattr", NULL, "for a mount with userxattr, as in a user namespace"},
+  {"--seconds", "TIME", "how long the layers are held; a day by default"},
+  {NULL, NULL, NULL},
+};
+const command mount_options_command = {"mount-options", "IMAGE", "what goes behind mount -t overlay -o, from STORE/links", mount_options,
+                                       run_mount_options};
 
 /* A line for each text: with --json one object a line, the same way. */
 static void print_process(const app *a, bl_process *process)
@@ -131,22 +134,27 @@ static void print_process(const app *a, bl_process *process)
   puts(a->json ? "]}" : "");
 }
 
-int cmd_config(const app *a, char **args)
+static int run_config(app *a)
 {
   bl_process *process = NULL;
   bl_image *image = NULL;
   bl_error *err = NULL;
   bl_status status;
-  int is_runtime = args[0] && args[1] && args[2] && !strcmp(args[2], "--runtime-json");
-  if (!args[0] || !args[1] || (args[2] && (!is_runtime || args[3]))) return usage();
-  if (bl_image_open(a->storage, args[0], &image, &err)) return failed(err);
-  status = bl_image_process(image, args[1], &process, &err);
+  if (bl_image_open(a->storage, a->given.args[0], &image, &err)) return failed(a, err);
+  status = bl_image_process(image, a->given.args[1], &process, &err);
   bl_image_free(image);
-  if (status) return failed(err);
-  if (is_runtime)
+  if (status) return failed(a, err);
+  if (option_text(&a->given, "--runtime-json"))
     puts(bl_process_text(process, BL_PROCESS_RUNTIME_JSON, 0));
   else if (!a->quiet)
     print_process(a, process);
   bl_process_free(process);
   return 0;
 }
+
+static const option config_options[] = {
+  {"--runtime-json", NULL, "as the process object of an OCI runtime configuration"},
+  {NULL, NULL, NULL},
+};
+const command config_command = {"config", "IMAGE ROOTFS", "how to start an image: command, variables, directory, user",
+                                config_options, run_config};

@@ -8,19 +8,23 @@
 #define MOST_DOCUMENT ((size_t)4 << 20)
 #define MOST_LAYERS 1024
 
-char *read_file(const char *path, size_t most, size_t *len)
+static int bad(layout *l, const char *path, const char *what)
+{
+  snprintf(l->error, sizeof(l->error), "%s: %s", path, what);
+  return -1;
+}
+
+/* A whole file, to be freed; NULL after an error. */
+static char *read_file(layout *l, const char *path)
 {
   FILE *f = fopen(path, "rb");
   char *data = NULL;
   size_t size = 0, n;
-  if (!f) {
-    fprintf(stderr, "%s: %s\n", path, strerror(errno));
-    return NULL;
-  }
-  for (;;) {
+  if (!f) return bad(l, path, strerror(errno)), NULL;
+  do {
     char *grown = realloc(data, size + 65536 + 1);
-    if (!grown || size > most) {
-      fprintf(stderr, "%s: too large\n", path);
+    if (!grown || size > MOST_DOCUMENT) {
+      bad(l, path, "too large");
       free(grown ? grown : data);
       fclose(f);
       return NULL;
@@ -28,17 +32,15 @@ char *read_file(const char *path, size_t most, size_t *len)
     data = grown;
     n = fread(data + size, 1, 65536, f);
     size += n;
-    if (n == 0) break;
-  }
+  } while (n > 0);
   if (ferror(f)) {
-    fprintf(stderr, "%s: %s\n", path, strerror(errno));
+    bad(l, path, strerror(errno));
     free(data);
-    fclose(f);
-    return NULL;
+    data = NULL;
+  } else {
+    data[size] = 0;
   }
   fclose(f);
-  data[size] = 0;
-  *len = size;
   return data;
 }
 
@@ -134,12 +136,6 @@ static int descriptor(const char *value, layout_blob *out)
   return 0;
 }
 
-static int bad(const layout *l, const char *what)
-{
-  fprintf(stderr, "%s: %s\n", l->dir, what);
-  return -1;
-}
-
 static const char *find_manifest(const char *index, const char *tag)
 {
   const char *m = NULL, *manifests = member(index, "manifests");
@@ -157,21 +153,21 @@ static int read_config(layout *l, const char *config)
   const char *id = NULL, *ids = member(member(config, "rootfs"), "diff_ids");
   size_t i;
   for (i = 0; i < l->layer_count; i++) {
-    if (!(id = next(ids, id))) return bad(l, "fewer diff_ids than layers");
-    if (text(id, l->layers[i].diff_id, sizeof(l->layers[i].diff_id))) return bad(l, "bad diff_id");
+    if (!(id = next(ids, id))) return bad(l, l->dir, "fewer diff_ids than layers");
+    if (text(id, l->layers[i].diff_id, sizeof(l->layers[i].diff_id))) return bad(l, l->dir, "bad diff_id");
   }
-  return next(ids, id) && id ? bad(l, "more diff_ids than layers") : 0;
+  return next(ids, id) && id ? bad(l, l->dir, "more diff_ids than layers") : 0;
 }
 
 static int read_manifest(layout *l, const char *manifest)
 {
   const char *layer = NULL, *layers = member(manifest, "layers");
-  if (descriptor(member(manifest, "config"), &l->config)) return bad(l, "no config in the manifest");
+  if (descriptor(member(manifest, "config"), &l->config)) return bad(l, l->dir, "no config in the manifest");
   while ((layer = next(layers, layer))) {
     layout_blob *grown = realloc(l->layers, (l->layer_count + 1) * sizeof(*grown));
-    if (!grown || l->layer_count == MOST_LAYERS) return bad(l, "too many layers");
+    if (!grown || l->layer_count == MOST_LAYERS) return bad(l, l->dir, "too many layers");
     l->layers = grown;
-    if (descriptor(layer, &l->layers[l->layer_count])) return bad(l, "bad layer descriptor");
+    if (descriptor(layer, &l->layers[l->layer_count])) return bad(l, l->dir, "bad layer descriptor");
     l->layer_count++;
   }
   return 0;
@@ -180,10 +176,9 @@ static int read_manifest(layout *l, const char *manifest)
 static int with_document(layout *l, const layout_blob *blob, int (*read)(layout *, const char *))
 {
   char path[8192], *data;
-  size_t len;
   int result;
   layout_blob_path(l, blob, path, sizeof(path));
-  if (!(data = read_file(path, MOST_DOCUMENT, &len))) return -1;
+  if (!(data = read_file(l, path))) return -1;
   result = read(l, data);
   free(data);
   return result;
@@ -192,15 +187,14 @@ static int with_document(layout *l, const layout_blob *blob, int (*read)(layout 
 int layout_open(layout *l, const char *dir, const char *tag)
 {
   char path[8192], *index;
-  size_t len;
   int result;
   memset(l, 0, sizeof(*l));
-  if (strlen(dir) >= sizeof(l->dir)) return bad(l, "path too long");
+  if (strlen(dir) >= sizeof(l->dir)) return bad(l, dir, "path too long");
   strcpy(l->dir, dir);
   snprintf(path, sizeof(path), "%s/index.json", dir);
-  if (!(index = read_file(path, MOST_DOCUMENT, &len))) return -1;
+  if (!(index = read_file(l, path))) return -1;
   if (descriptor(find_manifest(index, tag), &l->manifest))
-    result = bad(l, "no such image in index.json");
+    result = bad(l, dir, "no such image in index.json");
   else
     result = with_document(l, &l->manifest, read_manifest) || with_document(l, &l->config, read_config) ? -1 : 0;
   free(index);

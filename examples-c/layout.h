@@ -20,16 +20,14 @@ typedef struct {
   layout_blob config;
   layout_blob *layers;
   size_t layer_count;
+  char error[8448]; /* what is wrong, after -1 */
 } layout;
 
-/* Reads the image with this tag; with NULL, the first one. 0, or -1 after a message on stderr. */
+/* Reads the image with this tag; with NULL, the first one. 0, or -1 with an error. */
 int layout_open(layout *out, const char *dir, const char *tag);
 void layout_close(layout *l);
 
 /* The path of a blob in the layout. */
 void layout_blob_path(const layout *l, const layout_blob *blob, char *path, size_t size);
-
-/* A whole file of at most `most` bytes, to be freed; NULL after a message on stderr. */
-char *read_file(const char *path, size_t most, size_t *len);
 
 #endif

@@ -67,7 +67,7 @@ int main(int argc, char **argv)
   int result = 0;
 
   if (argc != 3) return fprintf(stderr, "usage: quickstart STORE LAYOUT\n"), 2;
-  if (layout_open(&image, argv[2], NULL)) return 1;
+  if (layout_open(&image, argv[2], NULL)) return fprintf(stderr, "%s\n", image.error), 1;
   if (bl_storage_open(argv[1], NULL, &storage, &err)) result = failed(argv[1], err);
   for (i = 0; i < image.layer_count && !result; i++) result = store_and_extract(storage, &image, &image.layers[i]);
   bl_storage_close(storage);

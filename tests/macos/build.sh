@@ -53,7 +53,7 @@ for target; do
   for program in quickstart blimg epoll_pull; do
     case $program in
       quickstart) sources="examples-c/quickstart.c examples-c/layout.c" ;;
-      blimg) sources="examples-c/blimg.c $(echo examples-c/blimg_*.c) examples-c/layout.c" ;;
+      blimg) sources="examples-c/blimg.c $(echo examples-c/blimg_*.c) examples-c/options.c examples-c/layout.c" ;;
       epoll_pull) continue ;; # epoll is Linux's
     esac
     # shellcheck disable=SC2086

@@ -269,11 +269,14 @@ fn blimg_imports() {
     std::fs::write(&path, tar(&docker(&made, r#"["app:1"]"#))).unwrap();
     let text = path.to_str().unwrap();
     let output = tool.blimg(&["import", text]);
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "docker.io/library/app:1\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "app:1\n");
     let mut command = std::process::Command::new(tool.path("blimg"));
     command.arg("--store").arg(tool.store()).args(["--json", "import", "-", "--name", "b", "--no-unpack"]);
     let output = command.stdin(std::fs::File::open(&path).unwrap()).output().unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "{\"image\":\"docker.io/library/b:latest\"}\n");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "{\"image\":\"docker.io/library/b:latest\",\"familiar_name\":\"b:latest\"}\n"
+    );
     assert_eq!(super::blimg::status_in(&tool.blimg(&["import", text, "--select", "c"])), "NOT_FOUND");
     assert_eq!(tool.blimg(&["import"]).status.code(), Some(2));
 }
@@ -287,11 +290,11 @@ fn blimg_exports() {
     let at = |name: &str| dir.path().join(name).display().to_string();
     std::fs::write(at("x.tar"), tar(&layout(&[made.entry(&named("a.org/x:1"))], made.blobs()))).unwrap();
     assert!(tool.blimg(&["import", &at("x.tar")]).status.success());
-    assert!(tool.blimg(&["export", &at("y.tar"), "a.org/x:1"]).status.success());
-    assert_eq!(super::blimg::status_in(&tool.blimg(&["export", &at("y.tar"), "a.org/x:1"])), "STATE");
-    assert!(tool.blimg(&["export", &at("y.tar"), "a.org/x:1", "--replace"]).status.success());
-    assert!(tool.blimg(&["export", &at("y"), "a.org/x:1", "--folder"]).status.success());
-    let piped = tool.blimg(&["export", "-", "a.org/x:1"]).stdout;
+    assert!(tool.blimg(&["export", "a.org/x:1", &at("y.tar")]).status.success());
+    assert_eq!(super::blimg::status_in(&tool.blimg(&["export", "a.org/x:1", &at("y.tar")])), "STATE");
+    assert!(tool.blimg(&["export", "a.org/x:1", &at("y.tar"), "--replace"]).status.success());
+    assert!(tool.blimg(&["export", "--folder", "a.org/x:1", &at("y")]).status.success());
+    let piped = tool.blimg(&["export", "a.org/x:1", "-"]).stdout;
     assert_eq!(piped, std::fs::read(at("y.tar")).unwrap());
     for source in ["y.tar", "y"] {
         let other = Bench::new();

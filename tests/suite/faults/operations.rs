@@ -8,7 +8,7 @@ use boxlite_images::{CheckOptions, Digest, ExtractOptions, ImageName, Storage, S
 
 use super::super::archive::{Archive, gzip};
 use super::super::images::put_image;
-use super::super::support::{compile, has_tool, library_dir, put_layer, quick_store, repository, run, temp_dir};
+use super::super::support::{has_tool, put_layer, quick_store, run, temp_dir};
 
 /// A command and what it is done to.
 pub struct Operation {
@@ -25,7 +25,6 @@ pub struct Operation {
 /// The compiled example, and a place for stores.
 pub struct Tool {
     dir: tempfile::TempDir,
-    _library: tempfile::TempDir,
 }
 
 impl Tool {
@@ -34,12 +33,9 @@ impl Tool {
         if !has_tool("gcc") || !has_tool("strace") || !has_tool("cp") {
             return None;
         }
-        let (dir, library) = (temp_dir(), library_dir());
-        let sources = ["blimg.c", "blimg_archive.c", "blimg_pull.c", "blimg_rootfs.c", "blimg_upkeep.c", "layout.c"]
-            .map(|file| repository().join("examples-c").join(file));
-        let flags = ["-std=c11", "-D_POSIX_C_SOURCE=200809L"];
-        compile("gcc", &flags, &sources, library.path(), &dir.path().join("blimg"));
-        Some(Tool { dir, _library: library })
+        let dir = temp_dir();
+        super::super::blimg::install_examples(dir.path());
+        Some(Tool { dir })
     }
 
     /// The store before the operation, made anew.
