@@ -8,7 +8,7 @@ use boxlite_images::{Credentials, CredentialsCallback, PullOptions, Status, Stor
 use super::super::support::{quick_store, temp_dir};
 use super::content::Content;
 use super::server::{Answer, Asked, Ending, Server};
-use super::{Change, options_for};
+use super::{Change, impatient, options_for};
 
 /// An origin and a mirror of it, which may misbehave.
 struct Pair {
@@ -75,7 +75,8 @@ fn mirrors_go_first_and_may_fail() {
     ];
     for (what, asked, change) in cases {
         let pair = Pair::new(HONEST, change);
-        let image = pair.pull(&pair.options()).unwrap_or_else(|error| panic!("a mirror that {what}: {error}"));
+        let options = if what == "is silent" { impatient(pair.options()) } else { pair.options() };
+        let image = pair.pull(&options).unwrap_or_else(|error| panic!("a mirror that {what}: {error}"));
         assert_eq!(image.missing, []);
         assert_eq!(pair.origin.asked().len(), asked, "a mirror that {what}");
         assert!(!pair.mirror.asked().is_empty());

@@ -19,7 +19,7 @@ use boxlite_images::{CheckOptions, GcOptions, Image, PullOptions, PullPolicy, Re
 
 use self::content::Content;
 use self::server::{Answer, Asked, Server};
-use super::support::{leftovers, leftovers_but, names_in, quick_store, temp_dir};
+use super::support::{leftovers, leftovers_but, names_in, quick_store, temp_dir, watchdog};
 
 type Change = fn(&Asked, usize, Answer) -> Answer;
 
@@ -40,7 +40,13 @@ pub fn plain(host: String) -> RegistryOptions {
 pub fn options_for(server: &Server) -> PullOptions {
     let mut options = PullOptions::default();
     options.registries = vec![plain(server.host())];
-    // Short for those that are silent, long for a machine that is busy.
+    // A machine that is busy looks like a server that is silent.
+    options.stall_timeout = Some(watchdog());
+    options
+}
+
+/// For servers that go silent: somebody has to give up.
+pub fn impatient(mut options: PullOptions) -> PullOptions {
     options.stall_timeout = Some(Duration::from_millis(1500));
     options
 }

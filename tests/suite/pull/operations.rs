@@ -10,7 +10,7 @@ use boxlite_images::{PullPhase, PullProgressCallback, Status};
 use super::super::support::{in_own_process, names_in, quick_store, wait_until, watchdog, watched};
 use super::content::Content;
 use super::server::{Answer, Ending};
-use super::{Bench, is_resumable};
+use super::{Bench, impatient, is_resumable};
 
 fn is_readable(fd: std::os::fd::BorrowedFd<'_>) -> bool {
     let mut fds = libc::pollfd { fd: std::os::fd::AsRawFd::as_raw_fd(&fd), events: libc::POLLIN, revents: 0 };
@@ -24,7 +24,7 @@ fn an_operation_ends_and_says_so_once() {
         0 if asked.path.contains("/blobs/") => answer.ending(Ending::SilentAt(1000)),
         _ => answer,
     });
-    let operation = bench.storage.start_pull(&bench.reference(), &bench.options()).unwrap();
+    let operation = bench.storage.start_pull(&bench.reference(), &impatient(bench.options())).unwrap();
     assert!(!is_readable(operation.as_fd()));
     assert_eq!(operation.finish().unwrap_err().status(), Status::Busy);
     assert!(!operation.wait(Some(Duration::from_millis(1))).unwrap());
@@ -73,7 +73,7 @@ fn progress_is_told_and_may_end_it() {
         _ => answer,
     });
     let told: Arc<AtomicU64> = Arc::default();
-    let mut options = bench.options();
+    let mut options = impatient(bench.options());
     options.progress_interval = Some(Duration::from_millis(1));
     let (counter, caller) = (told.clone(), std::thread::current().id());
     options.progress = Some(PullProgressCallback::new(move |tracker| {

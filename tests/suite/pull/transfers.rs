@@ -9,7 +9,7 @@ use boxlite_images::{Cancel, Digest, Interrupt, Status};
 use super::super::support::{is_in_time, quick_store, side_by_side, temp_dir, watchdog, watched};
 use super::content::{Content, MANIFEST};
 use super::server::{Answer, Asked, Ending, Server};
-use super::{Bench, Change, options_for};
+use super::{Bench, Change, impatient, options_for};
 
 /// Whether this is the answer to a request for a layer.
 fn is_layer(asked: &Asked, answer: &Answer) -> bool {
@@ -128,7 +128,9 @@ fn what_passes_is_waited_for() {
     ];
     side_by_side(cases, |(what, change)| {
         let bench = Bench::new(change);
-        let image = bench.pull().unwrap_or_else(|error| panic!("{what}: {error}"));
+        let is_silent = what.ends_with("stalls");
+        let options = if is_silent { impatient(bench.options()) } else { bench.options() };
+        let image = bench.storage.pull(&bench.reference(), &options).unwrap_or_else(|error| panic!("{what}: {error}"));
         bench.assert_pulled(&image);
     });
 }
@@ -274,7 +276,8 @@ fn what_is_wrong_is_refused() {
     ];
     side_by_side(cases, |(what, status, change)| {
         let bench = Bench::new(change);
-        let error = bench.pull().expect_err(what);
+        let options = if what == "silence" { impatient(bench.options()) } else { bench.options() };
+        let error = bench.storage.pull(&bench.reference(), &options).expect_err(what);
         assert_eq!(error.status(), status, "{what}: {error}");
         assert!(error.message().contains("/library/app"), "{what}: {error} does not name the image");
         bench.assert_nothing();
