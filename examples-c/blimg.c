@@ -5,6 +5,7 @@
 #include "blimg.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@ static const option common_options[] = {
   {"--store", "DIR", "the store's directory; otherwise $BLIMG_STORE"},
   {"--bundle", "DIR", "work on an OCI layout's folder where it is; its image is called \"bundle\""},
   {"--json", NULL, "print JSON, an object a line"},
-  {"--quiet", NULL, "print nothing but errors, and what was asked for"},
+  {"--quiet", NULL, "print nothing but errors, and with --json the results"},
   {"--read-only", NULL, "change nothing in the store"},
   {"--single-process", NULL, "the store is used by no other process, in a file system without file locks"},
   {"--help", NULL, "say what the command does"},
@@ -43,7 +44,9 @@ static void interrupted(int signal)
 /* One line on stderr; with --json the event as well. */
 static void tell_error(const app *a, const char *status, const char *message, int http_status, const char *code)
 {
-  fprintf(stderr, "blimg: %s: %s\n", status, message);
+  fprintf(stderr, "blimg: %s: ", status);
+  put_line(stderr, message);
+  putc('\n', stderr);
   if (!a->json) return;
   printf("{\"event\":\"error\",");
   json_text("status", status);
@@ -63,21 +66,30 @@ int failed(const app *a, bl_error *err)
   return 1;
 }
 
+const char *status_of_errno(int os_errno)
+{
+  if (os_errno == ENOENT || os_errno == ENOTDIR) return "NOT_FOUND";
+  if (os_errno == EACCES || os_errno == EPERM || os_errno == EROFS) return "PERMISSION";
+  if (os_errno == ENOSPC || os_errno == EDQUOT || os_errno == EFBIG) return "NO_SPACE";
+  return "IO";
+}
+
 int file_failed(const app *a, const char *path, int os_errno)
 {
   char message[8192];
-  const char *status = "IO";
-  if (os_errno == ENOENT || os_errno == ENOTDIR) status = "NOT_FOUND";
-  if (os_errno == EACCES || os_errno == EPERM || os_errno == EROFS) status = "PERMISSION";
-  if (os_errno == ENOSPC || os_errno == EDQUOT || os_errno == EFBIG) status = "NO_SPACE";
   snprintf(message, sizeof(message), "%s: %s", path, strerror(os_errno));
-  return failed_with(a, status, message);
+  return failed_with(a, status_of_errno(os_errno), message);
 }
 
 int failed_with(const app *a, const char *status, const char *message)
 {
   tell_error(a, status, message, 0, NULL);
   return 1;
+}
+
+int prints(const app *a)
+{
+  return a->json || !a->quiet;
 }
 
 int is_shown(const app *a)
@@ -90,16 +102,37 @@ void end_progress(const app *a)
   if (is_shown(a)) fputs("\r\033[K", stderr);
 }
 
+/* The bytes of the UTF-8 character at the beginning of a text, and the character; 0 bytes for what is none. */
+static int utf8(const unsigned char *text, unsigned long *character)
+{
+  static const unsigned long least[] = {0, 0, 0x80, 0x800, 0x10000};
+  int i, length = *text < 0x80 ? 1 : *text < 0xc0 ? 0 : *text < 0xe0 ? 2 : *text < 0xf0 ? 3 : *text < 0xf8 ? 4 : 0;
+  *character = length < 2 ? *text : *text & (0x7fUL >> length);
+  for (i = 1; i < length; i++) {
+    if ((text[i] & 0xc0) != 0x80) return 0;
+    *character = *character << 6 | (text[i] & 0x3f);
+  }
+  if (length > 1 && (*character < least[length] || *character > 0x10ffff || (*character >> 11) == 0x1b)) return 0;
+  return length;
+}
+
+/* What is no UTF-8 becomes U+FFFD; what a terminal would obey is escaped. */
 void json_string(const char *text)
 {
+  const unsigned char *at = (const unsigned char *)text;
   putchar('"');
-  for (; *text; text++) {
-    if (*text == '"' || *text == '\\')
-      printf("\\%c", *text);
-    else if ((unsigned char)*text < 0x20)
-      printf("\\u%04x", (unsigned)*text);
+  while (*at) {
+    unsigned long character;
+    int length = utf8(at, &character);
+    if (!length)
+      printf("\\ufffd");
+    else if (character == '"' || character == '\\')
+      printf("\\%c", (int)character);
+    else if (character < 0x20 || (character >= 0x7f && character < 0xa0))
+      printf("\\u%04lx", character);
     else
-      putchar(*text);
+      fwrite(at, 1, (size_t)length, stdout);
+    at += length ? length : 1;
   }
   putchar('"');
 }
@@ -218,7 +251,6 @@ static int run(app *a, const command *c)
   return result;
 }
 
-/* Options are read before the command is known to exist, and it before its options are. */
 static int run_command(char **argv, const char *name)
 {
   const command *c = name ? find_command(name) : NULL;
@@ -226,13 +258,15 @@ static int run_command(char **argv, const char *name)
   app a;
   memset(&a, 0, sizeof(a));
   if (name && !c && !is_help) return unknown_command(name);
-  result = options_parse(&a.given, name, argv, c ? c->options : NULL, common_options);
+  result = options_parse(&a.given, c ? name : NULL, argv, c ? c->options : NULL, common_options);
   a.json = option_text(&a.given, "--json") != NULL;
   a.quiet = option_text(&a.given, "--quiet") != NULL;
   if (result)
     ;
   else if (option_text(&a.given, "--version"))
     printf("blimg %s\n", bl_version_string());
+  else if (is_help && a.given.arg_count > 1)
+    result = wrong_usage(NULL, "unexpected argument '%s'", a.given.args[1]);
   else if (is_help && a.given.arg_count)
     result = (c = find_command(a.given.args[0])) ? help(c) : unknown_command(a.given.args[0]);
   else if (is_help || option_text(&a.given, "--help") || option_text(&a.given, "-h"))
@@ -247,12 +281,16 @@ static int run_command(char **argv, const char *name)
   return result;
 }
 
-/* The command, which is taken out of the line: the first that is no option and no option's value; NULL for none. */
+/*
+ * The command, which is taken out of the line: the first that is no option and no option's value. NULL for none, and behind
+ * an option that is unknown, of which nobody knows whether it has a value.
+ */
 static char *take_command(char **argv)
 {
   char *name;
   for (; *argv && (*argv)[0] == '-'; argv++) {
     const option *known = find_option(common_options, *argv);
+    if (!known && strcmp(*argv, "--")) return NULL;
     if (known && known->value && !strchr(*argv, '=') && argv[1]) argv++;
   }
   name = *argv;
@@ -260,9 +298,18 @@ static char *take_command(char **argv)
   return name;
 }
 
+/* Files that are opened later are not to be taken for the standard ones. */
+static void open_standard_files(void)
+{
+  int fd = open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= 2) fd = open("/dev/null", O_RDWR);
+  if (fd > 2) close(fd);
+}
+
 int main(int argc, char **argv)
 {
   int result;
+  open_standard_files();
   if (argc < 2) return print_usage(stderr), 2;
   result = run_command(argv + 1, take_command(argv + 1));
   /* Output that did not arrive is a failure too. */

@@ -28,9 +28,6 @@ extern const command put_command, extract_command, entries_command, has_command,
   load_layout_command, tag_command, ls_command, inspect_command, rm_command, pull_command, import_command, export_command,
   rootfs_command, mount_options_command, config_command, gc_command, check_command, df_command, lease_command;
 
-/* What "--form" may be, for extract and entries. */
-extern const char *const forms[];
-
 /* Triggered by SIGINT and SIGTERM. */
 extern bl_cancel *on_interrupt;
 
@@ -38,9 +35,13 @@ extern bl_cancel *on_interrupt;
 int failed(const app *a, bl_error *err);
 /* The same of a file that blimg itself opened or read. */
 int file_failed(const app *a, const char *path, int os_errno);
+/* What the library calls an error of the operating system: "NOT_FOUND". */
+const char *status_of_errno(int os_errno);
 /* The same of anything else. */
 int failed_with(const app *a, const char *status, const char *message);
 
+/* Whether results are printed. */
+int prints(const app *a);
 /* Whether progress is shown: on a terminal, where nobody asked for silence. */
 int is_shown(const app *a);
 /* Takes away the line of it. */

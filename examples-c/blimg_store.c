@@ -113,12 +113,13 @@ static int put_manifest(const app *a, const char *digest, const char *path)
     free(data);
     return reading_failed(a, path, read_errno);
   }
-  while (size < most && (n = read_some(fd, data + size, most - size)) > 0) size += (size_t)n;
+  while (size < most && !bl_cancel_is_triggered(on_interrupt) && (n = read_some(fd, data + size, most - size)) > 0)
+    size += (size_t)n;
   if (n < 0) read_errno = errno;
   close(fd);
-  if (n >= 0) bl_save_manifest(a->storage, digest, data, size, &err);
+  if (n >= 0 && !bl_cancel_is_triggered(on_interrupt)) bl_save_manifest(a->storage, digest, data, size, &err);
   free(data);
-  if (n < 0) return reading_failed(a, path, read_errno);
+  if (n < 0 || bl_cancel_is_triggered(on_interrupt)) return reading_failed(a, path, read_errno);
   return err ? failed(a, err) : 0;
 }
 
@@ -151,13 +152,13 @@ static void print_extraction(const app *a, const char *digest, const char *path,
            (unsigned long long)r->bytes_out, (unsigned long long)r->anomalies);
     json_text("diff_id", r->diff_id);
     printf("}\n");
-  } else if (!a->quiet) {
+  } else if (prints(a)) {
     printf("%s\n", path);
   }
   fflush(stdout);
 }
 
-const char *const forms[] = {"markers", "overlay", "user-overlay", "override-stat", NULL};
+static const char *const forms[] = {"markers", "overlay", "user-overlay", "override-stat", NULL};
 
 /* What the tree is to look like. */
 static void set_form(app *a, bl_extract_options *extracting)
@@ -222,7 +223,7 @@ static int run_entries(app *a)
       printf(",\"mode\":%lu,\"uid\":%lu,\"gid\":%lu,\"mtime\":%lld,\"size\":%llu}\n", (unsigned long)entry.mode,
              (unsigned long)entry.uid, (unsigned long)entry.gid, (long long)entry.mtime,
              (unsigned long long)entry.size);
-    } else if (!a->quiet) {
+    } else if (prints(a)) {
       /* Names are the layer's: they are not for a terminal as they are. */
       printf("%-9s %04lo %lu:%lu %llu ", kind, (unsigned long)entry.mode, (unsigned long)entry.uid,
              (unsigned long)entry.gid, (unsigned long long)entry.size);
@@ -260,7 +261,7 @@ static int run_has(app *a)
   if (err) return failed(a, err);
   if (a->json)
     printf("{\"has\":%s}\n", has ? "true" : "false");
-  else if (!a->quiet)
+  else if (prints(a))
     puts(has ? "yes" : "no");
   return has ? 0 : 1;
 }
@@ -275,7 +276,7 @@ static int run_verify(app *a)
   if (bl_verify_layer(a->storage, a->given.args[0], &verifying, &err)) return failed(a, err);
   if (a->json)
     puts("{\"verified\":true}");
-  else if (!a->quiet)
+  else if (prints(a))
     puts("verified");
   return 0;
 }
@@ -351,7 +352,9 @@ static int run_load_layout(app *a)
   layout l;
   size_t i;
   int result;
-  if (layout_open(&l, a->given.args[0], a->given.args[1])) return failed_with(a, "IO", l.error);
+  if (layout_open(&l, a->given.args[0], a->given.args[1]) && bl_cancel_is_triggered(on_interrupt))
+    return failed_with(a, "CANCELLED", "interrupted");
+  if (l.error[0]) return failed_with(a, l.os_errno ? status_of_errno(l.os_errno) : "MALFORMED", l.error);
   layout_blob_path(&l, &l.config, path, sizeof(path));
   result = put_config(a, l.config.digest, path);
   for (i = 0; i < l.layer_count && !result; i++) result = load_layer(a, &l, &l.layers[i]);

@@ -14,13 +14,19 @@ static int bad(layout *l, const char *path, const char *what)
   return -1;
 }
 
+static int unreadable(layout *l, const char *path)
+{
+  l->os_errno = errno;
+  return bad(l, path, strerror(errno));
+}
+
 /* A whole file, to be freed; NULL after an error. */
 static char *read_file(layout *l, const char *path)
 {
   FILE *f = fopen(path, "rb");
   char *data = NULL;
   size_t size = 0, n;
-  if (!f) return bad(l, path, strerror(errno)), NULL;
+  if (!f) return unreadable(l, path), NULL;
   do {
     char *grown = realloc(data, size + 65536 + 1);
     if (!grown || size > MOST_DOCUMENT) {
@@ -34,7 +40,7 @@ static char *read_file(layout *l, const char *path)
     size += n;
   } while (n > 0);
   if (ferror(f)) {
-    bad(l, path, strerror(errno));
+    unreadable(l, path);
     free(data);
     data = NULL;
   } else {
@@ -164,8 +170,9 @@ static int read_manifest(layout *l, const char *manifest)
   const char *layer = NULL, *layers = member(manifest, "layers");
   if (descriptor(member(manifest, "config"), &l->config)) return bad(l, l->dir, "no config in the manifest");
   while ((layer = next(layers, layer))) {
-    layout_blob *grown = realloc(l->layers, (l->layer_count + 1) * sizeof(*grown));
-    if (!grown || l->layer_count == MOST_LAYERS) return bad(l, l->dir, "too many layers");
+    layout_blob *grown;
+    if (l->layer_count == MOST_LAYERS) return bad(l, l->dir, "too many layers");
+    if (!(grown = realloc(l->layers, (l->layer_count + 1) * sizeof(*grown)))) return bad(l, l->dir, "out of memory");
     l->layers = grown;
     if (descriptor(layer, &l->layers[l->layer_count])) return bad(l, l->dir, "bad layer descriptor");
     l->layer_count++;
@@ -189,6 +196,7 @@ int layout_open(layout *l, const char *dir, const char *tag)
   char path[8192], *index;
   int result;
   memset(l, 0, sizeof(*l));
+  if (!*dir) return bad(l, "layout", "no folder is named");
   if (strlen(dir) >= sizeof(l->dir)) return bad(l, dir, "path too long");
   strcpy(l->dir, dir);
   snprintf(path, sizeof(path), "%s/index.json", dir);

@@ -21,6 +21,7 @@ typedef struct {
   layout_blob *layers;
   size_t layer_count;
   char error[8448]; /* what is wrong, after -1 */
+  int os_errno;     /* why it could not be read; otherwise 0 */
 } layout;
 
 /* Reads the image with this tag; with NULL, the first one. 0, or -1 with an error. */

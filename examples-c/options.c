@@ -7,14 +7,26 @@
 
 enum { LONGEST_WORD = 40 };
 
+void put_line(FILE *to, const char *text)
+{
+  const unsigned char *c = (const unsigned char *)text;
+  for (; *c; c++) {
+    int is_c1 = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0;
+    putc(*c < 0x20 || *c == 0x7f || is_c1 ? '?' : *c, to);
+    c += is_c1;
+  }
+}
+
 int wrong_usage(const char *command, const char *format, ...)
 {
+  char message[4096];
   va_list values;
   va_start(values, format);
+  vsnprintf(message, sizeof(message), format, values);
+  va_end(values);
   fputs("blimg: ", stderr);
   if (command) fprintf(stderr, "%s: ", command);
-  vfprintf(stderr, format, values);
-  va_end(values);
+  put_line(stderr, message);
   if (command)
     fprintf(stderr, "\ntry 'blimg help %s'\n", command);
   else
@@ -72,7 +84,8 @@ const option *find_option(const option *table, const char *text)
   return NULL;
 }
 
-int unknown_option(const char *command, const char *text, const option *own, const option *common)
+/* Says that an option is unknown, and which may be meant. */
+static int unknown_option(const char *command, const char *text, const option *own, const option *common)
 {
   const option *tables[2], *known;
   const char *meant = NULL;
@@ -203,7 +216,7 @@ uint64_t option_number(options *o, const char *name, uint64_t most)
   return value <= most ? value : is_no(o, name, text, "a number that small");
 }
 
-int parse_size(const char *text, uint64_t *bytes)
+static int parse_size(const char *text, uint64_t *bytes)
 {
   static const char units[] = "KMGT";
   const char *end, *unit;
@@ -222,7 +235,7 @@ uint64_t option_size(options *o, const char *name)
 {
   const char *text = option_text(o, name);
   uint64_t bytes = 0;
-  if (text && !parse_size(text, &bytes)) return is_no(o, name, text, "a size, such as 4096 or 512M");
+  if (text && (!parse_size(text, &bytes) || !bytes)) return is_no(o, name, text, "a size, such as 4096 or 512M");
   return bytes;
 }
 
@@ -248,23 +261,22 @@ uint64_t option_seconds(options *o, const char *name)
 {
   const char *text = option_text(o, name);
   uint64_t seconds = 0;
-  if (text && !parse_seconds(text, &seconds)) return is_no(o, name, text, "a time, such as 90, 500ms or 2h");
+  if (text && (!parse_seconds(text, &seconds) || !seconds)) return is_no(o, name, text, "a time, such as 90, 500ms or 2h");
   return seconds;
 }
 
 size_t option_word(options *o, const char *name, const char *const *words)
 {
   const char *text = option_text(o, name), *meant;
+  char list[512];
   size_t i;
   if (!text) return 0;
   for (i = 0; words[i]; i++)
     if (!strcmp(text, words[i])) return i;
-  if (o->is_wrong) return 0;
-  o->is_wrong = 1;
   meant = similar(text, words);
-  fprintf(stderr, "blimg: %s: %s: '%s' is not one of", o->command, name, text);
-  for (i = 0; words[i]; i++) fprintf(stderr, "%s %s", i ? "," : "", words[i]);
-  if (meant) fprintf(stderr, " (did you mean %s?)", meant);
-  fprintf(stderr, "\ntry 'blimg help %s'\n", o->command);
-  return 0;
+  snprintf(list, sizeof(list), "one of");
+  for (i = 0; words[i]; i++)
+    snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s %s", i ? "," : "", words[i]);
+  if (meant) snprintf(list + strlen(list), sizeof(list) - strlen(list), " (did you mean %s?)", meant);
+  return is_no(o, name, text, list), 0;
 }

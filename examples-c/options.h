@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* An option that may be given. A table of them ends with a name that is NULL. */
 typedef struct {
@@ -28,6 +29,9 @@ typedef struct {
   int is_wrong; /* a value is not what it should be, which was said */
 } options;
 
+/* Writes a text without what a terminal would take for more than text: one line. */
+void put_line(FILE *to, const char *text);
+
 /* Says what is wrong, and where help is; gives 2, the exit status. */
 int wrong_usage(const char *command, const char *format, ...)
 #if defined(__GNUC__)
@@ -37,8 +41,6 @@ int wrong_usage(const char *command, const char *format, ...)
 
 /* The table's option of this name, which "=" and a value may follow; NULL for none. */
 const option *find_option(const option *table, const char *text);
-/* Says that an option is unknown, and which may be meant. */
-int unknown_option(const char *command, const char *text, const option *own, const option *common);
 /* The word that is most like this one, where one is alike; NULL for none. `words` ends with NULL. */
 const char *similar(const char *word, const char *const *words);
 
@@ -56,13 +58,13 @@ const char *option_next(const options *o, const char *name, size_t *at);
 uint64_t option_flag(const options *o, const char *name, uint64_t flag);
 /* 0 where it was not given; what is no such value is_wrong. */
 uint64_t option_number(options *o, const char *name, uint64_t most);
+/* Bytes, or with K, M, G, T, in powers of 1024. */
 uint64_t option_size(options *o, const char *name);
+/* As parse_seconds(). */
 uint64_t option_seconds(options *o, const char *name);
 /* The index of the value in `words`, which ends with NULL; 0 where it was not given. */
 size_t option_word(options *o, const char *name, const char *const *words);
 
-/* Bytes, or with K, M, G, T, in powers of 1024. Whether it is such a text. */
-int parse_size(const char *text, uint64_t *bytes);
 /* Seconds, or with ms, s, m, h; rounded up to seconds. */
 int parse_seconds(const char *text, uint64_t *seconds);
 

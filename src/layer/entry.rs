@@ -76,7 +76,7 @@ anomaly_table! {
     SELF_LINK = 4, "SELF_LINK", "A hard link to itself was left out.";
     IGNORED_HEADER = 5, "IGNORED_HEADER", "A global PAX header or volume label was ignored.";
     DEVICE_PLACEHOLDER = 6, "DEVICE_PLACEHOLDER", "A device node became an empty file; the metadata record has its numbers.";
-    OWNER_NOT_SET = 7, "OWNER_NOT_SET", "An owner could not be set although the process is root (a user namespace without that id).";
+    OWNER_NOT_SET = 7, "OWNER_NOT_SET", "An owner could not be set although the process is root (a user namespace without that id), or a set-id bit.";
     LOWER_LINK = 8, "LOWER_LINK", "A hard link to a file that the layer does not have, but a lower one may: it is in the metadata record only.";
     LONG_WHITEOUT = 9, "LONG_WHITEOUT", "A whiteout whose marker's name would be too long: it is in the metadata record only.";
     COPIED_LINK = 10, "COPIED_LINK", "A hard link became a copy: the file system allows no more links to that file.";

@@ -49,7 +49,7 @@ const ABSOLUTE: usize = 3 * 1024;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Overlay {
-    /// The uppermost first, as `lowerdir` has them; absolute. For fsconfig(2), each is a `lowerdir+` (Linux 6.5), which takes
+    /// The uppermost first, as `lowerdir` has them; absolute. For fsconfig(2), each is a `lowerdir+` (Linux 6.8), which takes
     /// 255 bytes.
     pub lower_dirs: Vec<PathBuf>,
     /// Where the names in the options of the mount are relative to: the working directory of whoever mounts. `None` where
@@ -113,16 +113,15 @@ impl Storage {
         options: &OverlayOptions,
     ) -> Result<(Vec<PathBuf>, Option<PathBuf>, Vec<u8>)> {
         let dirs: Vec<PathBuf> = trees.iter().map(|tree| self.directory.object_path(Area::Extracted, tree)).collect();
+        let more: &[u8] = if options.user_xattr { b",userxattr" } else { b"" };
         let mut mount_options = lowerdir(dirs.iter().map(|dir| dir.as_os_str().as_bytes()));
         let mut mount_dir = None;
-        if mount_options.len() > ABSOLUTE {
+        if mount_options.len() + more.len() > ABSOLUTE {
             let links = self.link_trees(trees, &options.interrupt)?;
             mount_options = lowerdir(links.iter().map(String::as_bytes));
             mount_dir = Some(self.directory.path().join(Area::Links.name()));
         }
-        if options.user_xattr {
-            mount_options.extend_from_slice(b",userxattr");
-        }
+        mount_options.extend_from_slice(more);
         Ok((dirs, mount_dir, mount_options))
     }
 

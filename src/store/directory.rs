@@ -18,7 +18,7 @@ use super::{StorageOptions, format};
 use crate::error::{Error, Result, Status};
 use crate::sys;
 
-/// The store's directory itself, and its folders. Their names are the seed's and never change (docs/on-disk.md).
+/// The store's directory itself, and its folders. Their names never change (docs/on-disk.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Area {
     Root,

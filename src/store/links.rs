@@ -5,8 +5,6 @@
 //! well. A link is made when somebody asks for it, under the shared lock of a collection, which removes those that lead
 //! nowhere. A link is never changed: one that leads elsewhere makes the next one longer.
 
-use std::sync::Arc;
-
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
@@ -60,7 +58,7 @@ fn target(tree: &str) -> String {
 }
 
 /// Removes the links that lead nowhere. The caller has the collection's lock alone.
-pub(crate) fn remove_dangling(directory: &Arc<Directory>) -> Result<()> {
+pub(crate) fn remove_dangling(directory: &Directory) -> Result<()> {
     let folder = directory.area(Area::Links)?;
     let fail = |errno| Error::os(errno, format_args!("list {}", directory.object_path(Area::Links, "").display()));
     let mut names = Vec::new();
@@ -71,7 +69,10 @@ pub(crate) fn remove_dangling(directory: &Arc<Directory>) -> Result<()> {
         if is_ours && matches!(rustix::fs::statat(folder, name.as_c_str(), AtFlags::empty()), Err(Errno::NOENT)) {
             match rustix::fs::unlinkat(folder, name.as_c_str(), AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(fail(errno)),
+                Err(errno) => {
+                    let path = directory.object_path(Area::Links, &name.to_string_lossy());
+                    return Err(Error::os(errno, format_args!("remove {}", path.display())));
+                }
             }
         }
     }

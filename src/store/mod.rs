@@ -48,7 +48,7 @@ pub use names::{ImageName, TaggedImage};
 pub(crate) use partial::{Partial, Trash, create_plain_directory, resumable_of, write_all};
 pub(crate) use remove::{remove_tree, remove_tree_until};
 pub use staged::Staged;
-pub(crate) use trees::{HEAD_LEN, Head, Mark, RECORD_SUFFIX, padded, record_name, was_opened_in_this_boot};
+pub(crate) use trees::{HEAD_LEN, Head, Maker, Mark, RECORD_SUFFIX, padded, record_name, was_opened_in_this_boot};
 
 /// What precedes the layer in the name of the lock on its extraction.
 pub(crate) const EXTRACTION_LOCK: &str = "extract-";

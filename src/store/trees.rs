@@ -11,6 +11,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::Stat;
 use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
@@ -40,7 +41,7 @@ const DIFF_ID: &str = "# diff_id ";
 const ANOMALIES: &str = "# anomalies ";
 const CONTENT: &str = "# content ";
 const LINES: &str = "# lines ";
-const OWNER: &str = "# owner ";
+const MAKER: &str = "# maker ";
 const DURABLE: &str = "# durable";
 const BOOT: &str = "# boot ";
 const SUM: &str = "# head ";
@@ -59,9 +60,37 @@ pub(crate) struct Head {
     pub(crate) content: Option<u64>,
     /// XXH3 of everything after the head.
     pub(crate) lines: Option<u64>,
-    /// User and group of the record itself, as who made it saw them. Who sees others cannot compare those of the tree.
-    pub(crate) owner: Option<(u32, u32)>,
+    /// Who made the tree. Who sees that otherwise cannot compare the tree's owners.
+    pub(crate) maker: Option<Maker>,
     pub(crate) mark: Mark,
+}
+
+/// Who has the files of a tree that nobody gave another owner, and the user namespace ([`sys::user_namespace`]) in which that
+/// was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Maker {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    namespace: u32,
+}
+
+impl Maker {
+    /// Of a tree that is being made by this process.
+    pub(crate) fn new((uid, gid): (u32, u32)) -> Maker {
+        Maker { uid, gid, namespace: sys::user_namespace() }
+    }
+
+    /// Whether this process sees owners as the maker did: the record, which is the maker's, is.
+    pub(crate) fn sees_the_same(self, record: &Stat) -> bool {
+        self.uid == record.st_uid && self.namespace == sys::user_namespace()
+    }
+
+    fn parse(text: &str) -> Option<Maker> {
+        let mut parts = text.split(' ');
+        let mut next = || parts.next();
+        let (uid, gid) = (next()?.parse().ok()?, next()?.parse().ok()?);
+        Some(Maker { uid, gid, namespace: u32::from_str_radix(next()?, 16).ok()? })
+    }
 }
 
 /// How long a tree counts.
@@ -93,7 +122,9 @@ impl Head {
         self.anomalies.iter().for_each(|bits| line(ANOMALIES, bits.to_string()));
         self.content.iter().for_each(|content| line(CONTENT, content.to_string()));
         self.lines.iter().for_each(|sum| line(LINES, format!("{sum:016x}")));
-        self.owner.iter().for_each(|(uid, gid)| line(OWNER, format!("{uid}:{gid}")));
+        self.maker.iter().for_each(|maker| {
+            line(MAKER, format!("{} {} {:08x}", maker.uid, maker.gid, maker.namespace));
+        });
         match &self.mark {
             Mark::Durable => line(DURABLE, String::new()),
             Mark::Volatile(boot) => line(BOOT, boot.clone()),
@@ -133,10 +164,7 @@ impl Head {
             anomalies: value(ANOMALIES).and_then(|text| text.parse().ok()),
             content: value(CONTENT).and_then(|text| text.parse().ok()),
             lines: value(LINES).and_then(|text| u64::from_str_radix(text, 16).ok()),
-            owner: value(OWNER).and_then(|text| {
-                let (uid, gid) = text.split_once(':')?;
-                Some((uid.parse().ok()?, gid.parse().ok()?))
-            }),
+            maker: value(MAKER).and_then(Maker::parse),
             mark: match value(BOOT) {
                 Some(boot) => Mark::Volatile(boot.to_owned()),
                 None => value(DURABLE).map(|_| Mark::Durable)?,
@@ -282,7 +310,7 @@ fn trees(directory: &Directory) -> Result<Vec<String>> {
 
 fn adopted(name: &str) -> Head {
     let layer = name.replacen('-', ":", 1);
-    Head { layer, diff_id: None, anomalies: None, content: None, lines: None, owner: None, mark: Mark::Durable }
+    Head { layer, diff_id: None, anomalies: None, content: None, lines: None, maker: None, mark: Mark::Durable }
 }
 
 #[cfg(test)]
@@ -301,7 +329,7 @@ mod tests {
                 anomalies: Some(u64::MAX),
                 content: Some(u64::MAX),
                 lines: Some(u64::MAX),
-                owner: Some((u32::MAX, u32::MAX)),
+                maker: Some(Maker { uid: u32::MAX, gid: u32::MAX, namespace: u32::MAX }),
                 mark,
             };
             let bytes = head.to_bytes();
@@ -310,7 +338,7 @@ mod tests {
             head.write(file.as_fd()).unwrap();
             let again = Head::read(file.as_fd()).unwrap().unwrap();
             assert_eq!((&again.mark, again.lines, again.anomalies), (&head.mark, head.lines, head.anomalies));
-            assert_eq!(again.owner, head.owner);
+            assert_eq!(again.maker, head.maker);
             for at in 0..HEAD_LEN {
                 let mut flipped = bytes;
                 flipped[at] ^= 1;

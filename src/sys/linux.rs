@@ -158,6 +158,12 @@ fn split_names(names: &[u8]) -> Vec<Vec<u8>> {
     names.split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
+/// What tells a user namespace from others: the numbers that it gives users and groups. The same one twice has the same.
+pub(crate) fn user_namespace() -> u32 {
+    let maps = ["/proc/self/uid_map", "/proc/self/gid_map"].map(|map| std::fs::read(map).unwrap_or_default());
+    twox_hash::XxHash3_64::oneshot(&maps.concat()) as u32
+}
+
 /// The kernel's name for this boot.
 pub(crate) fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;

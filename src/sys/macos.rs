@@ -148,6 +148,11 @@ pub(crate) fn set_link_xattr(dir: BorrowedFd<'_>, name: &[u8], key: &[u8], value
     rustix::fs::fsetxattr(link.as_fd(), key, value, XattrFlags::empty())
 }
 
+/// There is but one.
+pub(crate) fn user_namespace() -> u32 {
+    0
+}
+
 /// Attributes are not compared there: the system sets some of its own, and names are other ones.
 pub(crate) fn xattr_names(_: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
     Err(Errno::NOTSUP)

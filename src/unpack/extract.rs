@@ -12,6 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use super::form::TreeForm;
+use super::metadata::born_in;
 use super::record::{RecordFile, RecordWriter};
 use super::trash::{Bin, Trash};
 use super::tree::TreeWriter;
@@ -22,7 +23,7 @@ use crate::interrupt::Interrupt;
 use crate::layer::Growing;
 use crate::layer::{Anomalies, Entry, LayerFile, Progress, Reader, Source, Stream};
 use crate::limits::LayerLimits;
-use crate::store::{Area, EXTRACTION_LOCK, Head, Lock, Mark, Partial, Storage, is_regular, record_name};
+use crate::store::{Area, EXTRACTION_LOCK, Head, Lock, Maker, Mark, Partial, Storage, is_regular, record_name};
 
 /// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.
 #[derive(Clone, Debug, Default)]
@@ -169,6 +170,7 @@ impl Storage {
             let handle = partial.handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a new tree"))?;
             Ok(Bin { handle, _owner: Box::new(partial) })
         });
+        let maker = Maker::new(born_in(root.as_fd())?);
         let mut writer = TreeWriter::new(root, trash, record, options, self.min_free)?;
         writer.write(&mut reader)?;
         let (totals, progress, mut anomalies) = reader.finish()?;
@@ -182,7 +184,6 @@ impl Storage {
             boot_id => Mark::volatile(boot_id),
         };
         let is_durable = mark == Mark::Durable;
-        let stat = rustix::fs::fstat(record_file.handle()).map_err(|e| Error::os(e, "look at a metadata record"))?;
         // The record first: a record without its tree is not looked at and is replaced by the next extraction.
         let head = |content, lines| {
             let head = Head {
@@ -191,7 +192,7 @@ impl Storage {
                 anomalies: Some(anomalies.bits()),
                 content: Some(content),
                 lines: Some(lines),
-                owner: Some((stat.st_uid, stat.st_gid)),
+                maker: Some(maker),
                 mark,
             };
             head.to_bytes()

@@ -1,6 +1,7 @@
-//! Owner, mode, times and extended attributes: in the order in which they do not undo each other. A new owner clears
-//! set-id bits and file capabilities, so it comes first; the mode may take away the right to do the rest, so of what
-//! needs that right it comes last; times come after everything.
+//! Owner, mode, times and extended attributes: in the order in which they do not undo each other. What tells the host what a
+//! file is comes first, as long as there is room for it. Attributes of users may be set by the owner alone, so they come before
+//! another owner does. That clears set-id bits and file capabilities, so these come after it. The mode may take away
+//! the right to do the rest; times come after everything.
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -14,6 +15,8 @@ use super::{LayerEntry, LayerEntryKind};
 use crate::error::Result;
 use crate::layer::{Anomalies, Device, Entry, Kind, Timestamp};
 use crate::sys;
+
+const SET_ID: u32 = 0o6000;
 
 /// What is to be said of an open file or directory.
 #[derive(Clone, Debug)]
@@ -79,24 +82,25 @@ impl<'a> Metadata<'a> {
 /// Sets metadata as the tree's form wants it, as far as the process may.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Applier {
-    uid: u32,
-    gid: u32,
+    is_root: bool,
+    /// Owner and group of a new file in the tree.
+    born: (u32, u32),
     form: TreeForm,
 }
 
 impl Applier {
-    /// With the rights of this process, now.
-    pub(super) fn new(form: TreeForm) -> Applier {
-        Applier { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), form }
+    /// With the rights of this process, now, in the tree whose root was just made.
+    pub(super) fn new(form: TreeForm, root: BorrowedFd<'_>) -> Result<Applier> {
+        Ok(Applier { is_root: rustix::process::geteuid().is_root(), born: born_in(root)?, form })
     }
 
     pub(super) fn is_root(self) -> bool {
-        self.uid == 0
+        self.is_root
     }
 
     /// Whether files need another owner than the one they are born with, and we are to try.
     fn wants_owner(self, uid: u32, gid: u32) -> Option<(Option<Uid>, Option<Gid>)> {
-        let differs = self.is_root() && !self.form.override_stat && (uid != self.uid || gid != self.gid);
+        let differs = self.is_root && !self.form.override_stat && (uid, gid) != self.born;
         differs.then(|| (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
     }
 
@@ -109,11 +113,6 @@ impl Applier {
         path: &[u8],
         anomalies: &mut Anomalies,
     ) -> Result<()> {
-        self.set_owner(on, metadata.uid, metadata.gid, path, anomalies)?;
-        for (key, value) in &*metadata.xattrs {
-            let set = || rustix::fs::fsetxattr(on, &key[..], value, XattrFlags::empty());
-            self.set_xattr(on, key, path, anomalies, set)?;
-        }
         // What the host asked for is set or the call fails: a tree without it would be taken for something else.
         let must_set = |key: &str, value: &[u8]| {
             rustix::fs::fsetxattr(on, key, value, XattrFlags::empty())
@@ -132,10 +131,28 @@ impl Applier {
                 WhiteoutForm::UserOverlay => must_set("user.overlay.opaque", b"y")?,
             }
         }
+        let (users, others): (Vec<_>, Vec<_>) = metadata.xattrs.iter().partition(|(key, _)| key.starts_with(b"user."));
+        let set = |attributes: Vec<&(Vec<u8>, Vec<u8>)>, anomalies: &mut Anomalies| {
+            attributes.into_iter().try_for_each(|(key, value)| {
+                let set = || rustix::fs::fsetxattr(on, &key[..], value, XattrFlags::empty());
+                self.set_xattr(on, key, path, anomalies, set)
+            })
+        };
+        set(users, anomalies)?;
+        self.set_owner(on, metadata.uid, metadata.gid, path, anomalies)?;
+        set(others, anomalies)?;
         if !has_mode {
             let is_directory = matches!(metadata.stat_type, Some(StatType::Directory));
-            let mode = sys::mode(self.mode(metadata.mode, is_directory));
-            rustix::fs::fchmod(on, mode).map_err(|e| fail(e, "set mode of", path))?;
+            let mode = self.mode(metadata.mode, is_directory);
+            rustix::fs::fchmod(on, sys::mode(mode)).map_err(|e| fail(e, "set mode of", path))?;
+            // The kernel takes set-gid away from who is not in the group, and says nothing.
+            if mode & SET_ID != 0 {
+                let stat = rustix::fs::fstat(on).map_err(|e| fail(e, "look at", path))?;
+                let is_kept = sys::mode_of(&stat) & SET_ID == mode & SET_ID;
+                if !is_kept {
+                    anomalies.insert(Anomalies::OWNER_NOT_SET);
+                }
+            }
         }
         rustix::fs::futimens(on, &times(metadata.mtime)).map_err(|e| fail(e, "set times of", path))
     }
@@ -203,7 +220,7 @@ impl Applier {
         anomalies: &mut Anomalies,
         set: impl Fn() -> Result<(), Errno>,
     ) -> Result<()> {
-        if is_reserved(key) || (key == b"security.capability" && !self.is_root()) {
+        if is_reserved(key) || (key == b"security.capability" && !self.is_root) {
             anomalies.insert(Anomalies::SKIPPED_XATTR);
             return Ok(());
         }
@@ -253,6 +270,21 @@ pub(super) fn override_stat_of(entry: &LayerEntry) -> Option<String> {
         _ => return None,
     };
     Some(override_stat((entry.uid, entry.gid, entry.mode), stat_type))
+}
+
+/// Owner and group of a file that is made in a new directory. The directory itself may have the group of the folder that it
+/// is in (set-gid); it gets the one that its files have.
+pub(super) fn born_in(root: BorrowedFd<'_>) -> Result<(u32, u32)> {
+    let stat = rustix::fs::fstat(root).map_err(|e| fail(e, "look at the root of", b""))?;
+    // In directories of this mode, and on macOS in all, files have the directory's group.
+    if cfg!(target_os = "macos") || sys::mode_of(&stat) & 0o2000 != 0 {
+        return Ok((stat.st_uid, stat.st_gid));
+    }
+    let gid = rustix::process::getegid();
+    if stat.st_gid != gid.as_raw() {
+        rustix::fs::fchown(root, None, Some(gid)).map_err(|e| fail(e, "set owner of", b""))?;
+    }
+    Ok((stat.st_uid, gid.as_raw()))
 }
 
 /// `uid:gid:mode:type`, as containers/storage writes it.

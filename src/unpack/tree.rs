@@ -87,7 +87,7 @@ impl<'a> TreeWriter<'a> {
         options: &'a ExtractOptions,
         min_free: u64,
     ) -> Result<TreeWriter<'a>> {
-        let applier = Applier::new(options.form);
+        let applier = Applier::new(options.form, root.as_fd())?;
         Ok(TreeWriter {
             root: Root::new(root, trash, options.limits.clone(), options.interrupt.clone()),
             record,

@@ -296,25 +296,36 @@ fn failing_system_calls_have_statuses_and_leave_nothing() {
 #[test]
 fn an_interrupt_cancels() {
     let Some(tool) = Tool::new() else { return };
-    // From a fifo that nobody fills, so that the signal finds it waiting; then one that ends.
+    use rustix::process::Signal;
+    // From a fifo that nobody fills, so that the signal finds it waiting; and while bytes come.
     let fifo = tool.path("fifo");
     super::support::run("mkfifo", &[fifo.as_os_str()]);
     let digest = Digest::of(b"x").to_string();
-    let child = Command::new(tool.path("blimg"))
-        .arg("--store")
-        .arg(tool.store())
-        .args(["put", "layer", &digest])
-        .arg(&fifo)
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut writer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    std::io::Write::write_all(&mut writer, b"x").ok();
-    drop(writer);
-    let output = child.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), status_in(&output).as_str()), (Some(1), "CANCELLED"), "{output:?}");
-    assert_eq!(leftovers(&tool.store()), [""; 0]);
+    for (kind, signal, before) in [
+        ("layer", Signal::INT, 0),
+        ("layer", Signal::TERM, 200_000),
+        ("manifest", Signal::INT, 0),
+        ("manifest", Signal::TERM, 200_000),
+        ("config", Signal::TERM, 1000),
+    ] {
+        let child = Command::new(tool.path("blimg"))
+            .arg("--store")
+            .arg(tool.store())
+            .args(["put", kind, &digest])
+            .arg(&fifo)
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut writer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+        std::io::Write::write_all(&mut writer, &vec![b'x'; before]).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        std::io::Write::write_all(&mut writer, b"x").ok();
+        drop(writer);
+        let output = child.wait_with_output().unwrap();
+        let found = (output.status.code(), status_in(&output));
+        assert_eq!((found.0, found.1.as_str()), (Some(1), "CANCELLED"), "{kind} {signal:?}: {output:?}");
+        assert_eq!(leftovers(&tool.store()), [""; 0]);
+        assert_eq!(names_in(&tool.store().join("manifests")), [""; 0]);
+    }
 }

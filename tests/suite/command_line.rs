@@ -31,7 +31,9 @@ fn what_is_wrong_is_named() {
         (&["pul", "x"], "unknown command 'pul' (did you mean pull?)"),
         (&["help", "exprot"], "unknown command 'exprot' (did you mean export?)"),
         (&["--nonsense"], "unknown option --nonsense"),
-        (&["--jsno", "ls"], "ls: unknown option --jsno (did you mean --json?)"),
+        (&["--jsno", "ls"], "unknown option --jsno (did you mean --json?)"),
+        (&["--stroe", "/x", "ls"], "unknown option --stroe (did you mean --store?)"),
+        (&["ls", "--jsno"], "ls: unknown option --jsno (did you mean --json?)"),
         (&["pull", "x", "--plain-htp", "h"], "pull: unknown option --plain-htp (did you mean --plain-http?)"),
         (&["pull", "x", "--plain-htp=h"], "pull: unknown option --plain-htp (did you mean --plain-http?)"),
         (&["ls", "-x"], "ls: unknown option -x"),
@@ -49,7 +51,13 @@ fn what_is_wrong_is_named() {
             &["put", "layer", "d", "f", "--size", "99999999999T"],
             "put: --size: '99999999999T' is not a size, such as 4096 or 512M",
         ),
+        (&["put", "layer", "d", "f", "--size", "0"], "put: --size: '0' is not a size, such as 4096 or 512M"),
         (&["put", "config", "d", "f", "--size", "1"], "put: --size is of a layer"),
+        (&["help", "--foo"], "unknown option --foo"),
+        (&["help", "pull", "more"], "unexpected argument 'more'"),
+        // One line, whatever is in it.
+        (&["ls", "a\nb\u{1b}[31m\u{9b}"], "ls: unexpected argument 'a?b?[31m?'"),
+        (&["--a\nb"], "unknown option --a?b"),
         (&["extract"], "extract: missing argument DIGEST"),
         (
             &["extract", "d", "--form", "overlya"],
@@ -62,13 +70,17 @@ fn what_is_wrong_is_named() {
             &["pull", "x", "--policy", "sometimes"],
             "pull: --policy: 'sometimes' is not one of missing, always, newer, never",
         ),
-        (&["pull", "x", "--creds", "nocolon"], "pull: --creds: 'nocolon' has no ':'"),
-        (&["pull", "x", "--mirror", "a.org"], "pull: --mirror: 'a.org' has no '='"),
+        (&["pull", "x", "--creds", "nocolon"], "pull: --creds: there is no ':' in its value"),
+        (&["pull", "x", "--mirror", "a.org"], "pull: --mirror: there is no '=' in its value"),
         (&["pull", "x", "--parallel", "many"], "pull: --parallel: 'many' is not a number"),
         (&["pull", "x", "--parallel", "4294967296"], "pull: --parallel: '4294967296' is not a number that small"),
         (
             &["mount-options", "x", "--seconds", "1d"],
             "mount-options: --seconds: '1d' is not a time, such as 90, 500ms or 2h",
+        ),
+        (
+            &["mount-options", "x", "--seconds", "0"],
+            "mount-options: --seconds: '0' is not a time, such as 90, 500ms or 2h",
         ),
         (&["lease"], "lease: create, hold, extend or release?"),
         (&["lease", "renew", "x"], "lease: create, hold, extend or release?"),
@@ -144,7 +156,8 @@ fn every_command_says_what_it_does() {
         );
         for option in helped.lines().filter_map(|line| line.strip_prefix("  --")) {
             let name = format!("`--{}", option.split_whitespace().next().unwrap());
-            assert!(documented.contains(&name), "{command}: {name}` is not in docs/blimg.md");
+            let is_whole = |end: &str| documented.contains(&format!("{name}{end}"));
+            assert!(is_whole("`") || is_whole(" "), "{command}: {name}` is not in docs/blimg.md");
         }
         for line in helped.lines().chain(all.lines()) {
             assert!(line.len() <= 120, "{line}");
@@ -168,7 +181,7 @@ fn failures_have_a_status_and_the_systems_words() {
         (&["put", "config", &digest, &directory], "IO", format!("{directory}: Is a directory")),
         (&["put", "manifest", &digest, &directory], "IO", format!("{directory}: Is a directory")),
         (&["inspect", "nothing"], "NOT_FOUND", "nothing".to_owned()),
-        (&["load-layout", &missing], "IO", format!("{missing}/index.json: No such file or directory")),
+        (&["load-layout", &missing], "NOT_FOUND", format!("{missing}/index.json: No such file or directory")),
     ] {
         let output = tool.blimg(args);
         let error = text(&output.stderr);
@@ -184,6 +197,55 @@ fn failures_have_a_status_and_the_systems_words() {
     }
 }
 
+/// Names are bytes, and JSON is text; and what a terminal would obey is not for it.
+#[test]
+fn json_is_json_whatever_is_named() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let Some(tool) = Tool::new() else { return };
+    let store = super::support::quick_store(&tool.store());
+    let names: [(&[u8], &str); 5] = [
+        (b"\xff\xfe", "\u{fffd}\u{fffd}"),
+        (b"a\xc3", "a\u{fffd}"),
+        (b"\xed\xa0\x80", "\u{fffd}\u{fffd}\u{fffd}"),
+        ("\u{9b}31m\u{7f}\n".as_bytes(), "\u{9b}31m\u{7f}\n"),
+        ("\"\\ä€😀".as_bytes(), "\"\\ä€😀"),
+    ];
+    let layer = names.iter().fold(super::archive::Archive::new(), |archive, (name, _)| archive.file(name, b""));
+    let digest = super::support::put_layer(&store, &super::archive::gzip(&layer.finish()));
+    tool.says(&["extract", digest.as_str()]);
+    let lines = tool.says(&["--json", "entries", digest.as_str()]);
+    let paths: Vec<String> = (lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()))
+        .map(|entry| entry["path"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(paths, names.map(|(_, shown)| shown));
+    let plain = tool.says(&["entries", digest.as_str()]);
+    assert!(plain.chars().all(|c| !c.is_control() || c == '\n') && plain.lines().count() == names.len(), "{plain:?}");
+    let strange = tool.path("").join(OsStr::from_bytes(b"no\xff\nthing"));
+    let output = Command::new(tool.path("blimg"))
+        .args(["--json", "put", "manifest", digest.as_str()])
+        .arg(&strange)
+        .env("BLIMG_STORE", tool.store())
+        .output()
+        .unwrap();
+    let event: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(event["message"].as_str().unwrap().contains("no\u{fffd}\nthing: No such file"), "{event}");
+    assert_eq!(output.stderr.iter().filter(|&&byte| byte == b'\n').count(), 1);
+}
+
+/// What is open is not taken for what is missing.
+#[test]
+fn a_closed_standard_input_is_empty() {
+    let Some(tool) = Tool::new() else { return };
+    let output = Command::new("sh")
+        .args(["-c", "exec \"$0\" import - <&-"])
+        .arg(tool.path("blimg"))
+        .env("BLIMG_STORE", tool.store())
+        .output()
+        .unwrap();
+    assert_eq!((output.status.code(), status_in(&output).as_str()), (Some(1), "MALFORMED"), "{output:?}");
+}
+
 /// A signal that only interrupts a read does not end it.
 #[test]
 fn an_interrupted_read_goes_on() {
@@ -196,7 +258,9 @@ fn an_interrupted_read_goes_on() {
     for when in ["1", "2"] {
         // What blimg reads itself is of so many bytes at once.
         let output = Command::new("strace")
-            .args(["-f", "-qq", "-o", "/dev/null", "-P"])
+            .args(["-f", "-qq", "-o"])
+            .arg(tool.path("strace"))
+            .arg("-P")
             .arg(tool.path("blob"))
             .args(["-e", &format!("inject=read,openat:error=EINTR:when={when}")])
             .arg(tool.path("blimg"))
@@ -207,6 +271,8 @@ fn an_interrupted_read_goes_on() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
+        let traced = std::fs::read_to_string(tool.path("strace")).unwrap();
+        assert!(traced.contains("EINTR (Interrupted system call) (INJECTED)"), "{when}: {traced}");
     }
 }
 

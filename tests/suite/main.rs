@@ -21,6 +21,7 @@ mod budget;
 mod bundles;
 mod c_programs;
 mod check;
+mod check_trees;
 mod command_line;
 mod cpp;
 mod disk_faults;

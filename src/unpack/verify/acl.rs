@@ -32,9 +32,20 @@ impl Acl {
         Some(Acl { entries })
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Whether it says no more than the permission bits of a mode.
     pub(super) fn is_mode(&self) -> bool {
         self.entries.iter().all(|(tag, ..)| matches!(*tag, USER_OBJ | GROUP_OBJ | OTHER))
+    }
+
+    /// Whoever is named: a user namespace gives them other numbers.
+    pub(super) fn without_ids(mut self) -> Acl {
+        self.entries.iter_mut().for_each(|(_, id, _)| *id = 0);
+        self.entries.sort_unstable();
+        self
     }
 
     /// After a chmod, which changes the entries that are a mode's as well (acl(5), "Correspondence").

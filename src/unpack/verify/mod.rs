@@ -68,6 +68,8 @@ pub(crate) fn verify_tree(
         last: None,
         entries: HashSet::new(),
         whiteouts: HashSet::new(),
+        opaque: HashSet::new(),
+        marked: Vec::new(),
         replaced: Vec::new(),
         hasher: RandomState::new(),
     };
@@ -81,8 +83,8 @@ pub(crate) fn verify_tree(
     if let Some(why) = verifier.implied_root()? {
         return Ok(Some(format!("{}: {why}", quoted(b""))));
     }
-    if let Some(lost) = verifier.lost_whiteout() {
-        return Ok(Some(lost));
+    if let Some(wrong) = verifier.lost_whiteout().or_else(|| verifier.wrongly_opaque()) {
+        return Ok(Some(wrong));
     }
     Ok(verifier.surplus()?.or(verifier.touched))
 }
@@ -107,6 +109,10 @@ struct Verifier<'a, 'b> {
     entries: HashSet<u64>,
     /// Hashes of whiteouts.
     whiteouts: HashSet<u64>,
+    /// Hashes of directories that the record says are opaque.
+    opaque: HashSet<u64>,
+    /// Directories that are, in the overlay forms.
+    marked: Vec<Vec<u8>>,
     /// Whiteouts, in the overlay forms, where the tree has something else, or nothing.
     replaced: Vec<Vec<u8>>,
     hasher: RandomState,
@@ -145,7 +151,8 @@ impl Verifier<'_, '_> {
         if entry.path.is_empty() {
             self.has_root = true;
             let stat = fstat(self.tree)?;
-            self.note_time(&entry, &stat);
+            self.note_time(&entry.path, &entry, &stat);
+            self.note_opaque(&entry)?;
             return self.kept.differs(&entry, &stat, Place::Open(self.tree));
         }
         let stat = match self.stat(&entry.path)? {
@@ -158,12 +165,17 @@ impl Verifier<'_, '_> {
             LayerEntryKind::File => return self.file(line, &entry, &stat),
             LayerEntryKind::Hardlink => return self.hardlink(&entry, &stat),
             LayerEntryKind::Symlink => return self.symlink(&entry, &stat),
-            LayerEntryKind::Directory => is_directory(&stat),
+            LayerEntryKind::Directory => {
+                self.note_opaque(&entry)?;
+                is_directory(&stat)
+            }
             LayerEntryKind::Fifo => file_type == FileType::Fifo,
-            LayerEntryKind::CharDevice | LayerEntryKind::BlockDevice => match device(&entry, &stat) {
-                None => true,
-                wrong => return Ok(wrong),
-            },
+            LayerEntryKind::CharDevice | LayerEntryKind::BlockDevice => {
+                match device(&entry, &stat, self.kept.has_nodes(entry.device)) {
+                    None => true,
+                    wrong => return Ok(wrong),
+                }
+            }
             LayerEntryKind::LowerLink | LayerEntryKind::Whiteout | LayerEntryKind::Opaque => true,
         };
         if is_as_said { self.differs(&entry.path, &entry, &stat) } else { Ok(Some("is of another type".into())) }
@@ -236,15 +248,37 @@ impl Verifier<'_, '_> {
         if self.parent(parent)?.is_none() {
             return Ok(Some("is gone".into()));
         }
-        self.note_time(entry, stat);
+        self.note_time(path, entry, stat);
         let parent = self.open_parent();
         self.kept.differs(entry, stat, Place::Named(parent, name))
     }
 
-    fn note_time(&mut self, entry: &LayerEntry, stat: &Stat) {
+    fn note_time(&mut self, path: &[u8], entry: &LayerEntry, stat: &Stat) {
         if self.touched.is_none() {
-            self.touched = time_differs(entry, stat).map(|why| format!("{}: {why}", quoted(&entry.path)));
+            self.touched = time_differs(entry, stat).map(|why| format!("{}: {why}", quoted(path)));
         }
+    }
+
+    fn note_opaque(&mut self, directory: &LayerEntry) -> Result<()> {
+        if !self.form.is_overlay() {
+            return Ok(());
+        }
+        let Some(handle) = self.parent(&directory.path)? else { return Ok(()) };
+        let handle = handle.try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a directory"))?;
+        if self.kept.is_opaque(Place::Open(handle.as_fd())) {
+            self.marked.push(directory.path.clone());
+        }
+        Ok(())
+    }
+
+    /// A directory that hides what lower layers have, of which the layer says nothing like that.
+    fn wrongly_opaque(&self) -> Verdict {
+        let is_said = |path: &Vec<u8>| {
+            let hash = self.hasher.hash_one(&path[..]);
+            self.opaque.contains(&hash) || self.whiteouts.contains(&hash)
+        };
+        let wrong = self.marked.iter().find(|path| !is_said(path));
+        wrong.map(|path| format!("{}: is opaque, and the layer does not say so", quoted(path)))
     }
 
     /// A root without an entry is as any directory without one.
@@ -253,7 +287,8 @@ impl Verifier<'_, '_> {
             return Ok(None);
         }
         let (entry, stat) = (LayerEntry::implied_directory(Vec::new()), fstat(self.tree)?);
-        self.note_time(&entry, &stat);
+        self.note_time(&entry.path, &entry, &stat);
+        self.note_opaque(&entry)?;
         self.kept.differs(&entry, &stat, Place::Open(self.tree))
     }
 
@@ -317,12 +352,12 @@ impl Verifier<'_, '_> {
             WhiteoutForm::Overlay => "trusted.overlay.opaque",
             WhiteoutForm::UserOverlay => "user.overlay.opaque",
         };
+        self.opaque.insert(self.hasher.hash_one(path));
         let Some(dir) = self.parent(path)? else { return Ok(Some("its directory is gone".into())) };
         let mut value = [0; 2];
         match rustix::fs::fgetxattr(dir, key, &mut value) {
             Ok(1) if value[0] == b'y' => Ok(None),
-            // Only root sees attributes of root.
-            Err(Errno::NODATA) if key.starts_with("trusted.") && !rustix::process::geteuid().is_root() => Ok(None),
+            Err(Errno::NODATA) if key.starts_with("trusted.") && !self.kept.sees_trusted() => Ok(None),
             Ok(_) | Err(Errno::NODATA | Errno::RANGE) => Ok(Some("the directory is opaque no more".into())),
             Err(errno) => damage(errno, "cannot be looked at").map(Some),
         }
@@ -364,13 +399,18 @@ impl Verifier<'_, '_> {
 }
 
 /// A node of the right number, or a file that stands for one.
-fn device(entry: &LayerEntry, stat: &Stat) -> Verdict {
+fn device(entry: &LayerEntry, stat: &Stat, has_nodes: Option<bool>) -> Verdict {
     let (major, minor) = entry.device;
     let is_placeholder = is_regular(stat) && stat.st_size == 0;
     let wanted =
         if entry.kind == LayerEntryKind::CharDevice { FileType::CharacterDevice } else { FileType::BlockDevice };
     let is_node = FileType::from_raw_mode(stat.st_mode) == wanted && stat.st_rdev == rustix::fs::makedev(major, minor);
-    (!is_placeholder && !is_node).then(|| "is another device".into())
+    let is_right = match has_nodes {
+        Some(true) => is_node,
+        Some(false) => is_placeholder,
+        None => is_node || is_placeholder,
+    };
+    (!is_right).then(|| "is another device".into())
 }
 
 /// XXH3 of a file from an offset on, and how many bytes that is; or why it cannot be read.

@@ -46,7 +46,8 @@ fn mounted(dir: Option<&Path>, options: &str, work: &Path, look: impl FnOnce(&Pa
     let options = format!("{options},upperdir={},workdir={}", upper.display(), inner.display());
     assert!(options.len() < PAGE, "{} bytes", options.len());
     let mut mount = Command::new("mount");
-    mount.args(["-t", "overlay", "overlay", "-o", &options]).arg(&at);
+    // mount(8) of util-linux 2.39 would use fsconfig(2), which takes 255 bytes.
+    mount.args(["-t", "overlay", "overlay", "-o", &options]).arg(&at).env("LIBMOUNT_FORCE_MOUNT2", "always");
     if let Some(dir) = dir {
         mount.current_dir(dir);
     }
