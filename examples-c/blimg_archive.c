@@ -16,7 +16,7 @@ static int32_t show(const bl_progress *progress, void *user_data)
 static void print_imported(const app *a, const char *name)
 {
   char *familiar;
-  if (a->quiet) return;
+  if (!prints(a)) return;
   familiar = familiar_name(a, name);
   if (a->json) {
     putchar('{');

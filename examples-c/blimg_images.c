@@ -57,7 +57,7 @@ static int ls_one(const app *a, const char *name)
     printf(",\"compressed_size\":%llu,\"extracted_size\":%llu,\"shared_size\":%llu,\"unique_size\":%llu}\n",
            (unsigned long long)usage.compressed_size, (unsigned long long)usage.extracted_size,
            (unsigned long long)usage.shared_size, (unsigned long long)usage.unique_size);
-  } else if (!a->quiet) {
+  } else if (prints(a)) {
     printf("%s %s %llu\n", familiar ? familiar : name, digest, (unsigned long long)usage.compressed_size);
   }
   bl_image_free(image);
@@ -132,7 +132,7 @@ static int run_inspect(app *a)
   bl_image *image = NULL;
   bl_error *err = NULL;
   if (bl_image_open(a->storage, a->given.args[0], &image, &err)) return failed(a, err);
-  if (!a->quiet) print_image(a, image);
+  if (prints(a)) print_image(a, image);
   bl_image_free(image);
   return 0;
 }

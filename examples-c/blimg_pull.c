@@ -20,7 +20,7 @@ static void print_bar(const bl_layer_progress *layer)
 {
   unsigned long long total = layer->bytes ? layer->bytes : 1;
   int filled = (int)(layer->bytes_stored * BAR / total);
-  fprintf(stderr, "\033[K%.19s [%.*s%*s] %6.1f of %.1f MB%s\n", (const char *)layer->digest, filled,
+  fprintf(stderr, "\033[K%.19s [%.*s%*s] %6.1f of %.1f MB%s\n", layer->digest, filled,
           "==============================", BAR - filled, "", (double)layer->bytes_stored / 1e6,
           (double)layer->bytes / 1e6, layer->is_done ? ", done" : "");
 }
@@ -29,7 +29,7 @@ static void json_layer(const bl_layer_progress *layer)
 {
   printf("{\"event\":\"layer\",\"digest\":\"%s\",\"bytes\":%llu,\"bytes_stored\":%llu,\"bytes_unpacked\":%llu,"
          "\"done\":%s}\n",
-         (const char *)layer->digest, (unsigned long long)layer->bytes, (unsigned long long)layer->bytes_stored,
+         layer->digest, (unsigned long long)layer->bytes, (unsigned long long)layer->bytes_stored,
          (unsigned long long)layer->bytes_unpacked, layer->is_done ? "true" : "false");
 }
 
@@ -38,7 +38,7 @@ static void json_progress(const bl_pull_progress *p)
   static const char *const phases[] = {"resolving", "fetching", "done"};
   printf("{\"event\":\"progress\",\"phase\":\"%s\",\"layers\":%llu,\"layers_done\":%llu,\"bytes_to_fetch\":%llu,"
          "\"bytes_fetched\":%llu,\"bytes_present\":%llu,\"bytes_unpacked\":%llu,\"entries_unpacked\":%llu}\n",
-         p->phase <= BL_PULL_DONE ? phases[p->phase] : "", (unsigned long long)p->layers,
+         p->phase <= BL_PULL_PHASE_DONE ? phases[p->phase] : "", (unsigned long long)p->layers,
          (unsigned long long)p->layers_done, (unsigned long long)p->bytes_to_fetch,
          (unsigned long long)p->bytes_fetched, (unsigned long long)p->bytes_present,
          (unsigned long long)p->bytes_unpacked, (unsigned long long)p->entries_unpacked);
@@ -90,15 +90,20 @@ static bl_registry_options *registry(registries *r, const char *host)
   return &r->options[i];
 }
 
-/* What is before the separator of an option's value, which ends there, and what is behind it; NULL after a message. */
+/*
+ * What is behind the separator of an option's value, which now ends there; NULL after a message. The message does not have
+ * the value: it may be a password.
+ */
 static char *split(app *a, const char *name, const char *value, char separator)
 {
-  char *at = strchr(value, separator), *behind = at ? at + 1 : NULL;
-  if (at)
-    *at = '\0';
-  else
-    a->given.is_wrong = wrong_usage(a->given.command, "%s: '%s' has no '%c'", name, value, separator);
-  return behind;
+  char *at = strchr(value, separator);
+  if (!at) {
+    if (!a->given.is_wrong) wrong_usage(a->given.command, "%s: there is no '%c' in its value", name, separator);
+    a->given.is_wrong = 1;
+    return NULL;
+  }
+  *at = '\0';
+  return at + 1;
 }
 
 /* What is said of a host; is_wrong where that is too much. */
@@ -177,7 +182,7 @@ static int run_pull(app *a)
     putchar(',');
     json_text("manifest", bl_image_text(image, BL_IMAGE_MANIFEST_DIGEST, 0));
     puts("}");
-  } else if (!a->quiet) {
+  } else if (prints(a)) {
     print_image(a, image);
   }
   bl_image_free(image);

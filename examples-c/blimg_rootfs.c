@@ -14,7 +14,7 @@ static int32_t show(const bl_progress *progress, void *user_data)
 static int run_rootfs(app *a)
 {
   static const char *const modes[] = {"copy", "reflink", "hardlink", "direct", NULL};
-  static const uint32_t numbers[] = {BL_ROOTFS_COPY, BL_ROOTFS_REFLINK, BL_ROOTFS_HARDLINK, BL_ROOTFS_DIRECT};
+  static const uint32_t numbers[] = {BL_ROOTFS_MODE_COPY, BL_ROOTFS_MODE_REFLINK, BL_ROOTFS_MODE_HARDLINK, BL_ROOTFS_MODE_DIRECT};
   const char *image_name = a->given.args[0], *dir = a->given.args[1];
   bl_rootfs_options assembling = BL_ROOTFS_OPTIONS_INIT;
   bl_rootfs_result result = BL_ROOTFS_RESULT_INIT;
@@ -40,7 +40,7 @@ static int run_rootfs(app *a)
     json_text("rootfs", dir);
     printf(",\"layers\":%llu,\"entries\":%llu,\"anomalies\":%llu}\n", (unsigned long long)result.layers,
            (unsigned long long)result.entries, (unsigned long long)result.anomalies);
-  } else if (!a->quiet) {
+  } else if (prints(a)) {
     printf("%s: %llu entries of %llu layers\n", dir, (unsigned long long)result.entries,
            (unsigned long long)result.layers);
   }
@@ -78,7 +78,6 @@ static void print_overlay(const app *a, const bl_overlay *overlay, const bl_leas
     return;
   }
   printf("%s\n", bl_overlay_mount_options(overlay));
-  if (a->quiet) return;
   if (dir) fprintf(stderr, "to be mounted from %s\n", dir);
   fprintf(stderr, "held by lease %s\n", bl_lease_id(lease));
 }
@@ -146,7 +145,7 @@ static int run_config(app *a)
   if (status) return failed(a, err);
   if (option_text(&a->given, "--runtime-json"))
     puts(bl_process_text(process, BL_PROCESS_RUNTIME_JSON, 0));
-  else if (!a->quiet)
+  else if (prints(a))
     print_process(a, process);
   bl_process_free(process);
   return 0;

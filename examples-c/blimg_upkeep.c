@@ -11,7 +11,7 @@ static void print_removed(const char *object, void *user_data)
     putchar('{');
     json_text("removed", object);
     puts("}");
-  } else if (!a->quiet) {
+  } else if (prints(a)) {
     puts(object);
   }
 }
@@ -25,12 +25,12 @@ static int run_gc(app *a)
     option_flag(&a->given, "--dry-run", BL_GC_DRY_RUN) | option_flag(&a->given, "--any-age", BL_GC_ANY_AGE);
   collecting.cancel = on_interrupt;
   collecting.on_removed = print_removed;
-  collecting.user_data = a;
+  collecting.on_removed_data = a;
   if (bl_gc(a->storage, &collecting, &result, &err)) return failed(a, err);
   if (a->json)
     printf("{\"count\":%llu,\"bytes\":%llu,\"kept\":%llu}\n", (unsigned long long)result.removed,
            (unsigned long long)result.bytes, (unsigned long long)result.kept);
-  else if (!a->quiet)
+  else if (prints(a))
     printf("%llu objects, %llu bytes; %llu kept\n", (unsigned long long)result.removed,
            (unsigned long long)result.bytes, (unsigned long long)result.kept);
   return 0;
@@ -53,7 +53,7 @@ static void print_finding(const bl_finding *finding, void *user_data)
     json_text("message", finding->message);
     printf(",\"problem\":\"%s\",\"quarantined\":%s}\n",
            finding->problem == BL_PROBLEM_MISSING ? "missing" : "damaged", finding->quarantined ? "true" : "false");
-  } else if (!a->quiet) {
+  } else if (prints(a)) {
     printf("%s%s\n", finding->message, finding->quarantined ? " (moved to quarantine)" : "");
   }
 }
@@ -69,10 +69,10 @@ static int run_check(app *a)
   checking.bytes_per_second = option_size(&a->given, "--rate");
   checking.cancel = on_interrupt;
   checking.on_finding = print_finding;
-  checking.user_data = a;
+  checking.on_finding_data = a;
   if (a->given.is_wrong) return 2;
   if (bl_check(a->storage, &checking, &result, &err)) return failed(a, err);
-  if (!a->quiet)
+  if (prints(a))
     printf(a->json ? "{\"objects\":%llu,\"bytes\":%llu,\"skipped\":%llu,\"damaged\":%llu,\"missing\":%llu}\n"
                    : "%llu objects, %llu bytes; %llu skipped, %llu damaged, %llu incomplete images\n",
            (unsigned long long)result.objects, (unsigned long long)result.bytes, (unsigned long long)result.skipped,
@@ -90,7 +90,7 @@ const command check_command = {"check", "", "read everything and compare it; exi
 
 static void print_usage_of(const app *a, const char *kind, uint64_t objects, uint64_t bytes)
 {
-  if (a->quiet) return;
+  if (!prints(a)) return;
   printf(a->json ? "{\"kind\":\"%s\",\"objects\":%llu,\"bytes\":%llu}\n" : "%-12s %8llu %16llu\n", kind,
          (unsigned long long)objects, (unsigned long long)bytes);
 }
@@ -106,7 +106,7 @@ static int run_df(app *a)
   print_usage_of(a, "trees", usage_of.trees, usage_of.tree_bytes);
   print_usage_of(a, "partials", usage_of.partials, usage_of.partial_bytes);
   print_usage_of(a, "quarantined", usage_of.quarantined, usage_of.quarantined_bytes);
-  if (!a->quiet)
+  if (prints(a))
     printf(a->json ? "{\"free\":%llu,\"total\":%llu}\n" : "%llu bytes of %llu free\n",
            (unsigned long long)usage_of.free_bytes, (unsigned long long)usage_of.total_bytes);
   return 0;

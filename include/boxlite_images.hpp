@@ -58,6 +58,7 @@ enum class status : bl_status {
   not_found = BL_E_NOT_FOUND,
   busy = BL_E_BUSY,
   state = BL_E_STATE,
+  exists = BL_E_EXISTS,
   io = BL_E_IO,
   no_space = BL_E_NO_SPACE,
   permission = BL_E_PERMISSION,
@@ -339,8 +340,15 @@ class cancel {
   std::shared_ptr<bl_cancel> raw_;
 };
 
+/// Bytes of the longest digest as a string, with its NUL.
+inline constexpr size_t digest_max = BL_DIGEST_MAX;
+
 inline const char *version_string() noexcept { return bl_version_string(); }
 inline uint32_t version_number() noexcept { return bl_version_number(); }
+
+enum class feature : uint32_t { pull = BL_FEATURE_PULL, isal = BL_FEATURE_ISAL };
+/// Whether the library that is loaded was built with it.
+inline bool has_feature(feature of) noexcept { return bl_has_feature(static_cast<uint32_t>(of)); }
 
 /// Ends what runs on the network, and its threads; a timeout of zero only tells them. bl_shutdown().
 inline result<void> shutdown(duration timeout) {
@@ -385,16 +393,16 @@ enum class whiteouts : uint32_t {
   user_overlay = BL_WHITEOUTS_USER_OVERLAY,
 };
 enum class pull_policy : uint32_t {
-  missing = BL_PULL_MISSING,
-  always = BL_PULL_ALWAYS,
-  newer = BL_PULL_NEWER,
-  never = BL_PULL_NEVER,
+  missing = BL_PULL_POLICY_MISSING,
+  always = BL_PULL_POLICY_ALWAYS,
+  newer = BL_PULL_POLICY_NEWER,
+  never = BL_PULL_POLICY_NEVER,
 };
 enum class rootfs_mode : uint32_t {
-  copy = BL_ROOTFS_COPY,
-  reflink = BL_ROOTFS_REFLINK,
-  hardlink = BL_ROOTFS_HARDLINK,
-  direct = BL_ROOTFS_DIRECT,
+  copy = BL_ROOTFS_MODE_COPY,
+  reflink = BL_ROOTFS_MODE_REFLINK,
+  hardlink = BL_ROOTFS_MODE_HARDLINK,
+  direct = BL_ROOTFS_MODE_DIRECT,
 };
 
 struct storage_options {
@@ -839,7 +847,7 @@ class process : public detail::owner<bl_process, bl_process_free> {
   }
   std::vector<std::string> all(uint32_t field) const {
     std::vector<std::string> all;
-    for (size_t i = 0; const char *found = bl_process_text(get(), field, i); i++) all.emplace_back(found);
+    for (size_t i = 0; i < bl_process_text_count(get(), field); i++) all.emplace_back(bl_process_text(get(), field, i));
     return all;
   }
 };
@@ -877,9 +885,10 @@ class image : public detail::owner<bl_image, bl_image_free> {
   const char *text(image_field field, size_t index = 0) const noexcept {
     return bl_image_text(get(), static_cast<uint32_t>(field), index);
   }
+  size_t text_count(image_field field) const noexcept { return bl_image_text_count(get(), static_cast<uint32_t>(field)); }
   std::vector<std::string> texts(image_field field) const {
     std::vector<std::string> all;
-    for (size_t i = 0; const char *found = text(field, i); i++) all.emplace_back(found);
+    for (size_t i = 0; i < text_count(field); i++) all.emplace_back(text(field, i));
     return all;
   }
   std::string manifest_digest() const {
@@ -931,15 +940,15 @@ class pull_operation : public detail::owner<bl_op, bl_op_free> {
   }
 };
 
-/// What a mount of overlayfs needs: its options, and the lease that holds the layers.
 /// Lower directories of an overlay mount.
 struct overlay {
   /// "lowerdir=..."; relative to mount_dir, unless that is empty.
   std::string mount_options;
-  /// The directory to mount from; empty where the options have absolute paths.
+  /// The directory to mount from; empty where the options have absolute paths. chdir() is of all threads.
   std::string mount_dir;
-  /// Absolute, the uppermost first.
+  /// Absolute, the uppermost first; for fsconfig(2).
   std::vector<std::string> lower_dirs;
+  /// Holds the layers: to be extended as long as they are mounted, and released after that.
   boxlite::lease lease;
 };
 
@@ -962,7 +971,7 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
     c.durability = static_cast<uint32_t>(o.durability);
     c.min_free_bytes = o.min_free_bytes;
     c.gc_above_bytes = o.gc_above_bytes;
-    c.gc_min_age = detail::seconds(o.gc_min_age);
+    c.gc_min_age_seconds = detail::seconds(o.gc_min_age);
     bl_storage *out = nullptr;
     bl_error *err = nullptr;
     if (bl_storage_open(images_dir.c_str(), &c, &out, &err)) return detail::fail<storage>(err);
@@ -1137,8 +1146,9 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
     bl_lease *held = nullptr;
     bl_error *err = nullptr;
     if (bl_prepare_overlay(get(), of.get(), &c, &out, &held, &err)) return detail::fail<overlay>(err);
+    boxlite::lease owned_lease(held);
     std::unique_ptr<bl_overlay, void (*)(bl_overlay *)> owned(out, bl_overlay_free);
-    overlay made{bl_overlay_mount_options(out), "", {}, lease(held)};
+    overlay made{bl_overlay_mount_options(out), "", {}, std::move(owned_lease)};
     if (const char *dir = bl_overlay_mount_dir(out)) made.mount_dir = dir;
     for (size_t i = 0; i < bl_overlay_lower_dir_count(out); i++) made.lower_dirs.emplace_back(bl_overlay_lower_dir(out, i));
     return result<overlay>(std::move(made));
@@ -1160,14 +1170,14 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
   result<gc_result> gc(const gc_options &o = {}) {
     bl_gc_options c = bl_gc_options_init();
     c.flags = detail::flag(o.dry_run, BL_GC_DRY_RUN) | detail::flag(o.any_age, BL_GC_ANY_AGE);
-    c.min_age = detail::seconds(o.min_age);
+    c.min_age_seconds = detail::seconds(o.min_age);
     c.cancel = o.cancel.get();
     c.timeout_ms = detail::ms(o.timeout);
     using frame = detail::told<decltype(gc_options::on_removed)>;
     frame removed{o.on_removed};
     if (o.on_removed) {
       c.on_removed = [](const char *object, void *data) { static_cast<frame *>(data)->tell(object); };
-      c.user_data = &removed;
+      c.on_removed_data = &removed;
     }
     gc_result out = bl_gc_result_init();
     bl_error *err = nullptr;
@@ -1185,7 +1195,7 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
     frame findings{o.on_finding};
     if (o.on_finding) {
       c.on_finding = [](const bl_finding *found, void *data) { static_cast<frame *>(data)->tell(*found); };
-      c.user_data = &findings;
+      c.on_finding_data = &findings;
     }
     check_result out = bl_check_result_init();
     bl_error *err = nullptr;
@@ -1201,13 +1211,13 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
   }
 
  private:
-  result<std::string> path(bl_status (*call)(bl_storage *, bl_bytes **, bl_error **)) const {
+  result<std::string> path(bl_status (*call)(const bl_storage *, bl_bytes **, bl_error **)) const {
     return detail::string_of([&](bl_bytes **out, bl_error **err) { return call(get(), out, err); });
   }
-  result<std::string> path(bl_status (*call)(bl_storage *, const char *, bl_bytes **, bl_error **), const text &digest) const {
+  result<std::string> path(bl_status (*call)(const bl_storage *, const char *, bl_bytes **, bl_error **), const text &digest) const {
     return detail::string_of([&](bl_bytes **out, bl_error **err) { return call(get(), digest.c_str(), out, err); });
   }
-  result<bool> has(bl_status (*call)(bl_storage *, const char *, bool *, bl_error **), const text &digest) const {
+  result<bool> has(bl_status (*call)(const bl_storage *, const char *, bool *, bl_error **), const text &digest) const {
     return detail::bool_of([&](bool *out, bl_error **err) { return call(get(), digest.c_str(), out, err); });
   }
   static std::vector<bl_image *> raw_images(const std::vector<const image *> &images) {

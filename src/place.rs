@@ -64,7 +64,7 @@ impl Place {
     /// Refuses a place that is taken: by anything but a directory, and by one that has something in it unless that may be
     /// replaced.
     pub(crate) fn check_free(&self, may_replace: bool) -> Result<()> {
-        let refuse = |why: &str| Err(Error::new(Status::State, format!("{} {why}", self.path.display())));
+        let refuse = |why: &str| Err(Error::new(Status::Exists, format!("{} {why}", self.path.display())));
         match rustix::fs::statat(&self.folder, &self.name[..], AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.fail("look at", errno)),
@@ -95,7 +95,7 @@ impl Place {
         if !inside.is_unused().map_err(|errno| self.fail("list", errno))? {
             let what = if is_mounted { "is a mount point and is not empty" } else { "is not empty" };
             let why = format!("{} {what}: what is in it has to be removed first", self.path.display());
-            return Err(Error::new(Status::State, why));
+            return Err(Error::new(Status::Exists, why));
         }
         Ok(Some(Arc::new(inside)))
     }
@@ -111,7 +111,7 @@ impl Place {
 
     /// Refuses a place that is taken, unless by a file that may be replaced.
     pub(crate) fn check_free_for_file(&self, may_replace: bool) -> Result<()> {
-        let refuse = |why: &str| Err(Error::new(Status::State, format!("{} {why}", self.path.display())));
+        let refuse = |why: &str| Err(Error::new(Status::Exists, format!("{} {why}", self.path.display())));
         match rustix::fs::statat(&self.folder, &self.name[..], AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.fail("look at", errno)),

@@ -51,25 +51,26 @@ status_table! {
     Unsupported = -2, "UNSUPPORTED", "Well formed, but not something this version or this file system can do.";
     NotFound = -3, "NOT_FOUND", "The object is not in the store, or the path does not exist.";
     Busy = -4, "BUSY", "Another thread is using this handle right now, or what it stands for is not over.";
-    State = -5, "STATE", "Not now: the handle is past this call (a write after commit), or the destination exists.";
-    Io = -6, "IO", "The operating system reported an error that has no status of its own; see the errno.";
-    NoSpace = -7, "NO_SPACE", "The disk, the inode table or the quota is full.";
-    Permission = -8, "PERMISSION", "The operating system refused access, or the file system or the store is read-only.";
-    DigestMismatch = -9, "DIGEST_MISMATCH", "The bytes do not hash to the digest they were promised to have.";
-    SizeMismatch = -10, "SIZE_MISMATCH", "There are more or fewer bytes than declared.";
-    Malformed = -11, "MALFORMED", "The input violates its format: JSON, tar, gzip, zstd or the OCI specification.";
-    UnsafePath = -12, "UNSAFE_PATH", "A name in the input would leave the directory it belongs to.";
-    Limit = -13, "LIMIT", "A limit would be exceeded; the message names it with both values.";
-    Unauthorized = -14, "UNAUTHORIZED", "The registry wants credentials, or does not accept the ones given.";
-    Denied = -15, "DENIED", "The registry knows the caller and refuses.";
-    Network = -16, "NETWORK", "The registry could not be reached, or the connection broke.";
-    Timeout = -17, "TIMEOUT", "The deadline of the call passed.";
-    RateLimited = -18, "RATE_LIMITED", "The registry asks to come back later.";
-    Registry = -19, "REGISTRY", "The registry answered with an error or against its protocol.";
-    Cancelled = -20, "CANCELLED", "The call's cancel token was triggered.";
-    Callback = -21, "CALLBACK", "A callback of the host answered non-zero.";
-    Forked = -22, "FORKED", "The handle was made before a fork() and is used in the child.";
-    Internal = -23, "INTERNAL", "A bug in this library; the process lives on. Please report the message.";
+    State = -5, "STATE", "Not now: the handle is past this call, as for a write after a commit.";
+    Exists = -6, "EXISTS", "There is something at the destination that is not to be replaced.";
+    Io = -7, "IO", "The operating system reported an error that has no status of its own; see the errno.";
+    NoSpace = -8, "NO_SPACE", "The disk, the inode table or the quota is full.";
+    Permission = -9, "PERMISSION", "The operating system refused access, or the file system or the store is read-only.";
+    DigestMismatch = -10, "DIGEST_MISMATCH", "The bytes do not hash to the digest they were promised to have.";
+    SizeMismatch = -11, "SIZE_MISMATCH", "There are more or fewer bytes than declared.";
+    Malformed = -12, "MALFORMED", "The input violates its format: JSON, tar, gzip, zstd or the OCI specification.";
+    UnsafePath = -13, "UNSAFE_PATH", "A name in the input would leave the directory it belongs to.";
+    Limit = -14, "LIMIT", "A limit would be exceeded; the message names it with both values.";
+    Unauthorized = -15, "UNAUTHORIZED", "The registry wants credentials, or does not accept the ones given.";
+    Denied = -16, "DENIED", "The registry knows the caller and refuses.";
+    Network = -17, "NETWORK", "The registry could not be reached, or the connection broke.";
+    Timeout = -18, "TIMEOUT", "The deadline of the call passed.";
+    RateLimited = -19, "RATE_LIMITED", "The registry asks to come back later.";
+    Registry = -20, "REGISTRY", "The registry answered with an error or against its protocol.";
+    Cancelled = -21, "CANCELLED", "The call's cancel token was triggered.";
+    Callback = -22, "CALLBACK", "A callback of the host answered non-zero.";
+    Forked = -23, "FORKED", "The handle was made before a fork() and is used in the child.";
+    Internal = -24, "INTERNAL", "A bug in this library; the process lives on. Please report the message.";
 }
 
 #[cfg(test)]

@@ -521,13 +521,14 @@ func TestNumbers(t *testing.T) {
 	}
 	for name, number := range map[string]int64{
 		"BL_E_INVALID_ARGUMENT": int64(ErrInvalidArgument), "BL_E_NOT_FOUND": int64(ErrNotFound), "BL_E_BUSY": int64(ErrBusy),
-		"BL_E_STATE": int64(ErrState), "BL_E_NO_SPACE": int64(ErrNoSpace), "BL_E_DIGEST_MISMATCH": int64(ErrDigestMismatch),
+		"BL_E_STATE": int64(ErrState), "BL_E_EXISTS": int64(ErrExists), "BL_E_NO_SPACE": int64(ErrNoSpace), "BL_E_DIGEST_MISMATCH": int64(ErrDigestMismatch),
 		"BL_E_UNSAFE_PATH": int64(ErrUnsafePath), "BL_E_LIMIT": int64(ErrLimit), "BL_E_REGISTRY": int64(ErrRegistry),
 		"BL_E_CANCELLED": int64(ErrCancelled), "BL_E_CALLBACK": int64(ErrCallback), "BL_E_INTERNAL": int64(ErrInternal),
 		"BL_WHITEOUTS_USER_OVERLAY": int64(WhiteoutUserOverlay), "BL_ANOMALY_COPIED_LINK": int64(AnomalyCopiedLink),
 		"BL_ANOMALY_TRAILING_COMPRESSED": int64(AnomalyTrailingCompressed), "BL_ENTRY_FILE": int64(EntryFile),
-		"BL_ENTRY_OPAQUE": int64(EntryOpaque), "BL_ROOTFS_DIRECT": int64(RootfsDirect), "BL_PULL_NEVER": int64(PullNever),
-		"BL_PULL_DONE": int64(PullDone), "BL_PROBLEM_MISSING": int64(Missing), "BL_LOG_TRACE": int64(LogTrace),
+		"BL_ENTRY_OPAQUE": int64(EntryOpaque), "BL_ROOTFS_MODE_DIRECT": int64(RootfsDirect), "BL_PULL_POLICY_NEVER": int64(PullNever),
+		"BL_PULL_PHASE_DONE": int64(PullDone), "BL_PROBLEM_MISSING": int64(Missing), "BL_LOG_TRACE": int64(LogTrace),
+		"BL_FEATURE_PULL": int64(FeaturePull), "BL_FEATURE_ISAL": int64(FeatureISAL),
 	} {
 		if actual, found := numbers[name]; !found || actual != number {
 			t.Errorf("%s is %d in the header and %d here", name, actual, number)
@@ -537,6 +538,9 @@ func TestNumbers(t *testing.T) {
 		if actual, found := numbers[name]; !found || actual != int64(number) {
 			t.Errorf("%s is %d in the header and %d here", name, actual, number)
 		}
+	}
+	if !HasFeature(FeaturePull) || HasFeature(0) {
+		t.Error("the library is built with pulls, and there is no feature 0")
 	}
 	for status := ErrInternal; status < 0; status++ {
 		if name := "BL_E_" + status.Error(); numbers[name] != int64(status) {
@@ -579,7 +583,7 @@ var flagsByName = map[string]uint64{
 	"BL_EXTRACT_DEVICE_NODES":       extractDeviceNodes,
 	"BL_EXTRACT_STRICT":             extractStrict,
 	"BL_EXTRACT_OVERRIDE_STAT":      extractOverrideStat,
-	"BL_ENTRY_IMPLIED":              entryImplied,
+	"BL_ENTRY_FLAG_IMPLIED":         entryImplied,
 	"BL_IMPORT_NO_UNPACK":           importNoUnpack,
 	"BL_IMPORT_STRICT_PLATFORM":     importStrictPlatform,
 	"BL_IMPORT_DEVICE_NODES":        importDeviceNodes,

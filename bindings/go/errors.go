@@ -20,24 +20,25 @@ const (
 	ErrNotFound        Status = -3
 	ErrBusy            Status = -4
 	ErrState           Status = -5
-	ErrIO              Status = -6
-	ErrNoSpace         Status = -7
-	ErrPermission      Status = -8
-	ErrDigestMismatch  Status = -9
-	ErrSizeMismatch    Status = -10
-	ErrMalformed       Status = -11
-	ErrUnsafePath      Status = -12
-	ErrLimit           Status = -13
-	ErrUnauthorized    Status = -14
-	ErrDenied          Status = -15
-	ErrNetwork         Status = -16
-	ErrTimeout         Status = -17
-	ErrRateLimited     Status = -18
-	ErrRegistry        Status = -19
-	ErrCancelled       Status = -20
-	ErrCallback        Status = -21
-	ErrForked          Status = -22
-	ErrInternal        Status = -23
+	ErrExists          Status = -6
+	ErrIO              Status = -7
+	ErrNoSpace         Status = -8
+	ErrPermission      Status = -9
+	ErrDigestMismatch  Status = -10
+	ErrSizeMismatch    Status = -11
+	ErrMalformed       Status = -12
+	ErrUnsafePath      Status = -13
+	ErrLimit           Status = -14
+	ErrUnauthorized    Status = -15
+	ErrDenied          Status = -16
+	ErrNetwork         Status = -17
+	ErrTimeout         Status = -18
+	ErrRateLimited     Status = -19
+	ErrRegistry        Status = -20
+	ErrCancelled       Status = -21
+	ErrCallback        Status = -22
+	ErrForked          Status = -23
+	ErrInternal        Status = -24
 )
 
 // Error is the status's name, like "NOT_FOUND".
@@ -66,7 +67,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// Is compares with a Status, with the system's error, and with fs.ErrNotExist and fs.ErrPermission.
+// Is compares with a Status, with the system's error, and with fs.ErrNotExist, fs.ErrExist and fs.ErrPermission.
 func (e *Error) Is(target error) bool {
 	switch target := target.(type) {
 	case Status:
@@ -74,7 +75,7 @@ func (e *Error) Is(target error) bool {
 	case syscall.Errno:
 		return e.Errno != 0 && e.Errno == target
 	}
-	return target == fs.ErrNotExist && e.Status == ErrNotFound || target == fs.ErrPermission && e.Status == ErrPermission ||
+	return target == fs.ErrNotExist && e.Status == ErrNotFound || target == fs.ErrExist && e.Status == ErrExists || target == fs.ErrPermission && e.Status == ErrPermission ||
 		e.Errno != 0 && e.Errno.Is(target)
 }
 

@@ -369,11 +369,12 @@ type OverlayOptions struct {
 type Overlay struct {
 	// MountOptions begin with "lowerdir="; relative to MountDir, unless that is empty.
 	MountOptions string
-	// MountDir is the directory to mount from; empty where the options have absolute paths.
+	// MountDir is the directory to mount from; empty where the options have absolute paths. os.Chdir is of all
+	// goroutines: start a process for the mount, with MountDir as its Dir.
 	MountDir string
-	// LowerDirs are absolute, the uppermost first.
+	// LowerDirs are absolute, the uppermost first; for fsconfig(2).
 	LowerDirs []string
-	// Lease holds the layers.
+	// Lease holds the layers: extend it as long as they are mounted, and release it after that.
 	Lease *Lease
 }
 

@@ -14,6 +14,20 @@ func VersionString() string { return capi.VersionString() }
 // VersionNumber is major * 1000000 + minor * 1000 + patch.
 func VersionNumber() uint32 { return capi.VersionNumber() }
 
+// Feature is what a library may be built with.
+type Feature uint32
+
+// The features.
+const (
+	// FeaturePull is pulls from registries.
+	FeaturePull Feature = 1
+	// FeatureISAL is layers that ISA-L inflates.
+	FeatureISAL Feature = 2
+)
+
+// HasFeature says whether the library that is loaded was built with it.
+func HasFeature(feature Feature) bool { return capi.HasFeature(uint32(feature)) }
+
 // Shutdown ends what runs on the network, and its threads; a timeout of 0 only tells them. They start again when they are needed.
 func Shutdown(timeout time.Duration) error { return of(capi.Shutdown(milliseconds(timeout)), nil) }
 

@@ -270,13 +270,13 @@ unsafe impl SizedStruct for bl_export_options {
 /// images: count of them, 1 or more.
 /// options: NULL for the defaults.
 ///
-/// Returns: BL_OK; BL_E_INVALID_ARGUMENT for no images; BL_E_STATE where the path is taken; BL_E_NOT_FOUND where the store
+/// Returns: BL_OK; BL_E_INVALID_ARGUMENT for no images; BL_E_EXISTS where the path is taken; BL_E_NOT_FOUND where the store
 /// lacks a part; BL_E_DIGEST_MISMATCH, BL_E_SIZE_MISMATCH where one is damaged; BL_E_CANCELLED, BL_E_TIMEOUT,
 /// BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these the path is as it was. Cost: reads and writes
 /// all of it. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_export(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     images: *const *mut bl_image,
     count: usize,
     path: *const c_char,
@@ -306,7 +306,7 @@ pub unsafe extern "C" fn bl_export(
 /// Returns: as bl_export(). Cost: reads and writes all of it; waits for whoever reads. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_export_fd(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     images: *const *mut bl_image,
     count: usize,
     fd: c_int,

@@ -61,7 +61,7 @@ pub(super) fn into_handle<T>(value: T) -> *mut T {
 
 impl<'a> Call<'a> {
     /// A handle that may not be NULL.
-    pub(super) fn handle<T>(&self, handle: *mut T, name: &str) -> Result<&'a T> {
+    pub(super) fn handle<T>(&self, handle: *const T, name: &str) -> Result<&'a T> {
         // SAFETY: whoever made this `Call` vouches for its pointers.
         unsafe { handle.as_ref() }.ok_or_else(|| null(name))
     }

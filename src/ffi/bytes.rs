@@ -6,6 +6,18 @@ use std::path::PathBuf;
 
 use super::args;
 
+/// Bytes of the longest digest as a string, with its NUL: "sha512:" and 128 hex digits.
+pub const BL_DIGEST_MAX: usize = 136;
+
+/// A digest as the structs have it, with its NUL.
+pub(super) fn digest_chars(digest: &str) -> [c_char; BL_DIGEST_MAX] {
+    let mut chars = [0; BL_DIGEST_MAX];
+    for (to, from) in chars[..BL_DIGEST_MAX - 1].iter_mut().zip(digest.bytes()) {
+        *to = from as c_char;
+    }
+    chars
+}
+
 /// Bytes owned by the caller: a path, a digest, a document. One NUL byte follows them, so that text can be used as a C
 /// string; a document or a path may contain others. Release it with bl_bytes_free().
 pub struct bl_bytes {

@@ -57,7 +57,7 @@ pub struct bl_check_options {
     /// Is told of each finding; may be NULL.
     pub on_finding: bl_check_callback,
     /// For the callback.
-    pub user_data: *mut c_void,
+    pub on_finding_data: *mut c_void,
 }
 
 // SAFETY: integers and pointers, and a function pointer for which zero is none.
@@ -69,7 +69,7 @@ unsafe impl SizedStruct for bl_check_options {
         cancel: std::ptr::null_mut(),
         timeout_ms: 0,
         on_finding: None,
-        user_data: std::ptr::null_mut(),
+        on_finding_data: std::ptr::null_mut(),
     };
 }
 
@@ -160,7 +160,8 @@ unsafe impl SizedStruct for bl_disk_usage_result {
 /// Reads everything in the store and compares it with what it should be: blobs with their digests, extracted trees with
 /// their metadata records (names, types, sizes, contents, links, owners, modes, times, extended attributes), image names
 /// with what they need. A finding is no failure of the call. What the file system or the user who extracted could not set
-/// is not compared, nor are owners where that user is seen under another number, as from outside a user namespace. The
+/// is not compared, nor are owners where that user is seen under another number, as from outside a user namespace, nor
+/// attributes on macOS. The
 /// manifests of boxlite 0.9, which do not hash to their names, are findings: they count as absent.
 ///
 /// options: NULL for the defaults. result: may be NULL.
@@ -191,7 +192,7 @@ pub unsafe extern "C" fn bl_check(
             };
             let checked = storage.0.check_into(&options_of_check, &mut report);
             if let Some(function) = options.on_finding {
-                report.findings.iter().try_for_each(|finding| tell(function, options.user_data, finding))?;
+                report.findings.iter().try_for_each(|finding| tell(function, options.on_finding_data, finding))?;
             }
             checked?;
             if let Some(result) = result {
@@ -239,7 +240,7 @@ fn tell(
 /// Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_disk_usage(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     result: *mut bl_disk_usage_result,
     err: *mut *mut bl_error,
 ) -> bl_status {

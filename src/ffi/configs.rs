@@ -39,7 +39,7 @@ pub unsafe extern "C" fn bl_stage_config(
 /// Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_load_config(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digest: *const c_char,
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,
@@ -53,7 +53,7 @@ pub unsafe extern "C" fn bl_load_config(
 /// Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_has_config(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digest: *const c_char,
     out: *mut bool,
     err: *mut *mut bl_error,
@@ -67,7 +67,7 @@ pub unsafe extern "C" fn bl_has_config(
 /// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_config_path(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digest: *const c_char,
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,

@@ -34,7 +34,7 @@ pub const BL_ENTRY_WHITEOUT: u32 = 9;
 pub const BL_ENTRY_OPAQUE: u32 = 10;
 
 /// bl_layer_entry.flags: a directory that the layer uses without an entry for it.
-pub const BL_ENTRY_IMPLIED: u32 = 1;
+pub const BL_ENTRY_FLAG_IMPLIED: u32 = 1;
 
 /// An extended attribute.
 #[repr(C)]
@@ -58,7 +58,7 @@ pub struct bl_layer_entry {
     pub struct_size: usize,
     /// BL_ENTRY_* kind.
     pub kind: u32,
-    /// BL_ENTRY_IMPLIED, or 0.
+    /// BL_ENTRY_FLAG_IMPLIED, or 0.
     pub flags: u32,
     /// Relative to the root of the layer, without a leading slash and without symlinks in it, any bytes but NUL; "" for
     /// the root. For BL_ENTRY_WHITEOUT the path that is gone, for BL_ENTRY_OPAQUE the directory.
@@ -156,7 +156,7 @@ impl Current {
         bl_layer_entry {
             struct_size: 0,
             kind: kind_of(entry.kind),
-            flags: if entry.is_implied { BL_ENTRY_IMPLIED } else { 0 },
+            flags: if entry.is_implied { BL_ENTRY_FLAG_IMPLIED } else { 0 },
             path: path.as_ptr(),
             link: link.as_ptr(),
             mode: entry.mode,
@@ -197,7 +197,7 @@ fn kind_of(kind: LayerEntryKind) -> u32 {
 /// BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_layer_entries_free(). Cost: opens a file. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_layer_entries_open(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digest: *const c_char,
     options: *const bl_extract_options,
     out: *mut *mut bl_layer_entries,

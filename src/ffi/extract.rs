@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 
 use super::args::{Call, SizedStruct, call, check_flags};
-use super::bytes::bl_bytes;
+use super::bytes::{BL_DIGEST_MAX, bl_bytes, digest_chars};
 use super::cancel::bl_cancel;
 use super::error::{bl_error, bl_status};
 use super::limits::bl_layer_limits;
@@ -116,7 +116,7 @@ pub struct bl_extract_result {
     /// Zero.
     pub reserved: u32,
     /// Digest of the uncompressed stream as a string; "" when an older program made the cached tree.
-    pub diff_id: [c_char; 136],
+    pub diff_id: [c_char; BL_DIGEST_MAX],
 }
 
 // SAFETY: integers only.
@@ -129,13 +129,13 @@ unsafe impl SizedStruct for bl_extract_result {
         anomalies: 0,
         cached: 0,
         reserved: 0,
-        diff_id: [0; 136],
+        diff_id: [0; BL_DIGEST_MAX],
     };
 
     /// A digest is there as a whole or not at all.
     fn cut_to(mut self, size: usize) -> Self {
         if size < size_of::<Self>() {
-            self.diff_id = [0; 136];
+            self.diff_id = [0; BL_DIGEST_MAX];
         }
         self
     }
@@ -143,20 +143,15 @@ unsafe impl SizedStruct for bl_extract_result {
 
 impl bl_extract_result {
     fn new(extraction: &Extraction) -> bl_extract_result {
-        let mut result = bl_extract_result {
+        bl_extract_result {
             entries: extraction.entries,
             bytes_in: extraction.bytes_in,
             bytes_out: extraction.bytes_out,
             anomalies: extraction.anomalies.bits(),
             cached: extraction.cached.into(),
+            diff_id: digest_chars(extraction.diff_id.as_ref().map_or("", |digest| digest.as_str())),
             ..bl_extract_result::ZERO
-        };
-        let text = extraction.diff_id.as_ref().map_or("", |digest| digest.as_str());
-        // The longest digest, sha512, leaves room for the NUL.
-        for (to, from) in result.diff_id.iter_mut().zip(text.bytes()) {
-            *to = from as c_char;
         }
-        result
     }
 }
 
@@ -206,7 +201,7 @@ pub unsafe extern "C" fn bl_extract_layer(
 /// Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_extracted_path(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digest: *const c_char,
     options: *const bl_extract_options,
     out: *mut *mut bl_bytes,

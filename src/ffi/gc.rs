@@ -27,15 +27,15 @@ pub struct bl_gc_options {
     /// BL_GC_* flags.
     pub flags: u64,
     /// What was stored so many seconds ago, or less, stays, because it may get its name next; 0 is an hour.
-    pub min_age: u64,
+    pub min_age_seconds: u64,
     /// Ends the call early; may be NULL.
     pub cancel: *mut bl_cancel,
     /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
     pub timeout_ms: u64,
     /// Is told of each object; may be NULL.
     pub on_removed: bl_gc_callback,
-    /// For the callback.
-    pub user_data: *mut c_void,
+    /// Handed to every call of on_removed.
+    pub on_removed_data: *mut c_void,
 }
 
 // SAFETY: integers and pointers, and a function pointer for which zero is none.
@@ -43,11 +43,11 @@ unsafe impl SizedStruct for bl_gc_options {
     const ZERO: Self = Self {
         struct_size: 0,
         flags: 0,
-        min_age: 0,
+        min_age_seconds: 0,
         cancel: std::ptr::null_mut(),
         timeout_ms: 0,
         on_removed: None,
-        user_data: std::ptr::null_mut(),
+        on_removed_data: std::ptr::null_mut(),
     };
 }
 
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn bl_gc(
             let options = c.options(options, "options")?;
             check_flags(options.flags, BL_GC_DRY_RUN | BL_GC_ANY_AGE, "options.flags")?;
             let default = GcOptions::default();
-            let min_age = match options.min_age {
+            let min_age = match options.min_age_seconds {
                 _ if options.flags & BL_GC_ANY_AGE != 0 => Duration::ZERO,
                 0 => default.min_age,
                 seconds => Duration::from_secs(seconds),
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn bl_gc(
             let interrupt = c.interrupt(options.cancel, options.timeout_ms);
             let report = storage.0.collect(&GcOptions { dry_run, min_age, interrupt })?;
             if let Some(function) = options.on_removed {
-                report.removed.iter().try_for_each(|object| tell(function, options.user_data, object))?;
+                report.removed.iter().try_for_each(|object| tell(function, options.on_removed_data, object))?;
             }
             if let Some(result) = result {
                 let (removed, bytes, kept) = (report.removed.len() as u64, report.bytes, report.kept);

@@ -243,7 +243,7 @@ pub unsafe extern "C" fn bl_remove_image(
 /// each name. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_list(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     out: *mut *mut bl_names,
     err: *mut *mut bl_error,
 ) -> bl_status {
@@ -331,6 +331,15 @@ pub unsafe extern "C" fn bl_image_text(image: *const bl_image, field: u32, index
     found.map_or(std::ptr::null(), |text| text.as_ptr())
 }
 
+/// How many texts a field has.
+///
+/// Returns: 0 for a field that is none, and for NULL. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_image_text_count(image: *const bl_image, field: u32) -> usize {
+    // SAFETY: the caller passes NULL or a live handle.
+    unsafe { peek(image) }.and_then(|image| image.texts.get(field as usize)).map_or(0, Vec::len)
+}
+
 /// How many layers an image has; 0 for NULL.
 ///
 /// Since: 0.1.0
@@ -345,7 +354,7 @@ pub unsafe extern "C" fn bl_image_layer_count(image: *const bl_image) -> usize {
 /// Returns: BL_OK; BL_E_INVALID_ARGUMENT for an index from bl_image_layer_count() on. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_layer(
-    image: *mut bl_image,
+    image: *const bl_image,
     index: usize,
     layer: *mut bl_image_layer_info,
     err: *mut *mut bl_error,
@@ -375,8 +384,8 @@ pub unsafe extern "C" fn bl_image_layer(
 /// Returns: BL_OK; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images that have a name. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_get_usage(
-    storage: *mut bl_storage,
-    image: *mut bl_image,
+    storage: *const bl_storage,
+    image: *const bl_image,
     usage: *mut bl_image_usage,
     err: *mut *mut bl_error,
 ) -> bl_status {

@@ -33,7 +33,7 @@ unsafe impl SizedStruct for bl_verify_options {
 /// Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: one look at the directory. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_has_layer(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digest: *const c_char,
     out: *mut bool,
     err: *mut *mut bl_error,
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn bl_has_layer(
 /// BL_E_PERMISSION, BL_E_IO. Cost: reads the whole blob; 256 KiB of memory. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_verify_layer(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digest: *const c_char,
     options: *const bl_verify_options,
     err: *mut *mut bl_error,
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn bl_verify_layer(
 /// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_layer_tarball_path(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digest: *const c_char,
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,
@@ -86,7 +86,7 @@ pub unsafe extern "C" fn bl_layer_tarball_path(
 /// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_layer_extracted_path(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digest: *const c_char,
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,

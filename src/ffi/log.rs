@@ -37,7 +37,7 @@ pub type bl_log_callback = Option<unsafe extern "C" fn(level: i32, message: *con
 /// BL_LOG_OFF they go nowhere. Once this returns, the callback set before is not running and will not be called again.
 ///
 /// level: the least important level that is wanted, BL_LOG_ERROR to BL_LOG_TRACE.
-/// user_data: handed to every call of the callback.
+/// callback_data: handed to every call of the callback.
 ///
 /// Returns: BL_OK; BL_E_INVALID_ARGUMENT for an unknown level; BL_E_STATE in a Rust program that has set up `tracing`
 /// itself, whose subscriber has the lines then. Since: 0.1.0
@@ -45,10 +45,10 @@ pub type bl_log_callback = Option<unsafe extern "C" fn(level: i32, message: *con
 pub unsafe extern "C" fn bl_set_log_callback(
     level: i32,
     callback: bl_log_callback,
-    user_data: *mut c_void,
+    callback_data: *mut c_void,
     err: *mut *mut bl_error,
 ) -> bl_status {
-    let target = callback.map(|function| Target { function, user_data });
+    let target = callback.map(|function| Target { function, user_data: callback_data });
     // SAFETY: the caller keeps the header's contract on pointers.
     unsafe { call(err, move |_: &Call<'_>| set_target(level, target)) }
 }

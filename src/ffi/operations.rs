@@ -23,7 +23,7 @@ pub struct bl_op {
 /// options: as for bl_pull(), but for a progress callback, for which there is no thread; options.credentials is called before
 /// this function returns. Nothing of them is used after that but options.cancel, which counts as given.
 ///
-/// Returns: BL_OK; BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED for arguments and options; BL_E_NOT_FOUND with BL_PULL_NEVER;
+/// Returns: BL_OK; BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED for arguments and options; BL_E_NOT_FOUND with BL_PULL_POLICY_NEVER;
 /// BL_E_CALLBACK; BL_E_MALFORMED, BL_E_IO for a hosts.toml; BL_E_PERMISSION for a store that is open for reading only. What
 /// happens later is for bl_op_finish(). Ownership: release *out with bl_op_free(). Since: 0.1.0
 #[unsafe(no_mangle)]
@@ -67,7 +67,7 @@ pub unsafe extern "C" fn bl_op_fd(op: *const bl_op) -> c_int {
 /// Returns: BL_OK, also when it is not over; BL_E_INVALID_ARGUMENT, BL_E_FORKED. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_op_wait(
-    op: *mut bl_op,
+    op: *const bl_op,
     timeout_ms: i64,
     finished: *mut bool,
     err: *mut *mut bl_error,
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn bl_op_wait(
 /// Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_FORKED. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_op_progress(
-    op: *mut bl_op,
+    op: *const bl_op,
     progress: *mut bl_pull_progress,
     err: *mut *mut bl_error,
 ) -> bl_status {

@@ -84,10 +84,8 @@ fn bytes(value: Vec<u8>) -> Result<CString> {
 }
 
 /// Extracts an image's layers, where they are missing, in the form that overlayfs takes. The host makes the mount:
-///
-///     bl_prepare_overlay(storage, image, NULL, &overlay, &lease, &err);
-///     if (bl_overlay_mount_dir(overlay)) chdir(bl_overlay_mount_dir(overlay));
-///     mount("overlay", target, "overlay", 0, bl_overlay_mount_options(overlay) + upperdir and workdir);
+/// mount(2) with bl_overlay_mount_options(), upperdir and workdir, in the directory bl_overlay_mount_dir() where there is
+/// one. docs/rootfs.md has the code.
 ///
 /// options: NULL for the defaults.
 /// lease: keeps a collection from taking the layers. It is the host's to extend (bl_lease_extend) as long as it mounts
@@ -101,7 +99,7 @@ fn bytes(value: Vec<u8>) -> Result<CString> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_prepare_overlay(
     storage: *mut bl_storage,
-    image: *mut bl_image,
+    image: *const bl_image,
     options: *const bl_overlay_options,
     out: *mut *mut bl_overlay,
     lease: *mut *mut bl_lease,
@@ -136,10 +134,11 @@ pub unsafe extern "C" fn bl_overlay_mount_options(overlay: *const bl_overlay) ->
     unsafe { peek(overlay) }.map_or(std::ptr::null(), |overlay| overlay.mount_options.as_ptr())
 }
 
-/// The directory in which the process that mounts has to be (chdir), since mount(2) takes a page of options and absolute
-/// paths would be longer; NULL where the options have absolute paths. upperdir and workdir are absolute all the same.
+/// The directory in which the thread that mounts has to be, since mount(2) takes a page of options and absolute paths would
+/// be longer. chdir(2) changes the directory of all threads: a host with several forks for it, or calls
+/// unshare(CLONE_FS) first. upperdir and workdir are absolute all the same.
 ///
-/// Valid until bl_overlay_free(). Since: 0.1.0
+/// Returns: NULL where the options have absolute paths. Valid until bl_overlay_free(). Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_overlay_mount_dir(overlay: *const bl_overlay) -> *const c_char {
     // SAFETY: the caller keeps the header's contract on pointers.
@@ -157,7 +156,7 @@ pub unsafe extern "C" fn bl_overlay_lower_dir_count(overlay: *const bl_overlay) 
 }
 
 /// The absolute path of a lower directory, from 0, the uppermost; not escaped. fsconfig(2) takes each as a "lowerdir+"
-/// (Linux 6.5), of at most 255 bytes.
+/// (Linux 6.8), of at most 255 bytes.
 ///
 /// Returns: NULL from the count on. Valid until bl_overlay_free(). Since: 0.1.0
 #[unsafe(no_mangle)]

@@ -86,7 +86,7 @@ unsafe impl SizedStruct for bl_process_user {
 /// BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_process_free(). Cost: reads two files. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_process(
-    image: *mut bl_image,
+    image: *const bl_image,
     rootfs: *const c_char,
     out: *mut *mut bl_process,
     err: *mut *mut bl_error,
@@ -113,12 +113,21 @@ pub unsafe extern "C" fn bl_process_text(process: *const bl_process, field: u32,
     text.map_or(std::ptr::null(), |text| text.as_ptr())
 }
 
+/// How many texts a field has.
+///
+/// Returns: 0 for a field that is none, and for NULL. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_process_text_count(process: *const bl_process, field: u32) -> usize {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe { peek(process) }.and_then(|process| process.texts.get(field as usize)).map_or(0, Vec::len)
+}
+
 /// Who it runs as.
 ///
 /// Returns: BL_OK. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_process_get_user(
-    process: *mut bl_process,
+    process: *const bl_process,
     user: *mut bl_process_user,
     err: *mut *mut bl_error,
 ) -> bl_status {

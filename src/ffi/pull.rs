@@ -33,13 +33,13 @@ pub const BL_PULL_PROXY_ENVIRONMENT: u64 = 16;
 pub const BL_PULL_MIRRORS_ONLY: u64 = 32;
 
 /// bl_pull_options.policy: ask the registry when the image is not here, or not all of it. The default.
-pub const BL_PULL_MISSING: u32 = 0;
+pub const BL_PULL_POLICY_MISSING: u32 = 0;
 /// bl_pull_options.policy: always ask; what is here is not fetched again.
-pub const BL_PULL_ALWAYS: u32 = 1;
+pub const BL_PULL_POLICY_ALWAYS: u32 = 1;
 /// bl_pull_options.policy: always ask; an image that is here is good enough where the registry does not answer.
-pub const BL_PULL_NEWER: u32 = 2;
+pub const BL_PULL_POLICY_NEWER: u32 = 2;
 /// bl_pull_options.policy: never ask.
-pub const BL_PULL_NEVER: u32 = 3;
+pub const BL_PULL_POLICY_NEVER: u32 = 3;
 
 /// bl_registry_options.flags: it is reached by plain HTTP. Of a mirror its address says so.
 pub const BL_REGISTRY_PLAIN_HTTP: u64 = 1;
@@ -130,7 +130,7 @@ pub struct bl_pull_options {
     pub struct_size: usize,
     /// BL_PULL_* flags.
     pub flags: u64,
-    /// BL_PULL_MISSING, BL_PULL_ALWAYS, BL_PULL_NEWER or BL_PULL_NEVER.
+    /// BL_PULL_POLICY_MISSING, BL_PULL_POLICY_ALWAYS, BL_PULL_POLICY_NEWER or BL_PULL_POLICY_NEVER.
     pub policy: u32,
     /// Layers at a time; 0 is 4.
     pub parallel: u32,
@@ -215,7 +215,7 @@ unsafe impl SizedStruct for bl_pull_options {
 /// options: NULL for the defaults.
 ///
 /// Returns: BL_OK; BL_E_INVALID_ARGUMENT for what is no reference; BL_E_NOT_FOUND where the registry, or with
-/// BL_PULL_NEVER the store, does not have it, or not for the platform; BL_E_UNAUTHORIZED, BL_E_DENIED,
+/// BL_PULL_POLICY_NEVER the store, does not have it, or not for the platform; BL_E_UNAUTHORIZED, BL_E_DENIED,
 /// BL_E_RATE_LIMITED, BL_E_REGISTRY, with bl_error_http_status() and bl_error_registry_code(); BL_E_NETWORK and
 /// BL_E_TIMEOUT where it cannot be reached or goes silent, after several tries; BL_E_DIGEST_MISMATCH,
 /// BL_E_SIZE_MISMATCH, BL_E_MALFORMED, BL_E_UNSUPPORTED, BL_E_LIMIT, BL_E_UNSAFE_PATH for what it sends; BL_E_CANCELLED,
@@ -278,10 +278,10 @@ pub(super) fn pull_options(c: &Call<'_>, options: bl_pull_options) -> Result<Pul
         platform: text(options.platform, "options.platform")?.map(|text| Platform::parse(&text)).transpose()?,
         strict_platform: has(BL_PULL_STRICT_PLATFORM),
         policy: match options.policy {
-            BL_PULL_MISSING => PullPolicy::Missing,
-            BL_PULL_ALWAYS => PullPolicy::Always,
-            BL_PULL_NEWER => PullPolicy::Newer,
-            BL_PULL_NEVER => PullPolicy::Never,
+            BL_PULL_POLICY_MISSING => PullPolicy::Missing,
+            BL_PULL_POLICY_ALWAYS => PullPolicy::Always,
+            BL_PULL_POLICY_NEWER => PullPolicy::Newer,
+            BL_PULL_POLICY_NEVER => PullPolicy::Never,
             other => {
                 return Err(Error::new(Status::Unsupported, format!("options.policy is {other}, which is unknown")));
             }

@@ -1,20 +1,21 @@
 //! How far a pull came.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 
 use super::args::{SizedStruct, call};
+use super::bytes::{BL_DIGEST_MAX, digest_chars};
 use super::error::{bl_error, bl_status};
 use super::pull::HostFunction;
 use crate::error::{Error, Status};
 use crate::pull::{PullPhase, PullProgressCallback, PullTracker};
 
 /// bl_pull_progress.phase: it finds out what the image is.
-pub const BL_PULL_RESOLVING: u32 = 0;
+pub const BL_PULL_PHASE_RESOLVING: u32 = 0;
 /// bl_pull_progress.phase: it fetches and unpacks layers.
-pub const BL_PULL_FETCHING: u32 = 1;
+pub const BL_PULL_PHASE_FETCHING: u32 = 1;
 /// bl_pull_progress.phase: all is there.
-pub const BL_PULL_DONE: u32 = 2;
+pub const BL_PULL_PHASE_DONE: u32 = 2;
 
 /// The layers of a pull, for bl_pull_layers_get(). Valid as long as the bl_pull_progress that has it: during a callback, or
 /// until bl_op_free().
@@ -26,7 +27,7 @@ pub struct bl_pull_layers(PullTracker);
 pub struct bl_pull_progress {
     /// sizeof(bl_pull_progress); in a callback that of the library.
     pub struct_size: usize,
-    /// BL_PULL_RESOLVING, BL_PULL_FETCHING or BL_PULL_DONE.
+    /// BL_PULL_PHASE_RESOLVING, BL_PULL_PHASE_FETCHING or BL_PULL_PHASE_DONE.
     pub phase: u32,
     /// 0.
     pub reserved: u32,
@@ -81,8 +82,8 @@ pub struct bl_layer_progress {
     pub bytes_stored: u64,
     /// Uncompressed bytes that were unpacked.
     pub bytes_unpacked: u64,
-    /// `algorithm:hex`, and a NUL.
-    pub digest: [u8; 136],
+    /// Its digest, as a string.
+    pub digest: [c_char; BL_DIGEST_MAX],
 }
 
 // SAFETY: integers and an array of them.
@@ -94,7 +95,7 @@ unsafe impl SizedStruct for bl_layer_progress {
         bytes: 0,
         bytes_stored: 0,
         bytes_unpacked: 0,
-        digest: [0; 136],
+        digest: [0; BL_DIGEST_MAX],
     };
 }
 
@@ -119,21 +120,17 @@ pub unsafe extern "C" fn bl_pull_layers_get(
     unsafe {
         call(err, |c| {
             let out = c.required_result(out, "out")?;
-            let list = c.handle(list.cast_mut(), "list")?;
+            let list = c.handle(list, "list")?;
             let missing = || Error::new(Status::NotFound, format!("the pull has no layer {index}"));
             let layer = list.0.layer(index).ok_or_else(missing)?;
-            let mut progress = bl_layer_progress {
+            out.set(&bl_layer_progress {
                 is_done: u32::from(layer.is_done),
                 bytes: layer.bytes,
                 bytes_stored: layer.bytes_stored,
                 bytes_unpacked: layer.bytes_unpacked,
+                digest: digest_chars(layer.digest.as_str()),
                 ..bl_layer_progress::ZERO
-            };
-            // The longest digest leaves room for its NUL.
-            for (to, from) in progress.digest.iter_mut().zip(layer.digest.as_str().bytes().take(135)) {
-                *to = from;
-            }
-            out.set(&progress);
+            });
             Ok(())
         })
     }
@@ -149,9 +146,9 @@ impl bl_pull_layers {
         bl_pull_progress {
             struct_size: size_of::<bl_pull_progress>(),
             phase: match progress.phase {
-                PullPhase::Resolving => BL_PULL_RESOLVING,
-                PullPhase::Fetching => BL_PULL_FETCHING,
-                PullPhase::Done => BL_PULL_DONE,
+                PullPhase::Resolving => BL_PULL_PHASE_RESOLVING,
+                PullPhase::Fetching => BL_PULL_PHASE_FETCHING,
+                PullPhase::Done => BL_PULL_PHASE_DONE,
             },
             reserved: 0,
             layers: progress.layers,

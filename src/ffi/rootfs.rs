@@ -13,14 +13,14 @@ use crate::error::{Error, Result, Status};
 use crate::rootfs::{Rootfs, RootfsMode, RootfsOptions};
 
 /// bl_rootfs_options.mode: copies of the files in the extracted layers, which are made where they are missing. The default.
-pub const BL_ROOTFS_COPY: u32 = 0;
+pub const BL_ROOTFS_MODE_COPY: u32 = 0;
 /// bl_rootfs_options.mode: the same with shared blocks, where the file system has that (Btrfs, XFS); copies elsewhere.
-pub const BL_ROOTFS_REFLINK: u32 = 1;
+pub const BL_ROOTFS_MODE_REFLINK: u32 = 1;
 /// bl_rootfs_options.mode: further names of the files in the extracted layers, on the same file system. Only to be read:
 /// who writes to one of them writes to the store's.
-pub const BL_ROOTFS_HARDLINK: u32 = 2;
+pub const BL_ROOTFS_MODE_HARDLINK: u32 = 2;
 /// bl_rootfs_options.mode: straight from the stored blobs; nothing is kept for the next time.
-pub const BL_ROOTFS_DIRECT: u32 = 3;
+pub const BL_ROOTFS_MODE_DIRECT: u32 = 3;
 
 /// bl_rootfs_options.flags: as root, make device nodes. By default a device becomes an empty file.
 pub const BL_ROOTFS_DEVICE_NODES: u64 = 1;
@@ -42,7 +42,7 @@ pub struct bl_rootfs_options {
     pub struct_size: usize,
     /// BL_ROOTFS_DEVICE_NODES and so on, or 0.
     pub flags: u64,
-    /// BL_ROOTFS_COPY and so on: how files come into it.
+    /// BL_ROOTFS_MODE_COPY and so on: how files come into it.
     pub mode: u32,
     /// Zero.
     pub reserved: u32,
@@ -107,15 +107,15 @@ unsafe impl SizedStruct for bl_rootfs_result {
 /// options: NULL for the defaults.
 /// result: may be NULL.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND where the store lacks a layer, or there is no folder; BL_E_STATE where the destination
-/// is taken; BL_E_UNSUPPORTED for BL_ROOTFS_HARDLINK to another file system; BL_E_MALFORMED, BL_E_UNSAFE_PATH,
+/// Returns: BL_OK; BL_E_NOT_FOUND where the store lacks a layer, or there is no folder; BL_E_EXISTS where the destination
+/// is taken; BL_E_UNSUPPORTED for BL_ROOTFS_MODE_HARDLINK to another file system; BL_E_MALFORMED, BL_E_UNSAFE_PATH,
 /// BL_E_LIMIT, BL_E_DIGEST_MISMATCH for what is in a layer; BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE,
 /// BL_E_PERMISSION, BL_E_IO: after each of these the destination is as it was. Cost: that of writing all files, or a
 /// link each; threads as in bl_extract_layer(). Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_assemble_rootfs(
     storage: *mut bl_storage,
-    image: *mut bl_image,
+    image: *const bl_image,
     destination: *const c_char,
     options: *const bl_rootfs_options,
     result: *mut bl_rootfs_result,
@@ -147,12 +147,12 @@ fn rootfs_options(c: &Call<'_>, options: bl_rootfs_options) -> Result<RootfsOpti
     let record_path = (!options.record_path.is_null()).then_some(options.record_path);
     Ok(RootfsOptions {
         mode: match options.mode {
-            BL_ROOTFS_COPY => RootfsMode::Copy,
-            BL_ROOTFS_REFLINK => RootfsMode::Reflink,
-            BL_ROOTFS_HARDLINK => RootfsMode::Hardlink,
-            BL_ROOTFS_DIRECT => RootfsMode::Direct,
+            BL_ROOTFS_MODE_COPY => RootfsMode::Copy,
+            BL_ROOTFS_MODE_REFLINK => RootfsMode::Reflink,
+            BL_ROOTFS_MODE_HARDLINK => RootfsMode::Hardlink,
+            BL_ROOTFS_MODE_DIRECT => RootfsMode::Direct,
             other => {
-                let why = format!("options.mode is {other}, not one of BL_ROOTFS_COPY and so on");
+                let why = format!("options.mode is {other}, not one of BL_ROOTFS_MODE_COPY and so on");
                 return Err(Error::new(Status::Unsupported, why));
             }
         },

@@ -16,7 +16,7 @@ use crate::store::Storage;
 /// # Safety
 /// As for [`call`].
 pub(super) unsafe fn answer(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digest: *const c_char,
     out: *mut bool,
     err: *mut *mut bl_error,
@@ -38,7 +38,7 @@ pub(super) unsafe fn answer(
 /// # Safety
 /// As for [`call`].
 pub(super) unsafe fn give_bytes(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digest: *const c_char,
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,
@@ -61,7 +61,7 @@ pub(super) unsafe fn give_bytes(
 /// # Safety
 /// As for [`call`].
 pub(super) unsafe fn give_path(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digest: *const c_char,
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,

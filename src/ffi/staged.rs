@@ -111,7 +111,7 @@ pub unsafe extern "C" fn bl_staged_bytes_written(staged: *const bl_staged) -> u6
 /// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_staged_path(
-    staged: *mut bl_staged,
+    staged: *const bl_staged,
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,
 ) -> bl_status {
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn bl_staged_path(
 /// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_final_path(
-    staged: *mut bl_staged,
+    staged: *const bl_staged,
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,
 ) -> bl_status {

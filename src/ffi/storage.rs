@@ -47,7 +47,7 @@ pub struct bl_storage_options {
     /// is collected first, as bl_gc() does by default; 0 is never.
     pub gc_above_bytes: u64,
     /// Seconds: what is younger stays in such a collection; 0 is an hour.
-    pub gc_min_age: u64,
+    pub gc_min_age_seconds: u64,
 }
 
 // SAFETY: integers only.
@@ -60,7 +60,7 @@ unsafe impl SizedStruct for bl_storage_options {
         reserved: 0,
         min_free_bytes: 0,
         gc_above_bytes: 0,
-        gc_min_age: 0,
+        gc_min_age_seconds: 0,
     };
 }
 
@@ -101,7 +101,7 @@ pub unsafe extern "C" fn bl_storage_open(
             read_only: options.flags & BL_STORAGE_READ_ONLY != 0,
             min_free_bytes: options.min_free_bytes,
             gc_above_bytes: (options.gc_above_bytes > 0).then_some(options.gc_above_bytes),
-            gc_min_age: (options.gc_min_age > 0).then_some(Duration::from_secs(options.gc_min_age)),
+            gc_min_age: (options.gc_min_age_seconds > 0).then_some(Duration::from_secs(options.gc_min_age_seconds)),
             max_blob_size: (options.max_blob_size > 0).then_some(options.max_blob_size),
         };
         out.set(into_handle(bl_storage(Storage::open(images_dir, &options)?)));
@@ -126,7 +126,7 @@ pub unsafe extern "C" fn bl_storage_close(storage: *mut bl_storage) {
 /// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_images_dir(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,
 ) -> bl_status {
@@ -139,7 +139,7 @@ pub unsafe extern "C" fn bl_images_dir(
 /// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_layers_dir(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,
 ) -> bl_status {

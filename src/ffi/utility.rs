@@ -15,7 +15,7 @@ use super::storage::bl_storage;
 /// Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: a look at the directory for each. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_verify_blobs_exist(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     digests: *const *const c_char,
     count: usize,
     out: *mut bool,
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn bl_verify_blobs_exist(
 /// bl_bytes_free(). Cost: resolves the path. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_local_bundle_cache_dir(
-    storage: *mut bl_storage,
+    storage: *const bl_storage,
     bundle_path: *const c_char,
     manifest_digest: *const c_char,
     out: *mut *mut bl_bytes,

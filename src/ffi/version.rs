@@ -28,3 +28,23 @@ pub extern "C" fn bl_version_number() -> u32 {
         + number(env!("CARGO_PKG_VERSION_MINOR")) * 1_000
         + number(env!("CARGO_PKG_VERSION_PATCH"))
 }
+
+/// bl_has_feature(): pulls from registries, bl_pull() and all that is called after it. Without it a program that uses them
+/// does not link.
+pub const BL_FEATURE_PULL: u32 = 1;
+/// bl_has_feature(): layers are inflated by ISA-L.
+pub const BL_FEATURE_ISAL: u32 = 2;
+
+/// Whether the library that is loaded was built with a feature.
+///
+/// feature: BL_FEATURE_PULL and so on.
+///
+/// Returns: false also for a feature that this version does not know. Since: 0.1.0
+#[unsafe(no_mangle)]
+pub extern "C" fn bl_has_feature(feature: u32) -> bool {
+    match feature {
+        BL_FEATURE_PULL => cfg!(feature = "pull"),
+        BL_FEATURE_ISAL => cfg!(feature = "isal"),
+        _ => false,
+    }
+}

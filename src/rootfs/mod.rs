@@ -105,7 +105,7 @@ impl Storage {
     /// else. The tree is made inside it and its entries are moved up one after the other: a reader may see some of them
     /// before the others, and after a kill some may be there.
     ///
-    /// `NOT_FOUND` where the store lacks a layer, `STATE` where the destination is taken, `UNSUPPORTED` where nothing can
+    /// `NOT_FOUND` where the store lacks a layer, `EXISTS` where the destination is taken, `UNSUPPORTED` where nothing can
     /// be linked to it, `MALFORMED`, `LIMIT`, `DIGEST_MISMATCH` and so on as from [`Storage::extract_layer`]; whatever
     /// the error, nothing is left behind.
     pub fn assemble_rootfs(&self, image: &Image, destination: &Path, options: &RootfsOptions) -> Result<Rootfs> {

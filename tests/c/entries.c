@@ -96,7 +96,7 @@ int main(int argc, char **argv)
   } expected[] = {
     { BL_ENTRY_DIRECTORY, 0, "d" },       { BL_ENTRY_WHITEOUT, 0, "d/gone" },
     { BL_ENTRY_OPAQUE, 0, "d" },          { BL_ENTRY_CHAR_DEVICE, 0, "null" },
-    { BL_ENTRY_DIRECTORY, BL_ENTRY_IMPLIED, "implied" }, { BL_ENTRY_FILE, 0, "implied/file" },
+    { BL_ENTRY_DIRECTORY, BL_ENTRY_FLAG_IMPLIED, "implied" }, { BL_ENTRY_FILE, 0, "implied/file" },
   };
   for (;;) {
     CHECK_OK(err, bl_layer_entries_next(entries, &entry, &err));

@@ -46,10 +46,10 @@ static int tell(const bl_pull_progress *progress, void *user_data)
     int flags = fcntl(fd, F_GETFD);
     CHECK(flags < 0 || was_open[fd] || (flags & FD_CLOEXEC));
   }
-  if (progress->phase == BL_PULL_RESOLVING) return 0;
+  if (progress->phase == BL_PULL_PHASE_RESOLVING) return 0;
   CHECK(progress->layers == 3 && progress->layers_done <= 3);
   CHECK_OK(err, bl_pull_layers_get(progress->each_layer, 2, &layer, &err));
-  CHECK(!strncmp((const char *)layer.digest, "sha256:", 7) && strlen((const char *)layer.digest) == 71);
+  CHECK(!strncmp(layer.digest, "sha256:", 7) && strlen(layer.digest) == 71);
   CHECK(layer.bytes > 0 && layer.bytes_stored <= layer.bytes);
   CHECK_FAILS(err, BL_E_NOT_FOUND, bl_pull_layers_get(progress->each_layer, 3, &layer, &err));
   CHECK(layer.bytes == 0);
@@ -108,7 +108,7 @@ static void refusals(bl_storage *storage)
   bad.headers = headers;
   CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_pull(storage, reference, &options, &image, &err));
   options = options_for(NULL);
-  options.policy = BL_PULL_NEVER;
+  options.policy = BL_PULL_POLICY_NEVER;
   CHECK_FAILS(err, BL_E_NOT_FOUND, bl_pull(storage, reference, &options, &image, &err));
 }
 
@@ -133,7 +133,7 @@ static void operation(bl_storage *storage)
   CHECK_OK(err, bl_op_wait(op, 0, &finished, &err));
   CHECK(finished);
   CHECK_OK(err, bl_op_progress(op, &progress, &err));
-  CHECK(progress.phase == BL_PULL_DONE && progress.layers_done == 3 && progress.entries_unpacked == 9);
+  CHECK(progress.phase == BL_PULL_PHASE_DONE && progress.layers_done == 3 && progress.entries_unpacked == 9);
   CHECK_OK(err, bl_op_finish(op, &image, &err));
   CHECK(!strncmp(bl_image_text(image, BL_IMAGE_NAME, 0), host, strlen(host)));
   bl_image_free(image);
@@ -145,7 +145,7 @@ static void operation(bl_storage *storage)
   bl_op_free(op);
   bl_op_free(NULL);
   /* One that is freed while it runs. */
-  options.policy = BL_PULL_ALWAYS;
+  options.policy = BL_PULL_POLICY_ALWAYS;
   CHECK_OK(err, bl_pull_start(storage, reference, &options, &op, &err));
   bl_op_free(op);
 }
@@ -173,7 +173,7 @@ static void *watcher(void *arg)
   /* Beside it, a pull of the thread's own. */
   asked good = {0, 0, "secret"};
   bl_pull_options options = options_for(&good);
-  options.policy = BL_PULL_ALWAYS;
+  options.policy = BL_PULL_POLICY_ALWAYS;
   CHECK_OK(err, bl_pull(shared_storage, reference, &options, &image, &err));
   bl_image_free(image);
   return NULL;
@@ -187,7 +187,7 @@ static void several_threads(bl_storage *storage)
   int images[4] = {0}, i, all = 0;
   bl_error *err = NULL;
   shared_storage = storage;
-  options.policy = BL_PULL_ALWAYS;
+  options.policy = BL_PULL_POLICY_ALWAYS;
   CHECK_OK(err, bl_pull_start(storage, reference, &options, &shared, &err));
   for (i = 0; i < 4; i++) CHECK(!pthread_create(&threads[i], NULL, watcher, &images[i]));
   for (i = 0; i < 4; i++) {
@@ -214,7 +214,7 @@ int main(int argc, char **argv)
   storage = open_store(2, argv);
   refusals(storage);
   operation(storage);
-  options.policy = BL_PULL_ALWAYS;
+  options.policy = BL_PULL_POLICY_ALWAYS;
   options.progress = tell;
   options.progress_data = &told;
   options.progress_interval_ms = 1;

@@ -245,7 +245,7 @@ static void pulls(boxlite::storage &store)
   started = store.start_pull("127.0.0.1:1/x:1", options);
 #endif
   boxlite::pull_operation op = MUST(std::move(started));
-  CHECK(op.fd() >= 0 && MUST(op.progress())->phase == BL_PULL_RESOLVING);
+  CHECK(op.fd() >= 0 && MUST(op.progress())->phase == BL_PULL_PHASE_RESOLVING);
   op.cancel();
   CHECK(MUST(op.wait()) && !op.finish() && op.finish().code() == status::state);
 }
@@ -253,7 +253,7 @@ static void pulls(boxlite::storage &store)
 int main(int argc, char **argv)
 {
   CHECK(argc == 3 && boxlite::version_number() == BL_VERSION_NUMBER);
-  CHECK(std::string_view(boxlite::version_string()) == BL_VERSION_STRING);
+  CHECK(std::string_view(boxlite::version_string()) == BL_VERSION_STRING && boxlite::has_feature(boxlite::feature::pull));
   fs::path work = argv[1], layout = argv[2];
   fs::create_directories(work);
   size_t lines = 0;

@@ -1,6 +1,7 @@
 //! What must not change once released: exported names, struct layouts, status numbers. Golden files under
 //! `tests/golden`; `BLESS=1` writes them.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 
@@ -128,5 +129,51 @@ fn programs_of_every_release_run() {
         let output =
             run(&program, &[dir.path().join(format!("{release}-store")).as_os_str(), layout.path().as_os_str()]);
         assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    }
+}
+
+/// The constants of each set, by what their comments begin with: `bl_pull_options.flags`, `bl_image_text()`.
+fn constants() -> BTreeMap<String, Vec<String>> {
+    let header = std::fs::read_to_string(repository().join("include/boxlite_images.h")).unwrap();
+    let (mut sets, mut comment) = (BTreeMap::<String, Vec<String>>::new(), String::new());
+    for line in header.lines() {
+        if line.starts_with("/**") {
+            comment.clear();
+        } else if let Some(text) = line.strip_prefix(" * ") {
+            comment.push_str(text);
+            comment.push(' ');
+        } else if let Some((name, value)) = line.strip_prefix("#define BL_").and_then(|rest| rest.split_once(' '))
+            && value.trim_matches(['(', ')', '-']).bytes().all(|byte| byte.is_ascii_digit())
+            && let Some((set, _)) = comment.split_once(": ")
+            && !set.contains(' ')
+        {
+            sets.entry(set.to_owned()).or_default().push(format!("BL_{name}"));
+        }
+    }
+    sets
+}
+
+/// What the names of a set have in common, up to the last underscore.
+fn prefix_of(names: &[String]) -> &str {
+    let first = names[0].as_str();
+    let is_common = |end: usize| names.iter().all(|name| name.starts_with(&first[..end]));
+    let mut ends = first.match_indices('_').map(|(at, _)| at + 1).filter(|&end| is_common(end));
+    &first[..ends.next_back().unwrap()]
+}
+
+/// A flag is never called like a value of something else: `flags = BL_PULL_NEWER` would compile and mean another thing.
+#[test]
+fn sets_of_constants_share_no_prefix() {
+    let sets = constants();
+    assert!(sets.len() > 15, "{sets:?}");
+    let prefixes: BTreeMap<&str, &str> = sets.iter().map(|(set, names)| (set.as_str(), prefix_of(names))).collect();
+    for (set, names) in &sets {
+        for (other, prefix) in prefixes.iter().filter(|(other, _)| *other != set) {
+            assert_ne!(prefixes[set.as_str()], *prefix, "{set} and {other}");
+            // What is called by a longer prefix than its own looks like one of the other's.
+            let is_longer = prefix.len() > prefixes[set.as_str()].len();
+            let taken = names.iter().find(|name| is_longer && name.starts_with(prefix));
+            assert_eq!(taken, None, "of {set}, and called as those of {other} are");
+        }
     }
 }

@@ -291,7 +291,7 @@ fn blimg_exports() {
     std::fs::write(at("x.tar"), tar(&layout(&[made.entry(&named("a.org/x:1"))], made.blobs()))).unwrap();
     assert!(tool.blimg(&["import", &at("x.tar")]).status.success());
     assert!(tool.blimg(&["export", "a.org/x:1", &at("y.tar")]).status.success());
-    assert_eq!(super::blimg::status_in(&tool.blimg(&["export", "a.org/x:1", &at("y.tar")])), "STATE");
+    assert_eq!(super::blimg::status_in(&tool.blimg(&["export", "a.org/x:1", &at("y.tar")])), "EXISTS");
     assert!(tool.blimg(&["export", "a.org/x:1", &at("y.tar"), "--replace"]).status.success());
     assert!(tool.blimg(&["export", "--folder", "a.org/x:1", &at("y")]).status.success());
     let piped = tool.blimg(&["export", "a.org/x:1", "-"]).stdout;
@@ -346,8 +346,8 @@ fn exports_come_in_again() {
         let default = ExportOptions::default();
         export(ExportTarget::Archive(archive.clone()), &default).unwrap();
         export(ExportTarget::Folder(folder.clone()), &default).unwrap();
-        assert_eq!(export(ExportTarget::Archive(archive.clone()), &default), Err(Status::State));
-        assert_eq!(export(ExportTarget::Folder(folder.clone()), &default), Err(Status::State));
+        assert_eq!(export(ExportTarget::Archive(archive.clone()), &default), Err(Status::Exists));
+        assert_eq!(export(ExportTarget::Folder(folder.clone()), &default), Err(Status::Exists));
         let mut replace = ExportOptions::default();
         replace.replace = true;
         let before = std::fs::read(&archive).unwrap();

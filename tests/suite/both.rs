@@ -218,7 +218,7 @@ impl Api for C {
             reserved: 0,
             min_free_bytes: 0,
             gc_above_bytes: 0,
-            gc_min_age: 0,
+            gc_min_age_seconds: 0,
         };
         let mut out = std::ptr::dangling_mut();
         let dir = c_path(dir);
@@ -312,7 +312,7 @@ impl Api for C {
     fn paths(&self, digest: &str) -> Answer<[PathBuf; 4]> {
         let digest = c(digest);
         let of = |function: unsafe extern "C" fn(_, _, _, _) -> bl_status| {
-            path_from(|out, err| unsafe { function(self.0, digest.as_ptr(), out, err) })
+            path_from(|out, err| unsafe { function(self.0.cast_const(), digest.as_ptr(), out, err) })
         };
         Ok([of(bl_manifest_path)?, of(bl_config_path)?, of(bl_layer_tarball_path)?, of(bl_layer_extracted_path)?])
     }

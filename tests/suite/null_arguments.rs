@@ -52,7 +52,7 @@ fn parse(declaration: &str) -> Option<Function> {
 /// A valid argument; `None` for a pointer that may be NULL and is.
 fn valid(kind: &str, name: &str) -> Option<&'static str> {
     Some(match (kind, name) {
-        ("bl_storage *", _) => "storage",
+        ("bl_storage *" | "const bl_storage *", _) => "storage",
         ("bl_staged *" | "const bl_staged *", _) => "staged",
         ("const char *", "images_dir" | "bundle_path") => "argv[1]",
         ("const char *", "digest" | "manifest_digest") => "ABC",
@@ -117,7 +117,7 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("const bl_storage_options *" | "const bl_verify_options *" | "const bl_extract_options *", "options") => {
             return None;
         }
-        ("bl_extract_result *", "result") | ("bl_log_callback", _) | ("void *", "user_data") => return None,
+        ("bl_extract_result *", "result") | ("bl_log_callback", _) | ("void *", "callback_data") => return None,
         _ => panic!("do not know an argument for {kind} {name}; teach me"),
     })
 }

@@ -72,7 +72,7 @@ fn destinations() {
         let default = RootfsOptions::default();
         bench.assemble(&to, &default).unwrap();
         bench.assert_whole(&to);
-        assert_eq!(bench.assemble(&to, &default), Err(Status::State));
+        assert_eq!(bench.assemble(&to, &default), Err(Status::Exists));
         std::fs::write(to.join("mine"), "x").unwrap();
         let mut replace = RootfsOptions::default();
         replace.replace = true;
@@ -86,7 +86,7 @@ fn destinations() {
         std::os::unix::fs::symlink("empty", bench.path("link")).unwrap();
         for taken in ["file", "link"] {
             for options in [&default, &replace] {
-                assert_eq!(bench.assemble(&bench.path(taken), options), Err(Status::State), "{taken}");
+                assert_eq!(bench.assemble(&bench.path(taken), options), Err(Status::Exists), "{taken}");
             }
         }
         assert_eq!(bench.assemble(&bench.path("no/such"), &default), Err(Status::NotFound));
@@ -496,7 +496,7 @@ fn blimg_assembles_and_says_how_to_run() {
         assert!(output.status.success(), "{output:?}");
         assert_eq!(std::fs::read(root.join("f")).unwrap(), b"1");
     }
-    assert_eq!(super::blimg::status_in(&tool.blimg(&["rootfs", "app:1", text])), "STATE");
+    assert_eq!(super::blimg::status_in(&tool.blimg(&["rootfs", "app:1", text])), "EXISTS");
     let said = |args: &[&str]| String::from_utf8(tool.blimg(args).stdout).unwrap();
     assert_eq!(
         said(&["--json", "rootfs", "app:1", text, "--replace"]),

@@ -68,44 +68,46 @@ typedef int32_t bl_status;
 #define BL_E_NOT_FOUND (-3)
 /* Another thread is using this handle right now, or what it stands for is not over. */
 #define BL_E_BUSY (-4)
-/* Not now: the handle is past this call (a write after commit), or the destination exists. */
+/* Not now: the handle is past this call, as for a write after a commit. */
 #define BL_E_STATE (-5)
+/* There is something at the destination that is not to be replaced. */
+#define BL_E_EXISTS (-6)
 /* The operating system reported an error that has no status of its own; see the errno. */
-#define BL_E_IO (-6)
+#define BL_E_IO (-7)
 /* The disk, the inode table or the quota is full. */
-#define BL_E_NO_SPACE (-7)
+#define BL_E_NO_SPACE (-8)
 /* The operating system refused access, or the file system or the store is read-only. */
-#define BL_E_PERMISSION (-8)
+#define BL_E_PERMISSION (-9)
 /* The bytes do not hash to the digest they were promised to have. */
-#define BL_E_DIGEST_MISMATCH (-9)
+#define BL_E_DIGEST_MISMATCH (-10)
 /* There are more or fewer bytes than declared. */
-#define BL_E_SIZE_MISMATCH (-10)
+#define BL_E_SIZE_MISMATCH (-11)
 /* The input violates its format: JSON, tar, gzip, zstd or the OCI specification. */
-#define BL_E_MALFORMED (-11)
+#define BL_E_MALFORMED (-12)
 /* A name in the input would leave the directory it belongs to. */
-#define BL_E_UNSAFE_PATH (-12)
+#define BL_E_UNSAFE_PATH (-13)
 /* A limit would be exceeded; the message names it with both values. */
-#define BL_E_LIMIT (-13)
+#define BL_E_LIMIT (-14)
 /* The registry wants credentials, or does not accept the ones given. */
-#define BL_E_UNAUTHORIZED (-14)
+#define BL_E_UNAUTHORIZED (-15)
 /* The registry knows the caller and refuses. */
-#define BL_E_DENIED (-15)
+#define BL_E_DENIED (-16)
 /* The registry could not be reached, or the connection broke. */
-#define BL_E_NETWORK (-16)
+#define BL_E_NETWORK (-17)
 /* The deadline of the call passed. */
-#define BL_E_TIMEOUT (-17)
+#define BL_E_TIMEOUT (-18)
 /* The registry asks to come back later. */
-#define BL_E_RATE_LIMITED (-18)
+#define BL_E_RATE_LIMITED (-19)
 /* The registry answered with an error or against its protocol. */
-#define BL_E_REGISTRY (-19)
+#define BL_E_REGISTRY (-20)
 /* The call's cancel token was triggered. */
-#define BL_E_CANCELLED (-20)
+#define BL_E_CANCELLED (-21)
 /* A callback of the host answered non-zero. */
-#define BL_E_CALLBACK (-21)
+#define BL_E_CALLBACK (-22)
 /* The handle was made before a fork() and is used in the child. */
-#define BL_E_FORKED (-22)
+#define BL_E_FORKED (-23)
 /* A bug in this library; the process lives on. Please report the message. */
-#define BL_E_INTERNAL (-23)
+#define BL_E_INTERNAL (-24)
 
 /* Bits of bl_extract_result.anomalies. */
 /* Bytes other than zeros follow the last gzip member. */
@@ -122,7 +124,7 @@ typedef int32_t bl_status;
 #define BL_ANOMALY_IGNORED_HEADER 32
 /* A device node became an empty file; the metadata record has its numbers. */
 #define BL_ANOMALY_DEVICE_PLACEHOLDER 64
-/* An owner could not be set although the process is root (a user namespace without that id). */
+/* An owner could not be set although the process is root (a user namespace without that id), or a set-id bit. */
 #define BL_ANOMALY_OWNER_NOT_SET 128
 /* A hard link to a file that the layer does not have, but a lower one may: it is in the metadata record only. */
 #define BL_ANOMALY_LOWER_LINK 256
@@ -131,6 +133,22 @@ typedef int32_t bl_status;
 /* A hard link became a copy: the file system allows no more links to that file. */
 #define BL_ANOMALY_COPIED_LINK 1024
 
+
+/**
+ * bl_has_feature(): pulls from registries, bl_pull() and all that is called after it. Without it a program that uses them
+ * does not link.
+ */
+#define BL_FEATURE_PULL 1
+
+/**
+ * bl_has_feature(): layers are inflated by ISA-L.
+ */
+#define BL_FEATURE_ISAL 2
+
+/**
+ * Bytes of the longest digest as a string, with its NUL: "sha512:" and 128 hex digits.
+ */
+#define BL_DIGEST_MAX 136
 
 /**
  * Nothing is logged.
@@ -276,7 +294,7 @@ typedef int32_t bl_status;
 /**
  * bl_layer_entry.flags: a directory that the layer uses without an entry for it.
  */
-#define BL_ENTRY_IMPLIED 1
+#define BL_ENTRY_FLAG_IMPLIED 1
 
 /**
  * bl_image_text(): the full name that the image was opened by; absent where it was opened by digest.
@@ -386,17 +404,17 @@ typedef int32_t bl_status;
 /**
  * bl_pull_progress.phase: it finds out what the image is.
  */
-#define BL_PULL_RESOLVING 0
+#define BL_PULL_PHASE_RESOLVING 0
 
 /**
  * bl_pull_progress.phase: it fetches and unpacks layers.
  */
-#define BL_PULL_FETCHING 1
+#define BL_PULL_PHASE_FETCHING 1
 
 /**
  * bl_pull_progress.phase: all is there.
  */
-#define BL_PULL_DONE 2
+#define BL_PULL_PHASE_DONE 2
 
 /**
  * bl_pull_options.flags: store the layers and do not unpack them.
@@ -433,22 +451,22 @@ typedef int32_t bl_status;
 /**
  * bl_pull_options.policy: ask the registry when the image is not here, or not all of it. The default.
  */
-#define BL_PULL_MISSING 0
+#define BL_PULL_POLICY_MISSING 0
 
 /**
  * bl_pull_options.policy: always ask; what is here is not fetched again.
  */
-#define BL_PULL_ALWAYS 1
+#define BL_PULL_POLICY_ALWAYS 1
 
 /**
  * bl_pull_options.policy: always ask; an image that is here is good enough where the registry does not answer.
  */
-#define BL_PULL_NEWER 2
+#define BL_PULL_POLICY_NEWER 2
 
 /**
  * bl_pull_options.policy: never ask.
  */
-#define BL_PULL_NEVER 3
+#define BL_PULL_POLICY_NEVER 3
 
 /**
  * bl_registry_options.flags: it is reached by plain HTTP. Of a mirror its address says so.
@@ -500,23 +518,23 @@ typedef int32_t bl_status;
 /**
  * bl_rootfs_options.mode: copies of the files in the extracted layers, which are made where they are missing. The default.
  */
-#define BL_ROOTFS_COPY 0
+#define BL_ROOTFS_MODE_COPY 0
 
 /**
  * bl_rootfs_options.mode: the same with shared blocks, where the file system has that (Btrfs, XFS); copies elsewhere.
  */
-#define BL_ROOTFS_REFLINK 1
+#define BL_ROOTFS_MODE_REFLINK 1
 
 /**
  * bl_rootfs_options.mode: further names of the files in the extracted layers, on the same file system. Only to be read:
  * who writes to one of them writes to the store's.
  */
-#define BL_ROOTFS_HARDLINK 2
+#define BL_ROOTFS_MODE_HARDLINK 2
 
 /**
  * bl_rootfs_options.mode: straight from the stored blobs; nothing is kept for the next time.
  */
-#define BL_ROOTFS_DIRECT 3
+#define BL_ROOTFS_MODE_DIRECT 3
 
 /**
  * bl_rootfs_options.flags: as root, make device nodes. By default a device becomes an empty file.
@@ -739,7 +757,7 @@ typedef struct bl_storage_options {
   /**
    * Seconds: what is younger stays in such a collection; 0 is an hour.
    */
-  uint64_t gc_min_age;
+  uint64_t gc_min_age_seconds;
 } bl_storage_options;
 
 /**
@@ -962,7 +980,7 @@ typedef struct bl_extract_result {
   /**
    * Digest of the uncompressed stream as a string; "" when an older program made the cached tree.
    */
-  char diff_id[136];
+  char diff_id[BL_DIGEST_MAX];
 } bl_extract_result;
 
 /**
@@ -998,7 +1016,7 @@ typedef struct bl_layer_entry {
    */
   uint32_t kind;
   /**
-   * BL_ENTRY_IMPLIED, or 0.
+   * BL_ENTRY_FLAG_IMPLIED, or 0.
    */
   uint32_t flags;
   /**
@@ -1141,9 +1159,9 @@ typedef struct bl_layer_progress {
    */
   uint64_t bytes_unpacked;
   /**
-   * `algorithm:hex`, and a NUL.
+   * Its digest, as a string.
    */
-  uint8_t digest[136];
+  char digest[BL_DIGEST_MAX];
 } bl_layer_progress;
 
 /**
@@ -1205,7 +1223,7 @@ typedef struct bl_pull_progress {
    */
   size_t struct_size;
   /**
-   * BL_PULL_RESOLVING, BL_PULL_FETCHING or BL_PULL_DONE.
+   * BL_PULL_PHASE_RESOLVING, BL_PULL_PHASE_FETCHING or BL_PULL_PHASE_DONE.
    */
   uint32_t phase;
   /**
@@ -1266,7 +1284,7 @@ typedef struct bl_pull_options {
    */
   uint64_t flags;
   /**
-   * BL_PULL_MISSING, BL_PULL_ALWAYS, BL_PULL_NEWER or BL_PULL_NEVER.
+   * BL_PULL_POLICY_MISSING, BL_PULL_POLICY_ALWAYS, BL_PULL_POLICY_NEWER or BL_PULL_POLICY_NEVER.
    */
   uint32_t policy;
   /**
@@ -1452,7 +1470,7 @@ typedef struct bl_rootfs_options {
    */
   uint64_t flags;
   /**
-   * BL_ROOTFS_COPY and so on: how files come into it.
+   * BL_ROOTFS_MODE_COPY and so on: how files come into it.
    */
   uint32_t mode;
   /**
@@ -1594,7 +1612,7 @@ typedef struct bl_gc_options {
   /**
    * What was stored so many seconds ago, or less, stays, because it may get its name next; 0 is an hour.
    */
-  uint64_t min_age;
+  uint64_t min_age_seconds;
   /**
    * Ends the call early; may be NULL.
    */
@@ -1608,9 +1626,9 @@ typedef struct bl_gc_options {
    */
   bl_gc_callback on_removed;
   /**
-   * For the callback.
+   * Handed to every call of on_removed.
    */
-  void *user_data;
+  void *on_removed_data;
 } bl_gc_options;
 
 /**
@@ -1698,7 +1716,7 @@ typedef struct bl_check_options {
   /**
    * For the callback.
    */
-  void *user_data;
+  void *on_finding_data;
 } bl_check_options;
 
 /**
@@ -1820,6 +1838,15 @@ const char *bl_version_string(void);
  * Since: 0.1.0
  */
 uint32_t bl_version_number(void);
+
+/**
+ * Whether the library that is loaded was built with a feature.
+ *
+ * feature: BL_FEATURE_PULL and so on.
+ *
+ * Returns: false also for a feature that this version does not know. Since: 0.1.0
+ */
+bool bl_has_feature(uint32_t feature);
 
 /**
  * The name of a status: "OK", "DIGEST_MISMATCH"; "UNKNOWN" for a number that this version does not define.
@@ -1954,14 +1981,14 @@ void bl_cancel_free(bl_cancel *cancel);
  * BL_LOG_OFF they go nowhere. Once this returns, the callback set before is not running and will not be called again.
  *
  * level: the least important level that is wanted, BL_LOG_ERROR to BL_LOG_TRACE.
- * user_data: handed to every call of the callback.
+ * callback_data: handed to every call of the callback.
  *
  * Returns: BL_OK; BL_E_INVALID_ARGUMENT for an unknown level; BL_E_STATE in a Rust program that has set up `tracing`
  * itself, whose subscriber has the lines then. Since: 0.1.0
  */
 bl_status bl_set_log_callback(int32_t level,
                               bl_log_callback callback,
-                              void *user_data,
+                              void *callback_data,
                               bl_error **err);
 
 /**
@@ -1994,7 +2021,7 @@ void bl_storage_close(bl_storage *storage);
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_images_dir(bl_storage *storage,
+bl_status bl_images_dir(const bl_storage *storage,
                         bl_bytes **out,
                         bl_error **err);
 
@@ -2003,7 +2030,7 @@ bl_status bl_images_dir(bl_storage *storage,
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_layers_dir(bl_storage *storage,
+bl_status bl_layers_dir(const bl_storage *storage,
                         bl_bytes **out,
                         bl_error **err);
 
@@ -2028,7 +2055,7 @@ bl_status bl_save_manifest(bl_storage *storage,
  * Returns: BL_OK; BL_E_NOT_FOUND when it is absent, or its file does not hash to its name; BL_E_PERMISSION, BL_E_IO.
  * Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
  */
-bl_status bl_load_manifest(bl_storage *storage,
+bl_status bl_load_manifest(const bl_storage *storage,
                            const char *digest,
                            bl_bytes **out,
                            bl_error **err);
@@ -2038,7 +2065,7 @@ bl_status bl_load_manifest(bl_storage *storage,
  *
  * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
  */
-bl_status bl_has_manifest(bl_storage *storage,
+bl_status bl_has_manifest(const bl_storage *storage,
                           const char *digest,
                           bool *out,
                           bl_error **err);
@@ -2048,7 +2075,7 @@ bl_status bl_has_manifest(bl_storage *storage,
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_manifest_path(bl_storage *storage,
+bl_status bl_manifest_path(const bl_storage *storage,
                            const char *digest,
                            bl_bytes **out,
                            bl_error **err);
@@ -2058,7 +2085,7 @@ bl_status bl_manifest_path(bl_storage *storage,
  *
  * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: one look at the directory. Since: 0.1.0
  */
-bl_status bl_has_layer(bl_storage *storage,
+bl_status bl_has_layer(const bl_storage *storage,
                        const char *digest,
                        bool *out,
                        bl_error **err);
@@ -2071,7 +2098,7 @@ bl_status bl_has_layer(bl_storage *storage,
  * Returns: BL_OK when it does; BL_E_DIGEST_MISMATCH when it does not; BL_E_NOT_FOUND; BL_E_CANCELLED, BL_E_TIMEOUT;
  * BL_E_PERMISSION, BL_E_IO. Cost: reads the whole blob; 256 KiB of memory. Since: 0.1.0
  */
-bl_status bl_verify_layer(bl_storage *storage,
+bl_status bl_verify_layer(const bl_storage *storage,
                           const char *digest,
                           const bl_verify_options *options,
                           bl_error **err);
@@ -2081,7 +2108,7 @@ bl_status bl_verify_layer(bl_storage *storage,
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_layer_tarball_path(bl_storage *storage,
+bl_status bl_layer_tarball_path(const bl_storage *storage,
                                 const char *digest,
                                 bl_bytes **out,
                                 bl_error **err);
@@ -2092,7 +2119,7 @@ bl_status bl_layer_tarball_path(bl_storage *storage,
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_layer_extracted_path(bl_storage *storage,
+bl_status bl_layer_extracted_path(const bl_storage *storage,
                                   const char *digest,
                                   bl_bytes **out,
                                   bl_error **err);
@@ -2142,7 +2169,7 @@ bl_status bl_extract_layer(bl_storage *storage,
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED. Ownership: release *out with bl_bytes_free(). Cost: none.
  * Since: 0.1.0
  */
-bl_status bl_extracted_path(bl_storage *storage,
+bl_status bl_extracted_path(const bl_storage *storage,
                             const char *digest,
                             const bl_extract_options *options,
                             bl_bytes **out,
@@ -2157,7 +2184,7 @@ bl_status bl_extracted_path(bl_storage *storage,
  * Returns: BL_OK; BL_E_NOT_FOUND for a layer that was not extracted with such options, or by boxlite 0.9;
  * BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_layer_entries_free(). Cost: opens a file. Since: 0.1.0
  */
-bl_status bl_layer_entries_open(bl_storage *storage,
+bl_status bl_layer_entries_open(const bl_storage *storage,
                                 const char *digest,
                                 const bl_extract_options *options,
                                 bl_layer_entries **out,
@@ -2227,7 +2254,7 @@ uint64_t bl_staged_bytes_written(const bl_staged *staged);
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_staged_path(bl_staged *staged,
+bl_status bl_staged_path(const bl_staged *staged,
                          bl_bytes **out,
                          bl_error **err);
 
@@ -2236,7 +2263,7 @@ bl_status bl_staged_path(bl_staged *staged,
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_final_path(bl_staged *staged,
+bl_status bl_final_path(const bl_staged *staged,
                         bl_bytes **out,
                         bl_error **err);
 
@@ -2264,7 +2291,7 @@ bl_status bl_stage_config(bl_storage *storage,
  * Returns: BL_OK; BL_E_NOT_FOUND when it is absent, or its file does not hash to its name; BL_E_PERMISSION, BL_E_IO.
  * Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
  */
-bl_status bl_load_config(bl_storage *storage,
+bl_status bl_load_config(const bl_storage *storage,
                          const char *digest,
                          bl_bytes **out,
                          bl_error **err);
@@ -2274,7 +2301,7 @@ bl_status bl_load_config(bl_storage *storage,
  *
  * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
  */
-bl_status bl_has_config(bl_storage *storage,
+bl_status bl_has_config(const bl_storage *storage,
                         const char *digest,
                         bool *out,
                         bl_error **err);
@@ -2284,7 +2311,7 @@ bl_status bl_has_config(bl_storage *storage,
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
  */
-bl_status bl_config_path(bl_storage *storage,
+bl_status bl_config_path(const bl_storage *storage,
                          const char *digest,
                          bl_bytes **out,
                          bl_error **err);
@@ -2319,7 +2346,7 @@ bl_status bl_remove_image(bl_storage *storage,
  * Returns: BL_OK; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_names_free(). Cost: reads a small file for
  * each name. Since: 0.1.0
  */
-bl_status bl_image_list(bl_storage *storage,
+bl_status bl_image_list(const bl_storage *storage,
                         bl_names **out,
                         bl_error **err);
 
@@ -2373,6 +2400,14 @@ const char *bl_image_text(const bl_image *image,
                           size_t index);
 
 /**
+ * How many texts a field has.
+ *
+ * Returns: 0 for a field that is none, and for NULL. Since: 0.1.0
+ */
+size_t bl_image_text_count(const bl_image *image,
+                           uint32_t field);
+
+/**
  * How many layers an image has; 0 for NULL.
  *
  * Since: 0.1.0
@@ -2384,7 +2419,7 @@ size_t bl_image_layer_count(const bl_image *image);
  *
  * Returns: BL_OK; BL_E_INVALID_ARGUMENT for an index from bl_image_layer_count() on. Since: 0.1.0
  */
-bl_status bl_image_layer(bl_image *image,
+bl_status bl_image_layer(const bl_image *image,
                          size_t index,
                          bl_image_layer_info *layer,
                          bl_error **err);
@@ -2394,8 +2429,8 @@ bl_status bl_image_layer(bl_image *image,
  *
  * Returns: BL_OK; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images that have a name. Since: 0.1.0
  */
-bl_status bl_image_get_usage(bl_storage *storage,
-                             bl_image *image,
+bl_status bl_image_get_usage(const bl_storage *storage,
+                             const bl_image *image,
                              bl_image_usage *usage,
                              bl_error **err);
 
@@ -2439,7 +2474,7 @@ bl_status bl_credentials_set(bl_credentials *answer,
  * options: NULL for the defaults.
  *
  * Returns: BL_OK; BL_E_INVALID_ARGUMENT for what is no reference; BL_E_NOT_FOUND where the registry, or with
- * BL_PULL_NEVER the store, does not have it, or not for the platform; BL_E_UNAUTHORIZED, BL_E_DENIED,
+ * BL_PULL_POLICY_NEVER the store, does not have it, or not for the platform; BL_E_UNAUTHORIZED, BL_E_DENIED,
  * BL_E_RATE_LIMITED, BL_E_REGISTRY, with bl_error_http_status() and bl_error_registry_code(); BL_E_NETWORK and
  * BL_E_TIMEOUT where it cannot be reached or goes silent, after several tries; BL_E_DIGEST_MISMATCH,
  * BL_E_SIZE_MISMATCH, BL_E_MALFORMED, BL_E_UNSUPPORTED, BL_E_LIMIT, BL_E_UNSAFE_PATH for what it sends; BL_E_CANCELLED,
@@ -2459,7 +2494,7 @@ bl_status bl_pull(bl_storage *storage,
  * options: as for bl_pull(), but for a progress callback, for which there is no thread; options.credentials is called before
  * this function returns. Nothing of them is used after that but options.cancel, which counts as given.
  *
- * Returns: BL_OK; BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED for arguments and options; BL_E_NOT_FOUND with BL_PULL_NEVER;
+ * Returns: BL_OK; BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED for arguments and options; BL_E_NOT_FOUND with BL_PULL_POLICY_NEVER;
  * BL_E_CALLBACK; BL_E_MALFORMED, BL_E_IO for a hosts.toml; BL_E_PERMISSION for a store that is open for reading only. What
  * happens later is for bl_op_finish(). Ownership: release *out with bl_op_free(). Since: 0.1.0
  */
@@ -2485,7 +2520,7 @@ int bl_op_fd(const bl_op *op);
  *
  * Returns: BL_OK, also when it is not over; BL_E_INVALID_ARGUMENT, BL_E_FORKED. Since: 0.1.0
  */
-bl_status bl_op_wait(bl_op *op,
+bl_status bl_op_wait(const bl_op *op,
                      int64_t timeout_ms,
                      bool *finished,
                      bl_error **err);
@@ -2497,7 +2532,7 @@ bl_status bl_op_wait(bl_op *op,
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_FORKED. Since: 0.1.0
  */
-bl_status bl_op_progress(bl_op *op,
+bl_status bl_op_progress(const bl_op *op,
                          bl_pull_progress *progress,
                          bl_error **err);
 
@@ -2604,12 +2639,12 @@ bl_status bl_bundle_open(bl_storage *storage,
  * images: count of them, 1 or more.
  * options: NULL for the defaults.
  *
- * Returns: BL_OK; BL_E_INVALID_ARGUMENT for no images; BL_E_STATE where the path is taken; BL_E_NOT_FOUND where the store
+ * Returns: BL_OK; BL_E_INVALID_ARGUMENT for no images; BL_E_EXISTS where the path is taken; BL_E_NOT_FOUND where the store
  * lacks a part; BL_E_DIGEST_MISMATCH, BL_E_SIZE_MISMATCH where one is damaged; BL_E_CANCELLED, BL_E_TIMEOUT,
  * BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these the path is as it was. Cost: reads and writes
  * all of it. Since: 0.1.0
  */
-bl_status bl_export(bl_storage *storage,
+bl_status bl_export(const bl_storage *storage,
                     bl_image *const *images,
                     size_t count,
                     const char *path,
@@ -2625,7 +2660,7 @@ bl_status bl_export(bl_storage *storage,
  *
  * Returns: as bl_export(). Cost: reads and writes all of it; waits for whoever reads. Since: 0.1.0
  */
-bl_status bl_export_fd(bl_storage *storage,
+bl_status bl_export_fd(const bl_storage *storage,
                        bl_image *const *images,
                        size_t count,
                        int fd,
@@ -2643,14 +2678,14 @@ bl_status bl_export_fd(bl_storage *storage,
  * options: NULL for the defaults.
  * result: may be NULL.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND where the store lacks a layer, or there is no folder; BL_E_STATE where the destination
- * is taken; BL_E_UNSUPPORTED for BL_ROOTFS_HARDLINK to another file system; BL_E_MALFORMED, BL_E_UNSAFE_PATH,
+ * Returns: BL_OK; BL_E_NOT_FOUND where the store lacks a layer, or there is no folder; BL_E_EXISTS where the destination
+ * is taken; BL_E_UNSUPPORTED for BL_ROOTFS_MODE_HARDLINK to another file system; BL_E_MALFORMED, BL_E_UNSAFE_PATH,
  * BL_E_LIMIT, BL_E_DIGEST_MISMATCH for what is in a layer; BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE,
  * BL_E_PERMISSION, BL_E_IO: after each of these the destination is as it was. Cost: that of writing all files, or a
  * link each; threads as in bl_extract_layer(). Since: 0.1.0
  */
 bl_status bl_assemble_rootfs(bl_storage *storage,
-                             bl_image *image,
+                             const bl_image *image,
                              const char *destination,
                              const bl_rootfs_options *options,
                              bl_rootfs_result *result,
@@ -2726,10 +2761,8 @@ void bl_lease_free(bl_lease *lease);
 
 /**
  * Extracts an image's layers, where they are missing, in the form that overlayfs takes. The host makes the mount:
- *
- *     bl_prepare_overlay(storage, image, NULL, &overlay, &lease, &err);
- *     if (bl_overlay_mount_dir(overlay)) chdir(bl_overlay_mount_dir(overlay));
- *     mount("overlay", target, "overlay", 0, bl_overlay_mount_options(overlay) + upperdir and workdir);
+ * mount(2) with bl_overlay_mount_options(), upperdir and workdir, in the directory bl_overlay_mount_dir() where there is
+ * one. docs/rootfs.md has the code.
  *
  * options: NULL for the defaults.
  * lease: keeps a collection from taking the layers. It is the host's to extend (bl_lease_extend) as long as it mounts
@@ -2742,7 +2775,7 @@ void bl_lease_free(bl_lease *lease);
  * 0.1.0
  */
 bl_status bl_prepare_overlay(bl_storage *storage,
-                             bl_image *image,
+                             const bl_image *image,
                              const bl_overlay_options *options,
                              bl_overlay **out,
                              bl_lease **lease,
@@ -2758,10 +2791,11 @@ bl_status bl_prepare_overlay(bl_storage *storage,
 const char *bl_overlay_mount_options(const bl_overlay *overlay);
 
 /**
- * The directory in which the process that mounts has to be (chdir), since mount(2) takes a page of options and absolute
- * paths would be longer; NULL where the options have absolute paths. upperdir and workdir are absolute all the same.
+ * The directory in which the thread that mounts has to be, since mount(2) takes a page of options and absolute paths would
+ * be longer. chdir(2) changes the directory of all threads: a host with several forks for it, or calls
+ * unshare(CLONE_FS) first. upperdir and workdir are absolute all the same.
  *
- * Valid until bl_overlay_free(). Since: 0.1.0
+ * Returns: NULL where the options have absolute paths. Valid until bl_overlay_free(). Since: 0.1.0
  */
 const char *bl_overlay_mount_dir(const bl_overlay *overlay);
 
@@ -2774,7 +2808,7 @@ size_t bl_overlay_lower_dir_count(const bl_overlay *overlay);
 
 /**
  * The absolute path of a lower directory, from 0, the uppermost; not escaped. fsconfig(2) takes each as a "lowerdir+"
- * (Linux 6.5), of at most 255 bytes.
+ * (Linux 6.8), of at most 255 bytes.
  *
  * Returns: NULL from the count on. Valid until bl_overlay_free(). Since: 0.1.0
  */
@@ -2799,7 +2833,7 @@ void bl_overlay_free(bl_overlay *overlay);
  * BL_E_MALFORMED for files that are none; BL_E_LIMIT for those that are too large and for numbers from 2^31 on;
  * BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_process_free(). Cost: reads two files. Since: 0.1.0
  */
-bl_status bl_image_process(bl_image *image,
+bl_status bl_image_process(const bl_image *image,
                            const char *rootfs,
                            bl_process **out,
                            bl_error **err);
@@ -2815,11 +2849,19 @@ const char *bl_process_text(const bl_process *process,
                             size_t index);
 
 /**
+ * How many texts a field has.
+ *
+ * Returns: 0 for a field that is none, and for NULL. Since: 0.1.0
+ */
+size_t bl_process_text_count(const bl_process *process,
+                             uint32_t field);
+
+/**
  * Who it runs as.
  *
  * Returns: BL_OK. Since: 0.1.0
  */
-bl_status bl_process_get_user(bl_process *process,
+bl_status bl_process_get_user(const bl_process *process,
                               bl_process_user *user,
                               bl_error **err);
 
@@ -2851,7 +2893,8 @@ bl_status bl_gc(bl_storage *storage,
  * Reads everything in the store and compares it with what it should be: blobs with their digests, extracted trees with
  * their metadata records (names, types, sizes, contents, links, owners, modes, times, extended attributes), image names
  * with what they need. A finding is no failure of the call. What the file system or the user who extracted could not set
- * is not compared, nor are owners where that user is seen under another number, as from outside a user namespace. The
+ * is not compared, nor are owners where that user is seen under another number, as from outside a user namespace, nor
+ * attributes on macOS. The
  * manifests of boxlite 0.9, which do not hash to their names, are findings: they count as absent.
  *
  * options: NULL for the defaults. result: may be NULL.
@@ -2871,7 +2914,7 @@ bl_status bl_check(bl_storage *storage,
  * Returns: BL_OK, BL_E_PERMISSION, BL_E_IO. Cost: looks at every object, and reads the heads of the metadata records.
  * Since: 0.1.0
  */
-bl_status bl_disk_usage(bl_storage *storage,
+bl_status bl_disk_usage(const bl_storage *storage,
                         bl_disk_usage_result *result,
                         bl_error **err);
 
@@ -2882,7 +2925,7 @@ bl_status bl_disk_usage(bl_storage *storage,
  *
  * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: a look at the directory for each. Since: 0.1.0
  */
-bl_status bl_verify_blobs_exist(bl_storage *storage,
+bl_status bl_verify_blobs_exist(const bl_storage *storage,
                                 const char *const *digests,
                                 size_t count,
                                 bool *out,
@@ -2897,7 +2940,7 @@ bl_status bl_verify_blobs_exist(bl_storage *storage,
  * Returns: BL_OK; BL_E_NOT_FOUND when the bundle does not exist; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with
  * bl_bytes_free(). Cost: resolves the path. Since: 0.1.0
  */
-bl_status bl_local_bundle_cache_dir(bl_storage *storage,
+bl_status bl_local_bundle_cache_dir(const bl_storage *storage,
                                     const char *bundle_path,
                                     const char *manifest_digest,
                                     bl_bytes **out,
@@ -2926,15 +2969,15 @@ bl_status bl_local_bundle_cache_dir(bl_storage *storage,
 #define BL_IMPORT_OPTIONS_INIT \
   { sizeof(bl_import_options), 0, NULL, NULL, NULL, BL_WHITEOUTS_MARKERS, 0, NULL, 0, NULL, NULL, NULL }
 #define BL_EXPORT_OPTIONS_INIT { sizeof(bl_export_options), 0, NULL, 0, NULL, NULL }
-#define BL_ROOTFS_OPTIONS_INIT { sizeof(bl_rootfs_options), 0, BL_ROOTFS_COPY, 0, NULL, NULL, 0, NULL, NULL, NULL }
+#define BL_ROOTFS_OPTIONS_INIT { sizeof(bl_rootfs_options), 0, BL_ROOTFS_MODE_COPY, 0, NULL, NULL, 0, NULL, NULL, NULL }
 #define BL_ROOTFS_RESULT_INIT { sizeof(bl_rootfs_result), 0, 0, 0 }
 #define BL_OVERLAY_OPTIONS_INIT { sizeof(bl_overlay_options), 0, 0, NULL, 0, NULL, NULL, NULL }
 #define BL_PROCESS_USER_INIT { sizeof(bl_process_user), 0, 0, NULL, 0 }
 #define BL_REGISTRY_OPTIONS_INIT { sizeof(bl_registry_options), 0, NULL, NULL, NULL, NULL, NULL, NULL }
 #define BL_PULL_OPTIONS_INIT \
-  { sizeof(bl_pull_options), 0, BL_PULL_MISSING, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, \
+  { sizeof(bl_pull_options), 0, BL_PULL_POLICY_MISSING, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, \
     0, 0, NULL, 0, NULL, NULL, 0 }
-#define BL_PULL_PROGRESS_INIT { sizeof(bl_pull_progress), BL_PULL_RESOLVING, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
+#define BL_PULL_PROGRESS_INIT { sizeof(bl_pull_progress), BL_PULL_PHASE_RESOLVING, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
 #define BL_LAYER_PROGRESS_INIT { sizeof(bl_layer_progress), 0, 0, 0, 0, 0, { 0 } }
 #define BL_CHECK_OPTIONS_INIT { sizeof(bl_check_options), 0, 0, NULL, 0, NULL, NULL }
 #define BL_CHECK_RESULT_INIT { sizeof(bl_check_result), 0, 0, 0, 0, 0, 0 }

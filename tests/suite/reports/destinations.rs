@@ -96,7 +96,7 @@ fn mount_points_are_filled() {
             // Full now, which a mount point cannot be.
             for options in [&replace, &mode(of), &filling(of)] {
                 let error = bench.assemble(disk.path(), options).unwrap_err();
-                assert_eq!(error.status(), Status::State, "{error}");
+                assert_eq!(error.status(), Status::Exists, "{error}");
                 assert!(error.message().contains("mount point"), "{error}");
             }
         }
@@ -136,7 +136,7 @@ fn an_existing_directory_is_filled_where_that_is_wanted() {
             bench.assert_as_elsewhere(&at, &["lost+found"], "an existing directory");
             for refused in [mode(of), filling(of)] {
                 let error = bench.assemble(&at, &refused).unwrap_err();
-                assert_eq!(error.status(), Status::State, "{error}");
+                assert_eq!(error.status(), Status::Exists, "{error}");
                 assert!(error.message().contains("not empty"), "{error}");
             }
             // One that is not there is made as ever.
@@ -146,7 +146,7 @@ fn an_existing_directory_is_filled_where_that_is_wanted() {
             std::os::unix::fs::symlink("at", dir.path().join("link")).unwrap();
             for taken in ["file", "link"] {
                 let error = bench.assemble(&dir.path().join(taken), &filling(of)).unwrap_err();
-                assert_eq!(error.status(), Status::State, "{taken}: {error}");
+                assert_eq!(error.status(), Status::Exists, "{taken}: {error}");
             }
         }
     });
@@ -240,7 +240,7 @@ fn an_export_fills_a_mount_point() {
     assert_eq!(names_in(disk.path()), ["blobs", "index.json", "oci-layout"]);
     let other = Archives::new();
     assert_eq!(other.import_path(disk.path(), &Default::default()).unwrap()[0].manifest, made.digest());
-    assert_eq!(export(), Err(Status::State));
+    assert_eq!(export(), Err(Status::Exists));
 }
 
 /// From the command line.
@@ -255,7 +255,7 @@ fn blimg_fills_a_directory() {
     let at = dir.path().join("at");
     std::fs::create_dir_all(at.join("lost+found")).unwrap();
     let at = at.to_str().unwrap();
-    assert_eq!(super::super::blimg::status_in(&tool.blimg(&["rootfs", "a.org/x:1", at])), "STATE");
+    assert_eq!(super::super::blimg::status_in(&tool.blimg(&["rootfs", "a.org/x:1", at])), "EXISTS");
     assert!(tool.blimg(&["rootfs", "a.org/x:1", at, "--into-existing"]).status.success());
     assert!(Command::new("test").args(["-f", &format!("{at}/one")]).status().unwrap().success());
 }

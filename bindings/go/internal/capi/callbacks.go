@@ -98,7 +98,7 @@ func blGoPullProgress(p *C.bl_pull_progress, handle C.uintptr_t) C.int32_t {
 			break
 		}
 		progress.Layers = append(progress.Layers, LayerProgress{
-			Digest: C.GoString((*C.char)(unsafe.Pointer(&layer.digest[0]))), Done: layer.is_done != 0,
+			Digest: C.GoString(&layer.digest[0]), Done: layer.is_done != 0,
 			Bytes: uint64(layer.bytes), BytesStored: uint64(layer.bytes_stored), BytesUnpacked: uint64(layer.bytes_unpacked),
 		})
 	}

@@ -108,6 +108,9 @@ func VersionString() string { return C.GoString(C.bl_version_string()) }
 // VersionNumber is major * 1000000 + minor * 1000 + patch.
 func VersionNumber() uint32 { return uint32(C.bl_version_number()) }
 
+// HasFeature is whether the library that is loaded was built with it.
+func HasFeature(feature uint32) bool { return bool(C.bl_has_feature(C.uint32_t(feature))) }
+
 // StatusName is like "NOT_FOUND".
 func StatusName(status int32) string { return C.GoString(C.bl_status_name(C.bl_status(status))) }
 
@@ -163,7 +166,7 @@ func OpenStorage(dir string, o StorageOptions) (*Storage, *Error) {
 	c.durability = C.uint32_t(o.Durability)
 	c.min_free_bytes = C.uint64_t(o.MinFreeBytes)
 	c.gc_above_bytes = C.uint64_t(o.GCAboveBytes)
-	c.gc_min_age = C.uint64_t(o.GCMinAge)
+	c.gc_min_age_seconds = C.uint64_t(o.GCMinAge)
 	var raw *C.bl_storage
 	var err *C.bl_error
 	if C.bl_storage_open(a.must(dir), &c, &raw, &err) != C.BL_OK {

@@ -56,13 +56,10 @@ func (i *Image) Free() { C.bl_image_free(i.raw) }
 // Texts are all texts of a field.
 func (i *Image) Texts(field uint32) []string {
 	var all []string
-	for n := C.size_t(0); ; n++ {
-		text := C.bl_image_text(i.raw, C.uint32_t(field), n)
-		if text == nil {
-			return all
-		}
-		all = append(all, C.GoString(text))
+	for n := C.size_t(0); n < C.bl_image_text_count(i.raw, C.uint32_t(field)); n++ {
+		all = append(all, C.GoString(C.bl_image_text(i.raw, C.uint32_t(field), n)))
 	}
+	return all
 }
 
 // Layer is a layer of an image.
@@ -123,13 +120,10 @@ func (i *Image) Process(rootfs string) (*Process, *Error) {
 	}
 	defer C.bl_process_free(raw)
 	all := func(field C.uint32_t) (found []string) {
-		for n := C.size_t(0); ; n++ {
-			text := C.bl_process_text(raw, field, n)
-			if text == nil {
-				return found
-			}
-			found = append(found, C.GoString(text))
+		for n := C.size_t(0); n < C.bl_process_text_count(raw, field); n++ {
+			found = append(found, C.GoString(C.bl_process_text(raw, field, n)))
 		}
+		return found
 	}
 	one := func(field C.uint32_t) string { return C.GoString(C.bl_process_text(raw, field, 0)) }
 	user := C.bl_process_user_init()

@@ -58,12 +58,12 @@ static inline void bl_go_set_pull(bl_pull_options *options, uintptr_t progress, 
 static inline void bl_go_set_removed(bl_gc_options *options, uintptr_t handle)
 {
   options->on_removed = bl_removed_shim;
-  options->user_data = (void *)handle;
+  options->on_removed_data = (void *)handle;
 }
 static inline void bl_go_set_finding(bl_check_options *options, uintptr_t handle)
 {
   options->on_finding = bl_finding_shim;
-  options->user_data = (void *)handle;
+  options->on_finding_data = (void *)handle;
 }
 static inline bl_status bl_go_set_log(int32_t level, uintptr_t handle, bl_error **err)
 {

@@ -14,7 +14,7 @@ func (s *Storage) GC(flags, minAge uint64, cancel *Cancel, removed func(string) 
 	defer free()
 	c := C.bl_gc_options_init()
 	c.flags = C.uint64_t(flags)
-	c.min_age = C.uint64_t(minAge)
+	c.min_age_seconds = C.uint64_t(minAge)
 	c.cancel = cancel.get()
 	if handle != 0 {
 		C.bl_go_set_removed(&c, handle)

@@ -11,6 +11,7 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
   public static let busy = Status(rawValue: BL_E_BUSY)
   /// Also what a method of a closed object gives.
   public static let state = Status(rawValue: BL_E_STATE)
+  public static let exists = Status(rawValue: BL_E_EXISTS)
   public static let io = Status(rawValue: BL_E_IO)
   public static let noSpace = Status(rawValue: BL_E_NO_SPACE)
   public static let permission = Status(rawValue: BL_E_PERMISSION)

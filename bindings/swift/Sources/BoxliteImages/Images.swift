@@ -27,7 +27,7 @@ public final class Image: Sendable {
 
   init(taking raw: OpaquePointer) throws {
     handle = Handle("image", raw) { bl_image_free($0) }
-    func all(_ field: Int32) -> [String] { texts { bl_image_text(raw, UInt32(field), $0) } }
+    func all(_ field: Int32) -> [String] { texts(bl_image_text_count(raw, UInt32(field))) { bl_image_text(raw, UInt32(field), $0) } }
     func one(_ field: Int32) -> String? { bl_image_text(raw, UInt32(field), 0).map { String(cString: $0) } }
     name = one(BL_IMAGE_NAME)
     familiarName = one(BL_IMAGE_FAMILIAR_NAME)
@@ -73,10 +73,8 @@ public final class Image: Sendable {
 }
 
 /// Texts by index, until there is none.
-func texts(_ at: (Int) -> UnsafePointer<CChar>?) -> [String] {
-  var all: [String] = []
-  while let next = at(all.count) { all.append(String(cString: next)) }
-  return all
+func texts(_ count: Int, _ at: (Int) -> UnsafePointer<CChar>?) -> [String] {
+  (0..<count).compactMap { at($0).map { String(cString: $0) } }
 }
 
 public struct ImageLayer: Sendable {
@@ -110,8 +108,11 @@ public struct ImageProcess: Sendable {
 
   init(_ raw: OpaquePointer) throws {
     func one(_ field: Int32) -> String? { bl_process_text(raw, UInt32(field), 0).map { String(cString: $0) } }
-    arguments = texts { bl_process_text(raw, UInt32(BL_PROCESS_ARG), $0) }
-    environment = texts { bl_process_text(raw, UInt32(BL_PROCESS_ENV), $0) }
+    func all(_ field: Int32) -> [String] {
+      texts(bl_process_text_count(raw, UInt32(field))) { bl_process_text(raw, UInt32(field), $0) }
+    }
+    arguments = all(BL_PROCESS_ARG)
+    environment = all(BL_PROCESS_ENV)
     workingDirectory = one(BL_PROCESS_CWD) ?? "/"
     home = one(BL_PROCESS_HOME)
     stopSignal = one(BL_PROCESS_STOP_SIGNAL)

@@ -156,7 +156,7 @@ public struct LayerEntry: Sendable {
 
   init(_ c: bl_layer_entry) {
     kind = Kind(rawValue: c.kind)
-    isImplied = c.flags & UInt32(BL_ENTRY_IMPLIED) != 0
+    isImplied = c.flags & UInt32(BL_ENTRY_FLAG_IMPLIED) != 0
     pathBytes = Self.bytes(c.path)
     linkBytes = Self.bytes(c.link)
     (mode, uid, gid) = (c.mode, c.uid, c.gid)

@@ -8,6 +8,19 @@ public enum Library {
   /// major * 1000000 + minor * 1000 + patch.
   public static var versionNumber: UInt32 { bl_version_number() }
 
+  /// What a library may be built with.
+  public enum Feature: Sendable {
+    /// Pulls from registries.
+    case pull
+    /// Layers that ISA-L inflates.
+    case isal
+  }
+
+  /// Whether the library that is loaded was built with it.
+  public static func has(_ feature: Feature) -> Bool {
+    bl_has_feature(UInt32(feature == .pull ? BL_FEATURE_PULL : BL_FEATURE_ISAL))
+  }
+
   /// Ends pulls, and the network threads. Throws ``Status/timeout`` where pulls have not ended by then.
   public static func shutdown(timeout: Duration) throws {
     let time = timeout > .zero ? milliseconds(timeout) : 0

@@ -13,10 +13,10 @@ public enum PullPolicy: Sendable {
 
   var c: UInt32 {
     switch self {
-    case .missing: UInt32(BL_PULL_MISSING)
-    case .always: UInt32(BL_PULL_ALWAYS)
-    case .newer: UInt32(BL_PULL_NEWER)
-    case .never: UInt32(BL_PULL_NEVER)
+    case .missing: UInt32(BL_PULL_POLICY_MISSING)
+    case .always: UInt32(BL_PULL_POLICY_ALWAYS)
+    case .newer: UInt32(BL_PULL_POLICY_NEWER)
+    case .never: UInt32(BL_PULL_POLICY_NEVER)
     }
   }
 }

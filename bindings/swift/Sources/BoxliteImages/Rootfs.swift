@@ -12,10 +12,10 @@ public enum RootfsMode: Sendable {
 
   var c: UInt32 {
     switch self {
-    case .copy: UInt32(BL_ROOTFS_COPY)
-    case .reflink: UInt32(BL_ROOTFS_REFLINK)
-    case .hardlink: UInt32(BL_ROOTFS_HARDLINK)
-    case .direct: UInt32(BL_ROOTFS_DIRECT)
+    case .copy: UInt32(BL_ROOTFS_MODE_COPY)
+    case .reflink: UInt32(BL_ROOTFS_MODE_REFLINK)
+    case .hardlink: UInt32(BL_ROOTFS_MODE_HARDLINK)
+    case .direct: UInt32(BL_ROOTFS_MODE_DIRECT)
     }
   }
 }
@@ -61,11 +61,11 @@ public struct OverlayOptions: Sendable {
 public struct Overlay: Sendable {
   /// `lowerdir=…`; relative to `mountDirectory`, unless that is `nil`.
   public let mountOptions: String
-  /// The directory to mount from; `nil` where the options have absolute paths.
+  /// The directory to mount from; `nil` where the options have absolute paths. `chdir` is of all threads.
   public let mountDirectory: String?
-  /// Absolute, the uppermost first.
+  /// Absolute, the uppermost first; for fsconfig(2).
   public let lowerDirectories: [String]
-  /// Holds the layers.
+  /// Holds the layers: to be extended as long as they are mounted, and released after that.
   public let lease: Lease
 }
 

@@ -37,7 +37,7 @@ public final class Storage: Sendable {
     c.durability = UInt32(options.isDurable ? BL_DURABILITY_FULL : BL_DURABILITY_NONE)
     c.min_free_bytes = options.minFreeBytes
     c.gc_above_bytes = options.gcAboveBytes ?? 0
-    c.gc_min_age = seconds(options.gcMinAge)
+    c.gc_min_age_seconds = seconds(options.gcMinAge)
     let directory = try plain(directory, "directory")
     self.init(taking: try make { bl_storage_open(directory, &c, $0, $1) })
   }

@@ -98,11 +98,11 @@ extension Storage {
       try withExtendedLifetime(cancel) {
         var c = bl_gc_options_init()
         c.flags = flags((options.isDryRun, BL_GC_DRY_RUN), (options.ignoresAge, BL_GC_ANY_AGE))
-        c.min_age = seconds(options.minAge)
+        c.min_age_seconds = seconds(options.minAge)
         c.cancel = cancel?.raw.pointer
         c.timeout_ms = milliseconds(options.timeout)
         if let told {
-          c.user_data = told.pointer
+          c.on_removed_data = told.pointer
           c.on_removed = { object, data in Told<String>.at(data).tell(String(cString: object!)) }
         }
         var result = bl_gc_result_init()
@@ -134,7 +134,7 @@ extension Storage {
         c.cancel = cancel?.raw.pointer
         c.timeout_ms = milliseconds(options.timeout)
         if let told {
-          c.user_data = told.pointer
+          c.on_finding_data = told.pointer
           c.on_finding = { finding, data in
             let found = finding!.pointee
             Told<Finding>.at(data).tell(

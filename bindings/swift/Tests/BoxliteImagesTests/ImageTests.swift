@@ -96,7 +96,7 @@ final class ImageTests: XCTestCase {
     XCTAssertEqual(made.layers, 4)
     XCTAssertTrue(FileManager.default.fileExists(atPath: work + "/root/usr/share/doc/NEW"))
     XCTAssertFalse(FileManager.default.fileExists(atPath: work + "/root/etc/motd"))
-    wants(.state) { try store.assembleRootfs(image, at: work + "/root") }
+    wants(.exists) { try store.assembleRootfs(image, at: work + "/root") }
     let process = try image.process(rootfs: work + "/root")
     XCTAssertEqual(process.arguments, ["/bin/hello"])
     XCTAssertEqual(process.environment, ["PATH=/bin"])
@@ -123,7 +123,7 @@ final class ImageTests: XCTestCase {
     try store.importImages(from: layout.path, options: named("a.org/x:1"))
     let image = try store.openImage("a.org/x:1")
     try store.exportImages([image], to: work + "/x.tar")
-    wants(.state) { try store.exportImages([image], to: work + "/x.tar") }
+    wants(.exists) { try store.exportImages([image], to: work + "/x.tar") }
     _ = FileManager.default.createFile(atPath: work + "/y.tar", contents: nil)
     let out = try FileHandle(forWritingTo: URL(fileURLWithPath: work + "/y.tar"))
     var told = 0

@@ -6,6 +6,7 @@ final class StoreTests: XCTestCase {
   func testVersion() {
     XCTAssertTrue(Library.versionString.hasPrefix("0."))
     XCTAssertGreaterThanOrEqual(Library.versionNumber, 1000)
+    XCTAssertTrue(Library.has(.pull))
     XCTAssertEqual(Status.notFound.description, "NOT_FOUND")
     XCTAssertEqual(Status(rawValue: -999).description, "UNKNOWN")
   }
