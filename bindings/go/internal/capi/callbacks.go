@@ -10,7 +10,6 @@ import (
 	"runtime/cgo"
 	"strings"
 	"sync"
-	"unsafe"
 )
 
 // Panic is what a callback of the host's ended with. It goes no further than the callback.

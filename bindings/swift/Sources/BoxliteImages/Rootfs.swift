@@ -131,7 +131,8 @@ extension Storage {
             c.progress = onProgress
             c.progress_data = told.pointer
           }
-          var (overlay, lease): (OpaquePointer?, OpaquePointer?)
+          var overlay: OpaquePointer?
+          var lease: OpaquePointer?
           try call(told) { bl_prepare_overlay(storage, image, &c, &overlay, &lease, $0) }
           guard let overlay, let lease else { throw BoxliteError(.internal, "a call that succeeded gave no overlay") }
           defer { bl_overlay_free(overlay) }
