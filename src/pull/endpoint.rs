@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::auth::{Challenge, token_of};
 use super::credentials::{Credentials, Found, Source, joined};
 use super::failure::{Failure, may_pass, registry_error, retry_after, shown};
-use super::hosts::Host;
+use super::host::Host;
 use super::reach::Reach;
 use super::transport::Transport;
 use crate::error::{Error, Result, Status, quoted};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::hosts::{Capabilities, Host, Settings, add_header};
+use super::host::{Capabilities, Host, Settings, add_header};
 use crate::error::{Error, Result, Status};
 use crate::oci::Reference;
 

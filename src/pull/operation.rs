@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::PullOptions;
+use super::options::PullOptions;
 use super::progress::PullTracker;
 use crate::error::{Error, Result, Status};
 use crate::image::Image;

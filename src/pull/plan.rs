@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
-use super::PullOptions;
+use super::options::PullOptions;
 use super::registry::{Capability, Registry};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};

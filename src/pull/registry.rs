@@ -8,11 +8,11 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_RANGE, HeaderMap};
 use reqwest::{Response, StatusCode};
 
-use super::PullOptions;
 use super::credentials::Source;
 use super::endpoint::{Answer, Endpoint, Part, Surroundings};
 use super::failure::Failure;
 use super::hosts;
+use super::options::PullOptions;
 use super::transport::Transport;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::{Cancel, Interrupt};

@@ -2,7 +2,6 @@
 //! the caller wants. One for a host, one for whom that host sends us to, one for its token server: what we are to a host,
 //! and what we overlook there, is for that host alone.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +9,15 @@ use once_cell::sync::OnceCell;
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Proxy, Url};
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
-use super::PullOptions;
-use super::hosts::{Host, Trust};
+use super::host::{Host, Trust};
 use super::no_proxy::NoProxy;
+use super::options::PullOptions;
+use super::pem::{certificates, read};
 use super::reach::{OnlyFrom, Reach};
 use super::verifier::{Anybody, Known};
 use crate::error::{Error, Result, Status};
@@ -151,27 +151,6 @@ fn tls(trust: &Trust, is_own: bool) -> Result<ClientConfig> {
             builder.with_client_auth_cert(chain, key).map_err(|cause| bad(&cause))
         }
     }
-}
-
-/// A file that the caller names; that it is not there is not "the registry does not have it".
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|cause| match cause.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::new(Status::InvalidArgument, format!("there is no file {}", path.display()))
-        }
-        _ => Error::io(&cause, format_args!("read {}", path.display())),
-    })
-}
-
-/// The certificates in a PEM file; at least one.
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let bad = |cause: &dyn std::fmt::Display| {
-        Error::new(Status::Malformed, format!("certificates in {}: {cause}", path.display()))
-    };
-    let bytes = read(path)?;
-    let found: Vec<_> =
-        CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|cause| bad(&cause))?;
-    if found.is_empty() { Err(bad(&"there are none")) } else { Ok(found) }
 }
 
 /// The proxies that the caller wants.

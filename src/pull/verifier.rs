@@ -39,7 +39,7 @@ fn named_by_the_environment() -> Vec<CertificateDer<'static>> {
     for folder in std::env::var_os("SSL_CERT_DIR").iter().flat_map(|folders| std::env::split_paths(folders)) {
         files.extend(std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()));
     }
-    files.iter().filter_map(|file| super::transport::certificates(file).ok()).flatten().collect()
+    files.iter().filter_map(|file| super::pem::certificates(file).ok()).flatten().collect()
 }
 
 /// Whether that it is an authority is all that is wrong with a certificate: webpki looks at its time before that.
