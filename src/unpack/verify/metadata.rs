@@ -22,7 +22,7 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::acl::Acl;
-use super::damage;
+use super::damage::damage;
 use crate::error::Result;
 use crate::layer::Anomalies;
 use crate::store::{Head, Maker, is_regular};

@@ -14,8 +14,10 @@ use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
 mod acl;
+mod damage;
 mod metadata;
 
+pub(crate) use self::damage::damage;
 use self::metadata::{Kept, Place, time_differs};
 use super::form::{TreeForm, WhiteoutForm};
 use super::record::{Line, Lines, parse_line};
@@ -23,7 +25,6 @@ use super::{LayerEntry, LayerEntryKind};
 use crate::error::{Error, Result, quoted};
 use crate::layer::{Anomalies, split_parent};
 use crate::store::{HEAD_LEN, Head, is_directory, is_regular};
-use crate::sys;
 
 const BUFFER: usize = 256 << 10;
 const OPEN_FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
@@ -434,11 +435,6 @@ fn sum_of_file(
             Err(errno) => return damage(errno, "cannot be read").map(Err),
         }
     }
-}
-
-/// What the disk cannot give back is damaged; anything else says nothing of it and ends the check.
-pub(crate) fn damage(errno: Errno, what: &str) -> Result<String> {
-    if sys::is_damage(errno.raw_os_error()) { Ok(format!("{what}: {errno}")) } else { Err(Error::os(errno, what)) }
 }
 
 fn fstat(file: BorrowedFd<'_>) -> Result<Stat> {
