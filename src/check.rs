@@ -7,6 +7,8 @@
 //! Nothing is locked while bytes are read. An object is judged by the file that was open; before it is reported or moved,
 //! its name must still lead to that file, so that an object that somebody replaced meanwhile is left alone.
 
+#![forbid(unsafe_code)]
+
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 

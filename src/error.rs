@@ -10,7 +10,6 @@ use std::fmt::{self, Display};
 
 use rustix::io::Errno;
 
-use crate::digest::Digest;
 pub use crate::status::Status;
 
 /// A `Result` with this library's [`Error`], unless another is named.
@@ -68,7 +67,7 @@ impl Error {
     }
 
     /// `object` (`"layer"`, `"diff_id of layer sha256:…"`) was to hash to `expected` and hashes to `actual`.
-    pub(crate) fn digest_mismatch(object: impl Display, expected: &Digest, actual: &Digest) -> Error {
+    pub(crate) fn digest_mismatch(object: impl Display, expected: impl Display, actual: impl Display) -> Error {
         let mut error =
             Error::new(Status::DigestMismatch, format!("{object}: expected {expected}, the bytes hash to {actual}"));
         error.details.expected = Some(expected.to_string());

@@ -28,6 +28,7 @@
 compile_error!("boxlite-images needs a 64-bit target: sizes of blobs, disks and option structs are 64-bit throughout");
 
 mod archive;
+mod check;
 mod digest;
 mod error;
 #[allow(unsafe_code)]
@@ -53,9 +54,9 @@ mod store;
 #[allow(unsafe_code)]
 mod sys;
 mod unpack;
-mod upkeep;
 
 pub use archive::{ExportOptions, ExportTarget, ImportOptions, ImportSource, Imported};
+pub use check::{CheckOptions, CheckReport, Finding, Problem};
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, Result, Status};
 pub use image::{Image, ImageSizes};
@@ -70,12 +71,12 @@ pub use pull::{
 pub use rootfs::{Overlay, OverlayOptions, Process, Rootfs, RootfsMode, RootfsOptions, RootfsUser};
 #[cfg(feature = "pull")]
 pub use runtime::shutdown;
-pub use store::{Durability, ImageName, Lease, Staged, Storage, StorageOptions, TaggedImage};
+pub use store::{
+    DiskUsage, Durability, GcOptions, GcReport, ImageName, Lease, Staged, Storage, StorageOptions, TaggedImage, Usage,
+};
 pub use unpack::{
     ExtractOptions, Extraction, LayerEntries, LayerEntry, LayerEntryKind, ProgressCallback, TreeForm, WhiteoutForm,
 };
-
-pub use upkeep::{CheckOptions, CheckReport, DiskUsage, Finding, GcOptions, GcReport, Problem, Usage};
 
 /// Compiles the README's Rust.
 #[cfg(doctest)]

@@ -6,8 +6,8 @@ use super::args::{SizedStruct, call, check_flags};
 use super::cancel::bl_cancel;
 use super::error::{bl_error, bl_status};
 use super::storage::bl_storage;
+use crate::check::{CheckOptions, CheckReport, Finding, Problem};
 use crate::error::{Error, Result, Status};
-use crate::upkeep::{CheckOptions, CheckReport, Finding, Problem};
 
 /// bl_check_options.flags: move what is damaged to the folder quarantine, so that it is absent, and the next commit,
 /// pull or extraction replaces it. A tree that is in use loses its path; what a damaged image name or lease protected may be

@@ -8,7 +8,7 @@ use super::cancel::bl_cancel;
 use super::error::{bl_error, bl_status};
 use super::storage::bl_storage;
 use crate::error::{Error, Result, Status};
-use crate::upkeep::GcOptions;
+use crate::store::GcOptions;
 
 /// bl_gc_options.flags: only say what would be removed.
 pub const BL_GC_DRY_RUN: u64 = 1;

@@ -11,15 +11,17 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use super::directory::{Area, is_regular};
+use super::links::remove_dangling;
+use super::lock::{CollectionLock, Lock};
+use super::partial::{Partial, Trash, resumable_of};
+use super::trees::{RECORD_SUFFIX, record_name};
 use super::usage::size_of_partial;
+use super::{EXTRACTION_LOCK, Storage, download_lock};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::oci::Document;
-use crate::store::{
-    Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, RECORD_SUFFIX, Storage, Trash, download_lock, is_regular,
-    record_name, remove_dangling, resumable_of,
-};
 
 /// Trees that are removed together, under as many locks.
 const LOCKS: usize = 64;

@@ -6,11 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+mod budget;
 mod bundle;
 mod directory;
 mod documents;
 mod flock;
 mod format;
+mod gc;
 mod layers;
 mod lease;
 mod links;
@@ -25,6 +27,7 @@ mod syncer;
 mod taken;
 mod trees;
 mod unnamed;
+mod usage;
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -40,15 +43,16 @@ use crate::limits;
 pub(crate) use bundle::{BundleFolder, path_of};
 pub use directory::Durability;
 pub(crate) use directory::{Area, Directory, free_space, is_directory, is_regular};
+pub use gc::{GcOptions, GcReport};
 pub use lease::Lease;
 pub(crate) use lease::{CallLease, check_lease};
-pub(crate) use links::remove_dangling;
 pub(crate) use lock::{CollectionLock, Lock};
 pub use names::{ImageName, TaggedImage};
-pub(crate) use partial::{Partial, Trash, create_plain_directory, resumable_of, write_all};
+pub(crate) use partial::{Partial, create_plain_directory, write_all};
 pub(crate) use remove::{remove_tree, remove_tree_until};
 pub use staged::Staged;
-pub(crate) use trees::{HEAD_LEN, Head, Maker, Mark, RECORD_SUFFIX, padded, record_name, was_opened_in_this_boot};
+pub(crate) use trees::{HEAD_LEN, Head, Maker, Mark, padded, record_name, was_opened_in_this_boot};
+pub use usage::{DiskUsage, Usage};
 
 /// What precedes the layer in the name of the lock on its extraction.
 pub(crate) const EXTRACTION_LOCK: &str = "extract-";

@@ -12,6 +12,7 @@
 
 mod abi;
 mod api_docs;
+mod architecture;
 mod archive;
 mod archives;
 mod bindings;
