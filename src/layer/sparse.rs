@@ -124,7 +124,7 @@ pub(super) fn read_old(
             .ok_or_else(|| malformed(format!("{} in a sparse map", quoted(bytes))))
     };
     let size = field(&header[483..495])?;
-    let mut numbers = Vec::new();
+    let (mut numbers, mut read) = (Vec::new(), 0);
     let (mut slots, mut is_extended) = (header[386..482].to_vec(), header[482]);
     loop {
         for slot in slots.chunks_exact(24).take_while(|slot| slot[0] != 0) {
@@ -136,10 +136,9 @@ pub(super) fn read_old(
             break;
         }
         let block = stream.block()?.ok_or_else(|| malformed("ends in the middle of a sparse map"))?;
-        // A block without a slot would never end.
-        if block[0] == 0 {
-            return Err(malformed("an empty block of a sparse map"));
-        }
+        // A block may have no chunk in it, as those of GNU tar may. So blocks are counted as well.
+        read += BLOCK as u64;
+        limits::HEADER_METADATA.check(limits, read, || "sparse file")?;
         (slots, is_extended) = (block[..504].to_vec(), block[504]);
     }
     Ok((size, chunks(&numbers, size, data_size)?))

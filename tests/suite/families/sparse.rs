@@ -43,6 +43,20 @@ fn old(map: &[(u64, u64)], size: u64, data: &[u8]) -> Archive {
     archive.bytes(data).bytes(&padding)
 }
 
+/// The old form, whose map has so many blocks without a chunk before the one that has all.
+fn with_empty_blocks(count: usize) -> Archive {
+    let header = old_header(&[], SIZE, true).number(124, 12, DATA.len() as u64);
+    let mut block = [0; 512];
+    block[504] = 1;
+    let archive = (0..count).fold(a().raw_entry(header, b""), |archive, _| archive.bytes(&block));
+    for (k, (offset, length)) in MAP.iter().enumerate() {
+        block[k * 24..k * 24 + 12].copy_from_slice(format!("{offset:011o}\0").as_bytes());
+        block[k * 24 + 12..k * 24 + 24].copy_from_slice(format!("{length:011o}\0").as_bytes());
+    }
+    block[504] = 0;
+    archive.bytes(&block).bytes(DATA).bytes(&[0; 512 - DATA.len()])
+}
+
 fn pax_0_0(map: &[(u64, u64)], size: u64) -> Archive {
     let mut records = vec![("GNU.sparse.size", size.to_string()), ("GNU.sparse.numblocks", map.len().to_string())];
     for (offset, length) in map {
@@ -125,6 +139,8 @@ pub fn cases() -> Vec<Case> {
             named(pax_1_0(0), b"f", &with_map(&[], b"")),
             seen(|seen| assert_eq!(seen.node("f").size, 0)),
         ),
+        case("92 blocks of the map without a chunk", after(with_empty_blocks(3)), seen(is_right)),
+        case("92 such blocks without an end", after(with_empty_blocks(2100)), fails(Status::Limit)),
         case("92 a hole of 8 EiB", after(old(&[], 8 << 60, b"")), Outcome::Contained),
         case("92 a hole over the limit", named(pax_1_0(60 << 30), b"f", &with_map(&[], b"")), fails(Status::Limit)),
     ];
