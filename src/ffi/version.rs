@@ -42,9 +42,6 @@ pub const BL_FEATURE_ISAL: u32 = 2;
 /// Returns: false also for a feature that this version does not know. Since: 0.1.0
 #[unsafe(no_mangle)]
 pub extern "C" fn bl_has_feature(feature: u32) -> bool {
-    match feature {
-        BL_FEATURE_PULL => cfg!(feature = "pull"),
-        BL_FEATURE_ISAL => cfg!(feature = "isal"),
-        _ => false,
-    }
+    let features = [(BL_FEATURE_PULL, cfg!(feature = "pull")), (BL_FEATURE_ISAL, cfg!(feature = "isal"))];
+    features.contains(&(feature, true))
 }
