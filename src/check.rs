@@ -19,10 +19,10 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::store::{
-    Area, CollectionLock, EXTRACTION_LOCK, Head, Lock, Mark, Partial, Storage, check_lease, is_directory, is_regular,
-    record_name, was_opened_in_this_boot,
+    Area, CollectionLock, EXTRACTION_LOCK, Head, Lock, Mark, Partial, Storage, check_lease, record_name,
+    was_opened_in_this_boot,
 };
-use crate::sys;
+use crate::sys::{self, is_directory, is_regular};
 use crate::unpack::{TreeForm, damage, verify_tree};
 
 const BUFFER: usize = 256 << 10;

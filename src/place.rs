@@ -21,8 +21,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Status};
-use crate::store::{Directory, create_plain_directory, is_directory, is_regular, remove_tree, remove_tree_until};
-use crate::sys;
+use crate::store::{Directory, create_plain_directory, remove_tree, remove_tree_until};
+use crate::sys::{self, is_directory, is_regular};
 
 /// The directory that a new ext4 has.
 const LOST_AND_FOUND: &[u8] = b"lost+found";

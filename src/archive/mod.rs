@@ -29,7 +29,8 @@ use crate::interrupt::Interrupt;
 use crate::layer::Progress;
 use crate::limits::LayerLimits;
 use crate::oci::{Descriptor, ImageConfig, ImageManifest, Platform};
-use crate::store::{BundleFolder, CallLease, ImageName, Storage, is_directory};
+use crate::store::{BundleFolder, CallLease, ImageName, Storage};
+use crate::sys::is_directory;
 use crate::unpack::{ExtractOptions, ProgressCallback, TreeForm};
 
 /// Where images come from.

@@ -3,15 +3,32 @@
 
 /// What one step of an inflater did.
 #[derive(Debug)]
-pub(crate) struct Inflated {
-    pub(crate) read: usize,
-    pub(crate) written: usize,
+pub(super) struct Inflated {
+    pub(super) read: usize,
+    pub(super) written: usize,
     /// The member is over, and its checksum holds.
-    pub(crate) is_end: bool,
+    pub(super) is_end: bool,
 }
 
 #[cfg(feature = "isal")]
-pub(super) use crate::sys::Inflate;
+pub(super) struct Inflate(crate::sys::Inflate);
+
+#[cfg(feature = "isal")]
+impl Inflate {
+    pub(super) fn new() -> Inflate {
+        Inflate(crate::sys::Inflate::new())
+    }
+
+    /// Begins another member.
+    pub(super) fn reset(&mut self) {
+        self.0.reset();
+    }
+
+    /// Inflates as far as input and output go.
+    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Inflated, String> {
+        self.0.step(input, output).map(|(read, written, is_end)| Inflated { read, written, is_end })
+    }
+}
 
 #[cfg(not(feature = "isal"))]
 pub(super) struct Inflate(flate2::Decompress);

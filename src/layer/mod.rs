@@ -31,8 +31,6 @@ pub(crate) use entry::{Device, Entry, Kind, Timestamp};
 pub(crate) use file::LayerFile;
 #[cfg(feature = "pull")]
 pub(crate) use growing::Growing;
-#[cfg(feature = "isal")]
-pub(crate) use inflate::Inflated;
 pub(crate) use name::split_parent;
 pub use reader::Progress;
 pub(crate) use reader::{Data, Reader};

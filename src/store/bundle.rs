@@ -13,9 +13,10 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Storage, StorageOptions, is_directory, is_regular};
+use super::{Storage, StorageOptions};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
+use crate::sys::{is_directory, is_regular};
 
 pub(super) const FOLDER: &str = "local";
 

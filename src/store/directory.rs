@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::flock::{self, Locking};
@@ -304,7 +304,7 @@ impl Directory {
         match rustix::fs::openat(folder, name, flags, Mode::empty()) {
             Ok(file) => {
                 let stat = rustix::fs::fstat(&file).map_err(fail)?;
-                Ok(is_regular(&stat).then_some(file))
+                Ok(sys::is_regular(&stat).then_some(file))
             }
             Err(Errno::NOENT | Errno::LOOP) => Ok(None),
             Err(errno) => Err(fail(errno)),
@@ -321,9 +321,9 @@ impl Directory {
         }
     }
 
-    /// [`free_space`] of the store's file system.
+    /// [`sys::free_space`] of the store's file system.
     pub(crate) fn space(&self) -> Result<(u64, u64)> {
-        free_space(self.area(Area::Root)?)
+        sys::free_space(self.area(Area::Root)?)
             .map_err(|errno| Error::os(errno, format_args!("ask for free space in {}", self.path.display())))
     }
 
@@ -354,25 +354,6 @@ impl Drop for Directory {
             let _ = thread.join();
         }
     }
-}
-
-/// Bytes of a file system that this process may still write, and of all of it. Some file systems in user space say nothing
-/// of their size: they have room without end.
-pub(crate) fn free_space(any: BorrowedFd<'_>) -> Result<(u64, u64), Errno> {
-    let status = rustix::fs::fstatvfs(any)?;
-    if status.f_blocks == 0 {
-        return Ok((u64::MAX, u64::MAX));
-    }
-    let blocks = if rustix::process::geteuid().is_root() { status.f_bfree } else { status.f_bavail };
-    Ok((blocks.saturating_mul(status.f_frsize), status.f_blocks.saturating_mul(status.f_frsize)))
-}
-
-pub(crate) fn is_regular(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-}
-
-pub(crate) fn is_directory(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
 /// The store's own directory is made private: while a layer is unpacked it holds set-uid files of foreign origin. The

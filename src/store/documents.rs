@@ -7,12 +7,13 @@
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use super::directory::{Area, is_regular};
+use super::directory::Area;
 use super::partial::Partial;
 use super::{Staged, Storage, blob_name, read_small};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
+use crate::sys::is_regular;
 use crate::{limits, oci};
 
 impl Storage {

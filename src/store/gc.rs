@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use super::directory::{Area, is_regular};
+use super::directory::Area;
 use super::links::remove_dangling;
 use super::lock::{CollectionLock, Lock};
 use super::partial::{Partial, Trash, resumable_of};
@@ -22,6 +22,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::oci::Document;
+use crate::sys::is_regular;
 
 /// Trees that are removed together, under as many locks.
 const LOCKS: usize = 64;

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use super::directory::{Area, is_regular};
+use super::directory::Area;
 use super::{Staged, Storage, blob_name};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::limits;
+use crate::sys::is_regular;
 
 /// How much is read at a time where a layer is only hashed.
 const PIECE: usize = 256 << 10;

@@ -34,21 +34,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::limits;
+use crate::sys;
 
 pub(crate) use bundle::{BundleFolder, path_of};
 pub use directory::Durability;
-pub(crate) use directory::{Area, Directory, free_space, is_directory, is_regular};
+pub(crate) use directory::{Area, Directory};
 pub use gc::{GcOptions, GcReport};
 pub use lease::Lease;
 pub(crate) use lease::{CallLease, check_lease};
 pub(crate) use lock::{CollectionLock, Lock};
 pub use names::{ImageName, TaggedImage};
-pub(crate) use partial::{Partial, create_plain_directory, write_all};
+pub(crate) use partial::{Partial, create_plain_directory};
 pub(crate) use remove::{remove_tree, remove_tree_until};
 pub use staged::Staged;
 pub(crate) use trees::{HEAD_LEN, Head, Maker, Mark, padded, record_name, was_opened_in_this_boot};
@@ -146,25 +145,9 @@ fn checksum(parts: &[&str]) -> String {
 
 /// All of a file that is small; `MALFORMED` for one of more than `most` bytes.
 fn read_small(file: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>> {
-    let bytes = read_start(file, most + 1)?;
+    let bytes = sys::read_start(file, most + 1).map_err(|errno| Error::os(errno, "read it"))?;
     if bytes.len() > most {
         return Err(Error::new(Status::Malformed, format!("has more than {most} bytes")));
     }
-    Ok(bytes)
-}
-
-/// The first bytes of a file, `most` of them or as many as it has.
-fn read_start(file: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; most];
-    let mut len = 0;
-    while len < bytes.len() {
-        match rustix::io::pread(file, &mut bytes[len..], len as u64) {
-            Ok(0) => break,
-            Ok(n) => len += n,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::os(errno, "read it")),
-        }
-    }
-    bytes.truncate(len);
     Ok(bytes)
 }

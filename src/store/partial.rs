@@ -16,8 +16,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME
 use rustix::io::Errno;
 
 #[cfg(feature = "pull")]
-use super::directory::is_regular;
-use super::directory::{Area, Directory, is_directory};
+use super::directory::{Area, Directory};
 use super::flock::{Held, Share};
 use super::lock::{self, CollectionLock};
 use super::remove::{remove_tree, remove_tree_until};
@@ -27,7 +26,7 @@ use crate::digest::Digest;
 use crate::error::Status;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::sys;
+use crate::sys::{self, is_directory, is_regular};
 
 pub(crate) const FILE_SUFFIX: &str = ".downloading";
 /// How long the removal of a partial object keeps the call that made it.
@@ -236,7 +235,7 @@ impl Partial {
 
     /// Appends all bytes to the file.
     pub(crate) fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
-        write_all(self.handle.as_fd(), bytes)
+        sys::write_all(self.handle.as_fd(), bytes)
             .map_err(|errno| Error::os(errno, format_args!("write {}", self.path().display())))
     }
 
@@ -360,18 +359,6 @@ impl Partial {
         }
         Ok(true)
     }
-}
-
-/// Writes all bytes where the file stands.
-pub(crate) fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match rustix::io::write(file, bytes) {
-            Ok(n) => bytes = &bytes[n..],
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
 }
 
 /// An object that lost its name. Dropping it deletes it; what cannot be deleted is a leftover.

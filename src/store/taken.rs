@@ -10,14 +10,14 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::bundle::{BundleFile, BundleFolder, path_of};
-use super::directory::{Area, is_regular};
+use super::directory::Area;
 use super::layers::hash;
 use super::partial::Partial;
 use super::{Storage, blob_name};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
-use crate::sys;
+use crate::sys::{self, is_regular};
 
 impl Storage {
     /// Stores a layer without copying it; false where neither way can be gone, and nothing was done. `SIZE_MISMATCH`,

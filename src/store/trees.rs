@@ -15,14 +15,14 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
-use super::directory::{Area, Directory, is_directory};
+use super::directory::{Area, Directory};
 use super::lock::Lock;
 use super::partial::{Partial, Trash, is_tree_name};
 use super::{EXTRACTION_LOCK, Storage};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::sys;
+use crate::sys::{self, is_directory};
 
 /// What follows a tree's name in the name of its metadata record, which lies beside it.
 pub(crate) const RECORD_SUFFIX: &str = ".mtree";
@@ -137,7 +137,7 @@ impl Head {
     /// The head of a record; `None` for a file that has none, or a damaged one.
     pub(crate) fn read(record: BorrowedFd<'_>) -> Result<Option<Head>> {
         for _ in 0..READS {
-            let bytes = super::read_start(record, HEAD_LEN)?;
+            let bytes = sys::read_start(record, HEAD_LEN).map_err(|errno| Error::os(errno, "read it"))?;
             let head = std::str::from_utf8(&bytes).ok().filter(|text| text.len() == HEAD_LEN).and_then(Head::parse);
             if head.is_some() {
                 return Ok(head);
@@ -174,16 +174,7 @@ impl Head {
 
     /// Writes the head over the one that is there.
     pub(crate) fn write(&self, record: BorrowedFd<'_>) -> Result<(), Errno> {
-        let bytes = self.to_bytes();
-        let mut done = 0;
-        while done < bytes.len() {
-            match rustix::io::pwrite(record, &bytes[done..], done as u64) {
-                Ok(n) => done += n,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
+        sys::write_all_at(record, &self.to_bytes(), 0)
     }
 }
 
@@ -288,7 +279,8 @@ pub(super) fn drop_unsynced(directory: &Arc<Directory>) -> Result<()> {
 pub(crate) fn was_opened_in_this_boot(directory: &Directory) -> Result<bool> {
     let Some(boot_id) = directory.boot_id() else { return Ok(true) };
     let Some(file) = directory.open_file(Area::Root, BOOT_FILE)? else { return Ok(false) };
-    Ok(super::read_start(file.as_fd(), boot_id.len())? == boot_id.as_bytes())
+    let bytes = sys::read_start(file.as_fd(), boot_id.len()).map_err(|errno| Error::os(errno, "read it"))?;
+    Ok(bytes == boot_id.as_bytes())
 }
 
 /// Names of directories that are trees.

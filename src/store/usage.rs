@@ -3,8 +3,9 @@
 use rustix::fs::Stat;
 
 use super::Storage;
-use super::directory::{Area, is_directory, is_regular};
+use super::directory::Area;
 use crate::error::Result;
+use crate::sys::{is_directory, is_regular};
 
 /// Objects of a kind, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,8 +7,6 @@ use std::mem::MaybeUninit;
 
 use isal_sys::igzip_lib as isal;
 
-use crate::layer::Inflated;
-
 /// A decoder of one gzip member after the other (RFC 1952).
 pub(crate) struct Inflate {
     state: Box<isal::inflate_state>,
@@ -42,8 +40,8 @@ impl Inflate {
         self.in_header = true;
     }
 
-    /// Inflates as far as input and output go.
-    pub(crate) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Inflated, String> {
+    /// Inflates as far as input and output go. Gives what was read, what was written, and whether the member is over.
+    pub(crate) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<(usize, usize, bool), String> {
         let most = u32::MAX as usize;
         let (input, output_len) = (&input[..input.len().min(most)], output.len().min(most));
         self.state.next_in = input.as_ptr().cast_mut();
@@ -51,14 +49,12 @@ impl Inflate {
         self.state.next_out = output.as_mut_ptr();
         self.state.avail_out = output_len as u32;
         let result = self.run();
-        let done = Inflated {
-            read: input.len() - self.state.avail_in as usize,
-            written: output_len - self.state.avail_out as usize,
-            is_end: self.state.block_state == isal::isal_block_state_ISAL_BLOCK_FINISH,
-        };
+        let read = input.len() - self.state.avail_in as usize;
+        let written = output_len - self.state.avail_out as usize;
+        let is_end = self.state.block_state == isal::isal_block_state_ISAL_BLOCK_FINISH;
         self.state.next_in = std::ptr::null_mut();
         self.state.next_out = std::ptr::null_mut();
-        result.map(|()| done)
+        result.map(|()| (read, written, is_end))
     }
 
     fn run(&mut self) -> Result<(), String> {

@@ -6,6 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 mod fork;
+mod io;
 #[cfg(feature = "isal")]
 mod isal;
 #[cfg(target_os = "linux")]
@@ -15,6 +16,7 @@ mod macos;
 mod thread;
 
 pub(crate) use fork::fork_count;
+pub(crate) use io::{free_space, is_directory, is_regular, read_start, write_all, write_all_at};
 #[cfg(feature = "isal")]
 pub(crate) use isal::Inflate;
 #[cfg(target_os = "linux")]

@@ -11,7 +11,7 @@ use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::layer::split_parent;
 use crate::limits::{self, LayerLimits};
-use crate::store::is_regular;
+use crate::sys::is_regular;
 
 /// A small file below a directory, with symlinks resolved as if that were the root; `None` where there is none. Nothing but
 /// a regular file is ever read: opening a device does things, and a fifo waits (family 128).

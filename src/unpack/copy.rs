@@ -9,8 +9,7 @@ use rustix::io::Errno;
 use super::root::{Dir, fail};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
-use crate::store::is_regular;
-use crate::sys;
+use crate::sys::{self, is_regular};
 
 /// What tells whether a name still is the inode that it was.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -23,7 +23,8 @@ use crate::interrupt::Interrupt;
 use crate::layer::Growing;
 use crate::layer::{Anomalies, Entry, LayerFile, Progress, Reader, Source, Stream};
 use crate::limits::LayerLimits;
-use crate::store::{Area, EXTRACTION_LOCK, Head, Lock, Maker, Mark, Partial, Storage, is_regular, record_name};
+use crate::store::{Area, EXTRACTION_LOCK, Head, Lock, Maker, Mark, Partial, Storage, record_name};
+use crate::sys::is_regular;
 
 /// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.
 #[derive(Clone, Debug, Default)]

@@ -17,7 +17,7 @@ use super::tree::{Place, TreeWriter, remove_range};
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Anomalies, split_parent};
 use crate::limits;
-use crate::store::is_directory;
+use crate::sys::is_directory;
 
 /// Links that are not made yet.
 #[derive(Default)]

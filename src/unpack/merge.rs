@@ -31,7 +31,8 @@ use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Device, Entry, Kind, Progress, Reader, Timestamp, WHITEOUT_PREFIX, split_parent};
 use crate::limits::LayerLimits;
-use crate::store::{HEAD_LEN, Storage, is_directory};
+use crate::store::{HEAD_LEN, Storage};
+use crate::sys::is_directory;
 
 /// Where the entries of a layer come from, and the content of its files.
 pub(super) enum Layer<'r, 't> {

@@ -26,8 +26,7 @@ use super::trash::Trash;
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Anomalies, Data, Device, Entry, Kind, Progress, Reader, WHITEOUT_PREFIX, split_parent};
 use crate::limits;
-use crate::store::{free_space, is_directory};
-use crate::sys;
+use crate::sys::{self, free_space, is_directory};
 
 /// The longest name that file systems take (POSIX `NAME_MAX` on Linux and macOS).
 const NAME_MAX: usize = 255;

@@ -18,8 +18,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("interrupt", &[]),
     ("queue", &[]),
     ("inject", &[]),
-    // The decoder of the feature `isal` gives the layer's own type.
-    ("sys", &["layer"]),
+    ("sys", &[]),
     ("oci", &[]),
     ("store", &["sys", "oci"]),
     ("layer", &["sys"]),

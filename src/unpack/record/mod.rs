@@ -28,7 +28,8 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::layer::{Entry, Kind, Timestamp};
 use crate::limits::{self, LayerLimits};
-use crate::store::{HEAD_LEN, Partial, write_all};
+use crate::store::{HEAD_LEN, Partial};
+use crate::sys::write_all;
 
 pub(super) use self::entries::parse_line;
 pub use self::entries::{LayerEntries, LayerEntry, LayerEntryKind};

@@ -24,7 +24,8 @@ use super::record::{Line, Lines, parse_line};
 use super::{LayerEntry, LayerEntryKind};
 use crate::error::{Error, Result, quoted};
 use crate::layer::{Anomalies, split_parent};
-use crate::store::{HEAD_LEN, Head, is_directory, is_regular};
+use crate::store::{HEAD_LEN, Head};
+use crate::sys::{is_directory, is_regular};
 
 const BUFFER: usize = 256 << 10;
 const OPEN_FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
