@@ -34,13 +34,15 @@ static int run_import(app *a)
 {
   const char *from = a->given.args[0];
   bl_import_options importing = BL_IMPORT_OPTIONS_INIT;
+  bl_tree_options tree = BL_TREE_OPTIONS_INIT;
   bl_names *names = NULL;
   bl_error *err = NULL;
   bl_status status;
   size_t i;
   importing.flags = option_flag(&a->given, "--no-unpack", BL_IMPORT_NO_UNPACK) |
-                    option_flag(&a->given, "--devices", BL_IMPORT_DEVICE_NODES) |
                     option_flag(&a->given, "--hard-link", BL_IMPORT_HARD_LINK);
+  tree.flags = option_flag(&a->given, "--devices", BL_TREE_DEVICE_NODES);
+  importing.tree = &tree;
   importing.select = option_text(&a->given, "--select");
   importing.name = option_text(&a->given, "--name");
   importing.platform = option_text(&a->given, "--platform");

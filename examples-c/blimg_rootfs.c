@@ -18,14 +18,16 @@ static int run_rootfs(app *a)
   const char *image_name = a->given.args[0], *dir = a->given.args[1];
   bl_rootfs_options assembling = BL_ROOTFS_OPTIONS_INIT;
   bl_rootfs_result result = BL_ROOTFS_RESULT_INIT;
+  bl_tree_options tree = BL_TREE_OPTIONS_INIT;
   bl_image *image = NULL;
   bl_error *err = NULL;
   bl_status status;
   assembling.mode = numbers[option_word(&a->given, "--mode", modes)];
   assembling.flags = option_flag(&a->given, "--replace", BL_ROOTFS_REPLACE) |
-                     option_flag(&a->given, "--into-existing", BL_ROOTFS_INTO_EXISTING) |
-                     option_flag(&a->given, "--devices", BL_ROOTFS_DEVICE_NODES) |
-                     option_flag(&a->given, "--override-stat", BL_ROOTFS_OVERRIDE_STAT);
+                     option_flag(&a->given, "--into-existing", BL_ROOTFS_INTO_EXISTING);
+  tree.flags = option_flag(&a->given, "--devices", BL_TREE_DEVICE_NODES) |
+               option_flag(&a->given, "--override-stat", BL_TREE_OVERRIDE_STAT);
+  assembling.tree = &tree;
   assembling.record_path = option_text(&a->given, "--record");
   assembling.cancel = on_interrupt;
   if (is_shown(a)) assembling.progress = show;
@@ -85,12 +87,14 @@ static void print_overlay(const app *a, const bl_overlay *overlay, const bl_leas
 static int run_mount_options(app *a)
 {
   bl_overlay_options preparing = BL_OVERLAY_OPTIONS_INIT;
+  bl_tree_options tree = BL_TREE_OPTIONS_INIT;
   bl_overlay *overlay = NULL;
   bl_lease *lease = NULL;
   bl_image *image = NULL;
   bl_error *err = NULL;
   bl_status status;
-  preparing.flags = option_flag(&a->given, "--user-xattr", BL_OVERLAY_USER_XATTR);
+  if (option_flag(&a->given, "--user-xattr", 1)) tree.whiteouts = BL_WHITEOUTS_USER_OVERLAY;
+  preparing.tree = &tree;
   preparing.lease_seconds = option_seconds(&a->given, "--seconds");
   preparing.cancel = on_interrupt;
   if (a->given.is_wrong) return 2;

@@ -161,13 +161,15 @@ static void print_extraction(const app *a, const char *digest, const char *path,
 static const char *const forms[] = {"markers", "overlay", "user-overlay", "override-stat", NULL};
 
 /* What the tree is to look like. */
-static void set_form(app *a, bl_extract_options *extracting)
+static bl_tree_options given_tree(app *a)
 {
   static const uint32_t whiteouts[] = {BL_WHITEOUTS_MARKERS, BL_WHITEOUTS_OVERLAY, BL_WHITEOUTS_USER_OVERLAY,
                                        BL_WHITEOUTS_MARKERS};
+  bl_tree_options tree = BL_TREE_OPTIONS_INIT;
   size_t form = option_word(&a->given, "--form", forms);
-  extracting->whiteouts = whiteouts[form];
-  if (form == 3) extracting->flags |= BL_EXTRACT_OVERRIDE_STAT;
+  tree.whiteouts = whiteouts[form];
+  if (form == 3) tree.flags = BL_TREE_OVERRIDE_STAT;
+  return tree;
 }
 
 static int extract(const app *a, const char *digest, bl_extract_options *extracting)
@@ -177,7 +179,7 @@ static int extract(const app *a, const char *digest, bl_extract_options *extract
   bl_error *err = NULL;
   extracting->cancel = on_interrupt;
   if (bl_extract_layer(a->storage, digest, extracting, &result, &err)) return failed(a, err);
-  if (bl_extracted_path(a->storage, digest, extracting, &path, &err)) return failed(a, err);
+  if (bl_extracted_path(a->storage, digest, extracting->tree, &path, &err)) return failed(a, err);
   print_extraction(a, digest, bl_bytes_str(path), &result);
   bl_bytes_free(path);
   return 0;
@@ -186,9 +188,10 @@ static int extract(const app *a, const char *digest, bl_extract_options *extract
 static int run_extract(app *a)
 {
   bl_extract_options extracting = BL_EXTRACT_OPTIONS_INIT;
+  bl_tree_options tree = given_tree(a);
+  extracting.tree = &tree;
   extracting.tarball_path = option_text(&a->given, "--tarball");
   extracting.diff_id = option_text(&a->given, "--diff-id");
-  set_form(a, &extracting);
   return a->given.is_wrong ? 2 : extract(a, a->given.args[0], &extracting);
 }
 
@@ -206,13 +209,12 @@ static int run_entries(app *a)
 {
   static const char *const names[] = {"end",  "file", "dir",  "symlink",  "hardlink", "lowerlink",
                                       "fifo", "char", "block", "whiteout", "opaque"};
-  bl_extract_options extracting = BL_EXTRACT_OPTIONS_INIT;
+  bl_tree_options tree = given_tree(a);
   bl_layer_entry entry = BL_LAYER_ENTRY_INIT;
   bl_layer_entries *entries = NULL;
   bl_error *err = NULL;
-  set_form(a, &extracting);
   if (a->given.is_wrong) return 2;
-  if (bl_layer_entries_open(a->storage, a->given.args[0], &extracting, &entries, &err)) return failed(a, err);
+  if (bl_layer_entries_open(a->storage, a->given.args[0], &tree, &entries, &err)) return failed(a, err);
   while (!bl_layer_entries_next(entries, &entry, &err) && entry.kind != BL_ENTRY_END) {
     const char *kind = entry.kind < sizeof(names) / sizeof(*names) ? names[entry.kind] : "unknown";
     if (a->json) {

@@ -203,36 +203,36 @@ typedef int32_t bl_status;
 #define BL_DURABILITY_NONE 1
 
 /**
- * bl_extract_options.flags: as root, make device nodes. By default a device becomes an empty file, and the metadata
- * record beside the tree says which device it stands for.
+ * bl_tree_options.flags: as root, make device nodes. By default a device becomes an empty file, and the metadata record
+ * says which device it stands for.
  */
-#define BL_EXTRACT_DEVICE_NODES 1
+#define BL_TREE_DEVICE_NODES 1
 
 /**
- * bl_extract_options.flags: refuse a layer with any anomaly.
+ * bl_tree_options.flags: refuse a layer with any anomaly.
  */
-#define BL_EXTRACT_STRICT 2
+#define BL_TREE_STRICT 2
 
 /**
- * bl_extract_options.flags: leave owners as they are and write owner, mode and type of files and directories to the
- * extended attribute user.containers.override_stat, which libkrun, fuse-overlayfs and containers/storage read. Files
- * and directories are then accessible to whoever extracts, and without set-id bits.
+ * bl_tree_options.flags: leave owners as they are and write owner, mode and type of files and directories to the extended
+ * attribute user.containers.override_stat, which libkrun, fuse-overlayfs and containers/storage read. Files and
+ * directories are then accessible to whoever makes the tree, and without set-id bits.
  */
-#define BL_EXTRACT_OVERRIDE_STAT 4
+#define BL_TREE_OVERRIDE_STAT 4
 
 /**
- * bl_extract_options.whiteouts: as in the layer, empty files `.wh.<name>` and `.wh..wh..opq`. The default.
+ * bl_tree_options.whiteouts: as in the layer, empty files `.wh.<name>` and `.wh..wh..opq`. The default.
  */
 #define BL_WHITEOUTS_MARKERS 0
 
 /**
- * bl_extract_options.whiteouts: as overlayfs has it in its lower directories: character devices 0:0, and the attribute
+ * bl_tree_options.whiteouts: as overlayfs has it in its lower directories: character devices 0:0, and the attribute
  * trusted.overlay.opaque, which only root can set.
  */
 #define BL_WHITEOUTS_OVERLAY 1
 
 /**
- * bl_extract_options.whiteouts: the same with user.overlay.opaque, for mounts with the option userxattr.
+ * bl_tree_options.whiteouts: the same with user.overlay.opaque, for mounts with the option userxattr.
  */
 #define BL_WHITEOUTS_USER_OVERLAY 2
 
@@ -489,21 +489,11 @@ typedef int32_t bl_status;
 #define BL_IMPORT_STRICT_PLATFORM 2
 
 /**
- * bl_import_options.flags: trees as with BL_EXTRACT_DEVICE_NODES.
- */
-#define BL_IMPORT_DEVICE_NODES 4
-
-/**
- * bl_import_options.flags: trees as with BL_EXTRACT_OVERRIDE_STAT.
- */
-#define BL_IMPORT_OVERRIDE_STAT 8
-
-/**
  * bl_import_options.flags: where the store is on the file system of a layout's folder, its layers become one more name
  * of the folder's files, which are then one with the store's: whoever can write to them can change a layer. What cannot
  * be linked is copied.
  */
-#define BL_IMPORT_HARD_LINK 16
+#define BL_IMPORT_HARD_LINK 4
 
 /**
  * bl_export_options.flags: bl_export() makes a folder that is an OCI layout, and not a tar archive.
@@ -537,43 +527,16 @@ typedef int32_t bl_status;
 #define BL_ROOTFS_MODE_DIRECT 3
 
 /**
- * bl_rootfs_options.flags: as root, make device nodes. By default a device becomes an empty file.
- */
-#define BL_ROOTFS_DEVICE_NODES 1
-
-/**
- * bl_rootfs_options.flags: leave owners as they are and write owner, mode and type of files and directories to the
- * extended attribute user.containers.override_stat. Files and directories are then accessible to whoever assembles.
- */
-#define BL_ROOTFS_OVERRIDE_STAT 2
-
-/**
  * bl_rootfs_options.flags: replace a destination that is a directory and not empty, in one step where the file system can
  * do that.
  */
-#define BL_ROOTFS_REPLACE 4
+#define BL_ROOTFS_REPLACE 1
 
 /**
  * bl_rootfs_options.flags: fill a destination that is a directory, as is done with a mount point, instead of renaming a new
  * one to it. It must be empty, but for lost+found. Its entries appear one after the other.
  */
-#define BL_ROOTFS_INTO_EXISTING 8
-
-/**
- * bl_overlay_options.flags: for a mount with userxattr, as in a user namespace. By default only root can make the
- * directories, and mount them.
- */
-#define BL_OVERLAY_USER_XATTR 1
-
-/**
- * bl_overlay_options.flags: as root, make device nodes. By default a device becomes an empty file.
- */
-#define BL_OVERLAY_DEVICE_NODES 2
-
-/**
- * bl_overlay_options.flags: as BL_EXTRACT_OVERRIDE_STAT.
- */
-#define BL_OVERLAY_OVERRIDE_STAT 4
+#define BL_ROOTFS_INTO_EXISTING 2
 
 /**
  * bl_process_text(): the command and its arguments, by index.
@@ -867,6 +830,33 @@ typedef struct bl_layer_limits {
 } bl_layer_limits;
 
 /**
+ * What a tree looks like and what a layer may cost; for each call that unpacks. Zero in a field is its default; initialise
+ * with BL_TREE_OPTIONS_INIT.
+ */
+typedef struct bl_tree_options {
+  /**
+   * sizeof(bl_tree_options).
+   */
+  size_t struct_size;
+  /**
+   * BL_TREE_*, or 0.
+   */
+  uint64_t flags;
+  /**
+   * BL_WHITEOUTS_*: how the tree of a layer says what lower layers lose.
+   */
+  uint32_t whiteouts;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+  /**
+   * What a layer may cost; NULL is the defaults.
+   */
+  const bl_layer_limits *limits;
+} bl_tree_options;
+
+/**
  * How far an extraction came.
  */
 typedef struct bl_progress {
@@ -904,9 +894,9 @@ typedef struct bl_extract_options {
    */
   size_t struct_size;
   /**
-   * BL_EXTRACT_*, or 0.
+   * What the tree looks like and may cost; NULL is the defaults.
    */
-  uint64_t flags;
+  const bl_tree_options *tree;
   /**
    * The layer's file, which must hash to the digest; NULL is the stored layer.
    */
@@ -923,18 +913,6 @@ typedef struct bl_extract_options {
    * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
    */
   uint64_t timeout_ms;
-  /**
-   * BL_WHITEOUTS_*: how the tree says what lower layers lose.
-   */
-  uint32_t whiteouts;
-  /**
-   * Zero.
-   */
-  uint32_t reserved;
-  /**
-   * What the layer may cost; NULL is the defaults.
-   */
-  const bl_layer_limits *limits;
   /**
    * Is told of progress about every MiB or 256 entries, and at the end; may be NULL.
    */
@@ -1331,10 +1309,9 @@ typedef struct bl_pull_options {
    */
   const char *proxy;
   /**
-   * What the trees look like and may cost: its flags, whiteouts and limits; the other fields must be zero. NULL is the
-   * defaults.
+   * What the trees look like, and what a layer may cost; NULL is the defaults.
    */
-  const bl_extract_options *extract;
+  const bl_tree_options *tree;
   /**
    * What registries are told of the client; NULL is the library's name and version.
    */
@@ -1398,13 +1375,9 @@ typedef struct bl_import_options {
    */
   const char *platform;
   /**
-   * BL_WHITEOUTS_*: how the trees say what lower layers lose.
+   * What the trees look like, and what each layer, and the archive, may cost; NULL is the defaults.
    */
-  uint32_t whiteouts;
-  /**
-   * Zero.
-   */
-  uint32_t reserved;
+  const bl_tree_options *tree;
   /**
    * Ends the call early; may be NULL.
    */
@@ -1413,10 +1386,6 @@ typedef struct bl_import_options {
    * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
    */
   uint64_t timeout_ms;
-  /**
-   * What the archive, and each layer, may cost; NULL is the defaults.
-   */
-  const bl_layer_limits *limits;
   /**
    * Is told how far reading came; may be NULL.
    */
@@ -1466,7 +1435,7 @@ typedef struct bl_rootfs_options {
    */
   size_t struct_size;
   /**
-   * BL_ROOTFS_DEVICE_NODES and so on, or 0.
+   * BL_ROOTFS_REPLACE, BL_ROOTFS_INTO_EXISTING, or 0.
    */
   uint64_t flags;
   /**
@@ -1477,6 +1446,11 @@ typedef struct bl_rootfs_options {
    * Zero.
    */
   uint32_t reserved;
+  /**
+   * How devices and owners are said in it, and what each layer may cost. Its whiteouts say which extracted layers are used,
+   * and made where they are missing: what comes out has none. NULL is the defaults.
+   */
+  const bl_tree_options *tree;
   /**
    * Where the metadata record of the whole tree goes (mtree(5)), replacing what is there. NULL: for an ordinary user
    * beside the destination, with the suffix ".mtree"; for root, who can set everything, nowhere.
@@ -1490,10 +1464,6 @@ typedef struct bl_rootfs_options {
    * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
    */
   uint64_t timeout_ms;
-  /**
-   * What each layer may cost; NULL is the defaults.
-   */
-  const bl_layer_limits *limits;
   /**
    * Is told of progress, layer by layer: bytes of the one that it is at, and entries of all so far. May be NULL.
    */
@@ -1535,9 +1505,11 @@ typedef struct bl_overlay_options {
    */
   size_t struct_size;
   /**
-   * BL_OVERLAY_*, or 0.
+   * What the directories look like, and what each layer may cost. Its whiteouts are BL_WHITEOUTS_USER_OVERLAY for a mount
+   * with userxattr, as in a user namespace; anything else is BL_WHITEOUTS_OVERLAY, whose directories only root can make
+   * and mount. NULL is the defaults.
    */
-  uint64_t flags;
+  const bl_tree_options *tree;
   /**
    * Seconds for which the layers are held; 0 is a day.
    */
@@ -1550,10 +1522,6 @@ typedef struct bl_overlay_options {
    * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
    */
   uint64_t timeout_ms;
-  /**
-   * What each layer may cost; NULL is the defaults.
-   */
-  const bl_layer_limits *limits;
   /**
    * Is told of progress, layer by layer; may be NULL.
    */
@@ -2140,11 +2108,11 @@ bl_status bl_stage_layer(bl_storage *storage,
                          bl_error **err);
 
 /**
- * Unpacks a layer into the directory that bl_extracted_path() names for the same options, unless it is there already.
+ * Unpacks a layer into the directory that bl_extracted_path() names for the same kind of tree, unless it is there already.
  * By default whiteout markers (`.wh.*`) stay as files: they say what to remove from lower layers. Gzip, zstd and plain
  * tar are told by their bytes. Both digests are checked in the same pass, before the tree appears. Threads and
- * processes that extract one layer at a time wait for the first of them. Trees that differ in BL_EXTRACT_DEVICE_NODES,
- * BL_EXTRACT_OVERRIDE_STAT or whiteouts are different trees.
+ * processes that extract one layer at a time wait for the first of them. Trees that differ in BL_TREE_DEVICE_NODES,
+ * BL_TREE_OVERRIDE_STAT or whiteouts are different trees.
  *
  * options: NULL for the defaults.
  * result: may be NULL.
@@ -2162,16 +2130,16 @@ bl_status bl_extract_layer(bl_storage *storage,
                            bl_error **err);
 
 /**
- * Where bl_extract_layer() with these options puts a layer, whether it is there or not.
+ * Where bl_extract_layer() puts a layer's tree of this kind, whether it is there or not.
  *
- * options: NULL for the defaults. Only what makes a tree a different one matters.
+ * tree: as in bl_extract_options; NULL for the defaults.
  *
  * Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED. Ownership: release *out with bl_bytes_free(). Cost: none.
  * Since: 0.1.0
  */
 bl_status bl_extracted_path(const bl_storage *storage,
                             const char *digest,
-                            const bl_extract_options *options,
+                            const bl_tree_options *tree,
                             bl_bytes **out,
                             bl_error **err);
 
@@ -2186,7 +2154,7 @@ bl_status bl_extracted_path(const bl_storage *storage,
  */
 bl_status bl_layer_entries_open(const bl_storage *storage,
                                 const char *digest,
-                                const bl_extract_options *options,
+                                const bl_tree_options *tree,
                                 bl_layer_entries **out,
                                 bl_error **err);
 
@@ -2954,170 +2922,180 @@ bl_status bl_local_bundle_cache_dir(const bl_storage *storage,
 
 #ifndef BL_STORAGE_OPTIONS_INIT
 /* Defaults for option and result structs, as initialisers and, for languages without macros, as functions. */
-#define BL_STORAGE_OPTIONS_INIT { sizeof(bl_storage_options), 0, 0, BL_DURABILITY_FULL, 0, 0, 0, 0 }
+#define BL_STORAGE_OPTIONS_INIT { sizeof(bl_storage_options), 0, 0, 0, 0, 0, 0, 0 }
 #define BL_VERIFY_OPTIONS_INIT { sizeof(bl_verify_options), NULL, 0 }
-#define BL_LAYER_LIMITS_INIT { sizeof(bl_layer_limits), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define BL_LAYER_LIMITS_INIT \
+  { sizeof(bl_layer_limits), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define BL_TREE_OPTIONS_INIT { sizeof(bl_tree_options), 0, 0, 0, NULL }
 #define BL_EXTRACT_OPTIONS_INIT \
-  { sizeof(bl_extract_options), 0, NULL, NULL, NULL, 0, BL_WHITEOUTS_MARKERS, 0, NULL, NULL, NULL }
+  { sizeof(bl_extract_options), NULL, NULL, NULL, NULL, 0, NULL, NULL }
 #define BL_EXTRACT_RESULT_INIT { sizeof(bl_extract_result), 0, 0, 0, 0, 0, 0, { 0 } }
 #define BL_LAYER_ENTRY_INIT \
-  { sizeof(bl_layer_entry), BL_ENTRY_END, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0 }
+  { sizeof(bl_layer_entry), 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0 }
 #define BL_IMAGE_LAYER_INFO_INIT { sizeof(bl_image_layer_info), NULL, NULL, NULL, 0 }
 #define BL_IMAGE_USAGE_INIT { sizeof(bl_image_usage), 0, 0, 0, 0, 0, 0 }
+#define BL_LAYER_PROGRESS_INIT { sizeof(bl_layer_progress), 0, 0, 0, 0, 0, { 0 } }
+#define BL_REGISTRY_OPTIONS_INIT \
+  { sizeof(bl_registry_options), 0, NULL, NULL, NULL, NULL, NULL, NULL }
+#define BL_PULL_PROGRESS_INIT { sizeof(bl_pull_progress), 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
+#define BL_PULL_OPTIONS_INIT \
+  { sizeof(bl_pull_options), 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL, 0, NULL, NULL, 0 }
+#define BL_IMPORT_OPTIONS_INIT \
+  { sizeof(bl_import_options), 0, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL }
+#define BL_EXPORT_OPTIONS_INIT { sizeof(bl_export_options), 0, NULL, 0, NULL, NULL }
+#define BL_ROOTFS_OPTIONS_INIT \
+  { sizeof(bl_rootfs_options), 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL }
+#define BL_ROOTFS_RESULT_INIT { sizeof(bl_rootfs_result), 0, 0, 0 }
+#define BL_OVERLAY_OPTIONS_INIT { sizeof(bl_overlay_options), NULL, 0, NULL, 0, NULL, NULL }
+#define BL_PROCESS_USER_INIT { sizeof(bl_process_user), 0, 0, NULL, 0 }
 #define BL_GC_OPTIONS_INIT { sizeof(bl_gc_options), 0, 0, NULL, 0, NULL, NULL }
 #define BL_GC_RESULT_INIT { sizeof(bl_gc_result), 0, 0, 0 }
-#define BL_IMPORT_OPTIONS_INIT \
-  { sizeof(bl_import_options), 0, NULL, NULL, NULL, BL_WHITEOUTS_MARKERS, 0, NULL, 0, NULL, NULL, NULL }
-#define BL_EXPORT_OPTIONS_INIT { sizeof(bl_export_options), 0, NULL, 0, NULL, NULL }
-#define BL_ROOTFS_OPTIONS_INIT { sizeof(bl_rootfs_options), 0, BL_ROOTFS_MODE_COPY, 0, NULL, NULL, 0, NULL, NULL, NULL }
-#define BL_ROOTFS_RESULT_INIT { sizeof(bl_rootfs_result), 0, 0, 0 }
-#define BL_OVERLAY_OPTIONS_INIT { sizeof(bl_overlay_options), 0, 0, NULL, 0, NULL, NULL, NULL }
-#define BL_PROCESS_USER_INIT { sizeof(bl_process_user), 0, 0, NULL, 0 }
-#define BL_REGISTRY_OPTIONS_INIT { sizeof(bl_registry_options), 0, NULL, NULL, NULL, NULL, NULL, NULL }
-#define BL_PULL_OPTIONS_INIT \
-  { sizeof(bl_pull_options), 0, BL_PULL_POLICY_MISSING, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, \
-    0, 0, NULL, 0, NULL, NULL, 0 }
-#define BL_PULL_PROGRESS_INIT { sizeof(bl_pull_progress), BL_PULL_PHASE_RESOLVING, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
-#define BL_LAYER_PROGRESS_INIT { sizeof(bl_layer_progress), 0, 0, 0, 0, 0, { 0 } }
 #define BL_CHECK_OPTIONS_INIT { sizeof(bl_check_options), 0, 0, NULL, 0, NULL, NULL }
 #define BL_CHECK_RESULT_INIT { sizeof(bl_check_result), 0, 0, 0, 0, 0, 0 }
-#define BL_DISK_USAGE_RESULT_INIT { sizeof(bl_disk_usage_result), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define BL_DISK_USAGE_RESULT_INIT \
+  { sizeof(bl_disk_usage_result), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 static inline bl_storage_options bl_storage_options_init(void)
 {
-  bl_storage_options options = BL_STORAGE_OPTIONS_INIT;
-  return options;
+  bl_storage_options made = BL_STORAGE_OPTIONS_INIT;
+  return made;
 }
 
 static inline bl_verify_options bl_verify_options_init(void)
 {
-  bl_verify_options options = BL_VERIFY_OPTIONS_INIT;
-  return options;
+  bl_verify_options made = BL_VERIFY_OPTIONS_INIT;
+  return made;
 }
 
 static inline bl_layer_limits bl_layer_limits_init(void)
 {
-  bl_layer_limits limits = BL_LAYER_LIMITS_INIT;
-  return limits;
+  bl_layer_limits made = BL_LAYER_LIMITS_INIT;
+  return made;
+}
+
+static inline bl_tree_options bl_tree_options_init(void)
+{
+  bl_tree_options made = BL_TREE_OPTIONS_INIT;
+  return made;
 }
 
 static inline bl_extract_options bl_extract_options_init(void)
 {
-  bl_extract_options options = BL_EXTRACT_OPTIONS_INIT;
-  return options;
-}
-
-static inline bl_import_options bl_import_options_init(void)
-{
-  bl_import_options options = BL_IMPORT_OPTIONS_INIT;
-  return options;
-}
-
-static inline bl_export_options bl_export_options_init(void)
-{
-  bl_export_options options = BL_EXPORT_OPTIONS_INIT;
-  return options;
-}
-
-static inline bl_rootfs_options bl_rootfs_options_init(void)
-{
-  bl_rootfs_options options = BL_ROOTFS_OPTIONS_INIT;
-  return options;
-}
-
-static inline bl_rootfs_result bl_rootfs_result_init(void)
-{
-  bl_rootfs_result result = BL_ROOTFS_RESULT_INIT;
-  return result;
-}
-
-static inline bl_overlay_options bl_overlay_options_init(void)
-{
-  bl_overlay_options options = BL_OVERLAY_OPTIONS_INIT;
-  return options;
-}
-
-static inline bl_process_user bl_process_user_init(void)
-{
-  bl_process_user user = BL_PROCESS_USER_INIT;
-  return user;
+  bl_extract_options made = BL_EXTRACT_OPTIONS_INIT;
+  return made;
 }
 
 static inline bl_extract_result bl_extract_result_init(void)
 {
-  bl_extract_result result = BL_EXTRACT_RESULT_INIT;
-  return result;
+  bl_extract_result made = BL_EXTRACT_RESULT_INIT;
+  return made;
 }
 
 static inline bl_layer_entry bl_layer_entry_init(void)
 {
-  bl_layer_entry entry = BL_LAYER_ENTRY_INIT;
-  return entry;
+  bl_layer_entry made = BL_LAYER_ENTRY_INIT;
+  return made;
 }
 
 static inline bl_image_layer_info bl_image_layer_info_init(void)
 {
-  bl_image_layer_info layer = BL_IMAGE_LAYER_INFO_INIT;
-  return layer;
+  bl_image_layer_info made = BL_IMAGE_LAYER_INFO_INIT;
+  return made;
 }
 
 static inline bl_image_usage bl_image_usage_init(void)
 {
-  bl_image_usage usage = BL_IMAGE_USAGE_INIT;
-  return usage;
-}
-
-static inline bl_gc_options bl_gc_options_init(void)
-{
-  bl_gc_options options = BL_GC_OPTIONS_INIT;
-  return options;
-}
-
-static inline bl_gc_result bl_gc_result_init(void)
-{
-  bl_gc_result result = BL_GC_RESULT_INIT;
-  return result;
-}
-
-static inline bl_registry_options bl_registry_options_init(void)
-{
-  bl_registry_options options = BL_REGISTRY_OPTIONS_INIT;
-  return options;
-}
-
-static inline bl_pull_options bl_pull_options_init(void)
-{
-  bl_pull_options options = BL_PULL_OPTIONS_INIT;
-  return options;
-}
-
-static inline bl_pull_progress bl_pull_progress_init(void)
-{
-  bl_pull_progress progress = BL_PULL_PROGRESS_INIT;
-  return progress;
+  bl_image_usage made = BL_IMAGE_USAGE_INIT;
+  return made;
 }
 
 static inline bl_layer_progress bl_layer_progress_init(void)
 {
-  bl_layer_progress progress = BL_LAYER_PROGRESS_INIT;
-  return progress;
+  bl_layer_progress made = BL_LAYER_PROGRESS_INIT;
+  return made;
+}
+
+static inline bl_registry_options bl_registry_options_init(void)
+{
+  bl_registry_options made = BL_REGISTRY_OPTIONS_INIT;
+  return made;
+}
+
+static inline bl_pull_progress bl_pull_progress_init(void)
+{
+  bl_pull_progress made = BL_PULL_PROGRESS_INIT;
+  return made;
+}
+
+static inline bl_pull_options bl_pull_options_init(void)
+{
+  bl_pull_options made = BL_PULL_OPTIONS_INIT;
+  return made;
+}
+
+static inline bl_import_options bl_import_options_init(void)
+{
+  bl_import_options made = BL_IMPORT_OPTIONS_INIT;
+  return made;
+}
+
+static inline bl_export_options bl_export_options_init(void)
+{
+  bl_export_options made = BL_EXPORT_OPTIONS_INIT;
+  return made;
+}
+
+static inline bl_rootfs_options bl_rootfs_options_init(void)
+{
+  bl_rootfs_options made = BL_ROOTFS_OPTIONS_INIT;
+  return made;
+}
+
+static inline bl_rootfs_result bl_rootfs_result_init(void)
+{
+  bl_rootfs_result made = BL_ROOTFS_RESULT_INIT;
+  return made;
+}
+
+static inline bl_overlay_options bl_overlay_options_init(void)
+{
+  bl_overlay_options made = BL_OVERLAY_OPTIONS_INIT;
+  return made;
+}
+
+static inline bl_process_user bl_process_user_init(void)
+{
+  bl_process_user made = BL_PROCESS_USER_INIT;
+  return made;
+}
+
+static inline bl_gc_options bl_gc_options_init(void)
+{
+  bl_gc_options made = BL_GC_OPTIONS_INIT;
+  return made;
+}
+
+static inline bl_gc_result bl_gc_result_init(void)
+{
+  bl_gc_result made = BL_GC_RESULT_INIT;
+  return made;
 }
 
 static inline bl_check_options bl_check_options_init(void)
 {
-  bl_check_options options = BL_CHECK_OPTIONS_INIT;
-  return options;
+  bl_check_options made = BL_CHECK_OPTIONS_INIT;
+  return made;
 }
 
 static inline bl_check_result bl_check_result_init(void)
 {
-  bl_check_result result = BL_CHECK_RESULT_INIT;
-  return result;
+  bl_check_result made = BL_CHECK_RESULT_INIT;
+  return made;
 }
 
 static inline bl_disk_usage_result bl_disk_usage_result_init(void)
 {
-  bl_disk_usage_result result = BL_DISK_USAGE_RESULT_INIT;
-  return result;
+  bl_disk_usage_result made = BL_DISK_USAGE_RESULT_INIT;
+  return made;
 }
 #endif /* BL_STORAGE_OPTIONS_INIT */

@@ -420,17 +420,22 @@ struct verify_options {
   duration timeout{0};
 };
 
-struct extract_options {
+/// What a tree looks like, and what a layer may cost.
+struct tree_options {
   bool device_nodes = false;
   bool strict = false;
   bool override_stat = false;
   boxlite::whiteouts whiteouts = boxlite::whiteouts::markers;
+  std::optional<layer_limits> limits;
+};
+
+struct extract_options {
+  tree_options tree;
   /// Empty strings here and below: none.
   std::string tarball_path;
   std::string diff_id;
   boxlite::cancel cancel;
   duration timeout{0};
-  std::optional<layer_limits> limits;
   progress_callback on_progress;
 };
 
@@ -485,7 +490,7 @@ struct pull_options {
   std::vector<registry_options> registries;
   std::string hosts_dir;
   std::string proxy;
-  extract_options extract;
+  tree_options tree;
   std::string user_agent;
   uint64_t max_bytes = 0;
   duration connect_timeout{0};
@@ -499,16 +504,13 @@ struct pull_options {
 struct import_options {
   bool no_unpack = false;
   bool strict_platform = false;
-  bool device_nodes = false;
-  bool override_stat = false;
   bool hard_link = false;
   std::string select;
   std::string name;
   std::string platform;
-  boxlite::whiteouts whiteouts = boxlite::whiteouts::markers;
+  tree_options tree;
   boxlite::cancel cancel;
   duration timeout{0};
-  std::optional<layer_limits> limits;
   progress_callback on_progress;
 };
 
@@ -522,25 +524,21 @@ struct export_options {
 
 struct rootfs_options {
   rootfs_mode mode = rootfs_mode::copy;
-  bool device_nodes = false;
-  bool override_stat = false;
   bool replace = false;
   bool into_existing = false;
+  tree_options tree;
   std::string record_path;
   boxlite::cancel cancel;
   duration timeout{0};
-  std::optional<layer_limits> limits;
   progress_callback on_progress;
 };
 
 struct overlay_options {
-  bool user_xattr = false;
-  bool device_nodes = false;
-  bool override_stat = false;
+  /// whiteouts::user_overlay for a mount with userxattr; anything else is whiteouts::overlay.
+  tree_options tree;
   std::chrono::seconds lease{0};
   boxlite::cancel cancel;
   duration timeout{0};
-  std::optional<layer_limits> limits;
   progress_callback on_progress;
 };
 
@@ -582,34 +580,43 @@ void set_common(C &c, const O &o) {
   }
 }
 
-template <class C, class O>
-void set_limits(C &c, const O &o) {
-  set_common(c, o);
-  c.limits = o.limits ? &*o.limits : nullptr;
-}
-
-inline bl_extract_options c_options(const extract_options &o) {
-  bl_extract_options c = bl_extract_options_init();
-  set_limits(c, o);
-  c.flags = flag(o.device_nodes, BL_EXTRACT_DEVICE_NODES) | flag(o.strict, BL_EXTRACT_STRICT) |
-            flag(o.override_stat, BL_EXTRACT_OVERRIDE_STAT);
-  c.tarball_path = opt(o.tarball_path);
-  c.diff_id = opt(o.diff_id);
+inline bl_tree_options c_options(const tree_options &o) {
+  bl_tree_options c = bl_tree_options_init();
+  c.flags = flag(o.device_nodes, BL_TREE_DEVICE_NODES) | flag(o.strict, BL_TREE_STRICT) |
+            flag(o.override_stat, BL_TREE_OVERRIDE_STAT);
   c.whiteouts = static_cast<uint32_t>(o.whiteouts);
+  c.limits = o.limits ? &*o.limits : nullptr;
   return c;
 }
 
-inline bl_import_options c_options(const import_options &o) {
+/// C options, and those of the tree that they point to.
+template <class C>
+struct with_tree {
+  with_tree(const C &options, const tree_options &o) : c(options), tree(c_options(o)) { c.tree = &tree; }
+  with_tree(const with_tree &) = delete;
+  with_tree &operator=(const with_tree &) = delete;
+
+  C c;
+  bl_tree_options tree;
+};
+
+inline with_tree<bl_extract_options> c_options(const extract_options &o) {
+  bl_extract_options c = bl_extract_options_init();
+  set_common(c, o);
+  c.tarball_path = opt(o.tarball_path);
+  c.diff_id = opt(o.diff_id);
+  return {c, o.tree};
+}
+
+inline with_tree<bl_import_options> c_options(const import_options &o) {
   bl_import_options c = bl_import_options_init();
-  set_limits(c, o);
+  set_common(c, o);
   c.flags = flag(o.no_unpack, BL_IMPORT_NO_UNPACK) | flag(o.strict_platform, BL_IMPORT_STRICT_PLATFORM) |
-            flag(o.device_nodes, BL_IMPORT_DEVICE_NODES) | flag(o.override_stat, BL_IMPORT_OVERRIDE_STAT) |
             flag(o.hard_link, BL_IMPORT_HARD_LINK);
   c.select = opt(o.select);
   c.name = opt(o.name);
   c.platform = opt(o.platform);
-  c.whiteouts = static_cast<uint32_t>(o.whiteouts);
-  return c;
+  return {c, o.tree};
 }
 
 inline bl_export_options c_options(const export_options &o) {
@@ -619,29 +626,26 @@ inline bl_export_options c_options(const export_options &o) {
   return c;
 }
 
-inline bl_rootfs_options c_options(const rootfs_options &o) {
+inline with_tree<bl_rootfs_options> c_options(const rootfs_options &o) {
   bl_rootfs_options c = bl_rootfs_options_init();
-  set_limits(c, o);
-  c.flags = flag(o.device_nodes, BL_ROOTFS_DEVICE_NODES) | flag(o.override_stat, BL_ROOTFS_OVERRIDE_STAT) |
-            flag(o.replace, BL_ROOTFS_REPLACE) | flag(o.into_existing, BL_ROOTFS_INTO_EXISTING);
+  set_common(c, o);
+  c.flags = flag(o.replace, BL_ROOTFS_REPLACE) | flag(o.into_existing, BL_ROOTFS_INTO_EXISTING);
   c.mode = static_cast<uint32_t>(o.mode);
   c.record_path = opt(o.record_path);
-  return c;
+  return {c, o.tree};
 }
 
-inline bl_overlay_options c_options(const overlay_options &o) {
-  bl_overlay_options c = BL_OVERLAY_OPTIONS_INIT;
-  set_limits(c, o);
-  c.flags = flag(o.user_xattr, BL_OVERLAY_USER_XATTR) | flag(o.device_nodes, BL_OVERLAY_DEVICE_NODES) |
-            flag(o.override_stat, BL_OVERLAY_OVERRIDE_STAT);
+inline with_tree<bl_overlay_options> c_options(const overlay_options &o) {
+  bl_overlay_options c = bl_overlay_options_init();
+  set_common(c, o);
   c.lease_seconds = seconds(o.lease);
-  return c;
+  return {c, o.tree};
 }
 
 /// The C options of a pull, and the lists that they point to.
 class pull_frame {
  public:
-  explicit pull_frame(const pull_options &o) : c(bl_pull_options_init()), extract_(c_options(o.extract)) {
+  explicit pull_frame(const pull_options &o) : c(bl_pull_options_init()), tree_(c_options(o.tree)) {
     c.flags = flag(o.no_unpack, BL_PULL_NO_UNPACK) | flag(o.strict_platform, BL_PULL_STRICT_PLATFORM) |
               flag(o.auth_files, BL_PULL_AUTH_FILES) | flag(o.no_credential_helpers, BL_PULL_NO_CREDENTIAL_HELPERS) |
               flag(o.proxy_environment, BL_PULL_PROXY_ENVIRONMENT) | flag(o.mirrors_only, BL_PULL_MIRRORS_ONLY);
@@ -659,7 +663,7 @@ class pull_frame {
     c.auth_file = opt(o.auth_file);
     c.hosts_dir = opt(o.hosts_dir);
     c.proxy = opt(o.proxy);
-    c.extract = &extract_;
+    c.tree = &tree_;
     c.user_agent = opt(o.user_agent);
     c.max_bytes = o.max_bytes;
     c.connect_timeout_ms = ms(o.connect_timeout);
@@ -719,7 +723,7 @@ class pull_frame {
     return contained(tell, pull_progress(*progress));
   }
 
-  bl_extract_options extract_;
+  bl_tree_options tree_;
   std::vector<bl_registry_options> registries_;
   std::vector<const bl_registry_options *> pointers_;
   std::vector<std::vector<const char *>> lists_;
@@ -1030,19 +1034,19 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
   result<std::string> layer_tarball_path(const text &digest) const { return path(bl_layer_tarball_path, digest); }
   result<std::string> layer_extracted_path(const text &digest) const { return path(bl_layer_extracted_path, digest); }
   result<extract_result> extract_layer(const text &digest, const extract_options &o = {}) {
-    bl_extract_options c = detail::c_options(o);
+    const auto options = detail::c_options(o);
     extract_result out = bl_extract_result_init();
     bl_error *err = nullptr;
-    if (bl_extract_layer(get(), digest.c_str(), &c, &out, &err)) return detail::fail<extract_result>(err);
+    if (bl_extract_layer(get(), digest.c_str(), &options.c, &out, &err)) return detail::fail<extract_result>(err);
     return result<extract_result>(out);
   }
-  result<std::string> extracted_path(const text &digest, const extract_options &o = {}) const {
-    bl_extract_options c = detail::c_options(o);
+  result<std::string> extracted_path(const text &digest, const tree_options &o = {}) const {
+    bl_tree_options c = detail::c_options(o);
     auto call = [&](bl_bytes **out, bl_error **err) { return bl_extracted_path(get(), digest.c_str(), &c, out, err); };
     return detail::string_of(call);
   }
-  result<boxlite::layer_entries> layer_entries(const text &digest, const extract_options &o = {}) const {
-    bl_extract_options c = detail::c_options(o);
+  result<boxlite::layer_entries> layer_entries(const text &digest, const tree_options &o = {}) const {
+    bl_tree_options c = detail::c_options(o);
     bl_layer_entries *out = nullptr;
     bl_error *err = nullptr;
     if (bl_layer_entries_open(get(), digest.c_str(), &c, &out, &err)) return detail::fail<boxlite::layer_entries>(err);
@@ -1098,17 +1102,17 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
   // Archives
   /// What open_image() takes for each image.
   result<std::vector<std::string>> import(const text &path, const import_options &o = {}) {
-    bl_import_options c = detail::c_options(o);
+    const auto options = detail::c_options(o);
     bl_names *out = nullptr;
     bl_error *err = nullptr;
-    if (bl_import(get(), path.c_str(), &c, &out, &err)) return detail::fail<std::vector<std::string>>(err);
+    if (bl_import(get(), path.c_str(), &options.c, &out, &err)) return detail::fail<std::vector<std::string>>(err);
     return result<std::vector<std::string>>(detail::take(out));
   }
   result<std::vector<std::string>> import(int fd, const import_options &o = {}) {
-    bl_import_options c = detail::c_options(o);
+    const auto options = detail::c_options(o);
     bl_names *out = nullptr;
     bl_error *err = nullptr;
-    if (bl_import_fd(get(), fd, &c, &out, &err)) return detail::fail<std::vector<std::string>>(err);
+    if (bl_import_fd(get(), fd, &options.c, &out, &err)) return detail::fail<std::vector<std::string>>(err);
     return result<std::vector<std::string>>(detail::take(out));
   }
   inline result<bundle> open_bundle(const text &bundle_path, const import_options &o = {});
@@ -1134,18 +1138,18 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
 
   // Root file systems
   result<rootfs_result> assemble_rootfs(const image &of, const text &destination, const rootfs_options &o = {}) {
-    bl_rootfs_options c = detail::c_options(o);
+    const auto options = detail::c_options(o);
     rootfs_result out = bl_rootfs_result_init();
     bl_error *err = nullptr;
-    if (bl_assemble_rootfs(get(), of.get(), destination.c_str(), &c, &out, &err)) return detail::fail<rootfs_result>(err);
+    if (bl_assemble_rootfs(get(), of.get(), destination.c_str(), &options.c, &out, &err)) return detail::fail<rootfs_result>(err);
     return result<rootfs_result>(out);
   }
   result<overlay> prepare_overlay(const image &of, const overlay_options &o = {}) {
-    bl_overlay_options c = detail::c_options(o);
+    const auto options = detail::c_options(o);
     bl_overlay *out = nullptr;
     bl_lease *held = nullptr;
     bl_error *err = nullptr;
-    if (bl_prepare_overlay(get(), of.get(), &c, &out, &held, &err)) return detail::fail<overlay>(err);
+    if (bl_prepare_overlay(get(), of.get(), &options.c, &out, &held, &err)) return detail::fail<overlay>(err);
     boxlite::lease owned_lease(held);
     std::unique_ptr<bl_overlay, void (*)(bl_overlay *)> owned(out, bl_overlay_free);
     overlay made{bl_overlay_mount_options(out), "", {}, std::move(owned_lease)};
@@ -1235,11 +1239,11 @@ struct bundle {
 };
 
 inline result<bundle> storage::open_bundle(const text &bundle_path, const import_options &o) {
-  bl_import_options c = detail::c_options(o);
+  const auto options = detail::c_options(o);
   bl_storage *out = nullptr;
   bl_names *names = nullptr;
   bl_error *err = nullptr;
-  if (bl_bundle_open(get(), bundle_path.c_str(), &c, &out, &names, &err)) return detail::fail<bundle>(err);
+  if (bl_bundle_open(get(), bundle_path.c_str(), &options.c, &out, &names, &err)) return detail::fail<bundle>(err);
   return result<bundle>(bundle{storage(out), detail::take(names)});
 }
 

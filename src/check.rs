@@ -18,9 +18,9 @@ use rustix::io::Errno;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
+use crate::record::{RecordHead, Validity};
 use crate::store::{
-    Area, CollectionLock, EXTRACTION_LOCK, Head, Lock, Mark, Partial, Storage, check_lease, record_name,
-    was_opened_in_this_boot,
+    Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, Storage, check_lease, record_name, was_opened_in_this_boot,
 };
 use crate::sys::{self, is_directory, is_regular};
 use crate::unpack::{TreeForm, damage, verify_tree};
@@ -210,7 +210,7 @@ impl Check<'_> {
             }
             return Ok(Some("has no metadata record".into()));
         };
-        let Some(head) = Head::read(record.as_fd())? else {
+        let Some(head) = RecordHead::read(record.as_fd())? else {
             // What power loss left of it, the next one to open the store for writing removes.
             if !was_opened_in_this_boot(directory)? {
                 self.report.skipped += 1;
@@ -221,7 +221,7 @@ impl Check<'_> {
         if head.layer != digest.to_string() {
             return Ok(Some(format!("its metadata record is of {}", quoted(head.layer.as_bytes()))));
         }
-        let counts = head.mark == Mark::Durable || head.mark == Mark::volatile(directory.boot_id());
+        let counts = head.mark == Validity::Durable || head.mark == Validity::this_boot(directory.boot_id());
         if !counts || head.lines.is_none() {
             self.report.skipped += 1;
             return Ok(None);

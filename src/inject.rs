@@ -57,8 +57,8 @@ mod tests {
     use super::panicking;
     use crate::digest::Digest;
     use crate::error::Status;
+    use crate::extraction::ExtractOptions;
     use crate::store::{Durability, Storage, StorageOptions};
-    use crate::unpack::ExtractOptions;
 
     /// A store in a folder that goes at the end.
     struct Scratch(PathBuf);

@@ -31,6 +31,7 @@ mod archive;
 mod check;
 mod digest;
 mod error;
+mod extraction;
 #[allow(unsafe_code)]
 pub mod ffi;
 #[cfg(fuzzing)]
@@ -46,6 +47,7 @@ mod place;
 #[cfg(feature = "pull")]
 mod pull;
 mod queue;
+mod record;
 mod rootfs;
 #[cfg(feature = "pull")]
 mod runtime;
@@ -59,6 +61,7 @@ pub use archive::{ExportOptions, ExportTarget, ImportOptions, ImportSource, Impo
 pub use check::{CheckOptions, CheckReport, Finding, Problem};
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, Result, Status};
+pub use extraction::{ExtractOptions, Extraction};
 pub use image::{Image, ImageSizes};
 pub use interrupt::{Cancel, Interrupt};
 pub use layer::{Anomalies, Progress};
@@ -68,15 +71,14 @@ pub use pull::{
     Credentials, CredentialsCallback, LayerProgress, PullOperation, PullOptions, PullPhase, PullPolicy, PullProgress,
     PullProgressCallback, PullTracker, RegistryOptions,
 };
+pub use record::{LayerEntries, LayerEntry, LayerEntryKind};
 pub use rootfs::{Overlay, OverlayOptions, Process, Rootfs, RootfsMode, RootfsOptions, RootfsUser};
 #[cfg(feature = "pull")]
 pub use runtime::shutdown;
 pub use store::{
     DiskUsage, Durability, GcOptions, GcReport, ImageName, Lease, Staged, Storage, StorageOptions, TaggedImage, Usage,
 };
-pub use unpack::{
-    ExtractOptions, Extraction, LayerEntries, LayerEntry, LayerEntryKind, ProgressCallback, TreeForm, WhiteoutForm,
-};
+pub use unpack::{ProgressCallback, TreeForm, TreeOptions, WhiteoutForm};
 
 /// Compiles the README's Rust.
 #[cfg(doctest)]

@@ -217,7 +217,7 @@ func TestImages(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	result, err := store.ExtractLayer(ctx, m.layers[0], &ExtractOptions{Whiteouts: WhiteoutUserOverlay})
+	result, err := store.ExtractLayer(ctx, m.layers[0], &ExtractOptions{Tree: TreeOptions{Whiteouts: WhiteoutUserOverlay}})
 	if err != nil || result.Entries != 1 || result.Cached || result.DiffID != m.layers[0] {
 		t.Fatal(result, err)
 	}
@@ -245,7 +245,11 @@ func TestImages(t *testing.T) {
 	if err != nil || process.Args[0] != "sh" || process.UID != 0 || !strings.Contains(process.RuntimeJSON, "A=b") {
 		t.Fatal(process, err)
 	}
-	overlay, err := store.PrepareOverlay(ctx, image, &OverlayOptions{UserXattr: os.Getuid() != 0, LeaseTime: time.Minute})
+	preparing := OverlayOptions{LeaseTime: time.Minute}
+	if os.Getuid() != 0 {
+		preparing.Tree.Whiteouts = WhiteoutUserOverlay
+	}
+	overlay, err := store.PrepareOverlay(ctx, image, &preparing)
 	if err != nil || !strings.HasPrefix(overlay.MountOptions, "lowerdir=/") || overlay.MountDir != "" || len(overlay.LowerDirs) != 2 {
 		t.Fatal(overlay, err)
 	}
@@ -471,9 +475,9 @@ func TestPull(t *testing.T) {
 	options.User, options.Password = "user", "password"
 	_, err = store.Pull(ctx, host+"/team/none:2", options)
 	wants(t, err, ErrNotFound)
-	options.Extract = &ExtractOptions{Progress: func(Progress) error { return nil }}
+	options.Tree.Whiteouts = 9
 	_, err = store.Pull(ctx, host+"/team/x:1", options)
-	wants(t, err, ErrInvalidArgument)
+	wants(t, err, ErrUnsupported)
 }
 
 // Many goroutines on few objects, and one that closes them meanwhile.
@@ -580,24 +584,17 @@ var flagsByName = map[string]uint64{
 	"BL_STORAGE_READ_ONLY":          storageReadOnly,
 	"BL_STORAGE_SINGLE_PROCESS":     storageSingleProcess,
 	"BL_DURABILITY_NONE":            durabilityNone,
-	"BL_EXTRACT_DEVICE_NODES":       extractDeviceNodes,
-	"BL_EXTRACT_STRICT":             extractStrict,
-	"BL_EXTRACT_OVERRIDE_STAT":      extractOverrideStat,
+	"BL_TREE_DEVICE_NODES":          treeDeviceNodes,
+	"BL_TREE_STRICT":                treeStrict,
+	"BL_TREE_OVERRIDE_STAT":         treeOverrideStat,
 	"BL_ENTRY_FLAG_IMPLIED":         entryImplied,
 	"BL_IMPORT_NO_UNPACK":           importNoUnpack,
 	"BL_IMPORT_STRICT_PLATFORM":     importStrictPlatform,
-	"BL_IMPORT_DEVICE_NODES":        importDeviceNodes,
-	"BL_IMPORT_OVERRIDE_STAT":       importOverrideStat,
 	"BL_IMPORT_HARD_LINK":           importHardLink,
 	"BL_EXPORT_FOLDER":              exportFolder,
 	"BL_EXPORT_REPLACE":             exportReplace,
-	"BL_ROOTFS_DEVICE_NODES":        rootfsDeviceNodes,
-	"BL_ROOTFS_OVERRIDE_STAT":       rootfsOverrideStat,
 	"BL_ROOTFS_REPLACE":             rootfsReplace,
 	"BL_ROOTFS_INTO_EXISTING":       rootfsIntoExisting,
-	"BL_OVERLAY_USER_XATTR":         overlayUserXattr,
-	"BL_OVERLAY_DEVICE_NODES":       overlayDeviceNodes,
-	"BL_OVERLAY_OVERRIDE_STAT":      overlayOverrideStat,
 	"BL_PULL_NO_UNPACK":             pullNoUnpack,
 	"BL_PULL_STRICT_PLATFORM":       pullStrictPlatform,
 	"BL_PULL_AUTH_FILES":            pullAuthFiles,

@@ -7,29 +7,21 @@ const (
 
 	durabilityNone = 1
 
-	extractDeviceNodes  = 1
-	extractStrict       = 2
-	extractOverrideStat = 4
+	treeDeviceNodes  = 1
+	treeStrict       = 2
+	treeOverrideStat = 4
 
 	entryImplied = 1
 
 	importNoUnpack       = 1
 	importStrictPlatform = 2
-	importDeviceNodes    = 4
-	importOverrideStat   = 8
-	importHardLink       = 16
+	importHardLink       = 4
 
 	exportFolder  = 1
 	exportReplace = 2
 
-	rootfsDeviceNodes  = 1
-	rootfsOverrideStat = 2
-	rootfsReplace      = 4
-	rootfsIntoExisting = 8
-
-	overlayUserXattr    = 1
-	overlayDeviceNodes  = 2
-	overlayOverrideStat = 4
+	rootfsReplace      = 1
+	rootfsIntoExisting = 2
 
 	pullNoUnpack            = 1
 	pullStrictPlatform      = 2

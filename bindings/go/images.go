@@ -161,12 +161,15 @@ func (i *Image) Process(rootfs string) (*Process, error) {
 // ImportOptions say how to import; nil and zero are the defaults.
 type ImportOptions struct {
 	// Select takes one image, by its name or tag; Name gives it another; Platform is like "linux/arm64/v8".
-	Select, Name, Platform                              string
-	NoUnpack, StrictPlatform, DeviceNodes, OverrideStat bool
+	Select, Name, Platform string
+	// NoUnpack stores the layers only.
+	NoUnpack bool
+	// StrictPlatform takes no variant below the one that is wanted.
+	StrictPlatform bool
 	// HardLink: layers of a folder may be its own files.
-	HardLink  bool
-	Whiteouts Whiteouts
-	Limits    *Limits
+	HardLink bool
+	// Tree is what the trees look like, and what each layer and the archive may cost.
+	Tree TreeOptions
 	// Progress ends the call where it gives an error.
 	Progress func(Progress) error
 }
@@ -176,10 +179,10 @@ func (o *ImportOptions) c(cancel *capi.Cancel) *capi.ImportOptions {
 		o = &ImportOptions{}
 	}
 	return &capi.ImportOptions{
-		Call: call(cancel, o.Limits, o.Progress),
+		Call: call(cancel, o.Progress), Tree: *o.Tree.c(),
 		Flags: flag(o.NoUnpack, importNoUnpack) | flag(o.StrictPlatform, importStrictPlatform) |
-			flag(o.DeviceNodes, importDeviceNodes) | flag(o.OverrideStat, importOverrideStat) | flag(o.HardLink, importHardLink),
-		Select: o.Select, Name: o.Name, Platform: o.Platform, Whiteouts: uint32(o.Whiteouts),
+			flag(o.HardLink, importHardLink),
+		Select: o.Select, Name: o.Name, Platform: o.Platform,
 	}
 }
 
@@ -287,7 +290,7 @@ func (s *Storage) export(ctx context.Context, path string, fd uintptr, o *Export
 		raw = append(raw, image.raw)
 	}
 	return within(ctx, func(cancel *capi.Cancel) (*capi.Error, error) {
-		c := call(cancel, nil, o.Progress)
+		c := call(cancel, o.Progress)
 		return s.raw.Export(raw, path, fd, flag(o.Folder, exportFolder)|flag(o.Replace, exportReplace), &c)
 	})
 }
@@ -305,13 +308,16 @@ const (
 
 // RootfsOptions say how to assemble; nil and zero are the defaults.
 type RootfsOptions struct {
-	Mode                               RootfsMode
-	DeviceNodes, OverrideStat, Replace bool
+	// Mode is how files come into it.
+	Mode RootfsMode
+	// Replace a destination that is not empty.
+	Replace bool
 	// IntoExisting fills a directory that is there, as is done with a mount point.
 	IntoExisting bool
 	// RecordPath is where the metadata record goes.
 	RecordPath string
-	Limits     *Limits
+	// Tree is how devices and owners are said, and what each layer may cost.
+	Tree TreeOptions
 	// Progress ends the call where it gives an error.
 	Progress func(Progress) error
 }
@@ -329,9 +335,8 @@ func (s *Storage) AssembleRootfs(ctx context.Context, image *Image, destination 
 	}
 	err = s.withContext(ctx, image, func(cancel *capi.Cancel) (*capi.Error, error) {
 		r, err, cause := s.raw.AssembleRootfs(image.raw, destination, &capi.RootfsOptions{
-			Call: call(cancel, o.Limits, o.Progress), Mode: uint32(o.Mode), RecordPath: o.RecordPath,
-			Flags: flag(o.DeviceNodes, rootfsDeviceNodes) | flag(o.OverrideStat, rootfsOverrideStat) |
-				flag(o.Replace, rootfsReplace) | flag(o.IntoExisting, rootfsIntoExisting),
+			Call: call(cancel, o.Progress), Tree: *o.Tree.c(), Mode: uint32(o.Mode), RecordPath: o.RecordPath,
+			Flags: flag(o.Replace, rootfsReplace) | flag(o.IntoExisting, rootfsIntoExisting),
 		})
 		result = Rootfs{r.Layers, r.Entries, Anomalies(r.Anomalies)}
 		return err, cause
@@ -357,10 +362,11 @@ func (s *Storage) withContext(ctx context.Context, image *Image, call func(*capi
 
 // OverlayOptions say what the lower directories of an overlay mount are like; nil and zero are the defaults.
 type OverlayOptions struct {
-	UserXattr, DeviceNodes, OverrideStat bool
+	// Tree is what they look like. Its whiteouts are WhiteoutUserOverlay for a mount with userxattr; anything else is
+	// WhiteoutOverlay.
+	Tree TreeOptions
 	// LeaseTime is how long the layers are held; 0 is a day.
 	LeaseTime time.Duration
-	Limits    *Limits
 	// Progress ends the call where it gives an error.
 	Progress func(Progress) error
 }
@@ -384,9 +390,8 @@ func (s *Storage) PrepareOverlay(ctx context.Context, image *Image, o *OverlayOp
 		o = &OverlayOptions{}
 	}
 	err = s.withContext(ctx, image, func(cancel *capi.Cancel) (*capi.Error, error) {
-		c := call(cancel, o.Limits, o.Progress)
-		flags := flag(o.UserXattr, overlayUserXattr) | flag(o.DeviceNodes, overlayDeviceNodes) | flag(o.OverrideStat, overlayOverrideStat)
-		made, raw, err, cause := s.raw.PrepareOverlay(image.raw, flags, seconds(o.LeaseTime), &c)
+		c := call(cancel, o.Progress)
+		made, raw, err, cause := s.raw.PrepareOverlay(image.raw, o.Tree.c(), seconds(o.LeaseTime), &c)
 		if err == nil {
 			overlay = &Overlay{made.MountOptions, made.MountDir, made.LowerDirs, &Lease{raw: raw, id: raw.ID()}}
 		}

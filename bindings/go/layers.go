@@ -46,16 +46,38 @@ const (
 	AnomalyCopiedLink
 )
 
+// TreeOptions say what a tree looks like and what a layer may cost; nil and zero are the defaults.
+type TreeOptions struct {
+	// DeviceNodes are made, as root.
+	DeviceNodes bool
+	// Strict refuses a layer with any anomaly.
+	Strict bool
+	// OverrideStat writes owners and modes to user.containers.override_stat.
+	OverrideStat bool
+	// Whiteouts are how the tree of a layer says what lower layers lose.
+	Whiteouts Whiteouts
+	// Limits are what a layer may cost.
+	Limits *Limits
+}
+
+func (o *TreeOptions) c() *capi.TreeOptions {
+	if o == nil {
+		o = &TreeOptions{}
+	}
+	return &capi.TreeOptions{
+		Flags:     flag(o.DeviceNodes, treeDeviceNodes) | flag(o.Strict, treeStrict) | flag(o.OverrideStat, treeOverrideStat),
+		Whiteouts: uint32(o.Whiteouts), Limits: (*capi.Limits)(o.Limits),
+	}
+}
+
 // ExtractOptions say how to extract a layer; nil and zero are the defaults.
 type ExtractOptions struct {
-	// DeviceNodes: as root, make them. Strict: refuse anomalies. OverrideStat: write user.containers.override_stat.
-	DeviceNodes, Strict, OverrideStat bool
-	Whiteouts                         Whiteouts
+	// Tree is what it looks like, and may cost.
+	Tree TreeOptions
 	// TarballPath is a file of the host's to take instead of the store's blob.
 	TarballPath string
 	// DiffID is what the layer must hash to uncompressed.
 	DiffID string
-	Limits *Limits
 	// Progress ends the call where it gives an error.
 	Progress func(Progress) error
 }
@@ -65,14 +87,12 @@ func (o *ExtractOptions) c(cancel *capi.Cancel) *capi.ExtractOptions {
 		o = &ExtractOptions{}
 	}
 	return &capi.ExtractOptions{
-		Call:        call(cancel, o.Limits, o.Progress),
-		Flags:       flag(o.DeviceNodes, extractDeviceNodes) | flag(o.Strict, extractStrict) | flag(o.OverrideStat, extractOverrideStat),
-		TarballPath: o.TarballPath, DiffID: o.DiffID, Whiteouts: uint32(o.Whiteouts),
+		Call: call(cancel, o.Progress), Tree: *o.Tree.c(), TarballPath: o.TarballPath, DiffID: o.DiffID,
 	}
 }
 
-func call(cancel *capi.Cancel, limits *Limits, progress func(Progress) error) capi.Call {
-	c := capi.Call{Cancel: cancel, Limits: (*capi.Limits)(limits)}
+func call(cancel *capi.Cancel, progress func(Progress) error) capi.Call {
+	c := capi.Call{Cancel: cancel}
 	if progress != nil {
 		c.Progress = func(p capi.Progress) error { return progress(Progress(p)) }
 	}
@@ -103,13 +123,13 @@ func (s *Storage) ExtractLayer(ctx context.Context, digest string, options *Extr
 	return result, err
 }
 
-// ExtractedPath is where ExtractLayer puts a layer with these options.
-func (s *Storage) ExtractedPath(digest string, options *ExtractOptions) (string, error) {
+// ExtractedPath is where ExtractLayer puts a layer's tree of this kind.
+func (s *Storage) ExtractedPath(digest string, tree *TreeOptions) (string, error) {
 	if err := s.enter(); err != nil {
 		return "", err
 	}
 	defer s.leave()
-	path, err := s.raw.ExtractedPath(digest, options.c(nil))
+	path, err := s.raw.ExtractedPath(digest, tree.c())
 	return path, of(err, nil)
 }
 
@@ -156,12 +176,12 @@ type LayerEntries struct {
 }
 
 // LayerEntries opens the list.
-func (s *Storage) LayerEntries(digest string, options *ExtractOptions) (*LayerEntries, error) {
+func (s *Storage) LayerEntries(digest string, tree *TreeOptions) (*LayerEntries, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
 	defer s.leave()
-	raw, err := s.raw.LayerEntries(digest, options.c(nil))
+	raw, err := s.raw.LayerEntries(digest, tree.c())
 	if err != nil {
 		return nil, of(err, nil)
 	}

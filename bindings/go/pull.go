@@ -58,26 +58,46 @@ type RegistryOptions struct {
 type PullOptions struct {
 	Policy PullPolicy
 	// Platform is like "linux/arm64/v8"; "" is this machine's.
-	Platform                 string
-	NoUnpack, StrictPlatform bool
-	User, Password           string
+	Platform string
+	// StrictPlatform takes no variant below the one that is wanted.
+	StrictPlatform bool
+	// NoUnpack stores the layers only.
+	NoUnpack bool
+	// Tree is what the trees look like, and what a layer may cost.
+	Tree TreeOptions
+	// User and Password are for the registry of the reference.
+	User, Password string
 	// Credentials is asked for each host; where it gives nothing, AuthFile and AuthFiles are.
 	Credentials func(host, repository string) (user, password string, err error)
-	// AuthFile, and with AuthFiles the places where other tools keep theirs.
-	AuthFile                       string
-	AuthFiles, NoCredentialHelpers bool
-	Registries                     []RegistryOptions
-	HostsDir                       string
-	MirrorsOnly                    bool
-	Proxy                          string
-	ProxyEnvironment               bool
-	Extract                        *ExtractOptions
-	UserAgent                      string
-	MaxBytes                       uint64
-	Parallel                       int
-	ConnectTimeout, StallTimeout   time.Duration
-	// Progress ends the pull where it gives an error. It is called every ProgressInterval.
-	Progress         func(PullProgress) error
+	// AuthFile is a file of credentials, in the form of docker or podman.
+	AuthFile string
+	// AuthFiles: read those of other tools, where there is no AuthFile.
+	AuthFiles bool
+	// NoCredentialHelpers: do not run the programs that a file of credentials names.
+	NoCredentialHelpers bool
+	// Registries say what is special about single hosts.
+	Registries []RegistryOptions
+	// HostsDir is a folder of <registry>/hosts.toml, as containerd has it.
+	HostsDir string
+	// MirrorsOnly never asks the registry itself.
+	MirrorsOnly bool
+	// Proxy is for all requests: "http://host:port".
+	Proxy string
+	// ProxyEnvironment: take the proxies from HTTPS_PROXY and so on.
+	ProxyEnvironment bool
+	// UserAgent is what registries are told of the client.
+	UserAgent string
+	// MaxBytes of the layers together, compressed; 0 is no limit.
+	MaxBytes uint64
+	// Parallel layers at a time; 0 is 4.
+	Parallel int
+	// ConnectTimeout is how long a connection may take; 0 is 10 s.
+	ConnectTimeout time.Duration
+	// StallTimeout is how long a server may be silent; 0 is 30 s.
+	StallTimeout time.Duration
+	// Progress ends the pull where it gives an error.
+	Progress func(PullProgress) error
+	// ProgressInterval is how often Progress is called; 0 is 100 ms.
 	ProgressInterval time.Duration
 }
 
@@ -86,9 +106,6 @@ func (s *Storage) Pull(ctx context.Context, reference string, options *PullOptio
 	o := PullOptions{}
 	if options != nil {
 		o = *options
-	}
-	if o.Extract != nil && o.Extract.Progress != nil {
-		return nil, &Error{Status: ErrInvalidArgument, Message: "Extract.Progress is not for a pull, which has its own"}
 	}
 	if strings.Contains(o.User+o.Password, "\x00") {
 		return nil, &Error{Status: ErrInvalidArgument, Message: "User or Password has a zero in it"}
@@ -114,7 +131,7 @@ func (o *PullOptions) c(cancel *capi.Cancel) *capi.PullOptions {
 			flag(o.NoCredentialHelpers, pullNoCredentialHelpers) | flag(o.ProxyEnvironment, pullProxyEnvironment) |
 			flag(o.MirrorsOnly, pullMirrorsOnly),
 		Policy: uint32(o.Policy), Parallel: uint32(o.Parallel), Platform: o.Platform, User: o.User, Password: o.Password,
-		AuthFile: o.AuthFile, HostsDir: o.HostsDir, Proxy: o.Proxy, UserAgent: o.UserAgent, Extract: o.Extract.c(nil),
+		AuthFile: o.AuthFile, HostsDir: o.HostsDir, Proxy: o.Proxy, UserAgent: o.UserAgent, Tree: *o.Tree.c(),
 		MaxBytes: o.MaxBytes, ConnectTimeoutMS: milliseconds(o.ConnectTimeout), StallTimeoutMS: milliseconds(o.StallTimeout),
 		ProgressIntervalMS: milliseconds(o.ProgressInterval), Cancel: cancel,
 	}

@@ -72,8 +72,8 @@ fuzz_target!(|data: &[u8]| {
         let bench = bench.get_or_init(Bench::new);
         let digest = Digest::of(layer);
         let mut options = ExtractOptions::default();
-        options.form = form_of(choice);
-        options.limits.layer_size = 16 << 20;
+        options.tree.form = form_of(choice);
+        options.tree.limits.layer_size = 16 << 20;
         let tarball = bench.outer.path().join("target/layer");
         std::fs::write(&tarball, layer).unwrap();
         options.tarball_path = Some(tarball);
@@ -81,10 +81,10 @@ fuzz_target!(|data: &[u8]| {
         let extracted = bench.storage.images_dir().join("extracted");
         match result {
             Ok(_) => {
-                for entry in bench.storage.layer_entries(&digest, options.form).unwrap() {
+                for entry in bench.storage.layer_entries(&digest, options.tree.form).unwrap() {
                     entry.unwrap();
                 }
-                boxlite_images::fuzzing::remove_tree(&bench.storage, &digest, options.form).unwrap();
+                boxlite_images::fuzzing::remove_tree(&bench.storage, &digest, options.tree.form).unwrap();
             }
             Err(error) => assert_ne!(error.status(), Status::Internal, "{error}"),
         }

@@ -60,9 +60,9 @@ impl<'a> Contents<'a> {
             links: BTreeMap::new(),
         };
         let file = LayerFile::of_host(file, Algorithm::Sha256, options.interrupt.clone());
-        let source = Source::open(file, Algorithm::Sha256, options.interrupt.clone(), &options.limits)?;
+        let source = Source::open(file, Algorithm::Sha256, options.interrupt.clone(), &options.tree.limits)?;
         let stream = Stream::new(source, Algorithm::Sha256, options.interrupt.clone())?;
-        let mut reader = Reader::new(stream, options.limits.clone());
+        let mut reader = Reader::new(stream, options.tree.limits.clone());
         let mut entry = Entry::default();
         while reader.next(&mut entry)? {
             options.interrupt.check()?;

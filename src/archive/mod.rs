@@ -25,13 +25,13 @@ pub use self::export::{ExportOptions, ExportTarget};
 use self::folder::Folder;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
+use crate::extraction::ExtractOptions;
 use crate::interrupt::Interrupt;
 use crate::layer::Progress;
-use crate::limits::LayerLimits;
 use crate::oci::{Descriptor, ImageConfig, ImageManifest, Platform};
 use crate::store::{BundleFolder, CallLease, ImageName, Storage};
 use crate::sys::is_directory;
-use crate::unpack::{ExtractOptions, ProgressCallback, TreeForm};
+use crate::unpack::{ProgressCallback, TreeOptions};
 
 /// Where images come from.
 #[derive(Debug)]
@@ -60,10 +60,8 @@ pub struct ImportOptions {
     /// The layers of a folder may be its own files under one more name: nothing is copied, but whoever can write to the
     /// folder's files can change the store's layers.
     pub hard_link: bool,
-    /// What the trees look like.
-    pub form: TreeForm,
-    /// What the archive, and each layer, may cost.
-    pub limits: LayerLimits,
+    /// What the trees look like, and what each layer, and the archive, may cost.
+    pub tree: TreeOptions,
     /// Is told how far reading the archive came.
     pub progress: Option<ProgressCallback>,
     /// What may end it early.
@@ -176,13 +174,13 @@ impl Storage {
         for (number, layer) in image.manifest.layers.iter().enumerate() {
             let extract = ExtractOptions {
                 diff_id: diff_ids.get(number).cloned(),
-                form: options.form,
-                limits: options.limits.clone(),
+                tree: options.tree.clone(),
                 interrupt: options.interrupt.clone(),
                 ..ExtractOptions::default()
             };
             if options.no_unpack {
-                self.measure_layer(&layer.digest, &extract)?;
+                let (_, anomalies) = self.measure_layer(&layer.digest, &extract)?;
+                options.tree.check_strict(anomalies)?;
             } else {
                 self.extract_layer(&layer.digest, &extract)?;
             }

@@ -5,13 +5,10 @@ use std::ffi::{c_char, c_int, c_void};
 use super::args::{Call, SizedStruct, call, check_flags, into_handle, invalid};
 use super::cancel::bl_cancel;
 use super::error::{bl_error, bl_status};
-use super::extract::{
-    BL_EXTRACT_DEVICE_NODES, BL_EXTRACT_OVERRIDE_STAT, bl_extract_options, bl_progress_callback, progress_callback,
-    tree_form,
-};
+use super::extract::{bl_progress_callback, progress_callback};
 use super::images::{bl_image, bl_names, text};
-use super::limits::bl_layer_limits;
 use super::storage::bl_storage;
+use super::tree::{bl_tree_options, tree_options};
 use crate::archive::{ExportOptions, ExportTarget, ImportOptions, ImportSource, Imported};
 use crate::error::Result;
 use crate::oci::Platform;
@@ -22,15 +19,10 @@ use crate::sys;
 pub const BL_IMPORT_NO_UNPACK: u64 = 1;
 /// bl_import_options.flags: no variant of the platform below the one that is wanted.
 pub const BL_IMPORT_STRICT_PLATFORM: u64 = 2;
-/// bl_import_options.flags: trees as with BL_EXTRACT_DEVICE_NODES.
-pub const BL_IMPORT_DEVICE_NODES: u64 = 4;
-/// bl_import_options.flags: trees as with BL_EXTRACT_OVERRIDE_STAT.
-pub const BL_IMPORT_OVERRIDE_STAT: u64 = 8;
-
 /// bl_import_options.flags: where the store is on the file system of a layout's folder, its layers become one more name
 /// of the folder's files, which are then one with the store's: whoever can write to them can change a layer. What cannot
 /// be linked is copied.
-pub const BL_IMPORT_HARD_LINK: u64 = 16;
+pub const BL_IMPORT_HARD_LINK: u64 = 4;
 
 /// How to import images. Zero in a field is its default; initialise with BL_IMPORT_OPTIONS_INIT.
 #[repr(C)]
@@ -46,16 +38,12 @@ pub struct bl_import_options {
     pub name: *const c_char,
     /// "linux/arm64/v8": which of the images of an index; NULL is this machine's.
     pub platform: *const c_char,
-    /// BL_WHITEOUTS_*: how the trees say what lower layers lose.
-    pub whiteouts: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// What the trees look like, and what each layer, and the archive, may cost; NULL is the defaults.
+    pub tree: *const bl_tree_options,
     /// Ends the call early; may be NULL.
     pub cancel: *mut bl_cancel,
     /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
     pub timeout_ms: u64,
-    /// What the archive, and each layer, may cost; NULL is the defaults.
-    pub limits: *const bl_layer_limits,
     /// Is told how far reading came; may be NULL.
     pub progress: bl_progress_callback,
     /// Handed to every call of progress.
@@ -64,22 +52,7 @@ pub struct bl_import_options {
 
 // SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
 // is what the caller vouches for.
-unsafe impl SizedStruct for bl_import_options {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        flags: 0,
-        select: std::ptr::null(),
-        name: std::ptr::null(),
-        platform: std::ptr::null(),
-        whiteouts: 0,
-        reserved: 0,
-        cancel: std::ptr::null_mut(),
-        timeout_ms: 0,
-        limits: std::ptr::null(),
-        progress: None,
-        progress_data: std::ptr::null_mut(),
-    };
-}
+unsafe impl SizedStruct for bl_import_options {}
 
 /// Stores the images of a file, verified, unpacks them, and gives them their names: an OCI layout (a folder, or a tar
 /// archive of one) or what docker save writes, plain or compressed with gzip or zstd; which of these it is, the content
@@ -200,17 +173,9 @@ fn names_of(images: Vec<Imported>) -> Result<bl_names> {
 }
 
 fn import_options(c: &Call<'_>, options: bl_import_options) -> Result<ImportOptions> {
-    const KNOWN: u64 = BL_IMPORT_NO_UNPACK
-        | BL_IMPORT_STRICT_PLATFORM
-        | BL_IMPORT_DEVICE_NODES
-        | BL_IMPORT_OVERRIDE_STAT
-        | BL_IMPORT_HARD_LINK;
+    const KNOWN: u64 = BL_IMPORT_NO_UNPACK | BL_IMPORT_STRICT_PLATFORM | BL_IMPORT_HARD_LINK;
     check_flags(options.flags, KNOWN, "options.flags")?;
-    check_flags(options.reserved.into(), 0, "options.reserved")?;
     let has = |flag: u64| options.flags & flag != 0;
-    let mut tree = bl_extract_options { whiteouts: options.whiteouts, ..bl_extract_options::ZERO };
-    tree.flags |= if has(BL_IMPORT_DEVICE_NODES) { BL_EXTRACT_DEVICE_NODES } else { 0 };
-    tree.flags |= if has(BL_IMPORT_OVERRIDE_STAT) { BL_EXTRACT_OVERRIDE_STAT } else { 0 };
     let given = |text: *const c_char, name: &str| (!text.is_null()).then(|| c.text(text, name)).transpose();
     Ok(ImportOptions {
         select: given(options.select, "options.select")?.map(str::to_owned),
@@ -219,8 +184,7 @@ fn import_options(c: &Call<'_>, options: bl_import_options) -> Result<ImportOpti
         strict_platform: has(BL_IMPORT_STRICT_PLATFORM),
         no_unpack: has(BL_IMPORT_NO_UNPACK),
         hard_link: has(BL_IMPORT_HARD_LINK),
-        form: tree_form(&tree)?,
-        limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
+        tree: tree_options(c, options.tree, "options.tree")?,
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
         interrupt: c.interrupt(options.cancel, options.timeout_ms),
     })
@@ -251,16 +215,7 @@ pub struct bl_export_options {
 
 // SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
 // is what the caller vouches for.
-unsafe impl SizedStruct for bl_export_options {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        flags: 0,
-        cancel: std::ptr::null_mut(),
-        timeout_ms: 0,
-        progress: None,
-        progress_data: std::ptr::null_mut(),
-    };
-}
+unsafe impl SizedStruct for bl_export_options {}
 
 /// Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder: an OCI layout with their manifests, configs and
 /// layers as they are, under the names that they were opened by. An archive has a manifest.json too, so that it is also what

@@ -294,7 +294,8 @@ impl Reset for bool {
 /// Every pattern of bytes is a valid value: integers, arrays of them and raw pointers only; and function pointers for
 /// which zero is none, since a caller that sets one vouches for it.
 pub(super) unsafe trait SizedStruct: Copy {
-    const ZERO: Self;
+    // SAFETY: that zeros are a value is what an implementation promises.
+    const ZERO: Self = unsafe { std::mem::zeroed() };
 
     /// The value as a caller whose struct has only `size` bytes is to see it.
     fn cut_to(self, _size: usize) -> Self {

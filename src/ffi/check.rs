@@ -61,17 +61,7 @@ pub struct bl_check_options {
 }
 
 // SAFETY: integers and pointers, and a function pointer for which zero is none.
-unsafe impl SizedStruct for bl_check_options {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        flags: 0,
-        bytes_per_second: 0,
-        cancel: std::ptr::null_mut(),
-        timeout_ms: 0,
-        on_finding: None,
-        on_finding_data: std::ptr::null_mut(),
-    };
-}
+unsafe impl SizedStruct for bl_check_options {}
 
 /// What bl_check() found. Initialise with BL_CHECK_RESULT_INIT.
 #[repr(C)]
@@ -137,25 +127,7 @@ pub struct bl_disk_usage_result {
 }
 
 // SAFETY: integers only.
-unsafe impl SizedStruct for bl_disk_usage_result {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        manifests: 0,
-        manifest_bytes: 0,
-        configs: 0,
-        config_bytes: 0,
-        layers: 0,
-        layer_bytes: 0,
-        trees: 0,
-        tree_bytes: 0,
-        partials: 0,
-        partial_bytes: 0,
-        quarantined: 0,
-        quarantined_bytes: 0,
-        free_bytes: 0,
-        total_bytes: 0,
-    };
-}
+unsafe impl SizedStruct for bl_disk_usage_result {}
 
 /// Reads everything in the store and compares it with what it should be: blobs with their digests, extracted trees with
 /// their metadata records (names, types, sizes, contents, links, owners, modes, times, extended attributes), image names

@@ -5,10 +5,10 @@ use std::sync::{Mutex, TryLockError};
 
 use super::args::{SizedStruct, call, free, into_handle};
 use super::error::{bl_error, bl_status};
-use super::extract::{bl_extract_options, tree_form};
 use super::storage::bl_storage;
+use super::tree::{bl_tree_options, tree_options};
 use crate::error::{Error, Result, Status};
-use crate::unpack::{LayerEntries, LayerEntry, LayerEntryKind};
+use crate::record::{LayerEntries, LayerEntry, LayerEntryKind};
 
 /// bl_layer_entry.kind: there are no more entries.
 pub const BL_ENTRY_END: u32 = 0;
@@ -89,24 +89,6 @@ pub struct bl_layer_entry {
 
 // SAFETY: integers and pointers only.
 unsafe impl SizedStruct for bl_layer_entry {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        kind: BL_ENTRY_END,
-        flags: 0,
-        path: std::ptr::null(),
-        link: std::ptr::null(),
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        mtime_nsec: 0,
-        mtime: 0,
-        size: 0,
-        device_major: 0,
-        device_minor: 0,
-        xattrs: std::ptr::null(),
-        xattr_count: 0,
-    };
-
     /// Attributes are there with their count or not at all.
     fn cut_to(mut self, size: usize) -> Self {
         if size < size_of::<Self>() {
@@ -199,7 +181,7 @@ fn kind_of(kind: LayerEntryKind) -> u32 {
 pub unsafe extern "C" fn bl_layer_entries_open(
     storage: *const bl_storage,
     digest: *const c_char,
-    options: *const bl_extract_options,
+    tree: *const bl_tree_options,
     out: *mut *mut bl_layer_entries,
     err: *mut *mut bl_error,
 ) -> bl_status {
@@ -209,7 +191,7 @@ pub unsafe extern "C" fn bl_layer_entries_open(
             let out = c.out(out, "out")?;
             let storage = c.handle(storage, "storage")?;
             let digest = c.digest(digest, "digest")?;
-            let form = tree_form(&c.options(options, "options")?)?;
+            let form = tree_options(c, tree, "tree")?.form;
             let entries = storage.0.layer_entries(&digest, form)?;
             out.set(into_handle(bl_layer_entries(Mutex::new(Cursor { entries, current: None }))));
             Ok(())

@@ -3,34 +3,17 @@
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 
-use super::args::{Call, SizedStruct, call, check_flags};
+use super::args::{Call, SizedStruct, call};
 use super::bytes::{BL_DIGEST_MAX, bl_bytes, digest_chars};
 use super::cancel::bl_cancel;
 use super::error::{bl_error, bl_status};
-use super::limits::bl_layer_limits;
 use super::shapes::give_path_of;
 use super::storage::bl_storage;
-use crate::error::{Error, Result, Status};
+use super::tree::{bl_tree_options, tree_options};
+use crate::error::Result;
+use crate::extraction::{ExtractOptions, Extraction};
 use crate::layer::Progress;
-use crate::unpack::{ExtractOptions, Extraction, ProgressCallback, TreeForm, WhiteoutForm};
-
-/// bl_extract_options.flags: as root, make device nodes. By default a device becomes an empty file, and the metadata
-/// record beside the tree says which device it stands for.
-pub const BL_EXTRACT_DEVICE_NODES: u64 = 1;
-/// bl_extract_options.flags: refuse a layer with any anomaly.
-pub const BL_EXTRACT_STRICT: u64 = 2;
-/// bl_extract_options.flags: leave owners as they are and write owner, mode and type of files and directories to the
-/// extended attribute user.containers.override_stat, which libkrun, fuse-overlayfs and containers/storage read. Files
-/// and directories are then accessible to whoever extracts, and without set-id bits.
-pub const BL_EXTRACT_OVERRIDE_STAT: u64 = 4;
-
-/// bl_extract_options.whiteouts: as in the layer, empty files `.wh.<name>` and `.wh..wh..opq`. The default.
-pub const BL_WHITEOUTS_MARKERS: u32 = 0;
-/// bl_extract_options.whiteouts: as overlayfs has it in its lower directories: character devices 0:0, and the attribute
-/// trusted.overlay.opaque, which only root can set.
-pub const BL_WHITEOUTS_OVERLAY: u32 = 1;
-/// bl_extract_options.whiteouts: the same with user.overlay.opaque, for mounts with the option userxattr.
-pub const BL_WHITEOUTS_USER_OVERLAY: u32 = 2;
+use crate::unpack::ProgressCallback;
 
 /// How far an extraction came.
 #[repr(C)]
@@ -57,8 +40,8 @@ pub type bl_progress_callback =
 pub struct bl_extract_options {
     /// sizeof(bl_extract_options).
     pub struct_size: usize,
-    /// BL_EXTRACT_*, or 0.
-    pub flags: u64,
+    /// What the tree looks like and may cost; NULL is the defaults.
+    pub tree: *const bl_tree_options,
     /// The layer's file, which must hash to the digest; NULL is the stored layer.
     pub tarball_path: *const c_char,
     /// What the uncompressed layer must hash to (rootfs.diff_ids in the image's config); NULL is not to check.
@@ -67,12 +50,6 @@ pub struct bl_extract_options {
     pub cancel: *mut bl_cancel,
     /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
     pub timeout_ms: u64,
-    /// BL_WHITEOUTS_*: how the tree says what lower layers lose.
-    pub whiteouts: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// What the layer may cost; NULL is the defaults.
-    pub limits: *const bl_layer_limits,
     /// Is told of progress about every MiB or 256 entries, and at the end; may be NULL.
     pub progress: bl_progress_callback,
     /// Handed to every call of progress.
@@ -81,21 +58,7 @@ pub struct bl_extract_options {
 
 // SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
 // is what the caller vouches for.
-unsafe impl SizedStruct for bl_extract_options {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        flags: 0,
-        tarball_path: std::ptr::null(),
-        diff_id: std::ptr::null(),
-        cancel: std::ptr::null_mut(),
-        timeout_ms: 0,
-        whiteouts: 0,
-        reserved: 0,
-        limits: std::ptr::null(),
-        progress: None,
-        progress_data: std::ptr::null_mut(),
-    };
-}
+unsafe impl SizedStruct for bl_extract_options {}
 
 /// What an extraction did. Initialise with BL_EXTRACT_RESULT_INIT.
 #[repr(C)]
@@ -121,17 +84,6 @@ pub struct bl_extract_result {
 
 // SAFETY: integers only.
 unsafe impl SizedStruct for bl_extract_result {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        entries: 0,
-        bytes_in: 0,
-        bytes_out: 0,
-        anomalies: 0,
-        cached: 0,
-        reserved: 0,
-        diff_id: [0; BL_DIGEST_MAX],
-    };
-
     /// A digest is there as a whole or not at all.
     fn cut_to(mut self, size: usize) -> Self {
         if size < size_of::<Self>() {
@@ -155,11 +107,11 @@ impl bl_extract_result {
     }
 }
 
-/// Unpacks a layer into the directory that bl_extracted_path() names for the same options, unless it is there already.
+/// Unpacks a layer into the directory that bl_extracted_path() names for the same kind of tree, unless it is there already.
 /// By default whiteout markers (`.wh.*`) stay as files: they say what to remove from lower layers. Gzip, zstd and plain
 /// tar are told by their bytes. Both digests are checked in the same pass, before the tree appears. Threads and
-/// processes that extract one layer at a time wait for the first of them. Trees that differ in BL_EXTRACT_DEVICE_NODES,
-/// BL_EXTRACT_OVERRIDE_STAT or whiteouts are different trees.
+/// processes that extract one layer at a time wait for the first of them. Trees that differ in BL_TREE_DEVICE_NODES,
+/// BL_TREE_OVERRIDE_STAT or whiteouts are different trees.
 ///
 /// options: NULL for the defaults.
 /// result: may be NULL.
@@ -193,9 +145,9 @@ pub unsafe extern "C" fn bl_extract_layer(
     }
 }
 
-/// Where bl_extract_layer() with these options puts a layer, whether it is there or not.
+/// Where bl_extract_layer() puts a layer's tree of this kind, whether it is there or not.
 ///
-/// options: NULL for the defaults. Only what makes a tree a different one matters.
+/// tree: as in bl_extract_options; NULL for the defaults.
 ///
 /// Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED. Ownership: release *out with bl_bytes_free(). Cost: none.
 /// Since: 0.1.0
@@ -203,42 +155,20 @@ pub unsafe extern "C" fn bl_extract_layer(
 pub unsafe extern "C" fn bl_extracted_path(
     storage: *const bl_storage,
     digest: *const c_char,
-    options: *const bl_extract_options,
+    tree: *const bl_tree_options,
     out: *mut *mut bl_bytes,
     err: *mut *mut bl_error,
 ) -> bl_status {
     let path = |c: &Call<'_>| {
         let storage = c.handle(storage, "storage")?;
         let digest = c.digest(digest, "digest")?;
-        Ok(storage.0.extracted_path(&digest, tree_form(&c.options(options, "options")?)?))
+        Ok(storage.0.extracted_path(&digest, tree_options(c, tree, "tree")?.form))
     };
     // SAFETY: the caller keeps the header's contract on pointers.
     unsafe { give_path_of(out, err, path) }
 }
 
-/// The part of the options that makes a tree a different one.
-pub(super) fn tree_form(options: &bl_extract_options) -> Result<TreeForm> {
-    let known = BL_EXTRACT_DEVICE_NODES | BL_EXTRACT_STRICT | BL_EXTRACT_OVERRIDE_STAT;
-    check_flags(options.flags, known, "options.flags")?;
-    let whiteouts = match options.whiteouts {
-        BL_WHITEOUTS_MARKERS => WhiteoutForm::Markers,
-        BL_WHITEOUTS_OVERLAY => WhiteoutForm::Overlay,
-        BL_WHITEOUTS_USER_OVERLAY => WhiteoutForm::UserOverlay,
-        other => {
-            let why = format!("options.whiteouts is {other}, not one of BL_WHITEOUTS_*");
-            return Err(Error::new(Status::Unsupported, why));
-        }
-    };
-    Ok(TreeForm {
-        whiteouts,
-        device_nodes: options.flags & BL_EXTRACT_DEVICE_NODES != 0,
-        override_stat: options.flags & BL_EXTRACT_OVERRIDE_STAT != 0,
-    })
-}
-
 fn extract_options(c: &Call<'_>, options: bl_extract_options) -> Result<ExtractOptions> {
-    let form = tree_form(&options)?;
-    check_flags(options.reserved.into(), 0, "options.reserved")?;
     let given = |text: *const c_char| (!text.is_null()).then_some(text);
     Ok(ExtractOptions {
         tarball_path: given(options.tarball_path)
@@ -246,9 +176,7 @@ fn extract_options(c: &Call<'_>, options: bl_extract_options) -> Result<ExtractO
             .transpose()?
             .map(Into::into),
         diff_id: given(options.diff_id).map(|text| c.digest(text, "options.diff_id")).transpose()?,
-        form,
-        strict: options.flags & BL_EXTRACT_STRICT != 0,
-        limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
+        tree: tree_options(c, options.tree, "options.tree")?,
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
         interrupt: c.interrupt(options.cancel, options.timeout_ms),
     })

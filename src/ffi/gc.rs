@@ -39,17 +39,7 @@ pub struct bl_gc_options {
 }
 
 // SAFETY: integers and pointers, and a function pointer for which zero is none.
-unsafe impl SizedStruct for bl_gc_options {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        flags: 0,
-        min_age_seconds: 0,
-        cancel: std::ptr::null_mut(),
-        timeout_ms: 0,
-        on_removed: None,
-        on_removed_data: std::ptr::null_mut(),
-    };
-}
+unsafe impl SizedStruct for bl_gc_options {}
 
 /// What bl_gc() did. Initialise with BL_GC_RESULT_INIT.
 #[repr(C)]

@@ -72,15 +72,7 @@ pub struct bl_image_layer_info {
 }
 
 // SAFETY: integers and pointers only.
-unsafe impl SizedStruct for bl_image_layer_info {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        digest: std::ptr::null(),
-        diff_id: std::ptr::null(),
-        media_type: std::ptr::null(),
-        size: 0,
-    };
-}
+unsafe impl SizedStruct for bl_image_layer_info {}
 
 /// Times and sizes of an image. Initialise with BL_IMAGE_USAGE_INIT.
 #[repr(C)]
@@ -103,17 +95,7 @@ pub struct bl_image_usage {
 }
 
 // SAFETY: integers only.
-unsafe impl SizedStruct for bl_image_usage {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        tagged: 0,
-        last_used: 0,
-        compressed_size: 0,
-        extracted_size: 0,
-        shared_size: 0,
-        unique_size: 0,
-    };
-}
+unsafe impl SizedStruct for bl_image_usage {}
 
 /// An image as it was when it was opened. It may be used by several threads at once.
 pub struct bl_image {

@@ -52,30 +52,7 @@ pub struct bl_layer_limits {
 }
 
 // SAFETY: integers only.
-unsafe impl SizedStruct for bl_layer_limits {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        layer_size: 0,
-        compression_ratio: 0,
-        entries: 0,
-        name_component: 0,
-        path_depth: 0,
-        path_length: 0,
-        header_metadata: 0,
-        stacked_headers: 0,
-        sparse_chunks: 0,
-        symlink_target: 0,
-        symlink_hops: 0,
-        symlink_steps: 0,
-        directory_steps: 0,
-        xattr_value: 0,
-        xattrs: 0,
-        xattrs_size: 0,
-        kept_metadata: 0,
-        record_size: 0,
-        zstd_window_log: 0,
-    };
-}
+unsafe impl SizedStruct for bl_layer_limits {}
 
 impl bl_layer_limits {
     pub(super) fn to_limits(self) -> LayerLimits {

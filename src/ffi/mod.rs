@@ -42,6 +42,7 @@ mod staged;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod utility;
 mod version;
 
@@ -71,5 +72,6 @@ pub use pull_progress::*;
 pub use rootfs::*;
 pub use staged::*;
 pub use storage::*;
+pub use tree::*;
 pub use utility::*;
 pub use version::*;

@@ -5,24 +5,16 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Call, SizedStruct, call, check_flags, free, into_handle, peek};
+use super::args::{Call, SizedStruct, call, free, into_handle, peek};
 use super::cancel::bl_cancel;
 use super::error::{bl_error, bl_status};
 use super::extract::{bl_progress_callback, progress_callback};
 use super::images::bl_image;
 use super::leases::bl_lease;
-use super::limits::bl_layer_limits;
 use super::storage::bl_storage;
+use super::tree::{bl_tree_options, tree_options};
 use crate::error::{Error, Result, Status};
 use crate::rootfs::OverlayOptions;
-
-/// bl_overlay_options.flags: for a mount with userxattr, as in a user namespace. By default only root can make the
-/// directories, and mount them.
-pub const BL_OVERLAY_USER_XATTR: u64 = 1;
-/// bl_overlay_options.flags: as root, make device nodes. By default a device becomes an empty file.
-pub const BL_OVERLAY_DEVICE_NODES: u64 = 2;
-/// bl_overlay_options.flags: as BL_EXTRACT_OVERRIDE_STAT.
-pub const BL_OVERLAY_OVERRIDE_STAT: u64 = 4;
 
 /// What kind of overlay mount it is to be. Zero in a field is its default; initialise with BL_OVERLAY_OPTIONS_INIT.
 #[repr(C)]
@@ -30,16 +22,16 @@ pub const BL_OVERLAY_OVERRIDE_STAT: u64 = 4;
 pub struct bl_overlay_options {
     /// sizeof(bl_overlay_options).
     pub struct_size: usize,
-    /// BL_OVERLAY_*, or 0.
-    pub flags: u64,
+    /// What the directories look like, and what each layer may cost. Its whiteouts are BL_WHITEOUTS_USER_OVERLAY for a mount
+    /// with userxattr, as in a user namespace; anything else is BL_WHITEOUTS_OVERLAY, whose directories only root can make
+    /// and mount. NULL is the defaults.
+    pub tree: *const bl_tree_options,
     /// Seconds for which the layers are held; 0 is a day.
     pub lease_seconds: u64,
     /// Ends the call early; may be NULL.
     pub cancel: *mut bl_cancel,
     /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
     pub timeout_ms: u64,
-    /// What each layer may cost; NULL is the defaults.
-    pub limits: *const bl_layer_limits,
     /// Is told of progress, layer by layer; may be NULL.
     pub progress: bl_progress_callback,
     /// Handed to every call of progress.
@@ -48,18 +40,7 @@ pub struct bl_overlay_options {
 
 // SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
 // is what the caller vouches for.
-unsafe impl SizedStruct for bl_overlay_options {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        flags: 0,
-        lease_seconds: 0,
-        cancel: std::ptr::null_mut(),
-        timeout_ms: 0,
-        limits: std::ptr::null(),
-        progress: None,
-        progress_data: std::ptr::null_mut(),
-    };
-}
+unsafe impl SizedStruct for bl_overlay_options {}
 
 /// An image's layers as the lower directories of an overlay mount. It may be used by several threads at once.
 pub struct bl_overlay {
@@ -176,14 +157,9 @@ pub unsafe extern "C" fn bl_overlay_free(overlay: *mut bl_overlay) {
 }
 
 fn overlay_options(c: &Call<'_>, options: bl_overlay_options) -> Result<OverlayOptions> {
-    let known = BL_OVERLAY_USER_XATTR | BL_OVERLAY_DEVICE_NODES | BL_OVERLAY_OVERRIDE_STAT;
-    check_flags(options.flags, known, "options.flags")?;
     Ok(OverlayOptions {
-        user_xattr: options.flags & BL_OVERLAY_USER_XATTR != 0,
-        device_nodes: options.flags & BL_OVERLAY_DEVICE_NODES != 0,
-        override_stat: options.flags & BL_OVERLAY_OVERRIDE_STAT != 0,
+        tree: tree_options(c, options.tree, "options.tree")?,
         lease_time: (options.lease_seconds > 0).then(|| Duration::from_secs(options.lease_seconds)),
-        limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
         interrupt: c.interrupt(options.cancel, options.timeout_ms),
     })

@@ -8,11 +8,10 @@ use std::time::Duration;
 use super::args::{Call, SizedStruct, call, check_flags, into_handle, invalid};
 use super::cancel::bl_cancel;
 use super::error::{bl_error, bl_status};
-use super::extract::{BL_EXTRACT_STRICT, bl_extract_options, tree_form};
 use super::images::bl_image;
-use super::limits::bl_layer_limits;
 use super::pull_progress::{bl_pull_progress_callback, progress_callback};
 use super::storage::bl_storage;
+use super::tree::{bl_tree_options, tree_options};
 use crate::error::{Error, Result, Status};
 use crate::oci::Platform;
 use crate::pull::{Credentials, CredentialsCallback, PullOptions, PullPolicy, RegistryOptions};
@@ -70,18 +69,7 @@ pub struct bl_registry_options {
 }
 
 // SAFETY: integers and pointers.
-unsafe impl SizedStruct for bl_registry_options {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        flags: 0,
-        host: std::ptr::null(),
-        ca_file: std::ptr::null(),
-        client_certificate: std::ptr::null(),
-        client_key: std::ptr::null(),
-        headers: std::ptr::null(),
-        mirrors: std::ptr::null(),
-    };
-}
+unsafe impl SizedStruct for bl_registry_options {}
 
 /// A place for a user and a password, during the callback that is asked for them.
 pub struct bl_credentials(Mutex<Option<Credentials>>);
@@ -155,9 +143,8 @@ pub struct bl_pull_options {
     pub hosts_dir: *const c_char,
     /// A proxy for all requests, "http://host:port"; may be NULL.
     pub proxy: *const c_char,
-    /// What the trees look like and may cost: its flags, whiteouts and limits; the other fields must be zero. NULL is the
-    /// defaults.
-    pub extract: *const bl_extract_options,
+    /// What the trees look like, and what a layer may cost; NULL is the defaults.
+    pub tree: *const bl_tree_options,
     /// What registries are told of the client; NULL is the library's name and version.
     pub user_agent: *const c_char,
     /// Most bytes of the image's layers together, compressed; 0 is no limit but the store's for each blob.
@@ -179,33 +166,7 @@ pub struct bl_pull_options {
 }
 
 // SAFETY: integers, pointers, and function pointers for which zero is none.
-unsafe impl SizedStruct for bl_pull_options {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        flags: 0,
-        policy: 0,
-        parallel: 0,
-        platform: std::ptr::null(),
-        user: std::ptr::null(),
-        password: std::ptr::null(),
-        credentials: None,
-        credentials_data: std::ptr::null_mut(),
-        auth_file: std::ptr::null(),
-        registries: std::ptr::null(),
-        hosts_dir: std::ptr::null(),
-        proxy: std::ptr::null(),
-        extract: std::ptr::null(),
-        user_agent: std::ptr::null(),
-        max_bytes: 0,
-        connect_timeout_ms: 0,
-        stall_timeout_ms: 0,
-        cancel: std::ptr::null_mut(),
-        timeout_ms: 0,
-        progress: None,
-        progress_data: std::ptr::null_mut(),
-        progress_interval_ms: 0,
-    };
-}
+unsafe impl SizedStruct for bl_pull_options {}
 
 /// Pulls an image from a registry: fetches what the store has not, verifies it, unpacks its layers while they arrive, and
 /// then gives the image its name, which is the reference in full. A pull that fails leaves what was fetched and verified,
@@ -257,22 +218,11 @@ pub(super) fn pull_options(c: &Call<'_>, options: bl_pull_options) -> Result<Pul
         if text.is_null() { Ok(None) } else { c.text(text, name).map(|text| Some(text.to_owned())) }
     };
     let milliseconds = |n: u64| (n > 0).then(|| Duration::from_millis(n));
-    let extract: bl_extract_options = c.options(options.extract, "options.extract")?;
     let credentials = match (text(options.user, "options.user")?, text(options.password, "options.password")?) {
         (Some(user), Some(password)) => Some(Credentials::new(user, password)),
         (None, None) => None,
         _ => return Err(Error::new(Status::InvalidArgument, "options.user and options.password go together")),
     };
-    let is_else_zero = extract.reserved == 0
-        && extract.timeout_ms == 0
-        && extract.tarball_path.is_null()
-        && extract.diff_id.is_null()
-        && extract.cancel.is_null()
-        && extract.progress.is_none()
-        && extract.progress_data.is_null();
-    if !is_else_zero {
-        return Err(invalid("options.extract", "has more than flags, whiteouts and limits"));
-    }
     let registries = c.list(options.registries, "options.registries")?;
     Ok(PullOptions {
         platform: text(options.platform, "options.platform")?.map(|text| Platform::parse(&text)).transpose()?,
@@ -299,9 +249,7 @@ pub(super) fn pull_options(c: &Call<'_>, options: bl_pull_options) -> Result<Pul
         parallel: (options.parallel > 0).then_some(options.parallel as usize),
         max_bytes: (options.max_bytes > 0).then_some(options.max_bytes),
         no_unpack: has(BL_PULL_NO_UNPACK),
-        form: tree_form(&extract)?,
-        strict: extract.flags & BL_EXTRACT_STRICT != 0,
-        limits: c.options::<bl_layer_limits>(extract.limits, "options.extract->limits")?.to_limits(),
+        tree: tree_options(c, options.tree, "options.tree")?,
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
         progress_interval: milliseconds(options.progress_interval_ms),
         user_agent: text(options.user_agent, "options.user_agent")?,

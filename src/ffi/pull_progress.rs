@@ -50,21 +50,7 @@ pub struct bl_pull_progress {
 }
 
 // SAFETY: integers and a pointer.
-unsafe impl SizedStruct for bl_pull_progress {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        phase: 0,
-        reserved: 0,
-        layers: 0,
-        layers_done: 0,
-        bytes_to_fetch: 0,
-        bytes_fetched: 0,
-        bytes_present: 0,
-        bytes_unpacked: 0,
-        entries_unpacked: 0,
-        each_layer: std::ptr::null(),
-    };
-}
+unsafe impl SizedStruct for bl_pull_progress {}
 
 /// How far one layer came. Initialise with BL_LAYER_PROGRESS_INIT.
 #[repr(C)]
@@ -87,17 +73,7 @@ pub struct bl_layer_progress {
 }
 
 // SAFETY: integers and an array of them.
-unsafe impl SizedStruct for bl_layer_progress {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        is_done: 0,
-        reserved: 0,
-        bytes: 0,
-        bytes_stored: 0,
-        bytes_unpacked: 0,
-        digest: [0; BL_DIGEST_MAX],
-    };
-}
+unsafe impl SizedStruct for bl_layer_progress {}
 
 /// Is told how far a pull came, on the thread that called: when it begins to ask the registry, then every
 /// bl_pull_options.progress_interval_ms, and when it is done. The struct is valid until it returns. Anything but 0 ends the pull with BL_E_CALLBACK.

@@ -7,8 +7,8 @@ use super::cancel::bl_cancel;
 use super::error::{bl_error, bl_status};
 use super::extract::{bl_progress_callback, progress_callback};
 use super::images::bl_image;
-use super::limits::bl_layer_limits;
 use super::storage::bl_storage;
+use super::tree::{bl_tree_options, tree_options};
 use crate::error::{Error, Result, Status};
 use crate::rootfs::{Rootfs, RootfsMode, RootfsOptions};
 
@@ -22,17 +22,12 @@ pub const BL_ROOTFS_MODE_HARDLINK: u32 = 2;
 /// bl_rootfs_options.mode: straight from the stored blobs; nothing is kept for the next time.
 pub const BL_ROOTFS_MODE_DIRECT: u32 = 3;
 
-/// bl_rootfs_options.flags: as root, make device nodes. By default a device becomes an empty file.
-pub const BL_ROOTFS_DEVICE_NODES: u64 = 1;
-/// bl_rootfs_options.flags: leave owners as they are and write owner, mode and type of files and directories to the
-/// extended attribute user.containers.override_stat. Files and directories are then accessible to whoever assembles.
-pub const BL_ROOTFS_OVERRIDE_STAT: u64 = 2;
 /// bl_rootfs_options.flags: replace a destination that is a directory and not empty, in one step where the file system can
 /// do that.
-pub const BL_ROOTFS_REPLACE: u64 = 4;
+pub const BL_ROOTFS_REPLACE: u64 = 1;
 /// bl_rootfs_options.flags: fill a destination that is a directory, as is done with a mount point, instead of renaming a new
 /// one to it. It must be empty, but for lost+found. Its entries appear one after the other.
-pub const BL_ROOTFS_INTO_EXISTING: u64 = 8;
+pub const BL_ROOTFS_INTO_EXISTING: u64 = 2;
 
 /// How to assemble a root file system. Zero in a field is its default; initialise with BL_ROOTFS_OPTIONS_INIT.
 #[repr(C)]
@@ -40,12 +35,15 @@ pub const BL_ROOTFS_INTO_EXISTING: u64 = 8;
 pub struct bl_rootfs_options {
     /// sizeof(bl_rootfs_options).
     pub struct_size: usize,
-    /// BL_ROOTFS_DEVICE_NODES and so on, or 0.
+    /// BL_ROOTFS_REPLACE, BL_ROOTFS_INTO_EXISTING, or 0.
     pub flags: u64,
     /// BL_ROOTFS_MODE_COPY and so on: how files come into it.
     pub mode: u32,
     /// Zero.
     pub reserved: u32,
+    /// How devices and owners are said in it, and what each layer may cost. Its whiteouts say which extracted layers are used,
+    /// and made where they are missing: what comes out has none. NULL is the defaults.
+    pub tree: *const bl_tree_options,
     /// Where the metadata record of the whole tree goes (mtree(5)), replacing what is there. NULL: for an ordinary user
     /// beside the destination, with the suffix ".mtree"; for root, who can set everything, nowhere.
     pub record_path: *const c_char,
@@ -53,8 +51,6 @@ pub struct bl_rootfs_options {
     pub cancel: *mut bl_cancel,
     /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
     pub timeout_ms: u64,
-    /// What each layer may cost; NULL is the defaults.
-    pub limits: *const bl_layer_limits,
     /// Is told of progress, layer by layer: bytes of the one that it is at, and entries of all so far. May be NULL.
     pub progress: bl_progress_callback,
     /// Handed to every call of progress.
@@ -63,20 +59,7 @@ pub struct bl_rootfs_options {
 
 // SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
 // is what the caller vouches for.
-unsafe impl SizedStruct for bl_rootfs_options {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        flags: 0,
-        mode: 0,
-        reserved: 0,
-        record_path: std::ptr::null(),
-        cancel: std::ptr::null_mut(),
-        timeout_ms: 0,
-        limits: std::ptr::null(),
-        progress: None,
-        progress_data: std::ptr::null_mut(),
-    };
-}
+unsafe impl SizedStruct for bl_rootfs_options {}
 
 /// What an assembly did. Initialise with BL_ROOTFS_RESULT_INIT.
 #[repr(C)]
@@ -141,7 +124,7 @@ pub unsafe extern "C" fn bl_assemble_rootfs(
 }
 
 fn rootfs_options(c: &Call<'_>, options: bl_rootfs_options) -> Result<RootfsOptions> {
-    let known = BL_ROOTFS_DEVICE_NODES | BL_ROOTFS_OVERRIDE_STAT | BL_ROOTFS_REPLACE | BL_ROOTFS_INTO_EXISTING;
+    let known = BL_ROOTFS_REPLACE | BL_ROOTFS_INTO_EXISTING;
     check_flags(options.flags, known, "options.flags")?;
     check_flags(options.reserved.into(), 0, "options.reserved")?;
     let record_path = (!options.record_path.is_null()).then_some(options.record_path);
@@ -156,12 +139,10 @@ fn rootfs_options(c: &Call<'_>, options: bl_rootfs_options) -> Result<RootfsOpti
                 return Err(Error::new(Status::Unsupported, why));
             }
         },
-        device_nodes: options.flags & BL_ROOTFS_DEVICE_NODES != 0,
-        override_stat: options.flags & BL_ROOTFS_OVERRIDE_STAT != 0,
         replace: options.flags & BL_ROOTFS_REPLACE != 0,
         into_existing: options.flags & BL_ROOTFS_INTO_EXISTING != 0,
         record_path: record_path.map(|path| c.path(path, "options.record_path")).transpose()?.map(Into::into),
-        limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
+        tree: tree_options(c, options.tree, "options.tree")?,
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
         interrupt: c.interrupt(options.cancel, options.timeout_ms),
     })

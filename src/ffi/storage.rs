@@ -51,18 +51,7 @@ pub struct bl_storage_options {
 }
 
 // SAFETY: integers only.
-unsafe impl SizedStruct for bl_storage_options {
-    const ZERO: Self = Self {
-        struct_size: 0,
-        flags: 0,
-        max_blob_size: 0,
-        durability: 0,
-        reserved: 0,
-        min_free_bytes: 0,
-        gc_above_bytes: 0,
-        gc_min_age_seconds: 0,
-    };
-}
+unsafe impl SizedStruct for bl_storage_options {}
 
 /// Opens the store in a directory, which is created with its folders where they are missing, and removes what processes
 /// that died in the middle of something left there.

@@ -264,7 +264,7 @@ fn with_call(body: impl FnOnce(&Call<'_>) -> Result<()>) -> bl_status {
 #[test]
 fn structs_of_every_size() {
     let word = size_of::<usize>();
-    let known = size_of::<bl_extract_options>();
+    let known = size_of::<bl_tree_options>();
     for size in (word..=known + 5 * word).step_by(word) {
         let mut theirs = struct_of(size, 0);
         if size > word {
@@ -272,7 +272,7 @@ fn structs_of_every_size() {
         }
         assert_eq!(
             with_call(|c| {
-                let ours = c.options::<bl_extract_options>(theirs.as_ptr().cast(), "options")?;
+                let ours = c.options::<bl_tree_options>(theirs.as_ptr().cast(), "options")?;
                 assert_eq!(ours.flags, if size > word { 7 } else { 0 });
                 Ok(())
             }),
@@ -280,7 +280,7 @@ fn structs_of_every_size() {
         );
         if size > known {
             *theirs.last_mut().unwrap() = 1;
-            let status = with_call(|c| c.options::<bl_extract_options>(theirs.as_ptr().cast(), "options").map(|_| ()));
+            let status = with_call(|c| c.options::<bl_tree_options>(theirs.as_ptr().cast(), "options").map(|_| ()));
             assert_eq!(status, Status::Unsupported as i32);
         }
         // As a result: zeroed, and filled as far as both know it. A byte behind it stays.

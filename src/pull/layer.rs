@@ -12,12 +12,13 @@ use super::receive::{Receiver, Trouble};
 use super::registry::{Sources, is_of_wrong_bytes};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
+use crate::extraction::{ExtractOptions, Extraction};
 use crate::inject;
 use crate::interrupt::Cancel;
 use crate::layer::Growing;
 use crate::store::{Lock, Staged, download_lock};
 use crate::sys;
-use crate::unpack::{ExtractOptions, Extraction, ProgressCallback};
+use crate::unpack::ProgressCallback;
 
 /// How often a layer whose bytes changed in the middle, or were wrong, is begun again.
 const AGAIN: u32 = 3;

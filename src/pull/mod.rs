@@ -39,6 +39,7 @@ use self::progress::LayerCounts;
 use self::registry::Registry;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
+use crate::extraction::ExtractOptions;
 use crate::image::Image;
 use crate::inject;
 use crate::interrupt::{Cancel, Interrupt};
@@ -48,7 +49,6 @@ use crate::queue::{Popped, Queue};
 use crate::runtime::Network;
 use crate::store::{CallLease, ImageName, Storage};
 use crate::sys;
-use crate::unpack::ExtractOptions;
 
 pub use credentials::{Credentials, CredentialsCallback};
 pub use operation::PullOperation;
@@ -287,9 +287,7 @@ fn tell(options: &PullOptions, tracker: &PullTracker) -> Result<()> {
 fn extract_options(options: &PullOptions, diff_id: Option<&Digest>, interrupt: &Interrupt) -> ExtractOptions {
     ExtractOptions {
         diff_id: diff_id.cloned(),
-        form: options.form,
-        strict: options.strict,
-        limits: options.limits.clone(),
+        tree: options.tree.clone(),
         interrupt: interrupt.clone(),
         ..ExtractOptions::default()
     }

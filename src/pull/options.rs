@@ -6,9 +6,8 @@ use std::time::Duration;
 use super::credentials::{Credentials, CredentialsCallback};
 use super::progress::PullProgressCallback;
 use crate::interrupt::Interrupt;
-use crate::limits::LayerLimits;
 use crate::oci::Platform;
-use crate::unpack::TreeForm;
+use crate::unpack::TreeOptions;
 
 /// When the registry is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,12 +61,8 @@ pub struct PullOptions {
     pub max_bytes: Option<u64>,
     /// Store the layers and do not unpack them.
     pub no_unpack: bool,
-    /// What the trees look like.
-    pub form: TreeForm,
-    /// Refuse layers with anomalies.
-    pub strict: bool,
-    /// What a layer may cost.
-    pub limits: LayerLimits,
+    /// What the trees look like, and what a layer may cost.
+    pub tree: TreeOptions,
     /// Is told how far the pull came.
     pub progress: Option<PullProgressCallback>,
     /// How often; 100 ms.

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::plan::WantedLayer;
 use crate::digest::Digest;
-use crate::unpack::Extraction;
+use crate::extraction::Extraction;
 
 /// What a pull is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

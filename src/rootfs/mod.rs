@@ -10,26 +10,23 @@ mod overlay;
 mod process;
 mod users;
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
+use crate::extraction::ExtractOptions;
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Progress};
-use crate::limits::LayerLimits;
 use crate::place::{Place, Work};
-use crate::store::{Area, CallLease, HEAD_LEN, Storage, padded};
-use crate::unpack::{Assembler, ExtractOptions, ProgressCallback, RecordFile, Taking, TreeForm, WhiteoutForm};
+use crate::record::{RECORD_SUFFIX, RecordFile, image_head};
+use crate::store::{CallLease, Storage};
+use crate::unpack::{Assembler, ProgressCallback, Taking, TreeForm, TreeOptions};
 
 pub use overlay::{Overlay, OverlayOptions};
 pub use process::Process;
 pub use users::RootfsUser;
-
-/// What follows a root file system's name in the name of its metadata record.
-const RECORD_SUFFIX: &str = ".mtree";
 
 /// How files come into a root file system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -52,10 +49,6 @@ pub enum RootfsMode {
 pub struct RootfsOptions {
     /// How files come into it.
     pub mode: RootfsMode,
-    /// As root, make device nodes; otherwise, and by default, a device becomes an empty file.
-    pub device_nodes: bool,
-    /// Write owners, modes and types to `user.containers.override_stat`; see [`TreeForm::override_stat`].
-    pub override_stat: bool,
     /// A destination that is a directory and not empty is replaced, in one step where the file system can do that.
     pub replace: bool,
     /// A destination that is a directory is filled where it is, as one is that something is mounted on.
@@ -63,8 +56,9 @@ pub struct RootfsOptions {
     /// Where the metadata record of the whole tree goes (mtree(5)). `None`: for an ordinary user beside the destination,
     /// with the suffix `.mtree`; for root, who can set everything, nowhere.
     pub record_path: Option<PathBuf>,
-    /// What each layer may cost.
-    pub limits: LayerLimits,
+    /// How devices and owners are said in it, and what each layer may cost. There are no whiteouts in a root file system;
+    /// `whiteouts` says which extracted layers are used, and made where they are missing.
+    pub tree: TreeOptions,
     /// Is told how far it came.
     pub progress: Option<ProgressCallback>,
     /// What may end it early.
@@ -178,17 +172,7 @@ impl Storage {
         let tree = Work::directory(place)?;
         let mut record = record_place.map(Work::file).transpose()?;
         let record_file = record.as_ref().map(record_file_of).transpose()?;
-        let form = TreeForm {
-            whiteouts: WhiteoutForm::Markers,
-            device_nodes: options.device_nodes,
-            override_stat: options.override_stat,
-        };
-        let into = ExtractOptions {
-            form,
-            limits: options.limits.clone(),
-            interrupt: options.interrupt.clone(),
-            ..ExtractOptions::default()
-        };
+        let into = options.tree.without_whiteouts();
         // Emptied with the rest when this is over.
         let bins = std::cell::RefCell::new(Vec::new());
         let bin = || {
@@ -197,26 +181,27 @@ impl Storage {
             bins.borrow_mut().push(bin);
             Ok(handle)
         };
-        let mut assembler = Assembler::new(tree.open()?, bin, record_file, &into)?;
+        let mut assembler = Assembler::new(tree.open()?, bin, record_file, &into, &options.interrupt)?;
         let mut anomalies = Anomalies::default();
         for (number, ((layer, diff_id), source)) in image.layers().zip(sources).enumerate() {
             options.interrupt.check()?;
             if let Some(lease) = lease {
                 lease.extend_in_time(std::time::Instant::now())?;
             }
-            let from = ExtractOptions {
-                diff_id: diff_id.cloned(),
-                form: if *source == Source::Tree(Taking::Link) { form } else { TreeForm::default() },
-                ..into.clone()
-            };
+            let from = extract_options(options, diff_id, *source);
             let done = assembler.entries();
             assembler.tell(options.progress.as_ref().map(|callback| following(callback, done)));
             let taken = match source {
                 Source::Tree(taking) => self.take_tree(&mut assembler, &layer.digest, &from, *taking),
-                Source::Blob => assembler.archive(self, &layer.digest, &from),
+                Source::Blob => {
+                    self.read_layer(&layer.digest, &from, |reader| assembler.archive(reader)).map(|read| read.anomalies)
+                }
             };
             match taken {
-                Ok(odd) => anomalies.insert(odd),
+                Ok(odd) => {
+                    anomalies.insert(odd);
+                    options.tree.check_strict(anomalies)?;
+                }
                 // What the layer is by itself decides, also where it cannot be put on top of the others as it comes.
                 Err(error) if assembler.is_out_of_order() || is_for_the_tree(&error, *source) => {
                     return Ok(Attempt::Again(number, Source::Tree(Taking::Copy), error));
@@ -233,7 +218,7 @@ impl Storage {
             let place = record_place.ok_or_else(|| Error::new(Status::Internal, "a record without a place"))?;
             record_file_of(record.insert(Work::file(place)?))
         };
-        anomalies.insert(assembler.finish(|content, lines| head(image_digest, content, lines), successor)?);
+        anomalies.insert(assembler.finish(|content, lines| image_head(image_digest, content, lines), successor)?);
         if let Some(record) = record {
             record.publish_file()?;
         }
@@ -255,20 +240,23 @@ impl Storage {
         taking: Taking,
     ) -> Result<Anomalies> {
         let extraction = self.extract_layer(digest, options)?;
-        let (tree, record) = self.open_tree(digest, options.form)?;
+        let (tree, record) = self.open_tree(digest, options.tree.form)?;
         assembler.tree(tree, &record, taking)?;
         // Hard links to lower layers were odd by themselves only, and what becomes of devices is decided where files are made.
         let odd = extraction.anomalies.without(Anomalies::LOWER_LINK);
         Ok(if taking == Taking::Link { odd } else { odd.without(Anomalies::DEVICE_PLACEHOLDER) })
     }
+}
 
-    /// The tree of a layer, and its record.
-    fn open_tree(&self, digest: &Digest, form: TreeForm) -> Result<(OwnedFd, OwnedFd)> {
-        let name = form.tree_name(digest);
-        let absent = || Error::new(Status::NotFound, format!("layer {digest} has no metadata record"));
-        let tree = self.directory.open_directory(Area::Extracted, &name)?.ok_or_else(absent)?;
-        Ok((tree, self.tree_record(&name)?.ok_or_else(absent)?))
+/// How a layer is read. What the destination looks like is decided where its files are made, but for hard links, which are the
+/// files of the extracted layer.
+fn extract_options(options: &RootfsOptions, diff_id: Option<&Digest>, source: Source) -> ExtractOptions {
+    let mut tree = TreeOptions { strict: false, ..options.tree.clone() };
+    if source != Source::Tree(Taking::Link) {
+        tree.form = TreeForm { whiteouts: tree.form.whiteouts, ..TreeForm::default() };
     }
+    let interrupt = options.interrupt.clone();
+    ExtractOptions { diff_id: diff_id.cloned(), tree, interrupt, ..ExtractOptions::default() }
 }
 
 /// Symlinks of lower layers may lead in circles before the layer's own entries replace them.
@@ -293,10 +281,6 @@ fn record_path(destination: &Path, options: &RootfsOptions) -> Option<PathBuf> {
 
 fn record_file_of(work: &Work) -> Result<RecordFile> {
     Ok(RecordFile::new(work.open()?, work.path().to_path_buf()))
-}
-
-fn head(image: &Digest, content: u64, lines: u64) -> [u8; HEAD_LEN] {
-    padded(&format!("#mtree v2.0\n# image {image}\n# content {content}\n# lines {lines:016x}\n"))
 }
 
 /// Tells of all layers, by what is said of one.

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
+use crate::extraction::ExtractOptions;
 use crate::image::Image;
 use crate::interrupt::Interrupt;
-use crate::limits::LayerLimits;
+use crate::record::LayerEntryKind;
 use crate::store::{Area, Lease, Storage};
-use crate::unpack::{ExtractOptions, LayerEntryKind, ProgressCallback, TreeForm, WhiteoutForm};
+use crate::unpack::{ProgressCallback, TreeForm, TreeOptions, WhiteoutForm};
 
 /// How long the layers are held unless the caller says otherwise.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
@@ -25,16 +26,12 @@ const LEASE: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct OverlayOptions {
-    /// A mount with `userxattr`, as in a user namespace; also how an ordinary user can make the directories.
-    pub user_xattr: bool,
-    /// As root, make device nodes.
-    pub device_nodes: bool,
-    /// Write owners, modes and types to `user.containers.override_stat`; see [`TreeForm::override_stat`].
-    pub override_stat: bool,
+    /// What the directories look like, and what each layer may cost. `whiteouts` is [`WhiteoutForm::UserOverlay`] for a mount
+    /// with `userxattr`, as in a user namespace, which is also what an ordinary user can make. Anything else is
+    /// [`WhiteoutForm::Overlay`].
+    pub tree: TreeOptions,
     /// How long the layers are held; `None` is a day.
     pub lease_time: Option<Duration>,
-    /// What each layer may cost.
-    pub limits: LayerLimits,
     /// Is told how far the extraction of each layer came.
     pub progress: Option<ProgressCallback>,
     /// What may end it early.
@@ -113,7 +110,7 @@ impl Storage {
         options: &OverlayOptions,
     ) -> Result<(Vec<PathBuf>, Option<PathBuf>, Vec<u8>)> {
         let dirs: Vec<PathBuf> = trees.iter().map(|tree| self.directory.object_path(Area::Extracted, tree)).collect();
-        let more: &[u8] = if options.user_xattr { b",userxattr" } else { b"" };
+        let more: &[u8] = if options.tree.form.whiteouts == WhiteoutForm::UserOverlay { b",userxattr" } else { b"" };
         let mut mount_options = lowerdir(dirs.iter().map(|dir| dir.as_os_str().as_bytes()));
         let mut mount_dir = None;
         if mount_options.len() + more.len() > ABSOLUTE {
@@ -127,17 +124,16 @@ impl Storage {
 
     /// The names of the extracted layers, the uppermost first.
     fn lower_trees(&self, image: &Image, options: &OverlayOptions) -> Result<Vec<String>> {
-        let form = TreeForm {
-            whiteouts: if options.user_xattr { WhiteoutForm::UserOverlay } else { WhiteoutForm::Overlay },
-            device_nodes: options.device_nodes,
-            override_stat: options.override_stat,
-        };
+        let mut tree = options.tree.clone();
+        if tree.form.whiteouts == WhiteoutForm::Markers {
+            tree.form.whiteouts = WhiteoutForm::Overlay;
+        }
+        let form = tree.form;
         let (mut trees, mut below): (Vec<String>, Vec<Shape>) = (Vec::new(), Vec::new());
         for (layer, diff_id) in image.layers() {
             let extract = ExtractOptions {
                 diff_id: diff_id.cloned(),
-                form,
-                limits: options.limits.clone(),
+                tree: tree.clone(),
                 progress: options.progress.clone(),
                 interrupt: options.interrupt.clone(),
                 ..ExtractOptions::default()

@@ -13,9 +13,10 @@ use rustix::io::Errno;
 use super::flock::{self, Locking};
 use super::lock::COLLECTION;
 use super::syncer::Syncer;
-use super::trees::{self, Mark};
+use super::trees;
 use super::{StorageOptions, format};
 use crate::error::{Error, Result, Status};
+use crate::record::Validity;
 use crate::sys;
 
 /// The store's directory itself, and its folders. Their names never change (docs/on-disk.md).
@@ -134,7 +135,7 @@ impl Directory {
                 let trees = trees
                     .try_clone()
                     .map_err(|cause| Error::io(&cause, format_args!("open store {}", path.display())))?;
-                Some(Syncer::new(trees, Mark::volatile(boot_id.as_deref())))
+                Some(Syncer::new(trees, Validity::this_boot(boot_id.as_deref())))
             }
             _ => None,
         };

@@ -15,13 +15,14 @@ use super::directory::Area;
 use super::links::remove_dangling;
 use super::lock::{CollectionLock, Lock};
 use super::partial::{Partial, Trash, resumable_of};
-use super::trees::{RECORD_SUFFIX, record_name};
+use super::trees::record_name;
 use super::usage::size_of_partial;
 use super::{EXTRACTION_LOCK, Storage, download_lock};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::oci::Document;
+use crate::record::RECORD_SUFFIX;
 use crate::sys::is_regular;
 
 /// Trees that are removed together, under as many locks.

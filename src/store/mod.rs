@@ -50,7 +50,7 @@ pub use names::{ImageName, TaggedImage};
 pub(crate) use partial::{Partial, create_plain_directory};
 pub(crate) use remove::{remove_tree, remove_tree_until};
 pub use staged::Staged;
-pub(crate) use trees::{HEAD_LEN, Head, Maker, Mark, padded, record_name, was_opened_in_this_boot};
+pub(crate) use trees::{record_name, was_opened_in_this_boot};
 pub use usage::{DiskUsage, Usage};
 
 /// What precedes the layer in the name of the lock on its extraction.

@@ -1,10 +1,10 @@
 //! What lies in the store's folders: which names are objects of ours.
 
 use super::directory::Area;
-use super::trees::RECORD_SUFFIX;
 use super::{Storage, lease};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::record::RECORD_SUFFIX;
 use crate::sys;
 
 /// What the name of a blob, a tree or a record says.

@@ -512,7 +512,7 @@ pub(crate) fn resumable_of(name: &str) -> Option<Digest> {
 
 /// Whether a name's stem is one that digests become: that of a tree, or that with the suffix of a metadata record.
 pub(super) fn is_digest_stem(stem: &str) -> bool {
-    is_tree_name(stem.strip_suffix(super::trees::RECORD_SUFFIX).unwrap_or(stem))
+    is_tree_name(stem.strip_suffix(crate::record::RECORD_SUFFIX).unwrap_or(stem))
 }
 
 /// Whether a name is one of a tree: `sha256-<hex>`, or that with the form of a tree (`.overlay-stat`).

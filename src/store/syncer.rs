@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::trees::{Head, Mark, record_name};
+use super::trees::record_name;
 use crate::error::Result;
+use crate::record::{RecordHead, Validity};
 use crate::sys;
 
 /// How long the first tree waits for others.
@@ -31,7 +32,7 @@ pub(super) struct Syncer {
 struct Shared {
     /// The folder of the trees.
     folder: OwnedFd,
-    mark: Mark,
+    mark: Validity,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -45,7 +46,7 @@ struct State {
 
 impl Syncer {
     /// `mark` is that of this boot's trees.
-    pub(super) fn new(folder: OwnedFd, mark: Mark) -> Syncer {
+    pub(super) fn new(folder: OwnedFd, mark: Validity) -> Syncer {
         Syncer { shared: Arc::new(Shared { folder, mark, state: Mutex::default(), changed: Condvar::new() }) }
     }
 
@@ -132,21 +133,21 @@ impl Shared {
     /// The records are opened first: whatever they speak of was complete before, so that the flush covers it. A record
     /// that is replaced meanwhile is not the one that is marked.
     fn sync(&self, trees: &[String]) -> Result<(), Errno> {
-        let records: Vec<(OwnedFd, Head)> = trees.iter().filter_map(|tree| self.open(tree)).collect();
+        let records: Vec<(OwnedFd, RecordHead)> = trees.iter().filter_map(|tree| self.open(tree)).collect();
         if records.is_empty() {
             return Ok(());
         }
         let synced = sys::sync_file_system(self.folder.as_fd());
         for (record, head) in records {
-            let mark = if synced.is_ok() { Mark::Durable } else { Mark::never() };
-            let head = Head { mark, ..head };
+            let mark = if synced.is_ok() { Validity::Durable } else { Validity::never() };
+            let head = RecordHead { mark, ..head };
             head.write(record.as_fd())?;
             sys::sync_data(record.as_fd())?;
         }
         synced
     }
 
-    fn open(&self, tree: &str) -> Option<(OwnedFd, Head)> {
+    fn open(&self, tree: &str) -> Option<(OwnedFd, RecordHead)> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let record = rustix::fs::openat(&self.folder, record_name(tree), flags, Mode::empty()).ok()?;
         let head = head_of(record.as_fd())?;
@@ -154,6 +155,6 @@ impl Shared {
     }
 }
 
-fn head_of(record: BorrowedFd<'_>) -> Option<Head> {
-    Head::read(record).ok().flatten()
+fn head_of(record: BorrowedFd<'_>) -> Option<RecordHead> {
+    RecordHead::read(record).ok().flatten()
 }

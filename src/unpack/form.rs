@@ -3,6 +3,8 @@
 
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
+use crate::layer::Anomalies;
+use crate::limits::LayerLimits;
 
 /// How whiteouts and opaque directories are said in a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -30,6 +32,34 @@ pub struct TreeForm {
     /// `user.containers.override_stat`, which libkrun, fuse-overlayfs and containers/storage read. Files and
     /// directories are then accessible to whoever extracts, and without set-id bits.
     pub override_stat: bool,
+}
+
+/// What is made of a layer, and what that may cost. The default is the layer as it is, within the default limits.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct TreeOptions {
+    /// What a tree looks like.
+    pub form: TreeForm,
+    /// Refuse a layer with any [`Anomalies`].
+    pub strict: bool,
+    /// What the layer may cost.
+    pub limits: LayerLimits,
+}
+
+impl TreeOptions {
+    /// `MALFORMED` where there is something odd and nothing odd is wanted.
+    pub(crate) fn check_strict(&self, anomalies: Anomalies) -> Result<()> {
+        if self.strict && !anomalies.is_empty() {
+            return Err(Error::new(Status::Malformed, format!("strict: {}", anomalies.names())));
+        }
+        Ok(())
+    }
+
+    /// For a tree that has none.
+    pub(crate) fn without_whiteouts(&self) -> TreeOptions {
+        let form = TreeForm { whiteouts: WhiteoutForm::Markers, ..self.form };
+        TreeOptions { form, ..self.clone() }
+    }
 }
 
 impl TreeForm {
@@ -64,7 +94,7 @@ impl TreeForm {
     }
 
     /// `UNSUPPORTED` for a form that this system cannot make.
-    pub(super) fn check_possible(self) -> Result<()> {
+    pub(crate) fn check_possible(self) -> Result<()> {
         if self.is_overlay() && !cfg!(target_os = "linux") {
             let why = "trees in the forms of overlayfs are made on Linux only; extract with whiteouts as markers";
             return Err(Error::new(Status::Unsupported, why));

@@ -1,39 +1,24 @@
-//! Hard links: those whose target comes later, those whose target only a lower layer can have, and those that the file
-//! system has no room for.
-//!
-//! A target is resolved as in a chroot: the symlinks on the way to it are followed inside the root, the last name is not
-//! (families 32 to 35). Metadata in a link's own header is not the inode's business (family 43), and its data was
-//! drained (D3).
+//! Hard links that wait: for a target that comes later in the archive, or that only a lower layer can have.
 
 use std::collections::BTreeMap;
 
-use rustix::fs::{AtFlags, FileType};
-use rustix::io::Errno;
-
-use super::copy::{Identity, copy};
-use super::files::same_name;
-use super::root::{Dir, Missing, fail};
-use super::tree::{Place, TreeWriter, remove_range};
-use crate::error::{Error, Result, Status, quoted};
-use crate::layer::{Anomalies, split_parent};
-use crate::limits;
-use crate::sys::is_directory;
+use super::copy::Identity;
 
 /// Links that are not made yet.
 #[derive(Default)]
 pub(super) struct Links {
     /// By the real path of the link.
-    pending: BTreeMap<Vec<u8>, Pending>,
-    count: u64,
+    pub(super) pending: BTreeMap<Vec<u8>, PendingLink>,
+    pub(super) count: u64,
     /// For targets that can have no more names: where their latest copy is.
-    copies: BTreeMap<Vec<u8>, (Vec<u8>, Identity)>,
-    copied_bytes: u64,
+    pub(super) copies: BTreeMap<Vec<u8>, (Vec<u8>, Identity)>,
+    pub(super) copied_bytes: u64,
 }
 
-struct Pending {
+pub(super) struct PendingLink {
     /// As the layer names it.
-    target: Vec<u8>,
-    order: u64,
+    pub(super) target: Vec<u8>,
+    pub(super) order: u64,
 }
 
 impl Links {
@@ -52,207 +37,10 @@ impl Links {
     }
 }
 
-/// What came of a hard link.
-#[derive(PartialEq, Eq)]
-enum Linked {
-    Made,
-    ToItself,
-    /// The target is not there.
-    NotYet,
-}
-
-impl TreeWriter<'_> {
-    pub(super) fn hardlink(&mut self, place: &Place<'_>, target: &[u8], real_path: Vec<u8>) -> Result<()> {
-        if self.merge.is_some() {
-            let (parent, name) = split_parent(target);
-            let parent = self.root.dir(parent, Missing::Leave)?;
-            let real_target = parent.map(|parent| parent.join(name)).filter(|target| *target != real_path);
-            self.note_link(real_target.as_deref())?;
-        }
-        match self.try_link(place, target, &real_path)? {
-            Linked::Made => self.links.forget(&real_path),
-            // It changes nothing (family 40).
-            Linked::ToItself => {
-                self.note_self_link()?;
-                self.anomalies.insert(Anomalies::SELF_LINK);
-            }
-            Linked::NotYet => {
-                // What has the name is replaced now, as by any other entry.
-                if exists(place.parent, place.name)? {
-                    if place.is_free {
-                        return Err(same_name(&real_path));
-                    }
-                    self.remove(place.parent, place.name)?;
-                }
-                self.keep((real_path.len() + target.len()) as u64)?;
-                self.links.count += 1;
-                let pending = Pending { target: target.to_vec(), order: self.links.count };
-                self.links.pending.insert(real_path, pending);
-            }
-        }
-        Ok(())
-    }
-
-    /// In the overlay forms a name can be a whiteout, which is no file to link to.
-    fn is_whiteout(&self, real_path: &[u8], stat: &rustix::fs::Stat) -> bool {
-        let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0;
-        is_device && self.whiteouts.contains(real_path)
-    }
-
-    fn try_link(&mut self, place: &Place<'_>, target: &[u8], real_path: &[u8]) -> Result<Linked> {
-        let (target_parent, target_name) = split_parent(target);
-        let Some(target_parent) = self.root.dir(target_parent, Missing::Leave)? else { return Ok(Linked::NotYet) };
-        self.note_walk(&[])?;
-        let real_target = target_parent.join(target_name);
-        if real_target == real_path {
-            return Ok(Linked::ToItself);
-        }
-        let refuse = |why: &str| {
-            let (link, target) = (quoted(real_path), quoted(target));
-            Err(Error::new(Status::Malformed, format!("hard link {link} to {target}: {why}")))
-        };
-        let look = || rustix::fs::statat(&*target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW);
-        let mut stat = look();
-        if matches!(stat, Err(Errno::NOENT)) && self.files.are_pending() {
-            self.files.finish()?;
-            stat = look();
-        }
-        let stat = match stat {
-            Err(Errno::NOENT) => return Ok(Linked::NotYet),
-            // Longer than any file here can be called.
-            Err(Errno::NAMETOOLONG) => return Ok(Linked::NotYet),
-            Err(errno) => return Err(fail(errno, "look at", &real_target)),
-            Ok(stat) => stat,
-        };
-        if self.is_whiteout(&real_target, &stat) {
-            return Ok(Linked::NotYet);
-        }
-        if is_directory(&stat) {
-            return refuse("a directory cannot have two names");
-        }
-        if real_target.starts_with(&[real_path, b"/"].concat()) {
-            return refuse("the link would replace the directory that its target is in");
-        }
-        if !self.make_link(&target_parent, target_name, &real_target, place)? {
-            // A copy is a file of its own, with the metadata of the target; its line says so.
-            self.anomalies.insert(Anomalies::COPIED_LINK);
-        }
-        self.record.hardlink(real_path, &real_target)?;
-        Ok(Linked::Made)
-    }
-
-    /// False where the file system allows no more links and the name became a copy (D4).
-    fn make_link(
-        &mut self,
-        target_parent: &Dir,
-        target_name: &[u8],
-        real_target: &[u8],
-        place: &Place<'_>,
-    ) -> Result<bool> {
-        let Place { parent, name, is_free } = *place;
-        let real_path = parent.join(name);
-        let link = |from: &Dir, from_name: &[u8]| rustix::fs::linkat(from, from_name, parent, name, AtFlags::empty());
-        let mut made = link(target_parent, target_name);
-        if made == Err(Errno::EXIST) {
-            if is_free {
-                return Err(same_name(&real_path));
-            }
-            self.remove(parent, name)?;
-            made = link(target_parent, target_name);
-        }
-        match made {
-            Ok(()) => return Ok(true),
-            Err(Errno::MLINK) => {}
-            Err(errno) => return Err(fail(errno, "link", &real_path)),
-        }
-        if let Some((copied, identity)) = self.links.copies.get(real_target).cloned() {
-            let (copied_parent, copied_name) = split_parent(&copied);
-            if let Some(copied_parent) = self.root.dir(copied_parent, Missing::Leave)?
-                && let Ok(stat) = rustix::fs::statat(&*copied_parent, copied_name, AtFlags::SYMLINK_NOFOLLOW)
-                && Identity::of(&stat) == identity
-                && link(&copied_parent, copied_name).is_ok()
-            {
-                return Ok(false);
-            }
-        }
-        // The target may still be in the making.
-        self.files.finish()?;
-        let stat = rustix::fs::statat(target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| fail(errno, "look at", real_target))?;
-        self.links.copied_bytes += stat.st_size as u64;
-        limits::LAYER_SIZE.check(&self.options.limits, self.links.copied_bytes, || quoted(&real_path))?;
-        copy(target_parent, target_name, &stat, parent, name, &self.options.interrupt)?;
-        let made = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| fail(errno, "look at", &real_path))?;
-        self.keep((real_target.len() + real_path.len()) as u64)?;
-        self.links.copies.insert(real_target.to_vec(), (real_path, Identity::of(&made)));
-        Ok(false)
-    }
-
-    /// Links whose target came later in the archive (family 38). A link that is made is at once tried as the target of
-    /// others; only chains through symlinks need another round. What is left waits for a lower layer (family 37).
-    pub(super) fn link_pending(&mut self) -> Result<()> {
-        const ROUNDS: usize = 8;
-        let mut pending = std::mem::take(&mut self.links.pending);
-        let mut waiting: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
-        for (link, Pending { target, .. }) in &pending {
-            waiting.entry(target.clone()).or_default().push(link.clone());
-        }
-        for _ in 0..ROUNDS {
-            let before = pending.len();
-            let mut queue: Vec<Vec<u8>> = pending.keys().cloned().collect();
-            while let Some(link) = queue.pop() {
-                self.options.interrupt.check()?;
-                let Some(Pending { target, .. }) = pending.get(&link) else { continue };
-                let (parent, name) = split_parent(&link);
-                let parent = self.parent(parent)?;
-                let place = Place { parent: &parent, name, is_free: false };
-                if self.try_link(&place, target, &link)? == Linked::Made {
-                    pending.remove(&link);
-                    queue.extend(waiting.remove(&link).unwrap_or_default());
-                }
-            }
-            if pending.len() == before {
-                break;
-            }
-        }
-        match pending.first_key_value() {
-            None => Ok(()),
-            // There is no layer left that could have it (family 37).
-            Some((link, Pending { target, .. })) if self.merge.is_some() => {
-                let (link, target) = (quoted(link), quoted(target));
-                Err(Error::new(Status::Malformed, format!("hard link {link} to {target}: no layer has that")))
-            }
-            Some(_) => self.record_lower_links(&pending),
-        }
-    }
-
-    /// A link to another link that waits comes after that one, so that whoever makes them need only keep the order.
-    fn record_lower_links(&mut self, pending: &BTreeMap<Vec<u8>, Pending>) -> Result<()> {
-        self.anomalies.insert(Anomalies::LOWER_LINK);
-        let mut in_order: Vec<(&Vec<u8>, &Pending)> = pending.iter().collect();
-        in_order.sort_by_key(|(_, pending)| pending.order);
-        let mut said = std::collections::BTreeSet::new();
-        for (link, _) in in_order {
-            // The chain from this link down to one that waits for nothing here, or that comes round again.
-            let mut chain = Vec::new();
-            let mut at = link;
-            while let Some(next) = pending.get(at).filter(|_| said.insert(at)) {
-                chain.push((at, &next.target));
-                at = &next.target;
-            }
-            for (link, target) in chain.into_iter().rev() {
-                self.record.lower_link(link, target)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn exists(parent: &Dir, name: &[u8]) -> Result<bool> {
-    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(fail(errno, "look at", &parent.join(name))),
+/// Removes everything whose path begins like this.
+pub(super) fn remove_range<V>(map: &mut BTreeMap<Vec<u8>, V>, prefix: &[u8]) {
+    while let Some((key, _)) = map.range(prefix.to_vec()..).next().filter(|(key, _)| key.starts_with(prefix)) {
+        let key = key.clone();
+        map.remove(&key);
     }
 }

@@ -11,9 +11,9 @@ use rustix::io::Errno;
 
 use super::form::{TreeForm, WhiteoutForm};
 use super::root::{Dir, fail};
-use super::{LayerEntry, LayerEntryKind};
 use crate::error::Result;
 use crate::layer::{Anomalies, Device, Entry, Kind, Timestamp};
+use crate::record::{LayerEntry, LayerEntryKind};
 use crate::sys;
 
 const SET_ID: u32 = 0o6000;
@@ -274,7 +274,7 @@ pub(super) fn override_stat_of(entry: &LayerEntry) -> Option<String> {
 
 /// Owner and group of a file that is made in a new directory. The directory itself may have the group of the folder that it
 /// is in (set-gid); it gets the one that its files have.
-pub(super) fn born_in(root: BorrowedFd<'_>) -> Result<(u32, u32)> {
+pub(crate) fn born_in(root: BorrowedFd<'_>) -> Result<(u32, u32)> {
     let stat = rustix::fs::fstat(root).map_err(|e| fail(e, "look at the root of", b""))?;
     // In directories of this mode, and on macOS in all, files have the directory's group.
     if cfg!(target_os = "macos") || sys::mode_of(&stat) & 0o2000 != 0 {

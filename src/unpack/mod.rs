@@ -2,25 +2,31 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
 mod confined;
 mod content;
 mod copy;
-mod extract;
 mod files;
 mod form;
+mod hardlink;
+mod hide;
 mod links;
-mod merge;
+mod lower;
 mod metadata;
-mod record;
+mod order;
+mod progress;
 mod root;
 mod trash;
 mod tree;
 mod verify;
+mod write;
 
+pub(crate) use apply::Assembler;
 pub(crate) use confined::read_confined;
-pub use extract::{ExtractOptions, Extraction, ProgressCallback};
-pub use form::{TreeForm, WhiteoutForm};
-pub(crate) use merge::{Assembler, Taking};
-pub(crate) use record::RecordFile;
-pub use record::{LayerEntries, LayerEntry, LayerEntryKind};
+pub use form::{TreeForm, TreeOptions, WhiteoutForm};
+pub(crate) use lower::Taking;
+pub(crate) use metadata::born_in;
+pub use progress::ProgressCallback;
+pub(crate) use trash::{Bin, Trash};
+pub(crate) use tree::TreeWriter;
 pub(crate) use verify::{damage, verify_tree};

@@ -12,20 +12,20 @@ use rustix::io::Errno;
 use crate::error::Result;
 
 /// A directory on the same file system, and what keeps it until the end.
-pub(super) struct Bin {
-    pub(super) handle: OwnedFd,
-    pub(super) _owner: Box<dyn Any>,
+pub(crate) struct Bin {
+    pub(crate) handle: OwnedFd,
+    pub(crate) _owner: Box<dyn Any>,
 }
 
 /// Made when it is first needed, which for most layers is never.
-pub(super) struct Trash<'a> {
+pub(crate) struct Trash<'a> {
     make: Box<dyn Fn() -> Result<Bin> + 'a>,
     bin: Option<Bin>,
     count: u64,
 }
 
 impl<'a> Trash<'a> {
-    pub(super) fn new(make: impl Fn() -> Result<Bin> + 'a) -> Trash<'a> {
+    pub(crate) fn new(make: impl Fn() -> Result<Bin> + 'a) -> Trash<'a> {
         Trash { make: Box::new(make), bin: None, count: 0 }
     }
 

@@ -42,6 +42,7 @@ int main(int argc, char **argv)
   bl_extract_options options = BL_EXTRACT_OPTIONS_INIT;
   bl_extract_result result = BL_EXTRACT_RESULT_INIT;
   bl_layer_limits limits = BL_LAYER_LIMITS_INIT;
+  bl_tree_options tree = BL_TREE_OPTIONS_INIT;
   bl_layer_entry entry = BL_LAYER_ENTRY_INIT;
   bl_layer_entries *entries = NULL;
   bl_bytes *plain = NULL, *other = NULL;
@@ -70,7 +71,8 @@ int main(int argc, char **argv)
   CHECK_FAILS(err, BL_E_NOT_FOUND, bl_layer_entries_open(storage, digest, NULL, &entries, &err));
   CHECK(entries == NULL);
   limits.entries = 4;
-  options.limits = &limits;
+  options.tree = &tree;
+  tree.limits = &limits;
   CHECK(bl_extract_layer(storage, digest, &options, &result, &err) == BL_E_LIMIT);
   CHECK(strstr(bl_error_message(err), "entries limit is 4, found 5") != NULL);
   bl_error_free(err);
@@ -114,17 +116,17 @@ int main(int argc, char **argv)
   bl_layer_entries_free(NULL);
 
   /* Another form is another tree. */
-  CHECK_OK(err, bl_extracted_path(storage, digest, &options, &plain, &err));
-  options.flags = BL_EXTRACT_OVERRIDE_STAT;
-  CHECK_OK(err, bl_extracted_path(storage, digest, &options, &other, &err));
+  CHECK_OK(err, bl_extracted_path(storage, digest, &tree, &plain, &err));
+  tree.flags = BL_TREE_OVERRIDE_STAT;
+  CHECK_OK(err, bl_extracted_path(storage, digest, &tree, &other, &err));
   CHECK(strcmp(bl_bytes_str(plain), bl_bytes_str(other)));
   CHECK(!stat(bl_bytes_str(plain), &st) && stat(bl_bytes_str(other), &st));
   bl_bytes_free(plain);
   bl_bytes_free(other);
-  options.whiteouts = 3;
+  tree.whiteouts = 3;
   CHECK_FAILS(err, BL_E_UNSUPPORTED, bl_extract_layer(storage, digest, &options, &result, &err));
-  options.whiteouts = 0;
-  options.reserved = 1;
+  tree.whiteouts = 0;
+  tree.reserved = 1;
   CHECK_FAILS(err, BL_E_UNSUPPORTED, bl_extract_layer(storage, digest, &options, &result, &err));
   bl_storage_close(storage);
   return 0;

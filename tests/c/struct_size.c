@@ -15,6 +15,7 @@ typedef struct {
 static void options(bl_storage *storage)
 {
   newer_options o;
+  bl_tree_options tree = BL_TREE_OPTIONS_INIT;
   bl_error *err = NULL;
   memset(&o, 0, sizeof(o));
   CHECK_FAILS(err, BL_E_INVALID_ARGUMENT, bl_extract_layer(storage, EMPTY_LAYER, &o.known, NULL, &err));
@@ -38,7 +39,8 @@ static void options(bl_storage *storage)
   o.later = (uint64_t)1 << 63;
   CHECK_FAILS(err, BL_E_UNSUPPORTED, bl_extract_layer(storage, EMPTY_LAYER, &o.known, NULL, &err));
   o.later = 0;
-  o.known.flags = (uint64_t)1 << 40;
+  tree.flags = (uint64_t)1 << 40;
+  o.known.tree = &tree;
   CHECK_FAILS(err, BL_E_UNSUPPORTED, bl_extract_layer(storage, EMPTY_LAYER, &o.known, NULL, &err));
 }
 

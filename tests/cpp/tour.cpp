@@ -96,18 +96,18 @@ static void layers(boxlite::storage &store, const boxlite::image &image)
   boxlite::extract_options options;
   options.diff_id = info.diff_id;
   CHECK(MUST(store.extract_layer(digest, options)).cached);
-  options.whiteouts = boxlite::whiteouts::overlay;
-  options.limits.emplace().entries = 1000;
+  options.tree.whiteouts = boxlite::whiteouts::overlay;
+  options.tree.limits.emplace().entries = 1000;
   uint64_t entries = 0;
   options.on_progress = [&](const boxlite::progress &p) { return entries = p.entries, true; };
   boxlite::extract_result extracted = MUST(store.extract_layer(digest, options));
   CHECK(!extracted.cached && extracted.entries == 1 && entries == 1 && std::string(extracted.diff_id) == info.diff_id);
-  CHECK(MUST(store.extracted_path(digest, options)) != MUST(store.layer_extracted_path(digest)));
-  boxlite::layer_entries list = MUST(store.layer_entries(digest, options));
+  CHECK(MUST(store.extracted_path(digest, options.tree)) != MUST(store.layer_extracted_path(digest)));
+  boxlite::layer_entries list = MUST(store.layer_entries(digest, options.tree));
   size_t files = 0;
   while (const bl_layer_entry *entry = MUST(list.next())) files += entry->kind == static_cast<uint32_t>(boxlite::entry_kind::file);
   CHECK(files == 1);
-  options.whiteouts = boxlite::whiteouts::user_overlay;
+  options.tree.whiteouts = boxlite::whiteouts::user_overlay;
   options.on_progress = [](const boxlite::progress &) { return false; };
   CHECK(store.extract_layer(digest, options).code() == status::callback);
 #if BOXLITE_HAS_EXCEPTIONS
@@ -120,8 +120,8 @@ static void layers(boxlite::storage &store, const boxlite::image &image)
   same.trigger();
   CHECK(options.cancel.is_triggered() && store.extract_layer(digest, options).code() == status::cancelled);
   options.cancel = boxlite::cancel();
-  options.limits->entries = 0;
-  options.limits->name_component = 1;
+  options.tree.limits->entries = 0;
+  options.tree.limits->name_component = 1;
   CHECK(store.extract_layer(digest, options).code() == status::limit);
 }
 
@@ -159,7 +159,7 @@ static void files(boxlite::storage &store, const boxlite::image &image, const fs
   CHECK(MUST(process.user()).uid == 0 && process.runtime_json().find("\"args\"") != std::string::npos);
   CHECK(process.stop_signal() == "SIGTERM" || process.stop_signal().empty());
   boxlite::overlay_options mounting;
-  mounting.user_xattr = getuid() != 0;
+  if (getuid() != 0) mounting.tree.whiteouts = boxlite::whiteouts::user_overlay;
   mounting.lease = std::chrono::minutes(1);
   boxlite::overlay overlay = MUST(store.prepare_overlay(image, mounting));
   CHECK(overlay.mount_options.rfind("lowerdir=/", 0) == 0 && overlay.mount_dir.empty());

@@ -12,7 +12,7 @@ const C_FLAGS: [&str; 3] = ["-std=c11", "-Wstrict-prototypes", "-D_XOPEN_SOURCE=
 fn header_compiles_in_every_dialect() {
     let dir = temp_dir();
     let source = dir.path().join("use.c");
-    std::fs::write(&source, "#include \"boxlite_images.h\"\n#include \"boxlite_images.h\"\nint use(void);\nint use(void) { bl_storage_options o = BL_STORAGE_OPTIONS_INIT; bl_verify_options v = BL_VERIFY_OPTIONS_INIT; bl_extract_options e = BL_EXTRACT_OPTIONS_INIT; bl_extract_result r = BL_EXTRACT_RESULT_INIT; bl_layer_limits l = BL_LAYER_LIMITS_INIT; bl_layer_entry n = BL_LAYER_ENTRY_INIT; return (int)(o.flags + v.timeout_ms + e.flags + r.entries + l.entries + n.kind + (sizeof(bl_status) - 4)); }\n").unwrap();
+    std::fs::write(&source, "#include \"boxlite_images.h\"\n#include \"boxlite_images.h\"\nint use(void);\nint use(void) { bl_storage_options o = BL_STORAGE_OPTIONS_INIT; bl_verify_options v = BL_VERIFY_OPTIONS_INIT; bl_extract_options e = BL_EXTRACT_OPTIONS_INIT; bl_extract_result r = BL_EXTRACT_RESULT_INIT; bl_layer_limits l = BL_LAYER_LIMITS_INIT; bl_layer_entry n = BL_LAYER_ENTRY_INIT; return (int)(o.flags + v.timeout_ms + e.timeout_ms + r.entries + l.entries + n.kind + (sizeof(bl_status) - 4)); }\n").unwrap();
     let include = format!("-I{}", repository().join("include").display());
     let mut compiled = 0;
     for (compiler, language, standards) in [

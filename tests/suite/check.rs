@@ -61,7 +61,7 @@ fn what_was_just_unpacked_is_whole() {
                 let mut form = TreeForm::default();
                 (form.whiteouts, form.override_stat, form.device_nodes) = (whiteouts, override_stat, true);
                 let mut options = ExtractOptions::default();
-                options.form = form;
+                options.tree.form = form;
                 // An ordinary user cannot make every form, nor can every file system.
                 forms += u32::from(storage.extract_layer(&digest, &options).is_ok());
             }
@@ -95,10 +95,10 @@ fn lost_whiteouts_are_found() {
     let storage = quick_store(dir.path());
     let digest = put_layer(&storage, &layer());
     let mut options = ExtractOptions::default();
-    options.form.whiteouts = WhiteoutForm::Overlay;
+    options.tree.form.whiteouts = WhiteoutForm::Overlay;
     for (why, damage) in cases {
         storage.extract_layer(&digest, &options).unwrap();
-        damage(&storage.extracted_path(&digest, options.form));
+        damage(&storage.extracted_path(&digest, options.tree.form));
         let found = storage.check(&repair()).unwrap().findings;
         assert!(found.len() == 1 && found[0].message.ends_with(why), "{found:?}");
     }

@@ -306,9 +306,9 @@ fn what_file_systems_do_is_no_damage() {
             let digest = put_layer(&storage, &layer);
             for (whiteouts, override_stat) in [(0, false), (0, true), (1, false), (2, false)] {
                 let mut options = ExtractOptions::default();
-                options.form.whiteouts =
+                options.tree.form.whiteouts =
                     [WhiteoutForm::Markers, WhiteoutForm::Overlay, WhiteoutForm::UserOverlay][whiteouts];
-                options.form.override_stat = override_stat;
+                options.tree.form.override_stat = override_stat;
                 let extracted = storage.extract_layer(&digest, &options);
                 // Not every file system has every form; none is full.
                 let status = extracted.as_ref().err().map(boxlite_images::Error::status);
@@ -393,12 +393,12 @@ fn what_a_mount_would_show_is_compared() {
         .entry(Header::new(b'3', b"null").device(1, 3), b"");
     let digest = put_layer(&storage, &gzip(&archive.finish()));
     let mut options = ExtractOptions::default();
-    options.form.whiteouts = WhiteoutForm::UserOverlay;
-    options.form.override_stat = true;
+    options.tree.form.whiteouts = WhiteoutForm::UserOverlay;
+    options.tree.form.override_stat = true;
     if storage.extract_layer(&digest, &options).is_err() {
         return skip("whiteouts are devices, which only root makes");
     }
-    let tree = storage.extracted_path(&digest, options.form);
+    let tree = storage.extracted_path(&digest, options.tree.form);
     let none = rustix::fs::XattrFlags::empty();
     type Damage<'a> = Box<dyn Fn() + 'a>;
     let cases: [(&str, Damage<'_>); 3] = [

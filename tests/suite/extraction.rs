@@ -28,7 +28,7 @@ impl Bench {
     fn extract(&self, blob: &[u8], options: &ExtractOptions) -> (Result<Extraction, Error>, PathBuf) {
         let digest = put_layer(&self.storage, blob);
         let result = watched("an extraction", || self.storage.extract_layer(&digest, options));
-        let tree = self.storage.extracted_path(&digest, options.form);
+        let tree = self.storage.extracted_path(&digest, options.tree.form);
         if result.is_err() {
             assert!(!tree.exists() && !record_of(&tree).exists());
         }
@@ -46,7 +46,7 @@ fn fails_with_limit(name: &str, layer: Vec<u8>) {
 fn strict_refuses_anomalies() {
     let bench = Bench::new();
     let mut options = ExtractOptions::default();
-    options.strict = true;
+    options.tree.strict = true;
     let odd = [&gzip(&Archive::new().file(b"f", b"1").finish())[..], b"garbage"].concat();
     let error = bench.extract(&odd, &options).0.unwrap_err();
     assert_eq!(error.status(), Status::Malformed);
@@ -60,7 +60,7 @@ fn strict_holds_for_a_cached_tree_too() {
     let odd = [&gzip(&Archive::new().file(b"f", b"1").finish())[..], b"garbage"].concat();
     bench.extract(&odd, &ExtractOptions::default()).0.unwrap();
     let mut options = ExtractOptions::default();
-    options.strict = true;
+    options.tree.strict = true;
     let strict = bench.storage.extract_layer(&Digest::of(&odd), &options);
     assert_eq!(strict.unwrap_err().status(), Status::Malformed);
     let cached = bench.storage.extract_layer(&Digest::of(&odd), &ExtractOptions::default()).unwrap();
@@ -206,7 +206,7 @@ fn device_nodes_are_made_for_root_when_asked_for() {
     let layer = Archive::new().entry(Header::new(b'3', b"null").device(1, 3).mode(0o666), b"").finish();
     let bench = Bench::new();
     let mut options = ExtractOptions::default();
-    options.form.device_nodes = true;
+    options.tree.form.device_nodes = true;
     let (result, tree) = bench.extract(&layer, &options);
     match result {
         Ok(done) if is_root() => {

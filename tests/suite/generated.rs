@@ -53,6 +53,45 @@ fn tables() -> String {
     out
 }
 
+/// For each struct whose comment names its `BL_*_INIT`, that macro and a function that returns it, for languages without macros.
+fn initialisers(header: &str) -> String {
+    let (mut macros, mut functions) = (String::new(), String::new());
+    for (at, _) in header.match_indices("typedef struct bl_") {
+        let name = header[at + "typedef struct ".len()..].split([' ', ';']).next().unwrap();
+        let macro_name = format!("{}_INIT", name.to_uppercase());
+        let comment = header[..at].rfind("/**").map_or("", |start| &header[start..at]);
+        if !comment.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == macro_name) {
+            continue;
+        }
+        let body = &header[at..at + header[at..].find("\n}").unwrap()];
+        let is_field = |line: &&str| line.ends_with(';') && !line.starts_with(['*', '/']);
+        let fields: Vec<&str> = body.lines().map(str::trim).filter(is_field).collect();
+        assert_eq!(fields.first(), Some(&"size_t struct_size;"), "{name}");
+        let zero = |field: &&str| match () {
+            () if field.contains('[') => "{ 0 }",
+            () if field.contains('*') || field.contains("_callback ") => "NULL",
+            () => "0",
+        };
+        let zeros: Vec<&str> = fields[1..].iter().map(zero).collect();
+        let line = format!("#define {macro_name} {{ sizeof({name}), {} }}", zeros.join(", "));
+        match line.len() <= 100 {
+            true => writeln!(macros, "{line}").unwrap(),
+            false => writeln!(macros, "#define {macro_name} \\\n  {{ sizeof({name}), {} }}", zeros.join(", ")).unwrap(),
+        }
+        write!(
+            functions,
+            "\nstatic inline {name} {name}_init(void)\n{{\n  {name} made = {macro_name};\n  return made;\n}}\n"
+        )
+        .unwrap();
+    }
+    assert!(macros.lines().count() > 20, "too few initialisers:\n{macros}");
+    // After the include guard's end, and so with one of its own.
+    format!(
+        "\n#ifndef BL_STORAGE_OPTIONS_INIT\n/* Defaults for option and result structs, as initialisers and, for languages without \
+         macros, as functions. */\n{macros}{functions}#endif /* BL_STORAGE_OPTIONS_INIT */\n"
+    )
+}
+
 #[test]
 fn header_is_up_to_date() {
     let mut config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
@@ -67,6 +106,7 @@ fn header_is_up_to_date() {
         "manifests",
         "layers",
         "limits",
+        "tree",
         "extract",
         "entries",
         "staged",
@@ -95,7 +135,8 @@ fn header_is_up_to_date() {
         true => line.to_owned() + "\n",
         false => line.replace("struct bl_", "bl_") + "\n",
     };
-    let header: String = String::from_utf8(header).unwrap().lines().map(untagged).collect();
+    let mut header: String = String::from_utf8(header).unwrap().lines().map(untagged).collect();
+    header.push_str(&initialisers(&header));
     assert!(header.contains("bl_status bl_storage_open(const char *images_dir,"), "an implausible header:\n{header}");
     is_up_to_date(&root().join("include/boxlite_images.h"), &header);
 }

@@ -114,7 +114,8 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("bl_names **", "names") => return None,
         ("bool *", "out") => "&out_bool",
         ("bl_error **", "err") => "&err",
-        ("const bl_storage_options *" | "const bl_verify_options *" | "const bl_extract_options *", "options") => {
+        ("const bl_storage_options *" | "const bl_verify_options *" | "const bl_extract_options *", "options")
+        | ("const bl_tree_options *", "tree") => {
             return None;
         }
         ("bl_extract_result *", "result") | ("bl_log_callback", _) | ("void *", "callback_data") => return None,

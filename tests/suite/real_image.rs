@@ -36,16 +36,17 @@ fn layers_match_what_bsdtar_extracts() {
         let mut options = ExtractOptions::default();
         options.tarball_path = Some(blob(&layer.digest));
         options.diff_id = Some(Digest::parse(config["rootfs"]["diff_ids"][i].as_str().unwrap()).unwrap());
-        options.form.device_nodes = is_root();
+        options.tree.form.device_nodes = is_root();
         let done = storage.extract_layer(&layer.digest, &options).unwrap();
         let theirs = dir.path().join(format!("bsdtar-{i}"));
         std::fs::create_dir(&theirs).unwrap();
         unpack_with_bsdtar(&blob(&layer.digest), &theirs);
-        let ours = snapshot(&storage.extracted_path(&layer.digest, options.form));
+        let ours = snapshot(&storage.extracted_path(&layer.digest, options.tree.form));
         let mut theirs = snapshot(&theirs);
         // bsdtar leaves the times of the directory that it is sent to; we give the root what its entry says (D2).
         // Directories without an entry are of now for bsdtar, and of the epoch for us (family 83).
-        let record = std::fs::read_to_string(record_of(&storage.extracted_path(&layer.digest, options.form))).unwrap();
+        let record =
+            std::fs::read_to_string(record_of(&storage.extracted_path(&layer.digest, options.tree.form))).unwrap();
         let implied = record.lines().filter(|line| line.ends_with(" implied"));
         for path in implied.map(|line| line.split(' ').next().unwrap()) {
             assert_eq!(ours[path].mtime, 0, "{path}");
@@ -89,7 +90,7 @@ fn root_file_systems_are_what_umoci_makes() {
         let to = dir.path().join("root");
         let record = dir.path().join("record");
         let mut options = RootfsOptions::default();
-        (options.mode, options.device_nodes, options.replace) = (mode, true, true);
+        (options.mode, options.tree.form.device_nodes, options.replace) = (mode, true, true);
         options.record_path = Some(record.clone());
         storage.assemble_rootfs(&image, &to, &options).unwrap();
         let mut ours = snapshot(&to);
@@ -116,7 +117,7 @@ fn root_file_systems_are_what_umoci_makes() {
 fn filled_into_ext4(storage: &Storage, image: &Image, theirs: &BTreeMap<String, Node>) {
     let Some(disk) = LoopDisk::ext4(2048) else { return };
     let mut options = RootfsOptions::default();
-    (options.mode, options.device_nodes) = (RootfsMode::Direct, true);
+    (options.mode, options.tree.form.device_nodes) = (RootfsMode::Direct, true);
     storage.assemble_rootfs(image, &disk.path(), &options).unwrap();
     let mut ours = snapshot(&disk.path());
     ours.values_mut().for_each(|node| node.links = 0);
@@ -130,7 +131,7 @@ fn filled_into_ext4(storage: &Storage, image: &Image, theirs: &BTreeMap<String, 
 
 fn shown_by_overlayfs(storage: &Storage, image: &Image, dir: &Path, theirs: &BTreeMap<String, Node>) {
     let mut options = OverlayOptions::default();
-    options.device_nodes = true;
+    options.tree.form.device_nodes = true;
     let overlay = storage.overlay(image, &options).unwrap();
     // One lower directory alone is no overlay.
     let (at, empty) = (dir.join("mount"), dir.join("empty"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use boxlite_images::{
     Anomalies, Cancel, CheckOptions, GcOptions, Image, Interrupt, OverlayOptions, ProgressCallback, RootfsMode,
-    RootfsOptions, Status, Storage,
+    RootfsOptions, Status, Storage, WhiteoutForm,
 };
 
 use super::archive::{Archive, Header};
@@ -178,7 +178,7 @@ fn devices_that_are_made_are_not_odd() {
             for device_nodes in [false, true] {
                 let to = bench.path(&format!("root{number}{device_nodes}"));
                 let mut options = RootfsOptions::default();
-                (options.mode, options.device_nodes) = (mode, device_nodes);
+                (options.mode, options.tree.form.device_nodes) = (mode, device_nodes);
                 let made = bench.storage.assemble_rootfs(&bench.image, &to, &options).unwrap();
                 let is_device = !std::fs::metadata(to.join("null")).unwrap().is_file();
                 assert_eq!(is_device, device_nodes && is_root());
@@ -341,7 +341,7 @@ fn holes_stay_holes() {
 
 fn overlay(user_xattr: bool) -> OverlayOptions {
     let mut options = OverlayOptions::default();
-    options.user_xattr = user_xattr;
+    options.tree.form.whiteouts = if user_xattr { WhiteoutForm::UserOverlay } else { WhiteoutForm::Overlay };
     options
 }
 

@@ -25,11 +25,10 @@ use super::acl::Acl;
 use super::damage::damage;
 use crate::error::Result;
 use crate::layer::Anomalies;
-use crate::store::{Head, Maker};
+use crate::record::{LayerEntry, LayerEntryKind, RecordHead, TreeOwner};
 use crate::sys::{self, is_regular};
 use crate::unpack::form::{TreeForm, WhiteoutForm};
 use crate::unpack::metadata::{is_reserved, mode_on_disk, override_stat_of};
-use crate::unpack::{LayerEntry, LayerEntryKind};
 
 const CAPABILITY: &[u8] = b"security.capability";
 const OVERRIDE_STAT: &[u8] = b"user.containers.override_stat";
@@ -45,7 +44,7 @@ const OVERHEAD: usize = 32;
 pub(super) struct Kept {
     form: TreeForm,
     /// Who made the tree; `None` where we see owners under other numbers than the maker did.
-    maker: Option<Maker>,
+    maker: Option<TreeOwner>,
     anomalies: Anomalies,
     /// New files get an ACL from the folder that the tree is in.
     inherits_acl: bool,
@@ -60,7 +59,7 @@ pub(super) enum Place<'a> {
 
 impl Kept {
     /// `folder` is the one that the tree is in, `record` the record's own status.
-    pub(super) fn new(head: &Head, form: TreeForm, folder: BorrowedFd<'_>, record: &Stat) -> Kept {
+    pub(super) fn new(head: &RecordHead, form: TreeForm, folder: BorrowedFd<'_>, record: &Stat) -> Kept {
         Kept {
             form,
             maker: head.maker.filter(|maker| maker.sees_the_same(record)),

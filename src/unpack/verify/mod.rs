@@ -20,11 +20,9 @@ mod metadata;
 pub(crate) use self::damage::damage;
 use self::metadata::{Kept, Place, time_differs};
 use super::form::{TreeForm, WhiteoutForm};
-use super::record::{Line, Lines, parse_line};
-use super::{LayerEntry, LayerEntryKind};
 use crate::error::{Error, Result, quoted};
 use crate::layer::{Anomalies, split_parent};
-use crate::store::{HEAD_LEN, Head};
+use crate::record::{LayerEntry, LayerEntryKind, Line, Lines, RECORD_HEAD_LEN, RecordHead, parse_line};
 use crate::sys::{is_directory, is_regular};
 
 const BUFFER: usize = 256 << 10;
@@ -47,12 +45,12 @@ pub(crate) fn verify_tree(
     folder: BorrowedFd<'_>,
     tree: BorrowedFd<'_>,
     record: BorrowedFd<'_>,
-    head: &Head,
+    head: &RecordHead,
     form: TreeForm,
     spend: &mut Spend<'_>,
 ) -> Result<Verdict> {
     let mut buffer = vec![0; BUFFER];
-    match sum_of_file(record, HEAD_LEN as u64, &mut buffer, spend)? {
+    match sum_of_file(record, RECORD_HEAD_LEN as u64, &mut buffer, spend)? {
         Ok((sum, _)) if head.lines.is_none_or(|lines| lines == sum) => {}
         Ok(_) => return Ok(Some("its metadata record is not what was written".into())),
         Err(why) => return Ok(Some(format!("its metadata record {why}"))),

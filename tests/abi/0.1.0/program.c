@@ -152,6 +152,7 @@ static void layers(bl_storage *storage, const char *digest)
   bl_extract_options options = BL_EXTRACT_OPTIONS_INIT;
   bl_extract_result result = BL_EXTRACT_RESULT_INIT;
   bl_layer_limits limits = BL_LAYER_LIMITS_INIT;
+  bl_tree_options tree = BL_TREE_OPTIONS_INIT;
   bl_layer_entry entry = BL_LAYER_ENTRY_INIT;
   bl_layer_entries *entries = NULL;
   bl_cancel *cancel = NULL;
@@ -160,18 +161,19 @@ static void layers(bl_storage *storage, const char *digest)
   OK(bl_cancel_new(&cancel, &err));
   limits.entries = 1000;
   limits.zstd_window_log = 20;
-  options.flags = BL_EXTRACT_STRICT;
-  options.whiteouts = BL_WHITEOUTS_MARKERS;
+  tree.flags = BL_TREE_STRICT;
+  tree.whiteouts = BL_WHITEOUTS_MARKERS;
+  tree.limits = &limits;
+  options.tree = &tree;
   options.cancel = cancel;
   options.timeout_ms = 60000;
-  options.limits = &limits;
   options.progress = on_progress;
   options.progress_data = &told;
   OK(bl_extract_layer(storage, EMPTY, &options, &result, &err));
   CHECK(result.bytes_out == 1024 && !result.anomalies && !result.cached && !strcmp(result.diff_id, EMPTY) && told);
   OK(bl_extract_layer(storage, EMPTY, NULL, &result, &err));
   CHECK(result.cached == 1);
-  OK(bl_extracted_path(storage, EMPTY, &options, &bytes, &err));
+  OK(bl_extracted_path(storage, EMPTY, &tree, &bytes, &err));
   text_is(bytes);
   OK(bl_layer_entries_open(storage, digest, NULL, &entries, &err));
   for (;;) {
@@ -225,6 +227,7 @@ static void files(bl_storage *storage, bl_image *image, const char *store, const
   bl_rootfs_options rootfs = BL_ROOTFS_OPTIONS_INIT;
   bl_rootfs_result made = BL_ROOTFS_RESULT_INIT;
   bl_overlay_options overlay = BL_OVERLAY_OPTIONS_INIT;
+  bl_tree_options tree = BL_TREE_OPTIONS_INIT;
   bl_overlay *prepared = NULL;
   bl_process_user user = BL_PROCESS_USER_INIT;
   bl_process *process = NULL;
@@ -259,7 +262,8 @@ static void files(bl_storage *storage, bl_image *image, const char *store, const
   OK(bl_process_get_user(process, &user, &err));
   CHECK(user.uid == 0 && user.gid == 0);
   bl_process_free(process);
-  overlay.flags = BL_OVERLAY_USER_XATTR;
+  tree.whiteouts = BL_WHITEOUTS_USER_OVERLAY;
+  overlay.tree = &tree;
   if (bl_prepare_overlay(storage, image, &overlay, &prepared, &lease, &err) == BL_OK) {
     CHECK(!strncmp(bl_overlay_mount_options(prepared), "lowerdir=", 9) && !bl_overlay_mount_dir(prepared));
     CHECK(bl_overlay_lower_dir_count(prepared) > 0 && bl_overlay_lower_dir(prepared, 0)[0] == '/');
@@ -308,7 +312,7 @@ static void pulls(bl_storage *storage)
   const bl_registry_options *registries[] = {&registry, NULL};
   bl_pull_options options = BL_PULL_OPTIONS_INIT;
   bl_pull_progress progress = BL_PULL_PROGRESS_INIT;
-  bl_extract_options extract = BL_EXTRACT_OPTIONS_INIT;
+  bl_tree_options tree = BL_TREE_OPTIONS_INIT;
   bl_image *image = NULL;
   bl_op *op = NULL;
   bool finished = false;
@@ -316,7 +320,7 @@ static void pulls(bl_storage *storage)
   registry.flags = BL_REGISTRY_PLAIN_HTTP;
   registry.headers = headers;
   options.registries = registries;
-  options.extract = &extract;
+  options.tree = &tree;
   options.credentials = on_credentials;
   options.progress = on_pull_progress;
   options.timeout_ms = 2000;

@@ -239,7 +239,7 @@ impl Api for C {
         let pointer = |text: &Option<CString>| text.as_ref().map_or(null(), |text| text.as_ptr());
         let options = bl_extract_options {
             struct_size: size_of::<bl_extract_options>(),
-            flags: 0,
+            tree: null(),
             tarball_path: pointer(&tarball),
             diff_id: pointer(&diff_id),
             cancel: null_mut(),

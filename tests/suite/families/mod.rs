@@ -114,7 +114,7 @@ impl Bench {
     pub fn extract(&self, name: &str, blob: &[u8], options: &ExtractOptions) -> (Result<Extraction, Error>, PathBuf) {
         let digest = put_layer(&self.storage, blob);
         let result = watched(name, || self.storage.extract_layer(&digest, options));
-        let tree = self.storage.extracted_path(&digest, options.form);
+        let tree = self.storage.extracted_path(&digest, options.tree.form);
         if let Err(error) = &result {
             assert!(!tree.exists() && !record_of(&tree).exists(), "{name}: left a tree");
             // Family 135.
@@ -129,8 +129,8 @@ impl Bench {
     pub fn see(&self, name: &str, blob: &[u8], options: &ExtractOptions) -> Seen {
         let (result, tree) = self.extract(name, blob, options);
         let done = result.unwrap_or_else(|error| panic!("{name}: {error}"));
-        let entries = entries(&self.storage, &Digest::of(blob), options.form);
-        check_record(name, &tree, &entries, options.form);
+        let entries = entries(&self.storage, &Digest::of(blob), options.tree.form);
+        check_record(name, &tree, &entries, options.tree.form);
         Seen { nodes: snapshot(&tree), tree, done, entries }
     }
 }
@@ -226,7 +226,12 @@ fn run_one(name: &str, blob: &[u8], outcome: &Outcome) {
         Outcome::Contained => {
             let (result, tree) = bench.extract(name, blob, &options);
             if result.is_ok() {
-                check_record(name, &tree, &entries(&bench.storage, &Digest::of(blob), options.form), options.form);
+                check_record(
+                    name,
+                    &tree,
+                    &entries(&bench.storage, &Digest::of(blob), options.tree.form),
+                    options.tree.form,
+                );
             }
         }
         Outcome::Fails(status) => match bench.extract(name, blob, &options).0 {

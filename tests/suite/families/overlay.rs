@@ -13,7 +13,7 @@ use super::{Bench, entries};
 
 fn form(whiteouts: WhiteoutForm) -> ExtractOptions {
     let mut options = ExtractOptions::default();
-    options.form.whiteouts = whiteouts;
+    options.tree.form.whiteouts = whiteouts;
     options
 }
 
@@ -66,7 +66,7 @@ fn families_54_to_59_overlayfs_sees_what_the_layers_say() {
                 let blob = archive(&ops);
                 story.push(ops);
                 bench.extract(&format!("{story:?}"), &blob, &form(whiteouts)).0.unwrap();
-                lower.insert(0, bench.storage.extracted_path(&Digest::of(&blob), form(whiteouts).form));
+                lower.insert(0, bench.storage.extracted_path(&Digest::of(&blob), form(whiteouts).tree.form));
                 merge(&mut expected, &tree);
             }
             let empty = bench.canary.target().join("empty");
@@ -161,7 +161,7 @@ fn family_76_override_stat_says_what_the_file_system_was_not_told() {
                 .finish();
             let bench = Bench::new();
             let mut options = ExtractOptions::default();
-            options.form.override_stat = true;
+            options.tree.form.override_stat = true;
             let (result, _) = bench.extract("override_stat", &layer, &options);
             if let Err(error) = &result {
                 // tmpfs before Linux 6.6 has no user attributes; then the option cannot be had.
@@ -215,7 +215,7 @@ fn forms_never_share_a_tree() {
             let mut form = TreeForm::default();
             (form.whiteouts, form.device_nodes) = (whiteouts, device_nodes);
             let mut options = ExtractOptions::default();
-            options.form = form;
+            options.tree.form = form;
             assert!(!bench.storage.extract_layer(&digest, &options).unwrap().cached);
             assert!(bench.storage.extract_layer(&digest, &options).unwrap().cached);
             let marker = bench.storage.extracted_path(&digest, form).join(".wh.x");

@@ -121,7 +121,7 @@ fn family_129_each_limit_is_settable_and_named() {
         let row = limits::ALL.iter().find(|row| row.field == Some(field)).unwrap_or_else(|| panic!("no limit {field}"));
         let bench = Bench::new();
         let mut options = ExtractOptions::default();
-        options.limits = limits_.clone();
+        options.tree.limits = limits_.clone();
         let error = bench.extract(field, layer, &options).0.expect_err(field);
         assert_eq!(error.status(), Status::Limit, "{field}: {error}");
         assert!(error.message().contains(&format!("{} limit is ", row.name)), "{field}: {error}");

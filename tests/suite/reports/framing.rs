@@ -337,7 +337,7 @@ fn read(layer: &[u8]) -> Result<Vec<String>, Status> {
     let digest = put_layer(&storage, layer);
     let options = ExtractOptions::default();
     storage.extract_layer(&digest, &options).map_err(|error| error.status())?;
-    let tree = storage.extracted_path(&digest, options.form);
+    let tree = storage.extracted_path(&digest, options.tree.form);
     let line = |entry: boxlite_images::LayerEntry| {
         let kind = match entry.kind {
             LayerEntryKind::File => "0",
@@ -354,7 +354,7 @@ fn read(layer: &[u8]) -> Result<Vec<String>, Status> {
         let content = if kind == "0" { text(&std::fs::read(tree.join(&path)).unwrap()) } else { String::new() };
         format!("{kind} {path:?} {} {:?} {content:?}", entry.size, text(&entry.link))
     };
-    let listed = entries(&storage, &digest, options.form).into_iter().filter(|entry| !entry.is_implied);
+    let listed = entries(&storage, &digest, options.tree.form).into_iter().filter(|entry| !entry.is_implied);
     Ok(listed.map(line).collect())
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use boxlite_images::{GcOptions, Image, ImageName, OverlayOptions, RootfsOptions, Storage};
+use boxlite_images::{GcOptions, Image, ImageName, OverlayOptions, RootfsOptions, Storage, WhiteoutForm};
 
 use super::super::archive::Archive;
 use super::super::images::put_image_of;
@@ -33,7 +33,7 @@ fn image_of(storage: &Storage, layers: usize) -> Image {
 
 fn options() -> OverlayOptions {
     let mut options = OverlayOptions::default();
-    options.user_xattr = true;
+    options.tree.form.whiteouts = WhiteoutForm::UserOverlay;
     options
 }
 

@@ -145,8 +145,8 @@ func (i *Image) Process(rootfs string) (*Process, *Error) {
 type ImportOptions struct {
 	Call
 	Flags                  uint64
+	Tree                   TreeOptions
 	Select, Name, Platform string
-	Whiteouts              uint32
 }
 
 func (a *arena) imports(o *ImportOptions, handle C.uintptr_t) *C.bl_import_options {
@@ -156,9 +156,8 @@ func (a *arena) imports(o *ImportOptions, handle C.uintptr_t) *C.bl_import_optio
 	c._select = a.str(o.Select)
 	c.name = a.str(o.Name)
 	c.platform = a.str(o.Platform)
-	c.whiteouts = C.uint32_t(o.Whiteouts)
+	c.tree = a.tree(&o.Tree)
 	c.cancel = o.Cancel.get()
-	c.limits = a.limits(o.Limits)
 	if handle != 0 {
 		C.bl_go_set_progress(&c.progress, &c.progress_data, handle)
 	}
@@ -229,6 +228,7 @@ type RootfsOptions struct {
 	Call
 	Flags      uint64
 	Mode       uint32
+	Tree       TreeOptions
 	RecordPath string
 }
 
@@ -244,9 +244,9 @@ func (s *Storage) AssembleRootfs(i *Image, destination string, o *RootfsOptions)
 	c := C.bl_rootfs_options_init()
 	c.flags = C.uint64_t(o.Flags)
 	c.mode = C.uint32_t(o.Mode)
+	c.tree = a.tree(&o.Tree)
 	c.record_path = a.str(o.RecordPath)
 	c.cancel = o.Cancel.get()
-	c.limits = a.limits(o.Limits)
 	if handle != 0 {
 		C.bl_go_set_progress(&c.progress, &c.progress_data, handle)
 	}
@@ -265,16 +265,15 @@ type Overlay struct {
 }
 
 // PrepareOverlay gives that, and the lease that holds the layers.
-func (s *Storage) PrepareOverlay(i *Image, flags, leaseSeconds uint64, o *Call) (Overlay, *Lease, *Error, error) {
+func (s *Storage) PrepareOverlay(i *Image, tree *TreeOptions, leaseSeconds uint64, o *Call) (Overlay, *Lease, *Error, error) {
 	var a arena
 	defer a.free()
 	handle, fate, free := callback(o.Progress)
 	defer free()
 	c := C.bl_overlay_options_init()
-	c.flags = C.uint64_t(flags)
+	c.tree = a.tree(tree)
 	c.lease_seconds = C.uint64_t(leaseSeconds)
 	c.cancel = o.Cancel.get()
-	c.limits = a.limits(o.Limits)
 	if handle != 0 {
 		C.bl_go_set_progress(&c.progress, &c.progress_data, handle)
 	}

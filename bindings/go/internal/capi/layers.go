@@ -42,30 +42,42 @@ func (a *arena) limits(l *Limits) *C.bl_layer_limits {
 	return c
 }
 
+// TreeOptions are those of C.
+type TreeOptions struct {
+	Flags     uint64
+	Whiteouts uint32
+	Limits    *Limits
+}
+
+func (a *arena) tree(o *TreeOptions) *C.bl_tree_options {
+	c := (*C.bl_tree_options)(a.alloc(unsafe.Sizeof(C.bl_tree_options{})))
+	*c = C.bl_tree_options_init()
+	c.flags = C.uint64_t(o.Flags)
+	c.whiteouts = C.uint32_t(o.Whiteouts)
+	c.limits = a.limits(o.Limits)
+	return c
+}
+
 // Call is what most calls can have.
 type Call struct {
 	Cancel   *Cancel
-	Limits   *Limits
 	Progress func(Progress) error
 }
 
 // ExtractOptions are those of C.
 type ExtractOptions struct {
 	Call
-	Flags               uint64
+	Tree                TreeOptions
 	TarballPath, DiffID string
-	Whiteouts           uint32
 }
 
 func (a *arena) extract(o *ExtractOptions, handle C.uintptr_t) *C.bl_extract_options {
 	c := (*C.bl_extract_options)(a.alloc(unsafe.Sizeof(C.bl_extract_options{})))
 	*c = C.bl_extract_options_init()
-	c.flags = C.uint64_t(o.Flags)
+	c.tree = a.tree(&o.Tree)
 	c.tarball_path = a.str(o.TarballPath)
 	c.diff_id = a.str(o.DiffID)
 	c.cancel = o.Cancel.get()
-	c.whiteouts = C.uint32_t(o.Whiteouts)
-	c.limits = a.limits(o.Limits)
 	if handle != 0 {
 		C.bl_go_set_progress(&c.progress, &c.progress_data, handle)
 	}
@@ -96,13 +108,13 @@ func (s *Storage) ExtractLayer(digest string, o *ExtractOptions) (Extraction, *E
 	}, nil, nil
 }
 
-// ExtractedPath is where ExtractLayer with the same options puts a layer.
-func (s *Storage) ExtractedPath(digest string, o *ExtractOptions) (string, *Error) {
+// ExtractedPath is where ExtractLayer puts a layer's tree of this kind.
+func (s *Storage) ExtractedPath(digest string, o *TreeOptions) (string, *Error) {
 	var a arena
 	defer a.free()
 	var out *C.bl_bytes
 	var err *C.bl_error
-	if C.bl_extracted_path(s.raw, a.must(digest), a.extract(o, 0), &out, &err) != C.BL_OK {
+	if C.bl_extracted_path(s.raw, a.must(digest), a.tree(o), &out, &err) != C.BL_OK {
 		return "", taken(err)
 	}
 	return string(bytesOf(out)), nil
@@ -127,12 +139,12 @@ type Entry struct {
 type Entries struct{ raw *C.bl_layer_entries }
 
 // LayerEntries opens the list of a layer's entries; Free must be called on it.
-func (s *Storage) LayerEntries(digest string, o *ExtractOptions) (*Entries, *Error) {
+func (s *Storage) LayerEntries(digest string, o *TreeOptions) (*Entries, *Error) {
 	var a arena
 	defer a.free()
 	var raw *C.bl_layer_entries
 	var err *C.bl_error
-	if C.bl_layer_entries_open(s.raw, a.must(digest), a.extract(o, 0), &raw, &err) != C.BL_OK {
+	if C.bl_layer_entries_open(s.raw, a.must(digest), a.tree(o), &raw, &err) != C.BL_OK {
 		return nil, taken(err)
 	}
 	return &Entries{raw}, nil

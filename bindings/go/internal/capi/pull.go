@@ -20,7 +20,7 @@ type PullOptions struct {
 	Policy, Parallel                                               uint32
 	Platform, User, Password, AuthFile, HostsDir, Proxy, UserAgent string
 	Registries                                                     []RegistryOptions
-	Extract                                                        *ExtractOptions
+	Tree                                                           TreeOptions
 	MaxBytes, ConnectTimeoutMS, StallTimeoutMS, ProgressIntervalMS uint64
 	Cancel                                                         *Cancel
 	Credentials                                                    func(*Question) error
@@ -70,7 +70,7 @@ func (s *Storage) Pull(reference string, o *PullOptions) (*Image, *Error, error)
 	c.registries = a.registries(o.Registries)
 	c.hosts_dir = a.str(o.HostsDir)
 	c.proxy = a.str(o.Proxy)
-	c.extract = a.extract(o.Extract, 0)
+	c.tree = a.tree(&o.Tree)
 	c.user_agent = a.str(o.UserAgent)
 	c.max_bytes = C.uint64_t(o.MaxBytes)
 	c.connect_timeout_ms = C.uint64_t(o.ConnectTimeoutMS)

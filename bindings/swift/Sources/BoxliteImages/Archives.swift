@@ -10,28 +10,25 @@ public struct ImportOptions: Sendable {
   public var platform: String?
   public var isPlatformStrict = false
   public var unpacks = true
-  public var makesDeviceNodes = false
-  public var overridesStat = false
   /// Layers of a folder may be its own files; see `BL_IMPORT_HARD_LINK`.
   public var usesHardLinks = false
-  public var whiteouts = Whiteouts.markers
+  /// What the trees look like, and what each layer and the archive may cost.
+  public var tree = TreeOptions()
   public var timeout: Duration?
-  public var limits: LayerLimits?
 
   public init() {}
 
   func c(_ arena: Arena, _ cancel: CancelToken?, _ progress: Callback?) throws -> bl_import_options {
     var c = bl_import_options_init()
     c.flags = flags(
-      (!unpacks, BL_IMPORT_NO_UNPACK), (isPlatformStrict, BL_IMPORT_STRICT_PLATFORM), (makesDeviceNodes, BL_IMPORT_DEVICE_NODES),
-      (overridesStat, BL_IMPORT_OVERRIDE_STAT), (usesHardLinks, BL_IMPORT_HARD_LINK))
+      (!unpacks, BL_IMPORT_NO_UNPACK), (isPlatformStrict, BL_IMPORT_STRICT_PLATFORM),
+      (usesHardLinks, BL_IMPORT_HARD_LINK))
     c.select = try arena.text(select, "select")
     c.name = try arena.text(name, "name")
     c.platform = try arena.text(platform, "platform")
-    c.whiteouts = whiteouts.c
+    c.tree = tree.c(arena)
     c.cancel = cancel?.raw.pointer
     c.timeout_ms = milliseconds(timeout)
-    if let limits { c.limits = UnsafePointer(arena.pointer([limits.c()])) }
     if let progress {
       c.progress = onProgress
       c.progress_data = progress.pointer

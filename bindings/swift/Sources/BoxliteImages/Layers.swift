@@ -1,34 +1,48 @@
 import CBoxliteImages
 import Dispatch
 
-/// How to extract a layer.
-public struct ExtractOptions: Sendable {
+/// What a tree looks like, and what a layer may cost.
+public struct TreeOptions: Sendable {
   /// As root, make device nodes; otherwise a device is an empty file.
   public var makesDeviceNodes = false
   /// Refuse a layer with any anomaly.
   public var isStrict = false
   /// Write owners and modes to `user.containers.override_stat`.
   public var overridesStat = false
+  /// How the tree of a layer says what lower layers lose.
   public var whiteouts = Whiteouts.markers
+  public var limits: LayerLimits?
+
+  public init() {}
+
+  func c(_ arena: Arena) -> UnsafePointer<bl_tree_options> {
+    var c = bl_tree_options_init()
+    c.flags = flags(
+      (makesDeviceNodes, BL_TREE_DEVICE_NODES), (isStrict, BL_TREE_STRICT), (overridesStat, BL_TREE_OVERRIDE_STAT))
+    c.whiteouts = whiteouts.c
+    if let limits { c.limits = UnsafePointer(arena.pointer([limits.c()])) }
+    return UnsafePointer(arena.pointer([c]))
+  }
+}
+
+/// How to extract a layer.
+public struct ExtractOptions: Sendable {
+  public var tree = TreeOptions()
   /// The layer's file; `nil` is the stored one.
   public var tarballPath: String?
   /// What the layer must hash to uncompressed.
   public var diffID: String?
   public var timeout: Duration?
-  public var limits: LayerLimits?
 
   public init() {}
 
-  func c(_ arena: Arena, _ cancel: CancelToken? = nil, _ progress: Callback? = nil) throws -> bl_extract_options {
+  func c(_ arena: Arena, _ cancel: CancelToken?, _ progress: Callback?) throws -> bl_extract_options {
     var c = bl_extract_options_init()
-    c.flags = flags(
-      (makesDeviceNodes, BL_EXTRACT_DEVICE_NODES), (isStrict, BL_EXTRACT_STRICT), (overridesStat, BL_EXTRACT_OVERRIDE_STAT))
+    c.tree = tree.c(arena)
     c.tarball_path = try arena.text(tarballPath, "tarballPath")
     c.diff_id = try arena.text(diffID, "diffID")
     c.cancel = cancel?.raw.pointer
     c.timeout_ms = milliseconds(timeout)
-    c.whiteouts = whiteouts.c
-    if let limits { c.limits = UnsafePointer(arena.pointer([limits.c()])) }
     if let progress {
       c.progress = onProgress
       c.progress_data = progress.pointer
@@ -95,24 +109,24 @@ extension Storage {
     try await running { try self.extractLayer(digest, options: options, cancel: $0, progress: progress) }
   }
 
-  /// Where ``extractLayer(_:options:)`` puts a layer with these options.
-  public func extractedPath(_ digest: String, options: ExtractOptions = ExtractOptions()) throws -> String {
+  /// Where ``extractLayer(_:options:)`` puts a layer's tree of this kind.
+  public func extractedPath(_ digest: String, tree: TreeOptions = TreeOptions()) throws -> String {
     let (arena, digest) = (Arena(), try plain(digest, "digest"))
     return try handle.use { storage in
       try withExtendedLifetime(arena) {
-        var c = try options.c(arena)
-        return try text { bl_extracted_path(storage, digest, &c, $0, $1) }
+        let tree = tree.c(arena)
+        return try text { bl_extracted_path(storage, digest, tree, $0, $1) }
       }
     }
   }
 
   /// Lists what an extracted layer holds, in the order of the archive, without a look at its tree.
-  public func layerEntries(_ digest: String, options: ExtractOptions = ExtractOptions()) throws -> LayerEntries {
+  public func layerEntries(_ digest: String, tree: TreeOptions = TreeOptions()) throws -> LayerEntries {
     let (arena, digest) = (Arena(), try plain(digest, "digest"))
     return try handle.use { storage in
       try withExtendedLifetime(arena) {
-        var c = try options.c(arena)
-        return LayerEntries(taking: try make { bl_layer_entries_open(storage, digest, &c, $0, $1) })
+        let tree = tree.c(arena)
+        return LayerEntries(taking: try make { bl_layer_entries_open(storage, digest, tree, $0, $1) })
       }
     }
   }

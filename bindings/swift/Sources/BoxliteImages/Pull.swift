@@ -73,9 +73,9 @@ public struct PullOptions: Sendable {
   /// "linux/arm64/v8"; `nil` is Linux on this machine's processor.
   public var platform: String?
   public var isPlatformStrict = false
-  /// Whether layers are unpacked; what their trees look like and may cost is in ``extract``.
+  /// Whether layers are unpacked; what their trees look like and may cost is in ``tree``.
   public var unpacks = true
-  public var extract = ExtractOptions()
+  public var tree = TreeOptions()
   /// For the registry of the reference.
   public var credentials: Credentials?
   /// A file of credentials, or with ``usesAuthFiles`` those of other tools.
@@ -117,7 +117,7 @@ public struct PullOptions: Sendable {
     }
     c.hosts_dir = try arena.text(hostsDirectory, "hostsDirectory")
     c.proxy = try arena.text(proxy, "proxy")
-    c.extract = UnsafePointer(arena.pointer([try extract.c(arena)]))
+    c.tree = tree.c(arena)
     c.user_agent = try arena.text(userAgent, "userAgent")
     c.max_bytes = maxBytes ?? 0
     c.connect_timeout_ms = milliseconds(connectTimeout)

@@ -23,8 +23,8 @@ public enum RootfsMode: Sendable {
 /// How to assemble a root file system.
 public struct RootfsOptions: Sendable {
   public var mode = RootfsMode.copy
-  public var makesDeviceNodes = false
-  public var overridesStat = false
+  /// How devices and owners are said, and what each layer may cost.
+  public var tree = TreeOptions()
   /// Replace a destination that is not empty.
   public var replaces = false
   /// Fill a directory that is there, as is done with a mount point.
@@ -32,7 +32,6 @@ public struct RootfsOptions: Sendable {
   /// Where the metadata record goes; `nil` is beside the destination for an ordinary user, and nowhere for root.
   public var recordPath: String?
   public var timeout: Duration?
-  public var limits: LayerLimits?
 
   public init() {}
 }
@@ -45,14 +44,11 @@ public struct Rootfs: Sendable {
 
 /// What kind of overlay mount it is to be.
 public struct OverlayOptions: Sendable {
-  /// For a mount with `userxattr`.
-  public var usesUserXattr = false
-  public var makesDeviceNodes = false
-  public var overridesStat = false
+  /// What the directories look like. Its whiteouts are `.userOverlay` for a mount with `userxattr`; anything else is `.overlay`.
+  public var tree = TreeOptions()
   /// How long the layers are held; `nil` is a day.
   public var leaseTime: Duration?
   public var timeout: Duration?
-  public var limits: LayerLimits?
 
   public init() {}
 }
@@ -83,13 +79,12 @@ extension Storage {
         try withExtendedLifetime((arena, cancel)) {
           var c = bl_rootfs_options_init()
           c.flags = flags(
-            (options.makesDeviceNodes, BL_ROOTFS_DEVICE_NODES), (options.overridesStat, BL_ROOTFS_OVERRIDE_STAT),
             (options.replaces, BL_ROOTFS_REPLACE), (options.fillsExisting, BL_ROOTFS_INTO_EXISTING))
           c.mode = options.mode.c
+          c.tree = options.tree.c(arena)
           c.record_path = try arena.text(options.recordPath, "recordPath")
           c.cancel = cancel?.raw.pointer
           c.timeout_ms = milliseconds(options.timeout)
-          if let limits = options.limits { c.limits = UnsafePointer(arena.pointer([limits.c()])) }
           if let told {
             c.progress = onProgress
             c.progress_data = told.pointer
@@ -120,13 +115,10 @@ extension Storage {
       try image.handle.use { image in
         try withExtendedLifetime((arena, cancel)) {
           var c = bl_overlay_options_init()
-          c.flags = flags(
-            (options.usesUserXattr, BL_OVERLAY_USER_XATTR), (options.makesDeviceNodes, BL_OVERLAY_DEVICE_NODES),
-            (options.overridesStat, BL_OVERLAY_OVERRIDE_STAT))
+          c.tree = options.tree.c(arena)
           c.lease_seconds = seconds(options.leaseTime)
           c.cancel = cancel?.raw.pointer
           c.timeout_ms = milliseconds(options.timeout)
-          if let limits = options.limits { c.limits = UnsafePointer(arena.pointer([limits.c()])) }
           if let told {
             c.progress = onProgress
             c.progress_data = told.pointer

@@ -20,19 +20,19 @@ final class ImageTests: XCTestCase {
     XCTAssertTrue(try store.extractLayer(layout.layers[0]).isCached)
 
     var options = ExtractOptions()
-    options.overridesStat = true
+    options.tree.overridesStat = true
     options.diffID = first.diffID
     let other = try store.extractLayer(layout.layers[0], options: options)
     XCTAssertFalse(other.isCached)
-    let path = try store.extractedPath(layout.layers[0], options: options)
+    let path = try store.extractedPath(layout.layers[0], tree: options.tree)
     XCTAssertNotEqual(path, try store.layerExtractedPath(layout.layers[0]))
     XCTAssertTrue(FileManager.default.fileExists(atPath: path + "/bin/hello"))
 
     let error = wants(.callback) { try store.extractLayer(layout.layers[1]) { _ in throw Mine() } }
     XCTAssertEqual(error?.underlying as? Mine, Mine())
     options = ExtractOptions()
-    options.limits = LayerLimits()
-    options.limits?.entries = 1
+    options.tree.limits = LayerLimits()
+    options.tree.limits?.entries = 1
     wants(.limit) { try store.extractLayer(layout.layers[1], options: options) }
     options = ExtractOptions()
     options.diffID = layout.layers[0]
@@ -105,7 +105,7 @@ final class ImageTests: XCTestCase {
     XCTAssertTrue(process.runtimeJSON.contains("/bin/hello"))
 
     var overlay = OverlayOptions()
-    overlay.usesUserXattr = true
+    overlay.tree.whiteouts = .userOverlay
     overlay.leaseTime = .seconds(60)
     do {
       let made = try store.prepareOverlay(image, options: overlay)
@@ -158,10 +158,10 @@ final class ImageTests: XCTestCase {
     let image = try store.openImage("a.org/x:1")
     try await store.verifyLayer(layout.layers[0])
     var options = ExtractOptions()
-    options.overridesStat = true
+    options.tree.overridesStat = true
     let made = try await store.extractLayer(layout.layers[0], options: options)
     XCTAssertFalse(made.isCached)
-    options.whiteouts = .userOverlay
+    options.tree.whiteouts = .userOverlay
     let error = await wants(.callback) {
       try await store.extractLayer(layout.layers[0], options: options, progress: { _ in throw Mine() })
     }
@@ -179,7 +179,7 @@ final class ImageTests: XCTestCase {
     let root = try await store.assembleRootfs(image, at: work + "/root")
     XCTAssertEqual(root.layers, 4)
     var overlay = OverlayOptions()
-    overlay.usesUserXattr = true
+    overlay.tree.whiteouts = .userOverlay
     do {
       _ = try await store.prepareOverlay(image, options: overlay)
     } catch let error as BoxliteError where error.status == .unsupported {}

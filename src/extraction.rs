@@ -3,28 +3,22 @@
 //! One pass over the layer's file computes both digests and makes the tree; the tree gets its name only when both hold
 //! (store invariant I2). Threads and processes that want the same layer wait for the first one, and find its tree.
 
-use std::fmt;
-use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::form::TreeForm;
-use super::metadata::born_in;
-use super::record::{RecordFile, RecordWriter};
-use super::trash::{Bin, Trash};
-use super::tree::TreeWriter;
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 #[cfg(feature = "pull")]
 use crate::layer::Growing;
-use crate::layer::{Anomalies, Entry, LayerFile, Progress, Reader, Source, Stream};
-use crate::limits::LayerLimits;
-use crate::store::{Area, EXTRACTION_LOCK, Head, Lock, Maker, Mark, Partial, Storage, record_name};
+use crate::layer::{Anomalies, Entry, LayerFile, Reader, Source, Stream};
+use crate::record::{LayerEntries, RecordFile, RecordHead, RecordWriter, TreeOwner, Validity};
+use crate::store::{Area, EXTRACTION_LOCK, Lock, Partial, Storage, record_name};
 use crate::sys::is_regular;
+use crate::unpack::{Bin, ProgressCallback, Trash, TreeForm, TreeOptions, TreeWriter, born_in};
 
 /// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.
 #[derive(Clone, Debug, Default)]
@@ -34,47 +28,12 @@ pub struct ExtractOptions {
     pub tarball_path: Option<PathBuf>,
     /// What the uncompressed layer must hash to (OCI image-spec, config.md, `rootfs.diff_ids`).
     pub diff_id: Option<Digest>,
-    /// What the tree looks like. Each form is a tree of its own.
-    pub form: TreeForm,
-    /// Refuse a layer with any [`Anomalies`].
-    pub strict: bool,
-    /// What the layer may cost.
-    pub limits: LayerLimits,
+    /// What the tree looks like, and what it may cost. Each form is a tree of its own.
+    pub tree: TreeOptions,
     /// Is told how far the extraction came, about every MiB or 256 entries, and once at the end.
     pub progress: Option<ProgressCallback>,
     /// What may end the extraction early.
     pub interrupt: Interrupt,
-}
-
-/// A function that is told of progress, on the thread that called, and that may end the call with `CALLBACK`.
-#[derive(Clone)]
-pub struct ProgressCallback(Arc<ProgressFn>);
-
-type ProgressFn = dyn Fn(&Progress) -> ControlFlow<()> + Send + Sync;
-
-impl ProgressCallback {
-    /// Wraps the function.
-    pub fn new(callback: impl Fn(&Progress) -> ControlFlow<()> + Send + Sync + 'static) -> ProgressCallback {
-        ProgressCallback(Arc::new(callback))
-    }
-
-    pub(crate) fn call(&self, progress: &Progress) -> ControlFlow<()> {
-        (self.0)(progress)
-    }
-
-    /// The same; a callback that wants an end is an error.
-    pub(crate) fn tell(&self, progress: &Progress) -> Result<()> {
-        match self.call(progress) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::new(Status::Callback, "the progress callback ended the call")),
-        }
-    }
-}
-
-impl fmt::Debug for ProgressCallback {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ProgressCallback")
-    }
 }
 
 /// What an extraction did.
@@ -110,7 +69,7 @@ impl Storage {
     pub fn extract_layer(&self, digest: &Digest, options: &ExtractOptions) -> Result<Extraction> {
         self.directory.check_alive()?;
         options.interrupt.check()?;
-        let name = options.form.tree_name(digest);
+        let name = options.tree.form.tree_name(digest);
         if let Some(cached) = self.cached_tree(&name, digest, options)? {
             return Ok(cached);
         }
@@ -128,7 +87,7 @@ impl Storage {
         growing: Arc<Growing>,
         options: &ExtractOptions,
     ) -> Result<Extraction> {
-        let name = options.form.tree_name(digest);
+        let name = options.tree.form.tree_name(digest);
         let follow = || Ok(LayerFile::following(file, growing, options.interrupt.clone()));
         self.extract_under_lock(name, digest, options, follow)
     }
@@ -140,7 +99,7 @@ impl Storage {
         options: &ExtractOptions,
         open: impl FnOnce() -> Result<LayerFile>,
     ) -> Result<Extraction> {
-        options.form.check_possible()?;
+        options.tree.form.check_possible()?;
         let _lock = Lock::acquire(&self.directory, format!("{EXTRACTION_LOCK}{name}"), &options.interrupt)?;
         // Whoever had the lock before may have done the work.
         if let Some(cached) = self.cached_tree(&name, digest, options)? {
@@ -158,59 +117,33 @@ impl Storage {
         options: &ExtractOptions,
     ) -> Result<Extraction> {
         let mut reader = open_reader(digest, file, options)?;
-        let record_name = record_name(name);
         self.take_old_tree_away(name)?;
         self.make_room(0, name, &options.interrupt)?;
         let tree = Partial::create_tree(&self.directory, Area::Extracted, name)?;
-        let new_record = || Partial::create_record(&self.directory, Area::Extracted, &record_name);
-        let mut record_file = new_record()?;
-        let record = RecordWriter::new(Some(RecordFile::of(&record_file)?), options.limits.clone());
-        let root = tree.handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a new tree"))?;
+        let record_file = self.new_record(name)?;
+        let record = RecordWriter::new(Some(record_file_of(&record_file)?), options.tree.limits.clone());
         let trash = Trash::new(|| {
             let partial = Partial::create_tree(&self.directory, Area::Extracted, name)?;
-            let handle = partial.handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a new tree"))?;
-            Ok(Bin { handle, _owner: Box::new(partial) })
+            Ok(Bin { handle: handle_of(&partial)?, _owner: Box::new(partial) })
         });
-        let maker = Maker::new(born_in(root.as_fd())?);
-        let mut writer = TreeWriter::new(root, trash, record, options, self.min_free)?;
+        let root = handle_of(&tree)?;
+        let maker = TreeOwner::new(born_in(root.as_fd())?);
+        let mut writer = TreeWriter::new(root, trash, record, &options.tree, &options.interrupt, self.min_free)?;
+        writer.tell(options.progress.clone());
         writer.write(&mut reader)?;
         let (totals, progress, mut anomalies) = reader.finish()?;
         check(digest, options.diff_id.as_ref(), &totals.digest, &totals.diff_id)?;
         let (record, odd) = writer.finish()?;
         anomalies.insert(odd);
-        check_strict(options, anomalies)?;
-        let mark = match self.directory.boot_id() {
-            // Nobody could tell later whether the machine was started again.
-            None if self.directory.is_durable() => Mark::Durable,
-            boot_id => Mark::volatile(boot_id),
+        options.tree.check_strict(anomalies)?;
+        let head = RecordHead {
+            diff_id: Some(totals.diff_id.clone()),
+            anomalies: Some(anomalies.bits()),
+            maker: Some(maker),
+            mark: self.validity_of_new_trees(),
+            ..RecordHead::adopted(digest.to_string())
         };
-        let is_durable = mark == Mark::Durable;
-        // The record first: a record without its tree is not looked at and is replaced by the next extraction.
-        let head = |content, lines| {
-            let head = Head {
-                layer: digest.to_string(),
-                diff_id: Some(totals.diff_id.clone()),
-                anomalies: Some(anomalies.bits()),
-                content: Some(content),
-                lines: Some(lines),
-                maker: Some(maker),
-                mark,
-            };
-            head.to_bytes()
-        };
-        let successor = || {
-            record_file = new_record()?;
-            RecordFile::of(&record_file)
-        };
-        record.finish(head, successor, &options.interrupt)?;
-        if is_durable {
-            self.directory.sync_everything()?;
-        }
-        record_file.publish(&record_name, &options.interrupt, |_| Ok(false))?;
-        tree.publish(name, &options.interrupt, |_| Ok(true))?;
-        if !is_durable {
-            self.directory.make_durable(name);
-        }
+        self.publish(name, tree, (record_file, record), head, &options.interrupt)?;
         tracing::info!(
             "extracted {digest} ({} entries) to {}",
             progress.entries,
@@ -224,6 +157,46 @@ impl Storage {
             anomalies,
             diff_id: Some(totals.diff_id),
         })
+    }
+
+    /// Completes a record and gives it and its tree their names. The record comes first: a record without its tree is not
+    /// looked at and is replaced by the next extraction.
+    fn publish(
+        &self,
+        name: &str,
+        tree: Partial,
+        (mut record_file, record): (Partial, RecordWriter),
+        head: RecordHead,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
+        let is_durable = head.mark == Validity::Durable;
+        let successor = || {
+            record_file = self.new_record(name)?;
+            record_file_of(&record_file)
+        };
+        let head = |content, lines| RecordHead { content: Some(content), lines: Some(lines), ..head }.to_bytes();
+        record.finish(head, successor, interrupt)?;
+        if is_durable {
+            self.directory.sync_everything()?;
+        }
+        record_file.publish(&record_name(name), interrupt, |_| Ok(false))?;
+        tree.publish(name, interrupt, |_| Ok(true))?;
+        if !is_durable {
+            self.directory.make_durable(name);
+        }
+        Ok(())
+    }
+
+    fn new_record(&self, tree: &str) -> Result<Partial> {
+        Partial::create_record(&self.directory, Area::Extracted, &record_name(tree))
+    }
+
+    fn validity_of_new_trees(&self) -> Validity {
+        match self.directory.boot_id() {
+            // Nobody could tell later whether the machine was started again.
+            None if self.directory.is_durable() => Validity::Durable,
+            boot_id => Validity::this_boot(boot_id),
+        }
     }
 
     /// Removes what is left of a tree that does not count, and of one without its record. A record that says "durable" must
@@ -245,7 +218,7 @@ impl Storage {
                 (Some(actual), anomalies)
             }
             // A tree of the seed's, or a digest of the other kind: the layer's file tells.
-            _ if expected.is_some() || options.strict => {
+            _ if expected.is_some() || options.tree.strict => {
                 let (diff_id, mut anomalies) = self.measure_layer(digest, options)?;
                 // What was odd about unpacking is known from then.
                 anomalies.insert(known.unwrap_or_default());
@@ -253,7 +226,7 @@ impl Storage {
             }
             (diff_id, anomalies) => (diff_id, anomalies.unwrap_or_default()),
         };
-        check_strict(options, anomalies)?;
+        options.tree.check_strict(anomalies)?;
         Ok(Some(Extraction { cached: true, entries: 0, bytes_in: 0, bytes_out: 0, anomalies, diff_id }))
     }
 
@@ -274,7 +247,7 @@ impl Storage {
     }
 
     /// Has a layer's file read by `read`, and checks both digests of it.
-    pub(super) fn read_layer(
+    pub(crate) fn read_layer(
         &self,
         digest: &Digest,
         options: &ExtractOptions,
@@ -294,6 +267,24 @@ impl Storage {
         })
     }
 
+    /// What an extracted layer holds, from the metadata record beside its tree; `NOT_FOUND` where there is none (the
+    /// layer was not extracted in this form, or by boxlite 0.9).
+    pub fn layer_entries(&self, digest: &Digest, form: TreeForm) -> Result<LayerEntries> {
+        self.directory.check_alive()?;
+        let record = self.tree_record(&form.tree_name(digest))?;
+        let absent =
+            || Error::new(Status::NotFound, format!("layer {digest} has no metadata record; extract it first"));
+        Ok(LayerEntries::new(record.ok_or_else(absent)?))
+    }
+
+    /// The tree of a layer, and its record.
+    pub(crate) fn open_tree(&self, digest: &Digest, form: TreeForm) -> Result<(OwnedFd, OwnedFd)> {
+        let name = form.tree_name(digest);
+        let absent = || Error::new(Status::NotFound, format!("layer {digest} has no metadata record"));
+        let tree = self.directory.open_directory(Area::Extracted, &name)?.ok_or_else(absent)?;
+        Ok((tree, self.tree_record(&name)?.ok_or_else(absent)?))
+    }
+
     fn open_layer_file(&self, digest: &Digest, options: &ExtractOptions) -> Result<LayerFile> {
         let file = match &options.tarball_path {
             Some(path) => open_tarball(path)?,
@@ -303,11 +294,19 @@ impl Storage {
     }
 }
 
+fn handle_of(partial: &Partial) -> Result<OwnedFd> {
+    partial.handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a new tree"))
+}
+
+fn record_file_of(partial: &Partial) -> Result<RecordFile> {
+    Ok(RecordFile::new(handle_of(partial)?, partial.path()))
+}
+
 fn open_reader(digest: &Digest, file: LayerFile, options: &ExtractOptions) -> Result<Reader> {
-    let source = Source::open(file, digest.algorithm(), options.interrupt.clone(), &options.limits)?;
+    let source = Source::open(file, digest.algorithm(), options.interrupt.clone(), &options.tree.limits)?;
     let diff_id = options.diff_id.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
     let stream = Stream::new(source, diff_id, options.interrupt.clone())?;
-    Ok(Reader::new(stream, options.limits.clone()))
+    Ok(Reader::new(stream, options.tree.limits.clone()))
 }
 
 fn check(digest: &Digest, diff_id: Option<&Digest>, actual: &Digest, actual_diff_id: &Digest) -> Result<()> {
@@ -320,13 +319,6 @@ fn check(digest: &Digest, diff_id: Option<&Digest>, actual: &Digest, actual_diff
         }
         None => Ok(()),
     }
-}
-
-fn check_strict(options: &ExtractOptions, anomalies: Anomalies) -> Result<()> {
-    if options.strict && !anomalies.is_empty() {
-        return Err(Error::new(Status::Malformed, format!("strict: {}", anomalies.names())));
-    }
-    Ok(())
 }
 
 /// A file that the host names; its path may have symlinks, but it must be a regular file.

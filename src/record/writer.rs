@@ -1,14 +1,4 @@
-//! The metadata record: what a layer says of each path, also where the file system could not be told (owners and
-//! devices without root, attributes of symlinks). It lies beside the tree as `<tree>.mtree`, in mtree(5) form with the
-//! keywords that libarchive writes, plus `xattr.<name>` (base 64), `hardlink`, `lowerlink`, `whiteout` and `implied`.
-//!
-//! Lines are written in the order of the archive, as the tree is made. Where an entry took the place of another one,
-//! [`compact`] takes the old lines out at the end, so that a record speaks of each path once. The head says which
-//! bytes the tree is (layer, diff_id), what was odd about them, and how long the tree counts ([`Head`]).
-
-mod compact;
-mod entries;
-mod lines;
+//! Writes the record of a tree while the tree is made.
 
 use std::hash::Hasher as _;
 use std::io::Write as _;
@@ -21,19 +11,15 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
-use self::compact::Voided;
-use self::lines::escape;
-use super::metadata::Metadata;
+use super::entry::LayerEntry;
+use super::head::RECORD_HEAD_LEN;
+use super::line::{Line, escape};
+use super::voided::Voided;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::layer::{Entry, Kind, Timestamp};
 use crate::limits::{self, LayerLimits};
-use crate::store::{HEAD_LEN, Partial};
 use crate::sys::write_all;
-
-pub(super) use self::entries::parse_line;
-pub use self::entries::{LayerEntries, LayerEntry, LayerEntryKind};
-pub(super) use self::lines::{Line, Lines};
 
 const BUFFER: usize = 64 << 10;
 
@@ -46,13 +32,6 @@ pub(crate) struct RecordFile {
 impl RecordFile {
     pub(crate) fn new(handle: OwnedFd, path: PathBuf) -> RecordFile {
         RecordFile { handle, path }
-    }
-
-    /// Of a partial object.
-    pub(super) fn of(partial: &Partial) -> Result<RecordFile> {
-        let handle = partial.handle().try_clone_to_owned();
-        let handle = handle.map_err(|cause| Error::io(&cause, "open a metadata record"))?;
-        Ok(RecordFile { handle, path: partial.path() })
     }
 
     fn fail(&self, errno: Errno) -> Error {
@@ -94,7 +73,7 @@ impl RecordWriter {
     }
 
     /// A file of the layer, with the XXH3 of its content.
-    pub(super) fn file(&mut self, real_path: &[u8], entry: &Entry, sum: Option<u64>) -> Result<()> {
+    pub(crate) fn file(&mut self, real_path: &[u8], entry: &Entry, sum: Option<u64>) -> Result<()> {
         self.content = self.content.saturating_add(entry.size);
         let metadata = (entry.mode, entry.uid, entry.gid, entry.mtime);
         self.line(real_path, entry.kind, metadata, &entry.xattrs, |out| {
@@ -106,7 +85,7 @@ impl RecordWriter {
     }
 
     /// One entry of the layer, which is neither a file nor a hard link, by the real path that it came to be at.
-    pub(super) fn entry(&mut self, real_path: &[u8], entry: &Entry) -> Result<()> {
+    pub(crate) fn entry(&mut self, real_path: &[u8], entry: &Entry) -> Result<()> {
         let metadata = (entry.mode, entry.uid, entry.gid, entry.mtime);
         self.line(real_path, entry.kind, metadata, &entry.xattrs, |out| match entry.kind {
             Kind::Symlink => {
@@ -123,12 +102,12 @@ impl RecordWriter {
     }
 
     /// A hard link that was made, both by their real paths. Its metadata are its target's.
-    pub(super) fn hardlink(&mut self, real_path: &[u8], real_target: &[u8]) -> Result<()> {
+    pub(crate) fn hardlink(&mut self, real_path: &[u8], real_target: &[u8]) -> Result<()> {
         self.link(real_path, b"hardlink", real_target)
     }
 
     /// A hard link to a path that only a lower layer can have, as the layer names it.
-    pub(super) fn lower_link(&mut self, real_path: &[u8], target: &[u8]) -> Result<()> {
+    pub(crate) fn lower_link(&mut self, real_path: &[u8], target: &[u8]) -> Result<()> {
         self.link(real_path, b"lowerlink", target)
     }
 
@@ -148,21 +127,20 @@ impl RecordWriter {
     }
 
     /// A directory without an entry of its own.
-    pub(super) fn implied_directory(&mut self, path: &[u8]) -> Result<()> {
-        let Metadata { mode, uid, gid, mtime, xattrs, .. } = Metadata::implied();
-        let implied = |out: &mut Vec<u8>| out.extend_from_slice(b" implied");
-        self.line(path, Kind::Directory, (mode, uid, gid, mtime), &xattrs, implied)
+    pub(crate) fn implied_directory(&mut self, path: &[u8]) -> Result<()> {
+        let metadata = (LayerEntry::IMPLIED_MODE, 0, 0, Timestamp::default());
+        self.line(path, Kind::Directory, metadata, &[], |out| out.extend_from_slice(b" implied"))
     }
 
     /// What was at a path, and everything below it, is gone.
-    pub(super) fn removed(&mut self, path: &[u8]) {
+    pub(crate) fn removed(&mut self, path: &[u8]) {
         if self.file.is_some() {
             self.voided.tree(path, self.lines);
         }
     }
 
     /// A directory's line will be followed by a better one; what is below it stays.
-    pub(super) fn superseded(&mut self, path: &[u8]) {
+    pub(crate) fn superseded(&mut self, path: &[u8]) {
         if self.file.is_some() {
             self.voided.line(path, self.lines);
         }
@@ -172,15 +150,16 @@ impl RecordWriter {
     /// file, should the lines have to be written once more; then that is the record.
     pub(crate) fn finish(
         mut self,
-        head: impl FnOnce(u64, u64) -> [u8; HEAD_LEN],
+        head: impl FnOnce(u64, u64) -> [u8; RECORD_HEAD_LEN],
         successor: impl FnOnce() -> Result<RecordFile>,
         interrupt: &Interrupt,
     ) -> Result<()> {
         self.flush()?;
         let voided = std::mem::take(&mut self.voided);
         if let Some(file) = self.file.as_ref().filter(|_| !voided.is_empty()) {
-            let out = RecordWriter::new(Some(successor()?), self.limits);
-            self = voided.compact(file.handle.as_fd(), out, interrupt)?;
+            let mut out = RecordWriter::new(Some(successor()?), self.limits.clone());
+            voided.compact(file.handle.as_fd(), &self.limits, interrupt, |line| out.copied_line(line))?;
+            self = out;
             self.flush()?;
         }
         let Some(file) = &self.file else { return Ok(()) };
@@ -245,8 +224,8 @@ impl RecordWriter {
         let Some(file) = &self.file else { return Ok(()) };
         if self.flushed == 0 {
             // The head's length is fixed because the digests are known last: it is written over this.
-            file.write_all(&[b'\n'; HEAD_LEN])?;
-            self.flushed = HEAD_LEN as u64;
+            file.write_all(&[b'\n'; RECORD_HEAD_LEN])?;
+            self.flushed = RECORD_HEAD_LEN as u64;
         }
         self.flushed += self.buffer.len() as u64;
         limits::RECORD_SIZE.check(&self.limits, self.flushed, || file.path.display().to_string())?;

@@ -5,11 +5,11 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
+use super::head::RECORD_HEAD_LEN;
 use crate::error::{Error, Result, Status};
-use crate::store::HEAD_LEN;
 
 /// A line as it stands in the record.
-pub(in crate::unpack) struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// `.` or `./<path>`, escaped.
     pub(super) name: &'a [u8],
     /// What follows, with the space before it.
@@ -17,7 +17,7 @@ pub(in crate::unpack) struct Line<'a> {
 }
 
 impl Line<'_> {
-    pub(in crate::unpack) fn path(&self) -> Result<Vec<u8>> {
+    pub(crate) fn path(&self) -> Result<Vec<u8>> {
         relative(self.name).ok_or_else(broken)
     }
 
@@ -37,7 +37,7 @@ impl Line<'_> {
     }
 
     /// XXH3 of a file's content, where it was computed.
-    pub(in crate::unpack) fn sum(&self) -> Result<Option<u64>> {
+    pub(crate) fn sum(&self) -> Result<Option<u64>> {
         let sum = self.keywords().find(|(keyword, _)| *keyword == b"xxh3");
         let parse = |sum: &[u8]| u64::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok();
         sum.map(|(_, sum)| parse(sum).ok_or_else(broken)).transpose()
@@ -62,7 +62,7 @@ pub(super) fn broken() -> Error {
 }
 
 /// Reads a record's lines in turn, comments and empty ones left out.
-pub(in crate::unpack) struct Lines {
+pub(crate) struct Lines {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -71,13 +71,13 @@ pub(in crate::unpack) struct Lines {
 
 impl Default for Lines {
     fn default() -> Lines {
-        Lines { buffer: vec![0; 64 << 10], start: 0, end: 0, offset: HEAD_LEN as u64 }
+        Lines { buffer: vec![0; 64 << 10], start: 0, end: 0, offset: RECORD_HEAD_LEN as u64 }
     }
 }
 
 impl Lines {
     /// The next line; `None` at the end.
-    pub(in crate::unpack) fn next(&mut self, record: BorrowedFd<'_>) -> Result<Option<Line<'_>>> {
+    pub(crate) fn next(&mut self, record: BorrowedFd<'_>) -> Result<Option<Line<'_>>> {
         let (mut start, mut end);
         loop {
             (start, end) = match self.find_newline(record)? {

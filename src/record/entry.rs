@@ -5,12 +5,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::lines::{Line, Lines, broken, relative};
-use crate::digest::Digest;
-use crate::error::{Error, Result, Status};
+use super::line::{Line, Lines, broken, relative};
+use crate::error::Result;
 use crate::layer::split_parent;
-use crate::store::Storage;
-use crate::unpack::TreeForm;
 
 /// What a layer has at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +65,17 @@ pub struct LayerEntry {
 }
 
 impl LayerEntry {
+    /// What a directory without an entry of its own may have done with it (family 83).
+    pub(crate) const IMPLIED_MODE: u32 = 0o755;
+
     /// A directory that the layer uses without an entry for it.
-    pub(in crate::unpack) fn implied_directory(path: Vec<u8>) -> LayerEntry {
-        LayerEntry { kind: LayerEntryKind::Directory, mode: 0o755, is_implied: true, ..LayerEntry::new(path) }
+    pub(crate) fn implied_directory(path: Vec<u8>) -> LayerEntry {
+        LayerEntry {
+            kind: LayerEntryKind::Directory,
+            mode: LayerEntry::IMPLIED_MODE,
+            is_implied: true,
+            ..LayerEntry::new(path)
+        }
     }
 
     fn new(path: Vec<u8>) -> LayerEntry {
@@ -97,16 +102,9 @@ pub struct LayerEntries {
     failed: bool,
 }
 
-impl Storage {
-    /// What an extracted layer holds, from the metadata record beside its tree; `NOT_FOUND` where there is none (the
-    /// layer was not extracted in this form, or by boxlite 0.9).
-    pub fn layer_entries(&self, digest: &Digest, form: TreeForm) -> Result<LayerEntries> {
-        self.directory.check_alive()?;
-        let name = form.tree_name(digest);
-        let record = self.tree_record(&name)?;
-        let absent =
-            || Error::new(Status::NotFound, format!("layer {digest} has no metadata record; extract it first"));
-        Ok(LayerEntries { record: record.ok_or_else(absent)?, lines: Lines::default(), failed: false })
+impl LayerEntries {
+    pub(crate) fn new(record: OwnedFd) -> LayerEntries {
+        LayerEntries { record, lines: Lines::default(), failed: false }
     }
 }
 
@@ -128,7 +126,7 @@ impl Iterator for LayerEntries {
 }
 
 /// What a line says.
-pub(in crate::unpack) fn parse_line(line: &Line<'_>) -> Result<LayerEntry> {
+pub(crate) fn parse_line(line: &Line<'_>) -> Result<LayerEntry> {
     let mut entry = LayerEntry::new(line.path()?);
     for (keyword, value) in line.keywords() {
         match keyword {
@@ -151,7 +149,7 @@ pub(in crate::unpack) fn parse_line(line: &Line<'_>) -> Result<LayerEntry> {
                 let (seconds, nanoseconds) = text(value)?.split_once('.').ok_or_else(broken)?;
                 entry.mtime = (seconds.parse().map_err(|_| broken())?, nanoseconds.parse().map_err(|_| broken())?);
             }
-            b"link" => entry.link = super::lines::unescape(value).ok_or_else(broken)?,
+            b"link" => entry.link = super::line::unescape(value).ok_or_else(broken)?,
             b"hardlink" | b"lowerlink" => {
                 let is_lower = keyword == b"lowerlink";
                 entry.kind = if is_lower { LayerEntryKind::LowerLink } else { LayerEntryKind::Hardlink };
@@ -173,7 +171,7 @@ pub(in crate::unpack) fn parse_line(line: &Line<'_>) -> Result<LayerEntry> {
             }
             _ => {
                 if let Some(name) = keyword.strip_prefix(b"xattr.") {
-                    let name = super::lines::unescape(name).ok_or_else(broken)?;
+                    let name = super::line::unescape(name).ok_or_else(broken)?;
                     entry.xattrs.push((name, BASE64.decode(value).map_err(|_| broken())?));
                 }
             }

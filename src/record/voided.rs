@@ -10,12 +10,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 
-use super::RecordWriter;
-use super::lines::{Line, Lines};
+use super::line::{Line, Lines};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::split_parent;
-use crate::limits;
+use crate::limits::{self, LayerLimits};
 
 /// What the line of a file said whose name something else has now.
 struct Kept {
@@ -80,13 +79,14 @@ impl Voided {
         self.is_gone(path, line, nearby) || self.lines.get(path).is_some_and(|&before| line < before)
     }
 
-    /// Copies the lines that hold.
+    /// Gives `keep` the lines that hold.
     pub(super) fn compact(
         self,
         record: BorrowedFd<'_>,
-        mut out: RecordWriter,
+        limits: &LayerLimits,
         interrupt: &Interrupt,
-    ) -> Result<RecordWriter> {
+        mut keep: impl FnMut(&Line<'_>) -> Result<()>,
+    ) -> Result<()> {
         let mut needed = BTreeSet::new();
         let (mut nearby, mut nearby_target) = (Nearby::default(), Nearby::default());
         for_each_line(record, interrupt, |number, line| {
@@ -121,20 +121,19 @@ impl Voided {
                 }
             }
             if !is_void {
-                return out.copied_line(&Line { name: line.name, rest: &rest });
+                return keep(&Line { name: line.name, rest: &rest });
             }
             if needed.contains(&path) {
                 let index = same.unwrap_or(kept.len());
                 if same.is_none() {
                     kept_bytes += rest.len() as u64;
-                    limits::KEPT_METADATA.check(&out.limits, kept_bytes, || "layer")?;
+                    limits::KEPT_METADATA.check(limits, kept_bytes, || "layer")?;
                     kept.push(Kept { rest, heir: None });
                 }
                 names.insert(path, index);
             }
             Ok(())
-        })?;
-        Ok(out)
+        })
     }
 }
 

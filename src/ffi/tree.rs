@@ -1,0 +1,71 @@
+//! What is made of a layer: one struct for every call that unpacks.
+
+use super::args::{Call, SizedStruct, check_flags};
+use super::limits::bl_layer_limits;
+use crate::error::{Error, Result, Status};
+use crate::unpack::{TreeForm, TreeOptions, WhiteoutForm};
+
+/// bl_tree_options.flags: as root, make device nodes. By default a device becomes an empty file, and the metadata record
+/// says which device it stands for.
+pub const BL_TREE_DEVICE_NODES: u64 = 1;
+/// bl_tree_options.flags: refuse a layer with any anomaly.
+pub const BL_TREE_STRICT: u64 = 2;
+/// bl_tree_options.flags: leave owners as they are and write owner, mode and type of files and directories to the extended
+/// attribute user.containers.override_stat, which libkrun, fuse-overlayfs and containers/storage read. Files and
+/// directories are then accessible to whoever makes the tree, and without set-id bits.
+pub const BL_TREE_OVERRIDE_STAT: u64 = 4;
+
+/// bl_tree_options.whiteouts: as in the layer, empty files `.wh.<name>` and `.wh..wh..opq`. The default.
+pub const BL_WHITEOUTS_MARKERS: u32 = 0;
+/// bl_tree_options.whiteouts: as overlayfs has it in its lower directories: character devices 0:0, and the attribute
+/// trusted.overlay.opaque, which only root can set.
+pub const BL_WHITEOUTS_OVERLAY: u32 = 1;
+/// bl_tree_options.whiteouts: the same with user.overlay.opaque, for mounts with the option userxattr.
+pub const BL_WHITEOUTS_USER_OVERLAY: u32 = 2;
+
+/// What a tree looks like and what a layer may cost; for each call that unpacks. Zero in a field is its default; initialise
+/// with BL_TREE_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_tree_options {
+    /// sizeof(bl_tree_options).
+    pub struct_size: usize,
+    /// BL_TREE_*, or 0.
+    pub flags: u64,
+    /// BL_WHITEOUTS_*: how the tree of a layer says what lower layers lose.
+    pub whiteouts: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// What a layer may cost; NULL is the defaults.
+    pub limits: *const bl_layer_limits,
+}
+
+// SAFETY: integers and a pointer.
+unsafe impl SizedStruct for bl_tree_options {}
+
+/// What a caller said of a tree, under `name`; NULL is the defaults.
+pub(super) fn tree_options(c: &Call<'_>, options: *const bl_tree_options, name: &str) -> Result<TreeOptions> {
+    let options: bl_tree_options = c.options(options, name)?;
+    let known = BL_TREE_DEVICE_NODES | BL_TREE_STRICT | BL_TREE_OVERRIDE_STAT;
+    check_flags(options.flags, known, &format!("{name}.flags"))?;
+    check_flags(options.reserved.into(), 0, &format!("{name}.reserved"))?;
+    let whiteouts = match options.whiteouts {
+        BL_WHITEOUTS_MARKERS => WhiteoutForm::Markers,
+        BL_WHITEOUTS_OVERLAY => WhiteoutForm::Overlay,
+        BL_WHITEOUTS_USER_OVERLAY => WhiteoutForm::UserOverlay,
+        other => {
+            let why = format!("{name}.whiteouts is {other}, not one of BL_WHITEOUTS_*");
+            return Err(Error::new(Status::Unsupported, why));
+        }
+    };
+    let has = |flag: u64| options.flags & flag != 0;
+    Ok(TreeOptions {
+        form: TreeForm {
+            whiteouts,
+            device_nodes: has(BL_TREE_DEVICE_NODES),
+            override_stat: has(BL_TREE_OVERRIDE_STAT),
+        },
+        strict: has(BL_TREE_STRICT),
+        limits: c.options::<bl_layer_limits>(options.limits, &format!("{name}.limits"))?.to_limits(),
+    })
+}
