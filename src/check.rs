@@ -18,9 +18,9 @@ use rustix::io::Errno;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
-use crate::record::{RecordHead, Validity};
+use crate::record::{RecordHead, Validity, record_name};
 use crate::store::{
-    Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, Storage, check_lease, record_name, was_opened_in_this_boot,
+    Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, Storage, check_lease, was_opened_in_this_boot,
 };
 use crate::sys::{self, is_directory, is_regular};
 use crate::unpack::{TreeForm, damage, verify_tree};

@@ -15,8 +15,8 @@ use crate::interrupt::Interrupt;
 #[cfg(feature = "pull")]
 use crate::layer::Growing;
 use crate::layer::{Anomalies, Entry, LayerFile, Reader, Source, Stream};
-use crate::record::{LayerEntries, RecordFile, RecordHead, RecordWriter, TreeOwner, Validity};
-use crate::store::{Area, EXTRACTION_LOCK, Lock, Partial, Storage, record_name};
+use crate::record::{LayerEntries, RecordFile, RecordHead, RecordWriter, TreeOwner, Validity, record_name};
+use crate::store::{Area, EXTRACTION_LOCK, Lock, Partial, Storage};
 use crate::sys::is_regular;
 use crate::unpack::{Bin, ProgressCallback, Trash, TreeForm, TreeOptions, TreeWriter, born_in};
 

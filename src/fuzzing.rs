@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::{Entry, LayerFile, Reader, Source, Stream};
 use crate::limits::LayerLimits;
-use crate::store::{Area, Partial, Storage, record_name};
+use crate::record::record_name;
+use crate::store::{Area, Partial, Storage};
 use crate::unpack::TreeForm;
 
 /// All entries of a layer with their data, as text, and both digests.

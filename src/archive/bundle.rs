@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::folder::Folder;
 use super::{Found, ImportOptions, Imported, layout};
 use crate::error::{Error, Result, Status};
-use crate::store::{BundleFolder, CallLease, Storage};
+use crate::store::{CallLease, LayoutFolder, Storage};
 
 impl Storage {
     /// Opens the one image of an OCI layout's folder that is asked for (`options.select`, `options.platform`), in a store
@@ -39,7 +39,7 @@ impl Storage {
             rustix::io::Errno::NOTDIR => Error::new(Status::Unsupported, "is no folder; an archive can be imported"),
             errno => Error::os(errno, "open"),
         })?;
-        let bundle = Arc::new(BundleFolder::new(root, real));
+        let bundle = Arc::new(LayoutFolder::new(root, real));
         let folder = Folder::open(&bundle, options)?;
         let found = layout::find(&folder, options)?;
         if found.len() > 1 {

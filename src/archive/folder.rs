@@ -11,13 +11,13 @@ use crate::error::{Error, Result, Status, quoted};
 use crate::layer::Progress;
 use crate::limits;
 use crate::oci::Descriptor;
-use crate::store::{BundleFolder, Storage, path_of};
+use crate::store::{LayoutFolder, Storage, path_of};
 
 const MARKER: &str = "oci-layout";
 const PIECE: usize = 256 << 10;
 
 pub(super) struct Folder<'a> {
-    bundle: &'a BundleFolder,
+    bundle: &'a LayoutFolder,
     options: &'a ImportOptions,
     progress: std::cell::Cell<Progress>,
 }
@@ -29,7 +29,7 @@ struct Marker {
 }
 
 impl<'a> Folder<'a> {
-    pub(super) fn open(bundle: &'a BundleFolder, options: &'a ImportOptions) -> Result<Folder<'a>> {
+    pub(super) fn open(bundle: &'a LayoutFolder, options: &'a ImportOptions) -> Result<Folder<'a>> {
         let folder = Folder { bundle, options, progress: Default::default() };
         let bytes = match folder.file(MARKER) {
             Err(error) if error.status() == Status::NotFound => {

@@ -29,7 +29,7 @@ use crate::extraction::ExtractOptions;
 use crate::interrupt::Interrupt;
 use crate::layer::Progress;
 use crate::oci::{Descriptor, ImageConfig, ImageManifest, Platform};
-use crate::store::{BundleFolder, CallLease, ImageName, Storage};
+use crate::store::{CallLease, ImageName, LayoutFolder, Storage};
 use crate::sys::is_directory;
 use crate::unpack::{ProgressCallback, TreeOptions};
 
@@ -116,7 +116,7 @@ impl Storage {
     fn import_from(&self, file: OwnedFd, options: &ImportOptions, lease: &mut CallLease) -> Result<Vec<Found>> {
         let stat = rustix::fs::fstat(&file).map_err(|errno| Error::os(errno, "look at an archive"))?;
         if is_directory(&stat) {
-            let bundle = BundleFolder::new(file, PathBuf::new());
+            let bundle = LayoutFolder::new(file, PathBuf::new());
             return layout::images(self, &Folder::open(&bundle, options)?, options, lease);
         }
         let contents = Contents::read(self, file, options, lease)?;

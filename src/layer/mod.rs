@@ -17,6 +17,8 @@ mod growing;
 mod header;
 mod inflate;
 mod name;
+mod number;
+mod path;
 mod pax;
 mod pipeline;
 mod reader;
@@ -31,7 +33,7 @@ pub(crate) use entry::{Device, Entry, Kind, Timestamp};
 pub(crate) use file::LayerFile;
 #[cfg(feature = "pull")]
 pub(crate) use growing::Growing;
-pub(crate) use name::split_parent;
+pub(crate) use path::split_parent;
 pub use reader::Progress;
 pub(crate) use reader::{Data, Reader};
 pub(crate) use segment::SharedBytes;

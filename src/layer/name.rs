@@ -4,6 +4,7 @@
 //! components vanish, `a/..` cancels out, and a `..` that would leave the root is refused. What symlinks do to the rest
 //! is the business of the directory handle in `unpack::root`.
 
+use super::path::split_parent;
 use super::whiteout;
 use crate::error::{Error, Result, Status, quoted};
 use crate::limits::{self, LayerLimits};
@@ -54,14 +55,6 @@ pub(super) fn normalize(name: &[u8], underflow: Underflow, limits: &LayerLimits,
         }
     }
     Ok(())
-}
-
-/// A normal path's parent (empty for the root) and last component.
-pub(crate) fn split_parent(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|&b| b == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (b"", path),
-    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::entry::Timestamp;
+use super::number::{decimal, malformed};
 use super::sparse::PaxSparse;
-use crate::error::{Error, Result, Status, quoted};
+use crate::error::{Result, quoted};
 use crate::limits::{self, LayerLimits};
 
 /// libarchive leaves the padding out.
@@ -149,16 +150,6 @@ fn text(key: &[u8], value: &[u8]) -> Result<Vec<u8>> {
     Ok(value.to_vec())
 }
 
-/// Digits only: no sign, no space, no other base, no overflow.
-pub(super) fn decimal(key: &[u8], value: &[u8]) -> Result<u64> {
-    let digits_only = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value)
-        .ok()
-        .filter(|_| digits_only)
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| malformed(format!("{} is {}, not a number", quoted(key), quoted(value))))
-}
-
 /// `[-]<seconds>[.<fraction>]`; times beyond what fits are clamped, digits beyond nanoseconds are cut (family 81).
 fn timestamp(value: &[u8]) -> Result<Timestamp> {
     let bad = || malformed(format!("mtime is {}", quoted(value)));
@@ -181,10 +172,6 @@ fn timestamp(value: &[u8]) -> Result<Timestamp> {
         (true, 0) => Timestamp { seconds: -seconds, nanoseconds: 0 },
         (true, _) => Timestamp { seconds: (-seconds).saturating_sub(1), nanoseconds: 1_000_000_000 - nanoseconds },
     })
-}
-
-fn malformed(why: impl std::fmt::Display) -> Error {
-    Error::new(Status::Malformed, format!("PAX header: {why}"))
 }
 
 #[cfg(test)]

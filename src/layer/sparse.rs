@@ -166,5 +166,5 @@ fn chunks(numbers: &[u64], size: u64, data_size: u64) -> Result<Vec<Chunk>> {
 }
 
 fn decimal(value: &[u8]) -> Result<u64> {
-    super::pax::decimal(b"GNU.sparse", value)
+    super::number::decimal(b"GNU.sparse", value)
 }

@@ -5,6 +5,7 @@
 //! and marker names as directories.
 
 use super::entry::Kind;
+use super::path::split_parent;
 use crate::error::{Error, Result, Status, quoted};
 
 pub(crate) const PREFIX: &[u8] = b".wh.";
@@ -29,7 +30,7 @@ pub(super) fn classify(path: &[u8]) -> Result<Mark> {
     if !path.windows(PREFIX.len()).any(|window| window == PREFIX) {
         return Ok(Mark::None);
     }
-    let (parent, name) = super::split_parent(path);
+    let (parent, name) = split_parent(path);
     for component in parent.split(|&b| b == b'/') {
         if AUFS.contains(&component) {
             return Ok(Mark::Aufs);

@@ -1,26 +1,21 @@
-//! Credentials in the files of other tools (containers-auth.json(5), Docker's config.json) and from the helper programs
-//! that those files name. Read only when the host asks for it.
+//! Credentials in the files of other tools (containers-auth.json(5), Docker's config.json). Read only when the host asks for it.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::credential_helper;
 use super::credentials::Credentials;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 
-/// The largest file that is read, and the longest answer of a helper.
-const FILE_SIZE: u64 = 1 << 20;
-const HELPER_ANSWER: u64 = 64 << 10;
-/// What a file may be called.
-const HELPER_NAME: usize = 255;
-const HELPER_TIME: Duration = Duration::from_secs(10);
+/// The largest file that is read.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
 /// What Docker's tools call Docker Hub.
 const HUB_ADDRESS: &str = "https://index.docker.io/v1/";
 
@@ -41,14 +36,6 @@ struct Entry {
     identity_token: Option<Zeroizing<String>>,
     username: Option<String>,
     password: Option<Zeroizing<String>>,
-}
-
-#[derive(Deserialize)]
-struct HelperAnswer {
-    #[serde(rename = "Username")]
-    user: String,
-    #[serde(rename = "Secret")]
-    secret: Zeroizing<String>,
 }
 
 /// The files that other tools keep, in their order. Reads the environment.
@@ -131,7 +118,9 @@ impl Search<'_> {
             ));
             return Ok(None);
         }
-        match ask(helper, self.host, self.interrupt) {
+        let is_hub = canonical(self.host) == "docker.io";
+        let address = if is_hub { HUB_ADDRESS } else { self.host };
+        match credential_helper::ask(helper, address, self.interrupt) {
             Err(error) => {
                 self.interrupt.check()?;
                 self.remark(format!("{}: {}", path.display(), error.message()));
@@ -155,9 +144,9 @@ fn read(path: &Path) -> Result<Option<File>> {
         Err(cause) => return Err(fail(&cause)),
     };
     let mut bytes = Zeroizing::new(Vec::new());
-    file.take(FILE_SIZE + 1).read_to_end(&mut bytes).map_err(|cause| fail(&cause))?;
-    if bytes.len() as u64 > FILE_SIZE {
-        return Err(Error::limit("credential file size", FILE_SIZE, bytes.len(), path.display()));
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|cause| fail(&cause))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(Error::limit("credential file size", MAX_FILE_BYTES, bytes.len(), path.display()));
     }
     // What is wrong with it is not said in the parser's words: they may hold a secret.
     let what = if bytes.trim_ascii().is_empty() { "is empty" } else { "is no credential file" };
@@ -208,92 +197,6 @@ fn canonical(name: &str) -> String {
     rest.map_or_else(|| host.to_owned(), |rest| format!("{host}/{rest}"))
 }
 
-/// Asks a helper program, on a thread of ours: one that closes its input early is not to end the host by a SIGPIPE.
-fn ask(helper: &str, host: &str, interrupt: &Interrupt) -> Result<Option<Credentials>> {
-    let (helper, host, interrupt) = (helper.to_owned(), host.to_owned(), interrupt.clone());
-    let thread = crate::sys::spawn("bl-helper", move || run(&helper, &host, &interrupt));
-    match thread.map_err(|cause| Error::io(&cause, "start a thread"))?.join() {
-        Ok(result) => result,
-        Err(_) => Err(Error::new(Status::Internal, "the thread of a credential helper died")),
-    }
-}
-
-/// The docker-credential-helpers protocol. `None` where it has nothing for the host.
-fn run(helper: &str, host: &str, interrupt: &Interrupt) -> Result<Option<Credentials>> {
-    // A file's name and no path: `desktop.exe` is what WSL has.
-    let is_name = !matches!(helper, "" | "." | "..") && helper.len() <= HELPER_NAME && !helper.contains(['/', '\0']);
-    if !is_name {
-        let why = format!("credential helper {} is not the name of one", quoted(helper.as_bytes()));
-        return Err(Error::new(Status::Malformed, why));
-    }
-    let program = format!("docker-credential-{helper}");
-    let fail = |cause: &std::io::Error| Error::io(cause, format_args!("run {program}"));
-    let mut child = Command::new(&program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|cause| match cause.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::new(Status::Unauthorized, format!("{program} is not installed, or not in PATH"))
-            }
-            _ => fail(&cause),
-        })?;
-    let address = if canonical(host) == "docker.io" { HUB_ADDRESS } else { host };
-    if let Some(mut input) = child.stdin.take() {
-        // One that does not want to know has its reasons; its answer tells.
-        let _ = input.write_all(address.as_bytes());
-    }
-    let output = child.stdout.take();
-    let reader = crate::sys::spawn("bl-helper", move || {
-        let mut answer = Zeroizing::new(Vec::new());
-        let read = output.map(|output| output.take(HELPER_ANSWER + 1).read_to_end(&mut answer));
-        read.transpose().map(|_| answer)
-    });
-    let reader = reader.map_err(|cause| fail(&cause))?;
-    let deadline = Instant::now() + HELPER_TIME;
-    // A host that ignores its children's ends never hears of this one's; a grandchild may hold the pipe for longer.
-    let (mut status, mut is_over) = (None, false);
-    while !is_over || !reader.is_finished() {
-        match child.try_wait() {
-            Ok(Some(end)) => (status, is_over) = (Some(end), true),
-            Err(_) => is_over = true,
-            Ok(None) => {}
-        }
-        let late = || Error::new(Status::Timeout, format!("{program}: no answer in {HELPER_TIME:?}"));
-        let ended = interrupt.check().and_then(|()| if Instant::now() < deadline { Ok(()) } else { Err(late()) });
-        if let Err(error) = ended {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(error);
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let answer = match reader.join() {
-        Ok(answer) => answer.map_err(|cause| fail(&cause))?,
-        Err(_) => return Err(Error::new(Status::Internal, format!("{program}: its reader died"))),
-    };
-    if answer.len() as u64 > HELPER_ANSWER {
-        return Err(Error::limit("credential helper answer", HELPER_ANSWER, answer.len(), program));
-    }
-    if status.is_some_and(|status| !status.success()) {
-        let text = String::from_utf8_lossy(&answer).to_lowercase();
-        return if text.contains("credentials not found") {
-            Ok(None)
-        } else {
-            // What it says may hold a secret.
-            Err(Error::new(
-                Status::Unauthorized,
-                format!("{program}: failed ({})", status.map_or_else(String::new, |end| end.to_string())),
-            ))
-        };
-    }
-    let answer: HelperAnswer = serde_json::from_slice(&answer)
-        .map_err(|_| Error::new(Status::Malformed, format!("{program}: its answer is no credentials in JSON")))?;
-    Ok(Some(Credentials::new(answer.user, answer.secret.to_string())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,17 +242,5 @@ mod tests {
         }
         std::fs::remove_file(&dir).unwrap();
         assert!(find(&dir, "r.io", "x").unwrap().is_none());
-    }
-
-    #[test]
-    fn a_helper_is_a_name_and_nothing_else() {
-        let long = "x".repeat(256);
-        for name in ["", "../x", ".", "..", "a/b", "/bin/sh", "a\0b", &long] {
-            assert_eq!(ask(name, "r.io", &Interrupt::default()).expect_err(name).status(), Status::Malformed, "{name}");
-        }
-        for name in ["no-such-helper-here", "desktop.exe", "My_Helper.v2", "a b", "$(x)", "a;b", &long[..200]] {
-            let missing = ask(name, "r.io", &Interrupt::default()).expect_err(name);
-            assert_eq!(missing.status(), Status::Unauthorized, "{name}: {missing}");
-        }
     }
 }

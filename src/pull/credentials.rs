@@ -1,15 +1,11 @@
-//! Who a host is to a registry, and where that is found: in the call, from the host's callback, in the files that other
-//! tools keep. Nothing here is ever shown, and what we hold is wiped when it goes.
+//! Who a host is to a registry. Nothing here is ever shown, and what we hold is wiped when it goes.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::credential_files::{self, Search};
 use crate::error::{Error, Result, Status};
-use crate::interrupt::Interrupt;
 
 /// What tells the secret of an identity token from a password: the user that Docker's tools give with one.
 const TOKEN_USER: &str = "<token>";
@@ -92,53 +88,6 @@ impl CredentialsCallback {
 impl fmt::Debug for CredentialsCallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CredentialsCallback")
-    }
-}
-
-/// Where the credentials of one host of a pull come from.
-#[derive(Clone, Debug)]
-pub(super) enum Source {
-    /// They are known: from the call, or its callback.
-    Given(Credentials, &'static str),
-    /// In files, when the host asks for some.
-    Files { file: Option<PathBuf>, with_helpers: bool },
-    /// Nobody has any.
-    Anonymous,
-}
-
-/// What a source came to, and what it is called in an error.
-#[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) credentials: Option<Credentials>,
-    pub(super) from: String,
-}
-
-impl Source {
-    /// The credentials for a repository on a host.
-    pub(super) fn find(&self, host: &str, repository: &str, interrupt: &Interrupt) -> Result<Found> {
-        match self {
-            Source::Given(credentials, from) => {
-                Ok(Found { credentials: Some(credentials.clone()), from: (*from).to_owned() })
-            }
-            Source::Anonymous => Ok(Found { credentials: None, from: "no credentials were given".to_owned() }),
-            Source::Files { file, with_helpers } => {
-                let files = file.clone().map_or_else(credential_files::well_known, |file| vec![file]);
-                if let Some(file) = file.as_ref().filter(|file| !file.exists()) {
-                    let why = format!("there is no credential file {}", file.display());
-                    return Err(Error::new(Status::InvalidArgument, why));
-                }
-                let with_helpers = *with_helpers;
-                let mut search = Search { host, repository, with_helpers, interrupt, remarks: Vec::new() };
-                for path in &files {
-                    if let Some(credentials) = search.look_in(path, file.is_some())? {
-                        let from = format!("credentials of {}", path.display());
-                        return Ok(Found { credentials: Some(credentials), from });
-                    }
-                }
-                search.remarks.insert(0, "no credential file has any for it".to_owned());
-                Ok(Found { credentials: None, from: search.remarks.join("; ") })
-            }
-        }
     }
 }
 

@@ -13,7 +13,8 @@ use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use zeroize::Zeroizing;
 
 use super::auth::{Challenge, token_of};
-use super::credentials::{Credentials, Found, Source, joined};
+use super::credential_source::{CredentialSource, FoundCredentials};
+use super::credentials::{Credentials, joined};
 use super::failure::{Failure, may_pass, registry_error, retry_after, shown};
 use super::host::Host;
 use super::reach::Reach;
@@ -68,14 +69,14 @@ pub(super) struct Endpoint {
     transport: Transport,
     /// The repository on this host.
     repository: String,
-    source: Source,
-    found: OnceCell<Found>,
+    source: CredentialSource,
+    found: OnceCell<FoundCredentials>,
     /// What goes into `Authorization`, once the host asked for it.
     authorization: Mutex<Option<HeaderValue>>,
 }
 
 impl Endpoint {
-    pub(super) fn new(host: Host, transport: Transport, repository: &str, source: Source) -> Endpoint {
+    pub(super) fn new(host: Host, transport: Transport, repository: &str, source: CredentialSource) -> Endpoint {
         let repository = repository.to_owned();
         let (found, authorization) = (OnceCell::new(), Mutex::default());
         Endpoint { host, transport, repository, source, found, authorization }
@@ -224,7 +225,7 @@ impl Endpoint {
     }
 
     /// Who we are here; looked up once, when the host asks.
-    fn found(&self, interrupt: &Interrupt) -> Result<&Found> {
+    fn found(&self, interrupt: &Interrupt) -> Result<&FoundCredentials> {
         self.found.get_or_try_init(|| self.source.find(&self.host.credential_name(), &self.repository, interrupt))
     }
 
@@ -262,7 +263,7 @@ impl Endpoint {
     fn token(
         &self,
         with: &Surroundings,
-        found: &Found,
+        found: &FoundCredentials,
         realm: &str,
         service: Option<&str>,
         scope: Option<&str>,

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::Pull;
+use super::context::{Pull, extract_options};
 use super::plan::WantedLayer;
 use super::progress::LayerCounts;
 use super::receive::{Receiver, Trouble};
@@ -168,7 +168,7 @@ impl Pull {
     }
 
     fn unpacking(self: &Arc<Pull>, wanted: &WantedLayer, counts: &Arc<LayerCounts>) -> ExtractOptions {
-        let mut options = super::extract_options(&self.options, wanted.diff_id.as_ref(), &self.interrupt);
+        let mut options = extract_options(&self.options, wanted.diff_id.as_ref(), &self.interrupt);
         let counts = counts.clone();
         options.progress = Some(ProgressCallback::new(move |progress| {
             counts.unpacked(progress.bytes_out, progress.entries);

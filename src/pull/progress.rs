@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::plan::WantedLayer;
 use crate::digest::Digest;
 use crate::extraction::Extraction;
+use crate::oci::Descriptor;
 
 /// What a pull is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,11 +148,11 @@ impl PullTracker {
     }
 
     /// Says which layers there are; once.
-    pub(super) fn begin(&self, wanted: &[WantedLayer]) -> Vec<Arc<LayerCounts>> {
-        let counts = |wanted: &WantedLayer| {
+    pub(super) fn begin<'a>(&self, layers: impl Iterator<Item = &'a Descriptor>) -> Vec<Arc<LayerCounts>> {
+        let counts = |layer: &Descriptor| {
             Arc::new(LayerCounts {
-                digest: wanted.descriptor.digest.clone(),
-                bytes: wanted.descriptor.size,
+                digest: layer.digest.clone(),
+                bytes: layer.size,
                 was_present: AtomicU64::new(0),
                 fetched: AtomicU64::new(0),
                 unpacked: AtomicU64::new(0),
@@ -160,7 +160,7 @@ impl PullTracker {
                 is_done: AtomicBool::new(false),
             })
         };
-        self.0.layers.get_or_init(|| wanted.iter().map(counts).collect()).clone()
+        self.0.layers.get_or_init(|| layers.map(counts).collect()).clone()
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderValue};
 use reqwest::{Response, StatusCode};
 
-use super::Pull;
+use super::context::Pull;
 use super::endpoint::{Answer, Part};
 use super::failure::Failure;
 use super::progress::LayerCounts;

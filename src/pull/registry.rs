@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_RANGE, HeaderMap};
 use reqwest::{Response, StatusCode};
 
-use super::credentials::Source;
+use super::credential_source::CredentialSource;
 use super::endpoint::{Answer, Endpoint, Part, Surroundings};
 use super::failure::Failure;
 use super::hosts;
@@ -253,20 +253,20 @@ impl Sources<'_> {
 }
 
 /// Where credentials for a host come from. What the call gives is for the registry alone.
-fn source(name: &str, is_own: bool, reference: &Reference, options: &PullOptions) -> Result<Source> {
+fn source(name: &str, is_own: bool, reference: &Reference, options: &PullOptions) -> Result<CredentialSource> {
     if let Some(credentials) = options.credentials.as_ref().filter(|_| is_own) {
-        return Ok(Source::Given(credentials.clone(), "credentials of the call"));
+        return Ok(CredentialSource::Given(credentials.clone(), "credentials of the call"));
     }
     if let Some(callback) = &options.ask_credentials
         && let Some(credentials) = callback.ask(name, &reference.repository)?
     {
-        return Ok(Source::Given(credentials, "credentials of the callback"));
+        return Ok(CredentialSource::Given(credentials, "credentials of the callback"));
     }
     if options.auth_file.is_some() || options.well_known_auth_files {
         let with_helpers = !options.no_credential_helpers;
-        return Ok(Source::Files { file: options.auth_file.clone(), with_helpers });
+        return Ok(CredentialSource::Files { file: options.auth_file.clone(), with_helpers });
     }
-    Ok(Source::Anonymous)
+    Ok(CredentialSource::Anonymous)
 }
 
 /// Whether an error says that bytes are not those that were wanted.

@@ -22,3 +22,8 @@ pub(crate) use writer::{RecordFile, RecordWriter};
 
 /// What follows a tree's name in the name of its metadata record, which lies beside it.
 pub(crate) const RECORD_SUFFIX: &str = ".mtree";
+
+/// The name of a tree's record.
+pub(crate) fn record_name(tree: &str) -> String {
+    format!("{tree}{RECORD_SUFFIX}")
+}

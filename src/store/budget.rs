@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::Storage;
 use super::gc::GcOptions;
+use super::storage::Storage;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 

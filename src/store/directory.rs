@@ -10,11 +10,10 @@ use std::thread::JoinHandle;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::flock::{self, Locking};
-use super::lock::COLLECTION;
+use super::flock::{self, COLLECTION, Locking};
+use super::format;
+use super::options::{Durability, StorageOptions};
 use super::syncer::Syncer;
-use super::trees;
-use super::{StorageOptions, format};
 use crate::error::{Error, Result, Status};
 use crate::record::Validity;
 use crate::sys;
@@ -68,17 +67,6 @@ impl Area {
     }
 }
 
-/// How far a commit goes before it returns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// File and directory are on the disk before the object is visible: it survives power loss.
-    #[default]
-    Full,
-    /// Nothing is flushed. Kills and crashes of processes are still harmless; after power loss a visible object may be
-    /// wrong. For stores that are thrown away.
-    None,
-}
-
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
@@ -90,14 +78,18 @@ pub(crate) struct Directory {
     read_only: bool,
     durability: Durability,
     boot_id: Option<String>,
-    /// Nobody has looked at the trees of boxlite 0.9 yet, and nobody may write down that they are good.
-    takes_trees_as_they_are: bool,
+    has_version: bool,
     syncer: Option<Syncer>,
     /// Tells threads that may stop to do so.
     is_closing: Arc<AtomicBool>,
     /// Threads that remove what calls left to them.
     removals: Mutex<Vec<JoinHandle<()>>>,
 }
+
+/// The folder of the stores that [`super::bundle`] makes.
+pub(super) const BUNDLES: &str = "local";
+/// Names the last boot in which the store was opened.
+pub(super) const BOOT_FILE: &str = "boot";
 
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -119,7 +111,7 @@ impl Directory {
             areas[area as usize] = open_folder(root.as_fd(), &path, area.name(), area.mode(), read_only)?;
         }
         if !read_only {
-            open_folder(root.as_fd(), &path, super::bundle::FOLDER, 0o755, false)?;
+            open_folder(root.as_fd(), &path, BUNDLES, 0o755, false)?;
         }
         areas[Area::Root as usize] = Some(root);
         let locking = if single_process { Locking::Threads } else { Locking::Processes };
@@ -139,24 +131,28 @@ impl Directory {
             }
             _ => None,
         };
-        let directory = Arc::new(Directory {
+        Ok(Arc::new(Directory {
             path,
             areas,
             forks: sys::fork_count(),
             boot_id,
-            takes_trees_as_they_are: read_only && !has_version,
+            has_version,
             syncer,
             is_closing: Arc::default(),
             locking,
             read_only,
             durability,
             removals: Mutex::default(),
-        });
-        if !has_version && !read_only {
-            trees::adopt(&directory)?;
-            format::write(&directory)?;
-        }
-        Ok(directory)
+        }))
+    }
+
+    /// Whether the store said, when it was opened, which format it has. One of boxlite 0.9 does not, nor does a new one.
+    pub(super) fn has_version(&self) -> bool {
+        self.has_version
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// The absolute path that the store was opened by.
@@ -187,7 +183,8 @@ impl Directory {
 
     /// Whether a tree without a record counts.
     pub(crate) fn takes_trees_as_they_are(&self) -> bool {
-        self.takes_trees_as_they_are
+        // Nobody has looked at the trees of boxlite 0.9 yet, and nobody may write down that they are good.
+        self.read_only && !self.has_version
     }
 
     /// Has a tree synced, some time after this returns. Nothing in a store that is not durable, or read-only.
@@ -242,7 +239,7 @@ impl Directory {
             read_only: self.read_only,
             durability: self.durability,
             boot_id: self.boot_id.clone(),
-            takes_trees_as_they_are: self.takes_trees_as_they_are,
+            has_version: self.has_version,
             syncer: None,
             is_closing: self.is_closing.clone(),
             removals: Mutex::default(),

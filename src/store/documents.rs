@@ -4,16 +4,18 @@
 //! therefore no damage to report but simply absent: the next save or commit replaces it. That check reads the whole
 //! document, which is what makes `has_*` honest here and costs at most 4 MiB.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use super::directory::Area;
+use super::ingest::IngestSpec;
 use super::partial::Partial;
-use super::{Staged, Storage, blob_name, read_small};
+use super::small_files::{blob_name, is_intact, read_intact};
+use super::staged::Staged;
+use super::storage::Storage;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
-use crate::sys::is_regular;
 use crate::{limits, oci};
 
 impl Storage {
@@ -61,7 +63,15 @@ impl Storage {
     /// Starts to store a config of unknown size, at most 4 MiB.
     pub fn stage_config(&self, digest: &Digest) -> Result<Staged> {
         self.directory.check_writable()?;
-        Staged::create(&self.directory, Area::Configs, digest, None, limits::DOCUMENT_SIZE.default, self.min_free)
+        let spec = IngestSpec {
+            area: Area::Configs,
+            expected: Some(digest.clone()),
+            algorithm: digest.algorithm(),
+            expected_size: None,
+            size_limit: limits::DOCUMENT_SIZE.default,
+            min_free: self.min_free,
+        };
+        Staged::create(&self.directory, digest, spec)
     }
 
     /// The config's exact bytes. `NOT_FOUND` where it is absent, or not intact.
@@ -82,7 +92,7 @@ impl Storage {
     fn has_document(&self, area: Area, digest: &Digest) -> Result<bool> {
         self.directory.check_alive()?;
         match self.directory.open_file(area, &blob_name(area, digest))? {
-            Some(file) => is_intact(std::os::fd::AsFd::as_fd(&file), digest),
+            Some(file) => is_intact(file.as_fd(), digest),
             None => Ok(false),
         }
     }
@@ -94,7 +104,7 @@ impl Storage {
             return Err(Error::new(Status::NotFound, format!("{what} {digest} is not in the store")));
         };
         let path = self.directory.object_path(area, &name);
-        match read_intact(std::os::fd::AsFd::as_fd(&file), digest)
+        match read_intact(file.as_fd(), digest)
             .map_err(|error| error.context(format_args!("read {}", path.display())))?
         {
             Some(bytes) => Ok(bytes),
@@ -104,26 +114,4 @@ impl Storage {
             )),
         }
     }
-}
-
-/// Whether a stored document hashes to its name.
-pub(super) fn is_intact(file: BorrowedFd<'_>, digest: &Digest) -> Result<bool> {
-    Ok(read_intact(file, digest)?.is_some())
-}
-
-fn read_intact(file: BorrowedFd<'_>, digest: &Digest) -> Result<Option<Vec<u8>>> {
-    let fail = |errno| Error::os(errno, format_args!("read document {digest}"));
-    let stat = rustix::fs::fstat(file).map_err(fail)?;
-    let size = stat.st_size as u64;
-    if !is_regular(&stat) || size > limits::DOCUMENT_SIZE.default {
-        return Ok(None);
-    }
-    let bytes = match read_small(file, size as usize) {
-        // It is still growing.
-        Err(error) if error.status() == Status::Malformed => return Ok(None),
-        other => other.map_err(|error| error.context(format_args!("read document {digest}")))?,
-    };
-    let mut hasher = Hasher::new(digest.algorithm());
-    hasher.update(&bytes);
-    Ok((hasher.finish() == *digest).then_some(bytes))
 }

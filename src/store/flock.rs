@@ -14,6 +14,9 @@ use rustix::io::Errno;
 use crate::error::{Error, Result, Status};
 use crate::sys;
 
+/// The file of [`super::lock::CollectionLock`], by which it is also tried whether locks work.
+pub(super) const COLLECTION: &str = "collection";
+
 /// Who is kept apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Locking {

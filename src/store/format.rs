@@ -3,18 +3,14 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::directory::{Area, Directory};
-use super::partial::Partial;
 use crate::error::{Error, Result, Status, quoted};
-use crate::interrupt::Interrupt;
 
 pub(super) const NAME: &str = "format-version";
-const CURRENT: u32 = 1;
+pub(super) const CURRENT: u32 = 1;
 
 /// Refuses a newer version. False where the file is missing.
 pub(super) fn check(root: BorrowedFd<'_>, path: &Path) -> Result<bool> {
@@ -42,11 +38,4 @@ pub(super) fn check(root: BorrowedFd<'_>, path: &Path) -> Result<bool> {
             format!("{} holds {}, not a version number", path.join(NAME).display(), quoted(text)),
         )),
     }
-}
-
-/// Two openers at once write the same bytes; whoever comes second finds the file there.
-pub(super) fn write(directory: &Arc<Directory>) -> Result<()> {
-    let mut partial = Partial::create_file(directory, Area::Root, NAME)?;
-    partial.write_all(format!("{CURRENT}\n").as_bytes())?;
-    partial.publish(NAME, &Interrupt::default(), |_| Ok(true))
 }

@@ -14,15 +14,15 @@ use std::time::{Duration, SystemTime};
 use super::directory::Area;
 use super::links::remove_dangling;
 use super::lock::{CollectionLock, Lock};
+use super::lock::{EXTRACTION_LOCK, download_lock};
 use super::partial::{Partial, Trash, resumable_of};
-use super::trees::record_name;
+use super::storage::Storage;
 use super::usage::size_of_partial;
-use super::{EXTRACTION_LOCK, Storage, download_lock};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::oci::Document;
-use crate::record::RECORD_SUFFIX;
+use crate::record::{RECORD_SUFFIX, record_name};
 use crate::sys::is_regular;
 
 /// Trees that are removed together, under as many locks.

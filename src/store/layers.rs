@@ -5,11 +5,15 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::directory::Area;
-use super::{Staged, Storage, blob_name};
+use super::Staged;
+use super::directory::{Area, Directory};
+use super::ingest::{Ingest, IngestSpec};
+use super::small_files::blob_name;
+use super::storage::Storage;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -118,7 +122,7 @@ impl Storage {
         let present = present.map_or(0, |stat| (stat.st_size as u64).max(stat.st_blocks as u64 * 512));
         let missing = if size <= self.max_blob_size { size.saturating_sub(present) } else { 0 };
         self.make_room(missing, digest, interrupt)?;
-        Staged::resume(&self.directory, Area::Layers, digest, size, self.max_blob_size, self.min_free)
+        Staged::resume(&self.directory, digest, size, self.layer_spec(digest.algorithm(), Some(digest), Some(size)))
     }
 
     /// Starts to store a layer. A size of `None` means unknown; then the store's blob size limit holds. Disk space for a
@@ -127,7 +131,28 @@ impl Storage {
         self.directory.check_writable()?;
         let max = expected_size.filter(|&size| size <= self.max_blob_size);
         self.make_room(max.unwrap_or(0), digest, &Interrupt::default())?;
-        Staged::create(&self.directory, Area::Layers, digest, expected_size, self.max_blob_size, self.min_free)
+        let spec = self.layer_spec(digest.algorithm(), Some(digest), expected_size);
+        Staged::create(&self.directory, digest, spec)
+    }
+
+    /// Begins to store a layer of a declared size whose digest nobody has said yet: as it comes out of an archive.
+    pub(crate) fn stage_unnamed(&self, algorithm: Algorithm, size: u64, interrupt: &Interrupt) -> Result<UnnamedLayer> {
+        self.directory.check_writable()?;
+        let spec = self.layer_spec(algorithm, None, Some(size));
+        let room = if size <= self.max_blob_size { size } else { 0 };
+        self.make_room(room, "a blob of an archive", interrupt)?;
+        Ok(UnnamedLayer { directory: self.directory.clone(), ingest: Ingest::begin(&self.directory, spec)? })
+    }
+
+    fn layer_spec(&self, algorithm: Algorithm, expected: Option<&Digest>, expected_size: Option<u64>) -> IngestSpec {
+        IngestSpec {
+            area: Area::Layers,
+            expected: expected.cloned(),
+            algorithm,
+            expected_size,
+            size_limit: self.max_blob_size,
+            min_free: self.min_free,
+        }
     }
 
     /// The layer's blob, open for reading.
@@ -144,6 +169,24 @@ impl Storage {
             file = found.map(|blob| blob.file);
         }
         file.ok_or_else(|| Error::new(Status::NotFound, format!("layer {digest} is not in the store")))
+    }
+}
+
+/// A layer's blob that is being written, whose digest is known at the end. Dropping it leaves nothing.
+pub(crate) struct UnnamedLayer {
+    directory: Arc<Directory>,
+    ingest: Ingest,
+}
+
+impl UnnamedLayer {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.ingest.write(bytes)
+    }
+
+    /// Makes it visible under the digest that it has, which is what `before` may refuse.
+    pub(crate) fn commit(self, interrupt: &Interrupt, before: impl FnOnce(&Digest) -> Result<()>) -> Result<Digest> {
+        self.directory.check_alive()?;
+        self.ingest.commit(interrupt, before)
     }
 }
 

@@ -12,10 +12,10 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::Storage;
 use super::directory::{Area, Directory};
 use super::lock::{CollectionLock, Lock};
 use super::partial::Partial;
+use super::storage::Storage;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
@@ -45,7 +45,7 @@ struct LeaseFile {
 
 impl LeaseFile {
     fn sum(&self) -> String {
-        super::checksum(&[&self.expires.to_string(), &self.digests.join(" ")])
+        super::small_files::checksum(&[&self.expires.to_string(), &self.digests.join(" ")])
     }
 }
 
@@ -226,8 +226,8 @@ pub(crate) fn check_lease(file: BorrowedFd<'_>) -> Result<()> {
 
 fn parse(file: BorrowedFd<'_>) -> Result<LeaseFile> {
     let malformed = |why: String| Error::new(Status::Malformed, format!("not a lease: {why}"));
-    let file: LeaseFile =
-        serde_json::from_slice(&super::read_small(file, FILE_SIZE)?).map_err(|cause| malformed(cause.to_string()))?;
+    let file: LeaseFile = serde_json::from_slice(&super::small_files::read_small(file, FILE_SIZE)?)
+        .map_err(|cause| malformed(cause.to_string()))?;
     if file.sum == file.sum() { Ok(file) } else { Err(malformed("its checksum does not match".into())) }
 }
 

@@ -8,9 +8,9 @@
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::Storage;
 use super::directory::{Area, Directory};
 use super::lock::CollectionLock;
+use super::storage::Storage;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;

@@ -13,14 +13,23 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::directory::{Area, Directory};
-use super::flock::{Held, Locking, Share};
+use super::flock::{COLLECTION, Held, Locking, Share};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 
 const OPEN: OFlags = OFlags::RDWR.union(OFlags::CREATE).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// The file of [`CollectionLock`].
-pub(super) const COLLECTION: &str = "collection";
+/// What precedes the layer in the name of the lock on its extraction.
+pub(crate) const EXTRACTION_LOCK: &str = "extract-";
+
+/// What precedes the blob in the name of the lock on its download.
+pub(crate) const DOWNLOAD_LOCK: &str = "download-";
+
+/// The name of the lock on a blob's download.
+pub(crate) fn download_lock(digest: &Digest) -> String {
+    format!("{DOWNLOAD_LOCK}{}", digest.file_stem())
+}
 
 /// Whether the open file still has a name. One that has none was removed by its last owner or by a sweep.
 pub(super) fn has_name(file: BorrowedFd<'_>) -> Result<bool, Errno> {

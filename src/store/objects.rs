@@ -1,7 +1,8 @@
 //! What lies in the store's folders: which names are objects of ours.
 
 use super::directory::Area;
-use super::{Storage, lease};
+use super::lease;
+use super::storage::Storage;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::record::RECORD_SUFFIX;

@@ -16,11 +16,10 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME
 use rustix::io::Errno;
 
 #[cfg(feature = "pull")]
-use super::directory::{Area, Directory};
+use super::directory::{Area, BOOT_FILE, Directory};
 use super::flock::{Held, Share};
 use super::lock::{self, CollectionLock};
 use super::remove::{remove_tree, remove_tree_until};
-use super::trees::BOOT_FILE;
 use crate::digest::Digest;
 #[cfg(feature = "pull")]
 use crate::error::Status;

@@ -12,10 +12,11 @@ use rustix::io::Errno;
 
 use super::directory::{Area, Directory};
 use super::flock::Share;
+use super::lock::EXTRACTION_LOCK;
 use super::lock::{self, Lock};
 use super::partial::{TREE_SUFFIX, is_digest_stem, is_partial_name, resumable_of};
 use super::remove::remove_tree_until;
-use super::{EXTRACTION_LOCK, Storage};
+use super::storage::Storage;
 use crate::sys;
 
 /// How long opening a store waits for its leftovers to go.
@@ -114,11 +115,11 @@ fn is_young(stat: &Stat) -> bool {
 /// Whether the name is one that this library, or the seed, gives to something that does not last.
 fn is_ours(name: &str, area: Area) -> bool {
     match area {
-        Area::Root => is_partial_name(name, |stem| [super::format::NAME, super::trees::BOOT_FILE].contains(&stem)),
+        Area::Root => is_partial_name(name, |stem| [super::format::NAME, super::directory::BOOT_FILE].contains(&stem)),
         Area::Leases => is_partial_name(name, super::lease::is_id),
         Area::Locks => {
             let lease = name.strip_prefix(super::lease::LOCK);
-            [EXTRACTION_LOCK, super::DOWNLOAD_LOCK]
+            [EXTRACTION_LOCK, super::lock::DOWNLOAD_LOCK]
                 .iter()
                 .any(|prefix| name.strip_prefix(prefix).is_some_and(is_digest_stem))
                 || lease.is_some_and(super::lease::is_id)

@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::trees::record_name;
 use crate::error::Result;
-use crate::record::{RecordHead, Validity};
+use crate::record::{RecordHead, Validity, record_name};
 use crate::sys;
 
 /// How long the first tree waits for others.

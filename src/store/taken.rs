@@ -9,11 +9,12 @@ use std::os::fd::AsFd as _;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::bundle::{BundleFile, BundleFolder, path_of};
 use super::directory::Area;
 use super::layers::hash;
+use super::layout_folder::{LayoutFile, LayoutFolder, path_of};
 use super::partial::Partial;
-use super::{Storage, blob_name};
+use super::small_files::blob_name;
+use super::storage::Storage;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -26,7 +27,7 @@ impl Storage {
         &self,
         digest: &Digest,
         size: u64,
-        (folder, file): (&BundleFolder, &BundleFile),
+        (folder, file): (&LayoutFolder, &LayoutFile),
         may_link: bool,
         interrupt: &Interrupt,
         tell: impl FnMut(usize) -> Result<()>,

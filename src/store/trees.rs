@@ -10,17 +10,14 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use super::directory::{Area, Directory};
-use super::lock::Lock;
+use super::directory::{Area, BOOT_FILE, Directory};
+use super::lock::{EXTRACTION_LOCK, Lock};
 use super::partial::{Partial, Trash, is_tree_name};
-use super::{EXTRACTION_LOCK, Storage};
+use super::storage::Storage;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::record::{RECORD_SUFFIX, RecordHead, Validity};
+use crate::record::{RecordHead, Validity, record_name};
 use crate::sys::{self, is_directory};
-
-/// Names the last boot in which the store was opened.
-pub(super) const BOOT_FILE: &str = "boot";
 
 impl Storage {
     /// Bytes of the files in a tree, by its name; 0 for one of boxlite 0.9, and for none.
@@ -46,10 +43,6 @@ impl Storage {
             None => Ok(None),
         }
     }
-}
-
-pub(crate) fn record_name(tree: &str) -> String {
-    format!("{tree}{RECORD_SUFFIX}")
 }
 
 /// What the record of a tree says, if there is a tree that counts.

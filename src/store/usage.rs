@@ -2,8 +2,8 @@
 
 use rustix::fs::Stat;
 
-use super::Storage;
 use super::directory::Area;
+use super::storage::Storage;
 use crate::error::Result;
 use crate::sys::{is_directory, is_regular};
 

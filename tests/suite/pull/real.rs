@@ -4,11 +4,10 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use boxlite_images::{Credentials, PullOptions, RegistryOptions, Status};
 
-use super::super::support::{has_tool, in_own_process, quick_store, side_by_side, temp_dir, wait_until};
+use super::super::support::{has_tool, in_own_process, quick_store, side_by_side, temp_dir, wait_until, watchdog};
 use super::certificates::Certificates;
 use super::content::Content;
 use super::server::{Answer, Server};
@@ -90,7 +89,7 @@ fn registry(host: &str) -> RegistryOptions {
 fn options(registry: RegistryOptions) -> PullOptions {
     let mut options = PullOptions::default();
     options.registries = vec![registry];
-    options.stall_timeout = Some(Duration::from_secs(5));
+    options.stall_timeout = Some(watchdog());
     options
 }
 

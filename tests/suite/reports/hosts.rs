@@ -11,7 +11,7 @@ use rustls::version::{TLS12, TLS13};
 use super::super::pull::certificates::Certificates;
 use super::super::pull::content::Content;
 use super::super::pull::server::{Answer, Asked, Server};
-use super::super::support::{has_tool, quick_store, side_by_side, temp_dir};
+use super::super::support::{has_tool, quick_store, side_by_side, temp_dir, watchdog};
 
 /// Who was asked for what, in order.
 type Log = Arc<Mutex<Vec<String>>>;
@@ -247,7 +247,7 @@ fn certificates_of_the_registry_itself() {
             std::fs::write(folder.join(name), bytes).unwrap();
         }
         let mut options = from_folder(dir.path());
-        options.stall_timeout = Some(std::time::Duration::from_secs(5));
+        options.stall_timeout = Some(watchdog());
         let result = pull(&options, &server.host());
         assert_eq!(result.as_ref().err().map(|error| error.status()), expected, "{what}: {result:?}");
     });

@@ -5,7 +5,6 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use boxlite_images::{PullOptions, RegistryOptions, Status};
 use rustls::pki_types::pem::PemObject as _;
@@ -15,7 +14,7 @@ use super::super::blimg::{Tool, status_in};
 use super::super::pull::Bench;
 use super::super::pull::content::Content;
 use super::super::pull::server::{Answer, Server};
-use super::super::support::{has_tool, quick_store, side_by_side, temp_dir, wait_until};
+use super::super::support::{has_tool, quick_store, side_by_side, temp_dir, wait_until, watchdog};
 
 /// Certificates that their holders signed themselves, as `openssl req -x509` makes them (CA:TRUE), and one with which such a holder
 /// signed another's.
@@ -66,7 +65,7 @@ fn pull(host: &str, change: impl FnOnce(&mut PullOptions, &mut RegistryOptions))
     let mut registry = RegistryOptions::new(host);
     change(&mut options, &mut registry);
     options.registries.push(registry);
-    options.stall_timeout = Some(Duration::from_secs(5));
+    options.stall_timeout = Some(watchdog());
     quick_store(dir.path()).pull(&format!("{host}/library/app"), &options).map(drop)
 }
 

@@ -1,0 +1,52 @@
+//! Small files of the store: how they are named, read and checked.
+
+use std::os::fd::BorrowedFd;
+
+use super::directory::Area;
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result, Status};
+use crate::limits;
+use crate::sys::{self, is_regular};
+
+/// The file name of a blob: the digest with `-` for `:`, and the seed's suffix.
+pub(crate) fn blob_name(area: Area, digest: &Digest) -> String {
+    let suffix = if area == Area::Layers { ".tar.gz" } else { ".json" };
+    digest.file_stem() + suffix
+}
+
+/// By which the store's own small files are known to be what was written: XXH3 of the parts, line by line.
+pub(super) fn checksum(parts: &[&str]) -> String {
+    format!("{:016x}", twox_hash::XxHash3_64::oneshot(parts.join("\n").as_bytes()))
+}
+
+/// All of a file that is small; `MALFORMED` for one of more than `most` bytes.
+pub(super) fn read_small(file: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>> {
+    let bytes = sys::read_start(file, most + 1).map_err(|errno| Error::os(errno, "read it"))?;
+    if bytes.len() > most {
+        return Err(Error::new(Status::Malformed, format!("has more than {most} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Whether a stored document hashes to its name.
+pub(super) fn is_intact(file: BorrowedFd<'_>, digest: &Digest) -> Result<bool> {
+    Ok(read_intact(file, digest)?.is_some())
+}
+
+/// The document, where it hashes to its name.
+pub(super) fn read_intact(file: BorrowedFd<'_>, digest: &Digest) -> Result<Option<Vec<u8>>> {
+    let fail = |errno| Error::os(errno, format_args!("read document {digest}"));
+    let stat = rustix::fs::fstat(file).map_err(fail)?;
+    let size = stat.st_size as u64;
+    if !is_regular(&stat) || size > limits::DOCUMENT_SIZE.default {
+        return Ok(None);
+    }
+    let bytes = match read_small(file, size as usize) {
+        // It is still growing.
+        Err(error) if error.status() == Status::Malformed => return Ok(None),
+        other => other.map_err(|error| error.context(format_args!("read document {digest}")))?,
+    };
+    let mut hasher = Hasher::new(digest.algorithm());
+    hasher.update(&bytes);
+    Ok((hasher.finish() == *digest).then_some(bytes))
+}
