@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+#[cfg(feature = "pull")]
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};

@@ -9,8 +9,11 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::blobs::FoundImage;
 use super::folder::Folder;
-use super::{Found, ImportOptions, Imported, layout};
+use super::import::no_image;
+use super::layout;
+use super::options::{ImportOptions, Imported};
 use crate::error::{Error, Result, Status};
 use crate::store::{CallLease, LayoutFolder, Storage};
 
@@ -46,20 +49,20 @@ impl Storage {
             let why = format!("has {} images, and one is opened at a time", found.len());
             return Err(Error::new(Status::InvalidArgument, why));
         }
-        let Some(digest) = found.first().map(|image| &image.digest) else { return Err(super::no_image(options)) };
+        let Some(digest) = found.first().map(|image| &image.digest) else { return Err(no_image(options)) };
         let storage = self.within_bundle(bundle.clone(), digest)?;
         let imported = take_in(&storage, &folder, found, options);
         // The host cannot know the folder's name where it did not get that far.
         let mut imported =
             imported.map_err(|error| error.context(format_args!("its store {}", storage.images_dir().display())))?;
-        imported.pop().map(|image| (storage, image)).ok_or_else(|| super::no_image(options))
+        imported.pop().map(|image| (storage, image)).ok_or_else(|| no_image(options))
     }
 }
 
 fn take_in(
     storage: &Storage,
     folder: &Folder<'_>,
-    found: Vec<Found>,
+    found: Vec<FoundImage>,
     options: &ImportOptions,
 ) -> Result<Vec<Imported>> {
     let mut lease = CallLease::new(storage)?;

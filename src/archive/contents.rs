@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::{Blobs, ImportOptions, tell};
+use super::blobs::Blobs;
+use super::options::ImportOptions;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Data, Entry, Kind, LayerFile, Reader, Source, Stream};
@@ -78,7 +79,7 @@ impl<'a> Contents<'a> {
                 }
                 _ => {}
             }
-            tell(options, &reader.progress())?;
+            options.tell(&reader.progress())?;
         }
         reader.finish()?;
         Ok(contents)
@@ -121,7 +122,7 @@ impl<'a> Contents<'a> {
         while let Some(Data { bytes, .. }) = data {
             staged.write(&bytes)?;
             options.interrupt.check()?;
-            tell(options, &reader.progress())?;
+            options.tell(&reader.progress())?;
             data = reader.data()?;
         }
         let digest = staged.commit(&options.interrupt, |actual| {

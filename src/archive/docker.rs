@@ -3,8 +3,9 @@
 
 use serde::Deserialize;
 
+use super::blobs::FoundImage;
 use super::contents::{Contents, Packing};
-use super::{Found, ImportOptions};
+use super::options::ImportOptions;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 use crate::limits;
@@ -32,7 +33,7 @@ pub(super) fn images(
     contents: &Contents<'_>,
     options: &ImportOptions,
     lease: &mut CallLease,
-) -> Result<Vec<Found>> {
+) -> Result<Vec<FoundImage>> {
     let bytes = contents.named_document(MANIFEST)?;
     check_json(&bytes, MANIFEST)?;
     let malformed = |why: String| Error::new(Status::Malformed, why);
@@ -89,7 +90,7 @@ pub(super) fn images(
         };
         storage.keep_config(&config_digest, &config, options, lease)?;
         storage.keep_document(&digest, manifest.as_bytes(), options, lease)?;
-        found.push(Found { digest, manifest: parsed, index: None, names, documents: Vec::new() });
+        found.push(FoundImage { digest, manifest: parsed, index: None, names, documents: Vec::new() });
     }
     match why_not {
         Some(why) if found.is_empty() => Err(why),

@@ -5,7 +5,8 @@ use std::os::fd::AsFd as _;
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::{Blobs, ImportOptions, tell};
+use super::blobs::Blobs;
+use super::options::ImportOptions;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::Progress;
@@ -52,7 +53,7 @@ impl<'a> Folder<'a> {
         let mut progress = self.progress.get();
         progress.bytes_in += bytes as u64;
         self.progress.set(progress);
-        tell(self.options, &progress)
+        self.options.tell(&progress)
     }
 }
 

@@ -4,7 +4,8 @@
 //! platforms are such an index too, which some builders do not write (apko). Which of them is taken, and what is passed over
 //! because it is no image, is decided as in a pull ([`crate::oci::select`]).
 
-use super::{Blobs, Found, ImportOptions};
+use super::blobs::{Blobs, FoundImage};
+use super::options::ImportOptions;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::oci::select::{self, Documents, INDEX_DEPTH, WantedPlatform};
@@ -24,7 +25,7 @@ pub(super) fn images(
     blobs: &impl Blobs,
     options: &ImportOptions,
     lease: &mut CallLease,
-) -> Result<Vec<Found>> {
+) -> Result<Vec<FoundImage>> {
     let found = find(blobs, options)?;
     keep(storage, blobs, &found, options, lease)?;
     Ok(found)
@@ -43,12 +44,12 @@ fn index_of(blobs: &impl Blobs) -> Result<ImageIndex> {
 }
 
 /// The images that were asked for. Nothing is stored.
-pub(super) fn find(blobs: &impl Blobs, options: &ImportOptions) -> Result<Vec<Found>> {
+pub(super) fn find(blobs: &impl Blobs, options: &ImportOptions) -> Result<Vec<FoundImage>> {
     let index = index_of(blobs)?;
     if let Some(digest) = options.select.as_deref().and_then(|select| Digest::parse(select).ok()) {
         return by_digest(blobs, &index, &digest, options);
     }
-    let mut found: Vec<Found> = Vec::new();
+    let mut found: Vec<FoundImage> = Vec::new();
     let mut why_not = None;
     for group in groups(index, options.select.as_deref()) {
         options.interrupt.check()?;
@@ -85,7 +86,7 @@ struct Group {
 }
 
 impl Group {
-    fn resolve(self, blobs: &impl Blobs, options: &ImportOptions) -> Result<Result<Found, Error>> {
+    fn resolve(self, blobs: &impl Blobs, options: &ImportOptions) -> Result<Result<FoundImage, Error>> {
         let Group { mut entries, name } = self;
         let wanted = WantedPlatform::new(options.platform.as_ref(), options.strict_platform);
         let object = match (&name, entries.first()) {
@@ -106,19 +107,19 @@ impl Group {
                 return Ok(Err(why));
             }
             let way = vec![entries.remove(0).descriptor];
-            return Ok(Ok(Found::at(way, manifest, name)));
+            return Ok(Ok(FoundImage::at(way, manifest, name)));
         }
         let choice = select::choose(&ImageIndex { manifests: entries }, &object, &wanted, blobs)?;
-        Ok(choice.map(|chosen| Found::at(chosen.way, chosen.manifest, name)))
+        Ok(choice.map(|chosen| FoundImage::at(chosen.way, chosen.manifest, name)))
     }
 }
 
-impl Found {
+impl FoundImage {
     /// By the descriptors that lead to it.
-    fn at(way: Vec<Descriptor>, manifest: ImageManifest, name: Option<ImageName>) -> Found {
+    fn at(way: Vec<Descriptor>, manifest: ImageManifest, name: Option<ImageName>) -> FoundImage {
         let digest = way.last().map_or_else(|| manifest.config.digest.clone(), |last| last.digest.clone());
         let index = way.first().map(|first| first.digest.clone()).filter(|first| *first != digest);
-        Found { digest, manifest, index, names: name.into_iter().collect(), documents: way }
+        FoundImage { digest, manifest, index, names: name.into_iter().collect(), documents: way }
     }
 }
 
@@ -148,7 +149,12 @@ fn groups(index: ImageIndex, select: Option<&str>) -> Vec<Group> {
 }
 
 /// The image of a digest: a manifest of the layout or of one of its indexes, or the image of such an index.
-fn by_digest(blobs: &impl Blobs, index: &ImageIndex, digest: &Digest, options: &ImportOptions) -> Result<Vec<Found>> {
+fn by_digest(
+    blobs: &impl Blobs,
+    index: &ImageIndex,
+    digest: &Digest,
+    options: &ImportOptions,
+) -> Result<Vec<FoundImage>> {
     let Some((way, entry)) = way_to(blobs, index, digest, INDEX_DEPTH)? else { return Ok(Vec::new()) };
     let group = Group { entries: vec![entry.clone()], name: name_of(&entry) };
     let mut found = group.resolve(blobs, options)??;
@@ -200,7 +206,7 @@ impl<B: Blobs> Documents for B {
 pub(super) fn keep(
     storage: &Storage,
     blobs: &impl Blobs,
-    found: &[Found],
+    found: &[FoundImage],
     options: &ImportOptions,
     lease: &mut CallLease,
 ) -> Result<()> {

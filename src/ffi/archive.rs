@@ -3,11 +3,9 @@
 use std::ffi::{c_char, c_int, c_void};
 
 use super::args::{Call, SizedStruct, call, check_flags, into_handle, invalid};
-use super::cancel::bl_cancel;
-use super::error::{bl_error, bl_status};
 use super::extract::{bl_progress_callback, progress_callback};
+use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::images::{bl_image, bl_names, text};
-use super::storage::bl_storage;
 use super::tree::{bl_tree_options, tree_options};
 use crate::archive::{ExportOptions, ExportTarget, ImportOptions, ImportSource, Imported};
 use crate::error::Result;

@@ -6,8 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::boundary;
-use super::cancel::bl_cancel;
-use super::error::{bl_error, bl_status};
+use super::handles::{bl_cancel, bl_error, bl_status};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;

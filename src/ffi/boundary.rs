@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use super::error::bl_status;
+use super::handles::bl_status;
 use crate::error::{Error, Result, Status};
 
 thread_local! {
@@ -33,7 +33,7 @@ pub(super) fn run_infallible<T: Default>(body: impl FnOnce() -> T) -> T {
 
 pub(super) fn status_of(result: &Result<()>) -> bl_status {
     match result {
-        Ok(()) => super::error::BL_OK,
+        Ok(()) => super::handles::BL_OK,
         Err(error) => error.status() as bl_status,
     }
 }

@@ -1,12 +1,8 @@
 //! Cancel tokens.
 
 use super::args::{call, free, into_handle, peek};
-use super::error::{bl_error, bl_status};
+use super::handles::{bl_cancel, bl_error, bl_status};
 use crate::interrupt::Cancel;
-
-/// A token that ends long calls early. Any number of calls may share one; free it when they have returned. It cannot be
-/// reset: take a new one.
-pub struct bl_cancel(pub(super) Cancel);
 
 /// Makes a token that has not been triggered.
 ///

@@ -3,9 +3,7 @@
 use std::ffi::{CString, c_char, c_void};
 
 use super::args::{SizedStruct, call, check_flags};
-use super::cancel::bl_cancel;
-use super::error::{bl_error, bl_status};
-use super::storage::bl_storage;
+use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use crate::check::{CheckOptions, CheckReport, Finding, Problem};
 use crate::error::{Error, Result, Status};
 

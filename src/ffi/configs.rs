@@ -4,10 +4,9 @@ use std::ffi::c_char;
 
 use super::args::{call, into_handle};
 use super::bytes::bl_bytes;
-use super::error::{bl_error, bl_status};
+use super::handles::{bl_error, bl_status, bl_storage};
 use super::shapes::{answer, give_bytes, give_path};
 use super::staged::bl_staged;
-use super::storage::bl_storage;
 use crate::store::Storage;
 
 /// Starts to store an image config, of at most 4 MiB. As bl_stage_layer() otherwise.

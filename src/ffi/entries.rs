@@ -4,8 +4,7 @@ use std::ffi::{CString, c_char};
 use std::sync::{Mutex, TryLockError};
 
 use super::args::{SizedStruct, call, free, into_handle};
-use super::error::{bl_error, bl_status};
-use super::storage::bl_storage;
+use super::handles::{bl_error, bl_status, bl_storage};
 use super::tree::{bl_tree_options, tree_options};
 use crate::error::{Error, Result, Status};
 use crate::record::{LayerEntries, LayerEntry, LayerEntryKind};

@@ -3,44 +3,8 @@
 use std::ffi::{CString, c_char, c_int};
 
 use super::args;
-use crate::error::{Error, Status};
-
-/// The type of every status. The values are generated from the table in `status.rs`.
-pub type bl_status = i32;
-
-/// Success.
-pub const BL_OK: bl_status = 0;
-
-/// Why a call failed. Owned by the caller, immutable, free of any handle; release it with bl_error_free().
-pub struct bl_error {
-    status: bl_status,
-    message: CString,
-    os_errno: c_int,
-    http_status: c_int,
-    registry_code: CString,
-    expected_digest: CString,
-    actual_digest: CString,
-    is_retryable: bool,
-}
-
-impl bl_error {
-    pub(super) fn new(error: &Error) -> bl_error {
-        bl_error {
-            status: error.status() as bl_status,
-            message: c_string(error.message()),
-            os_errno: error.os_errno().unwrap_or(0),
-            http_status: error.http_status().map_or(0, c_int::from),
-            registry_code: c_string(error.registry_code().unwrap_or_default()),
-            expected_digest: c_string(error.expected_digest().unwrap_or_default()),
-            actual_digest: c_string(error.actual_digest().unwrap_or_default()),
-            is_retryable: error.is_retryable(),
-        }
-    }
-}
-
-fn c_string(text: &str) -> CString {
-    CString::new(text.replace('\0', "\\0")).unwrap_or_default()
-}
+use super::handles::{BL_OK, bl_error, bl_status};
+use crate::error::Status;
 
 fn text_of(error: *const bl_error, field: impl Fn(&bl_error) -> &CString) -> *const c_char {
     // SAFETY: the caller passes NULL or a live bl_error.

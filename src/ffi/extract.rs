@@ -5,10 +5,9 @@ use std::ops::ControlFlow;
 
 use super::args::{Call, SizedStruct, call};
 use super::bytes::{BL_DIGEST_MAX, bl_bytes, digest_chars};
-use super::cancel::bl_cancel;
-use super::error::{bl_error, bl_status};
+use super::callback::HostFunction;
+use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::shapes::give_path_of;
-use super::storage::bl_storage;
 use super::tree::{bl_tree_options, tree_options};
 use crate::error::Result;
 use crate::extraction::{ExtractOptions, Extraction};
@@ -182,32 +181,19 @@ fn extract_options(c: &Call<'_>, options: bl_extract_options) -> Result<ExtractO
     })
 }
 
-struct HostCallback {
-    function: unsafe extern "C" fn(*const bl_progress, *mut c_void) -> i32,
-    user_data: *mut c_void,
-}
-
-// SAFETY: it is called on the thread of the host's own call only, and dropped before that returns.
-unsafe impl Send for HostCallback {}
-// SAFETY: as above.
-unsafe impl Sync for HostCallback {}
-
-impl HostCallback {
-    fn call(&self, progress: &Progress) -> ControlFlow<()> {
-        let Progress { bytes_in, bytes_out, entries } = *progress;
-        let progress = bl_progress { struct_size: size_of::<bl_progress>(), bytes_in, bytes_out, entries };
-        // SAFETY: the host vouches for its callback; the struct lives until it returns.
-        match unsafe { (self.function)(&raw const progress, self.user_data) } {
-            0 => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
-        }
-    }
-}
-
 pub(super) fn progress_callback(
     function: unsafe extern "C" fn(*const bl_progress, *mut c_void) -> i32,
     user_data: *mut c_void,
 ) -> ProgressCallback {
-    let callback = HostCallback { function, user_data };
-    ProgressCallback::new(move |progress| callback.call(progress))
+    let callback = HostFunction { function, user_data };
+    ProgressCallback::new(move |progress| {
+        let HostFunction { function, user_data } = &callback;
+        let Progress { bytes_in, bytes_out, entries } = *progress;
+        let progress = bl_progress { struct_size: size_of::<bl_progress>(), bytes_in, bytes_out, entries };
+        // SAFETY: the host vouches for its callback; the struct lives until it returns.
+        match unsafe { function(&raw const progress, *user_data) } {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    })
 }

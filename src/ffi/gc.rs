@@ -4,9 +4,7 @@ use std::ffi::{CString, c_char, c_void};
 use std::time::Duration;
 
 use super::args::{SizedStruct, call, check_flags};
-use super::cancel::bl_cancel;
-use super::error::{bl_error, bl_status};
-use super::storage::bl_storage;
+use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use crate::error::{Error, Result, Status};
 use crate::store::GcOptions;
 
@@ -56,9 +54,7 @@ pub struct bl_gc_result {
 }
 
 // SAFETY: integers only.
-unsafe impl SizedStruct for bl_gc_result {
-    const ZERO: Self = Self { struct_size: 0, removed: 0, bytes: 0, kept: 0 };
-}
+unsafe impl SizedStruct for bl_gc_result {}
 
 /// Removes what no image name and no lease reaches: manifests, configs, layers and their trees, and what bl_check() moved
 /// away. Safe at any time and in

@@ -3,8 +3,7 @@
 use std::ffi::{CString, c_char};
 
 use super::args::{SizedStruct, call, free, into_handle, invalid, peek};
-use super::error::{bl_error, bl_status};
-use super::storage::bl_storage;
+use super::handles::{bl_error, bl_status, bl_storage};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::image::Image;

@@ -4,11 +4,9 @@ use std::ffi::c_char;
 
 use super::args::{SizedStruct, call, into_handle};
 use super::bytes::bl_bytes;
-use super::cancel::bl_cancel;
-use super::error::{bl_error, bl_status};
+use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::shapes::{answer, give_path};
 use super::staged::bl_staged;
-use super::storage::bl_storage;
 use crate::store::Storage;
 
 /// How to verify a layer. Zero in a field is its default; initialise with BL_VERIFY_OPTIONS_INIT.
@@ -24,9 +22,7 @@ pub struct bl_verify_options {
 }
 
 // SAFETY: integers and pointers only.
-unsafe impl SizedStruct for bl_verify_options {
-    const ZERO: Self = Self { struct_size: 0, cancel: std::ptr::null_mut(), timeout_ms: 0 };
-}
+unsafe impl SizedStruct for bl_verify_options {}
 
 /// Whether a layer's blob is in the store.
 ///

@@ -4,8 +4,7 @@ use std::ffi::{CString, c_char};
 use std::time::Duration;
 
 use super::args::{call, free, into_handle, invalid, peek};
-use super::error::{bl_error, bl_status};
-use super::storage::bl_storage;
+use super::handles::{bl_error, bl_status, bl_storage};
 use crate::error::{Error, Result, Status};
 use crate::store::Lease;
 

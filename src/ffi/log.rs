@@ -12,7 +12,7 @@ use tracing::subscriber::{Interest, Subscriber};
 use tracing::{Event, Level, Metadata};
 
 use super::args::{Call, call, invalid};
-use super::error::{bl_error, bl_status};
+use super::handles::{bl_error, bl_status};
 use crate::error::{Error, Result, Status};
 
 /// Nothing is logged.

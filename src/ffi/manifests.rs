@@ -4,9 +4,8 @@ use std::ffi::{c_char, c_void};
 
 use super::args::call;
 use super::bytes::bl_bytes;
-use super::error::{bl_error, bl_status};
+use super::handles::{bl_error, bl_status, bl_storage};
 use super::shapes::{answer, give_bytes, give_path};
-use super::storage::bl_storage;
 use crate::store::Storage;
 
 /// Stores a manifest or index exactly as given. Saving one that is there is success.

@@ -5,11 +5,10 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Duration;
 
 use super::args::{call, free, into_handle, peek};
-use super::error::{bl_error, bl_status};
+use super::handles::{bl_error, bl_status, bl_storage};
 use super::images::bl_image;
 use super::pull::{bl_pull_options, pull_options};
 use super::pull_progress::{bl_pull_layers, bl_pull_progress};
-use super::storage::bl_storage;
 use crate::pull::PullOperation;
 
 /// A pull that runs by itself. Any thread may use it, several at once too, except for bl_op_free().

@@ -6,12 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{Call, SizedStruct, call, free, into_handle, peek};
-use super::cancel::bl_cancel;
-use super::error::{bl_error, bl_status};
 use super::extract::{bl_progress_callback, progress_callback};
+use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::images::bl_image;
 use super::leases::bl_lease;
-use super::storage::bl_storage;
 use super::tree::{bl_tree_options, tree_options};
 use crate::error::{Error, Result, Status};
 use crate::rootfs::OverlayOptions;

@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char};
 
 use super::args::{SizedStruct, call, free, into_handle, peek};
-use super::error::{bl_error, bl_status};
+use super::handles::{bl_error, bl_status};
 use super::images::{bl_image, text};
 use crate::error::Result;
 use crate::rootfs::Process;

@@ -6,11 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::args::{Call, SizedStruct, call, check_flags, into_handle, invalid};
-use super::cancel::bl_cancel;
-use super::error::{bl_error, bl_status};
+use super::callback::HostFunction;
+use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::images::bl_image;
 use super::pull_progress::{bl_pull_progress_callback, progress_callback};
-use super::storage::bl_storage;
 use super::tree::{bl_tree_options, tree_options};
 use crate::error::{Error, Result, Status};
 use crate::oci::Platform;
@@ -306,14 +305,3 @@ fn credentials_callback(function: AskFunction, user_data: *mut c_void) -> Creden
         }
     })
 }
-
-/// A function of the host's, and what it is to be given.
-pub(super) struct HostFunction<F> {
-    pub(super) function: F,
-    pub(super) user_data: *mut c_void,
-}
-
-// SAFETY: it is called on the thread of the host's own call only, which outlives all other owners.
-unsafe impl<F> Send for HostFunction<F> {}
-// SAFETY: as above.
-unsafe impl<F> Sync for HostFunction<F> {}

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use super::args::{SizedStruct, call};
 use super::bytes::{BL_DIGEST_MAX, digest_chars};
-use super::error::{bl_error, bl_status};
-use super::pull::HostFunction;
+use super::callback::HostFunction;
+use super::handles::{bl_error, bl_status};
 use crate::error::{Error, Status};
 use crate::pull::{PullPhase, PullProgressCallback, PullTracker};
 

@@ -3,11 +3,9 @@
 use std::ffi::{c_char, c_void};
 
 use super::args::{Call, SizedStruct, call, check_flags};
-use super::cancel::bl_cancel;
-use super::error::{bl_error, bl_status};
 use super::extract::{bl_progress_callback, progress_callback};
+use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::images::bl_image;
-use super::storage::bl_storage;
 use super::tree::{bl_tree_options, tree_options};
 use crate::error::{Error, Result, Status};
 use crate::rootfs::{Rootfs, RootfsMode, RootfsOptions};
@@ -76,9 +74,7 @@ pub struct bl_rootfs_result {
 }
 
 // SAFETY: integers only.
-unsafe impl SizedStruct for bl_rootfs_result {
-    const ZERO: Self = Self { struct_size: 0, layers: 0, entries: 0, anomalies: 0 };
-}
+unsafe impl SizedStruct for bl_rootfs_result {}
 
 /// Makes the root file system of an image: all layers in turn, with what later ones hide left out. It appears at
 /// destination when it is whole; the folder that it goes into must be there, and so may be an empty directory of its

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use super::args::{Call, call, into_handle};
 use super::bytes::bl_bytes;
-use super::error::{bl_error, bl_status};
-use super::storage::bl_storage;
+use super::handles::{bl_error, bl_status, bl_storage};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::store::Storage;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 
 use super::args::{call, free, peek};
 use super::bytes::bl_bytes;
-use super::error::{bl_error, bl_status};
+use super::handles::{bl_error, bl_status};
 use super::shapes::give_path_of;
 use crate::error::{Error, Result, Status};
 use crate::store::{Directory, Staged};

@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use super::args::{Call, SizedStruct, call, check_flags, free, into_handle};
 use super::bytes::bl_bytes;
-use super::error::{bl_error, bl_status};
+use super::handles::{bl_error, bl_status, bl_storage};
 use super::shapes::give_path_of;
 use crate::error::{Error, Status};
 use crate::store::{Durability, Storage, StorageOptions};
-
-/// An open image store. Any number of threads may use one at a time, and any number of processes the same directory.
-pub struct bl_storage(pub(super) Storage);
 
 /// bl_storage_options.flags: nothing in the directory is created, changed or removed.
 pub const BL_STORAGE_READ_ONLY: u64 = 1;

@@ -4,9 +4,8 @@ use std::ffi::c_char;
 
 use super::args::call;
 use super::bytes::bl_bytes;
-use super::error::{bl_error, bl_status};
+use super::handles::{bl_error, bl_status, bl_storage};
 use super::shapes::give_path_of;
-use super::storage::bl_storage;
 
 /// Whether the blobs of all of these layers are in the store; true for none.
 ///

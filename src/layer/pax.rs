@@ -177,6 +177,7 @@ fn timestamp(value: &[u8]) -> Result<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Status;
 
     fn read(data: &[u8]) -> Result<Extended> {
         read_local(data, &LayerLimits::default())

@@ -9,7 +9,7 @@ use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, RANGE,
     WWW_AUTHENTICATE,
 };
-use reqwest::{RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use zeroize::Zeroizing;
 
 use super::auth::{Challenge, token_of};
@@ -273,45 +273,11 @@ impl Endpoint {
             let realm = quoted(realm.as_bytes());
             Error::new(Status::Registry, format!("{}: token server {realm}: {why}", shown(&self.host.base)))
         };
-        let mut url = Url::parse(realm).map_err(|_| refuse("is no address"))?;
-        if url.scheme() != "https" && (url.scheme() != "http" || self.host.base.scheme() != "http") {
-            return Err(refuse("is not reached by https"));
-        }
-        if !has_no_user(&url) {
-            return Err(refuse("has a user in its address"));
-        }
         let from = self.reach(asked_by);
-        if literal(&url).is_some_and(|ip| !from.may_name(Reach::of(ip))) {
-            return Err(refuse("is an address inside this machine or network"));
-        }
+        let url = self.token_server(realm, from).map_err(refuse)?;
         let default = format!("repository:{}:pull", self.repository);
-        let scope = scope.unwrap_or(&default);
         let client = self.transport.token(from)?;
-        let identity = found.credentials.as_ref().and_then(Credentials::as_identity_token);
-        let request = if let Some(identity) = identity {
-            // Room for all of it, escaped.
-            let room = 3 * (identity.len() + scope.len() + service.map_or(0, str::len)) + 128;
-            let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(room));
-            form.append_pair("grant_type", "refresh_token").append_pair("client_id", CLIENT_ID);
-            form.append_pair("service", service.unwrap_or_default()).append_pair("scope", scope);
-            form.append_pair("refresh_token", identity);
-            client
-                .post(url.clone())
-                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(wiped(form.finish().into()))
-        } else {
-            {
-                let mut query = url.query_pairs_mut();
-                service.into_iter().for_each(|service| _ = query.append_pair("service", service));
-                query.append_pair("scope", scope);
-            }
-            let basic = found.credentials.as_ref().and_then(Credentials::basic);
-            let request = client.get(url.clone());
-            match basic.and_then(secret) {
-                Some(basic) => request.header(AUTHORIZATION, basic),
-                None => request,
-            }
-        };
+        let request = token_request(&client, url.clone(), found, service, scope.unwrap_or(&default));
         let shown = shown(&url);
         let response = match self.send(with, request.header(ACCEPT_ENCODING, "identity"), &shown)? {
             Ok(response) => response,
@@ -340,6 +306,21 @@ impl Endpoint {
             Ok(body) => token_of(&Zeroizing::new(body), realm).map(Ok),
             Err(failure) => Ok(Err(failure)),
         }
+    }
+
+    /// The address of a token server that this host may name, or why it may not.
+    fn token_server(&self, realm: &str, from: Reach) -> Result<Url, &'static str> {
+        let url = Url::parse(realm).map_err(|_| "is no address")?;
+        if url.scheme() != "https" && (url.scheme() != "http" || self.host.base.scheme() != "http") {
+            return Err("is not reached by https");
+        }
+        if !has_no_user(&url) {
+            return Err("has a user in its address");
+        }
+        if literal(&url).is_some_and(|ip| !from.may_name(Reach::of(ip))) {
+            return Err("is an address inside this machine or network");
+        }
+        Ok(url)
     }
 
     /// Where this host is: where its answer came from, unless that was a proxy's.
@@ -402,4 +383,35 @@ fn is_same_origin(one: &Url, other: &Url) -> bool {
     one.scheme() == other.scheme()
         && one.host() == other.host()
         && one.port_or_known_default() == other.port_or_known_default()
+}
+
+/// What asks for a token: an identity token is exchanged (OAuth2 refresh grant), a user and a password are shown.
+fn token_request(
+    client: &Client,
+    mut url: Url,
+    found: &FoundCredentials,
+    service: Option<&str>,
+    scope: &str,
+) -> RequestBuilder {
+    if let Some(identity) = found.credentials.as_ref().and_then(Credentials::as_identity_token) {
+        // Room for all of it, escaped.
+        let room = 3 * (identity.len() + scope.len() + service.map_or(0, str::len)) + 128;
+        let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(room));
+        form.append_pair("grant_type", "refresh_token").append_pair("client_id", CLIENT_ID);
+        form.append_pair("service", service.unwrap_or_default()).append_pair("scope", scope);
+        form.append_pair("refresh_token", identity);
+        let body = wiped(form.finish().into());
+        return client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body);
+    }
+    {
+        let mut query = url.query_pairs_mut();
+        service.into_iter().for_each(|service| _ = query.append_pair("service", service));
+        query.append_pair("scope", scope);
+    }
+    let basic = found.credentials.as_ref().and_then(Credentials::basic);
+    let request = client.get(url);
+    match basic.and_then(secret) {
+        Some(basic) => request.header(AUTHORIZATION, basic),
+        None => request,
+    }
 }

@@ -175,21 +175,7 @@ impl Receiver<'_, '_> {
         // A server that ignores the range sends all of it; what is there already is passed over.
         let mut skip = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { offset };
         self.check_range(path, offset, &response)?;
-        if let Some(length) = response.content_length().filter(|_| response.status() == StatusCode::OK)
-            && length != self.layer.size
-        {
-            let (what, size) = (self.sources.describe(path), self.layer.size);
-            let why = format!("{what}: declared as {size} bytes, the server has {length}");
-            return Err(Trouble::Final(Error::new(Status::SizeMismatch, why)));
-        }
-        let tag = response.headers().get(ETAG).cloned();
-        if let (Some(before), Some(tag)) = (etag.as_ref(), &tag)
-            && before != tag
-        {
-            let why = format!("{}: it changed in the middle of the download", self.sources.describe(path));
-            return Err(Trouble::Changed(Error::new(Status::Registry, why)));
-        }
-        *etag = tag;
+        self.check_same(path, etag, &response)?;
         let gives_ranges = response.status() == StatusCode::PARTIAL_CONTENT
             || response.headers().get(ACCEPT_RANGES).is_some_and(|ranges| ranges == "bytes");
         let mut pace = Pace::new();
@@ -230,6 +216,26 @@ impl Receiver<'_, '_> {
                 return Ok(Ok(()));
             }
         }
+    }
+
+    /// That it is what was asked for before: of the declared size, and with the same tag.
+    fn check_same(&self, path: &str, etag: &mut Option<HeaderValue>, response: &Response) -> Result<(), Trouble> {
+        if let Some(length) = response.content_length().filter(|_| response.status() == StatusCode::OK)
+            && length != self.layer.size
+        {
+            let (what, size) = (self.sources.describe(path), self.layer.size);
+            let why = format!("{what}: declared as {size} bytes, the server has {length}");
+            return Err(Trouble::Final(Error::new(Status::SizeMismatch, why)));
+        }
+        let tag = response.headers().get(ETAG).cloned();
+        if let (Some(before), Some(tag)) = (etag.as_ref(), &tag)
+            && before != tag
+        {
+            let why = format!("{}: it changed in the middle of the download", self.sources.describe(path));
+            return Err(Trouble::Changed(Error::new(Status::Registry, why)));
+        }
+        *etag = tag;
+        Ok(())
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<()> {

@@ -191,16 +191,11 @@ impl Storage {
             let from = extract_options(options, diff_id, *source);
             let done = assembler.entries();
             assembler.tell(options.progress.as_ref().map(|callback| following(callback, done)));
-            let taken = match source {
-                Source::Tree(taking) => self.take_tree(&mut assembler, &layer.digest, &from, *taking),
-                Source::Blob => {
-                    self.read_layer(&layer.digest, &from, |reader| assembler.archive(reader)).map(|read| read.anomalies)
-                }
-            };
-            match taken {
+            match self.assemble_layer(&mut assembler, &layer.digest, &from, *source) {
                 Ok(odd) => {
                     anomalies.insert(odd);
-                    options.tree.check_strict(anomalies)?;
+                    let strict = options.tree.check_strict(anomalies);
+                    strict.map_err(|error| error.context(format_args!("layer {}", layer.digest)))?;
                 }
                 // What the layer is by itself decides, also where it cannot be put on top of the others as it comes.
                 Err(error) if assembler.is_out_of_order() || is_for_the_tree(&error, *source) => {
@@ -230,6 +225,19 @@ impl Storage {
             tree.publish_directory(options.replace)?;
         }
         Ok(Attempt::Done(Rootfs { layers: sources.len() as u64, entries, anomalies }))
+    }
+
+    fn assemble_layer(
+        &self,
+        assembler: &mut Assembler<'_>,
+        digest: &Digest,
+        options: &ExtractOptions,
+        source: Source,
+    ) -> Result<Anomalies> {
+        match source {
+            Source::Tree(taking) => self.take_tree(assembler, digest, options, taking),
+            Source::Blob => Ok(self.read_layer(digest, options, |reader| assembler.archive(reader))?.anomalies),
+        }
     }
 
     fn take_tree(

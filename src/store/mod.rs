@@ -39,7 +39,9 @@ pub use gc::{GcOptions, GcReport};
 pub(crate) use layout_folder::{LayoutFolder, path_of};
 pub use lease::Lease;
 pub(crate) use lease::{CallLease, check_lease};
-pub(crate) use lock::{CollectionLock, EXTRACTION_LOCK, Lock, download_lock};
+#[cfg(feature = "pull")]
+pub(crate) use lock::download_lock;
+pub(crate) use lock::{CollectionLock, EXTRACTION_LOCK, Lock};
 pub use names::{ImageName, TaggedImage};
 pub use options::{Durability, StorageOptions};
 pub(crate) use partial::{Partial, create_plain_directory};

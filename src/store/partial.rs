@@ -15,7 +15,6 @@ use rustix::fs::SeekFrom;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 
-#[cfg(feature = "pull")]
 use super::directory::{Area, BOOT_FILE, Directory};
 use super::flock::{Held, Share};
 use super::lock::{self, CollectionLock};
@@ -25,7 +24,7 @@ use crate::digest::Digest;
 use crate::error::Status;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::sys::{self, is_directory, is_regular};
+use crate::sys::{self, is_directory};
 
 pub(crate) const FILE_SUFFIX: &str = ".downloading";
 /// How long the removal of a partial object keeps the call that made it.
@@ -76,7 +75,7 @@ impl Partial {
         loop {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let handle = match rustix::fs::openat(folder, name.as_str(), flags, Mode::from_raw_mode(0o644)) {
-                Ok(handle) if is_regular(&rustix::fs::fstat(&handle).map_err(fail)?) => handle,
+                Ok(handle) if sys::is_regular(&rustix::fs::fstat(&handle).map_err(fail)?) => handle,
                 // Nothing that we made has that name and is no file.
                 Ok(_) | Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
                     remove_tree(folder, name.as_bytes()).map_err(fail)?;

@@ -98,6 +98,7 @@ fn header_is_up_to_date() {
     config.after_includes = Some(tables());
     let files = [
         "version",
+        "handles",
         "error",
         "bytes",
         "cancel",
