@@ -20,12 +20,12 @@ use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::record::{RecordHead, Validity, record_name};
 use crate::store::{
-    Area, CollectionLock, EXTRACTION_LOCK, Lock, Partial, Storage, check_lease, was_opened_in_this_boot,
+    CollectionLock, EXTRACTION_LOCK, Folder, Lock, Partial, Storage, check_lease, was_opened_in_this_boot,
 };
 use crate::sys::{self, is_directory, is_regular};
 use crate::unpack::{TreeForm, damage, verify_tree};
 
-const BUFFER: usize = 256 << 10;
+const READ_BUFFER_BYTES: usize = 256 << 10;
 
 /// What [`Storage::check`] does.
 #[derive(Clone, Debug, Default)]
@@ -89,11 +89,11 @@ impl Storage {
 
     /// The same; what was found is in the report also where the check ends early.
     pub fn check_into(&self, options: &CheckOptions, report: &mut CheckReport) -> Result<()> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         if options.repair {
             self.directory.check_writable()?;
         }
-        let pace = Pace::new(options.bytes_per_second, &options.interrupt);
+        let pace = ReadRate::new(options.bytes_per_second, &options.interrupt);
         let mut check = Check { storage: self, options, pace, report };
         let result = check.everything();
         report.bytes = check.pace.bytes;
@@ -104,13 +104,13 @@ impl Storage {
 struct Check<'a> {
     storage: &'a Storage,
     options: &'a CheckOptions,
-    pace: Pace<'a>,
+    pace: ReadRate<'a>,
     report: &'a mut CheckReport,
 }
 
 impl Check<'_> {
     fn everything(&mut self) -> Result<()> {
-        for area in [Area::Manifests, Area::Configs, Area::Layers] {
+        for area in [Folder::Manifests, Folder::Configs, Folder::Layers] {
             self.blobs(area)?;
         }
         if !self.options.skip_trees {
@@ -121,7 +121,7 @@ impl Check<'_> {
         self.leases()
     }
 
-    fn blobs(&mut self, area: Area) -> Result<()> {
+    fn blobs(&mut self, area: Folder) -> Result<()> {
         for (name, object) in self.storage.objects(area)? {
             let Some(file) = self.open(area, &name)? else { continue };
             self.report.objects += 1;
@@ -136,7 +136,7 @@ impl Check<'_> {
     }
 
     /// A file of the store; what is none, or what the disk has lost, is a finding.
-    fn open(&mut self, area: Area, name: &str) -> Result<Option<OwnedFd>> {
+    fn open(&mut self, area: Folder, name: &str) -> Result<Option<OwnedFd>> {
         let directory = &self.storage.directory;
         match directory.open_file(area, name) {
             Ok(None) => {
@@ -158,10 +158,10 @@ impl Check<'_> {
     }
 
     fn trees(&mut self) -> Result<()> {
-        let objects = self.storage.objects(Area::Extracted)?;
+        let objects = self.storage.objects(Folder::Extracted)?;
         for (name, object) in objects.into_iter().filter(|(_, object)| !object.is_record) {
             // As long as it is open no other tree gets its inode: what is judged can be told from what comes after it.
-            let tree = match self.storage.directory.open_directory(Area::Extracted, &name) {
+            let tree = match self.storage.directory.open_directory(Folder::Extracted, &name) {
                 Err(error) if error.status() == Status::Permission => {
                     self.report.objects += 1;
                     self.report.skipped += 1;
@@ -169,16 +169,17 @@ impl Check<'_> {
                 }
                 Err(error) if is_damage(&error) => {
                     self.report.objects += 1;
-                    self.find(Area::Extracted, &name, error.message(), false);
+                    self.find(Folder::Extracted, &name, error.message(), false);
                     continue;
                 }
                 tree => tree?,
             };
             let Some(tree) = tree else {
                 // A file, a symlink: it is in the way of a tree.
-                if let Some(stat) = self.storage.directory.stat(Area::Extracted, &name)?.filter(|s| !is_directory(s)) {
+                if let Some(stat) = self.storage.directory.stat(Folder::Extracted, &name)?.filter(|s| !is_directory(s))
+                {
                     self.report.objects += 1;
-                    self.damaged(Area::Extracted, &name, &stat, "is not a directory".into())?;
+                    self.damaged(Folder::Extracted, &name, &stat, "is not a directory".into())?;
                 }
                 continue;
             };
@@ -195,7 +196,7 @@ impl Check<'_> {
                 verdict => verdict?,
             };
             if let Some(why) = verdict {
-                self.damaged(Area::Extracted, &name, &stat, why)?;
+                self.damaged(Folder::Extracted, &name, &stat, why)?;
             }
         }
         Ok(())
@@ -203,8 +204,8 @@ impl Check<'_> {
 
     fn tree(&mut self, tree: BorrowedFd<'_>, name: &str, digest: &Digest) -> Result<Option<String>> {
         let directory = &self.storage.directory;
-        let Some(record) = directory.open_file(Area::Extracted, &record_name(name))? else {
-            if directory.takes_trees_as_they_are() {
+        let Some(record) = directory.open_file(Folder::Extracted, &record_name(name))? else {
+            if directory.trusts_existing_trees() {
                 self.report.skipped += 1;
                 return Ok(None);
             }
@@ -221,24 +222,24 @@ impl Check<'_> {
         if head.layer != digest.to_string() {
             return Ok(Some(format!("its metadata record is of {}", quoted(head.layer.as_bytes()))));
         }
-        let counts = head.mark == Validity::Durable || head.mark == Validity::this_boot(directory.boot_id());
+        let counts = head.validity == Validity::Durable || head.validity == Validity::this_boot(directory.boot_id());
         if !counts || head.lines.is_none() {
             self.report.skipped += 1;
             return Ok(None);
         }
         let Some(form) = TreeForm::of_tree_name(name, digest) else { return Ok(None) };
-        let folder = directory.area(Area::Extracted)?;
+        let folder = directory.area(Folder::Extracted)?;
         verify_tree(folder, tree, record.as_fd(), &head, form, &mut |bytes| self.pace.spend(bytes))
     }
 
     fn names(&mut self) -> Result<()> {
-        for (file_name, _) in self.storage.objects(Area::Names)? {
+        for (file_name, _) in self.storage.objects(Folder::Names)? {
             self.options.interrupt.check()?;
             let (stat, tagged) = match self.storage.name_file(&file_name) {
                 Ok(Some(found)) => found,
                 Ok(None) => continue,
                 Err(error) if is_damage(&error) => {
-                    self.find(Area::Names, &file_name, error.message(), false);
+                    self.find(Folder::Names, &file_name, error.message(), false);
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -246,7 +247,7 @@ impl Check<'_> {
             self.report.objects += 1;
             let tagged = match tagged {
                 Err(error) if is_damage(&error) => {
-                    self.damaged(Area::Names, &file_name, &stat, error.message().to_owned())?;
+                    self.damaged(Folder::Names, &file_name, &stat, error.message().to_owned())?;
                     continue;
                 }
                 tagged => tagged?,
@@ -261,7 +262,7 @@ impl Check<'_> {
                 let missing: Vec<String> = missing.iter().map(Digest::to_string).collect();
                 self.report.findings.push(Finding {
                     problem: Problem::Missing,
-                    object: format!("{}/{file_name}", Area::Names.name()),
+                    object: format!("{}/{file_name}", Folder::Names.name()),
                     message: format!("image {} lacks {}", tagged.name, missing.join(", ")),
                     quarantined: false,
                 });
@@ -304,12 +305,12 @@ impl Check<'_> {
     fn leases(&mut self) -> Result<()> {
         for name in self.storage.lease_files()? {
             self.options.interrupt.check()?;
-            let Some(file) = self.open(Area::Leases, &name)? else { continue };
+            let Some(file) = self.open(Folder::Leases, &name)? else { continue };
             self.report.objects += 1;
             match check_lease(file.as_fd()) {
                 Err(error) if is_damage(&error) => {
                     let stat = stat_of(&file)?;
-                    self.damaged(Area::Leases, &name, &stat, error.message().to_owned())?;
+                    self.damaged(Folder::Leases, &name, &stat, error.message().to_owned())?;
                 }
                 other => other?,
             }
@@ -317,7 +318,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn find(&mut self, area: Area, name: &str, why: &str, quarantined: bool) {
+    fn find(&mut self, area: Folder, name: &str, why: &str, quarantined: bool) {
         let object = format!("{}/{name}", area.name());
         let message = format!("{object}: {why}");
         tracing::warn!("{message}");
@@ -326,7 +327,7 @@ impl Check<'_> {
 
     /// Notes that an object is not what it should be, and moves it away where that was asked for; unless it is another
     /// one by now.
-    fn damaged(&mut self, area: Area, name: &str, judged: &Stat, why: String) -> Result<()> {
+    fn damaged(&mut self, area: Folder, name: &str, judged: &Stat, why: String) -> Result<()> {
         let quarantined = if self.options.repair {
             match self.quarantine(area, name, judged)? {
                 Some(quarantined) => quarantined,
@@ -342,11 +343,11 @@ impl Check<'_> {
     }
 
     /// `None` where the object is another one by now; false where somebody is at work on it.
-    fn quarantine(&self, area: Area, name: &str, judged: &Stat) -> Result<Option<bool>> {
+    fn quarantine(&self, area: Folder, name: &str, judged: &Stat) -> Result<Option<bool>> {
         let directory = &self.storage.directory;
         // Whoever publishes shares this lock, so that the object stays what it is between the look and the move.
         let _collection = CollectionLock::exclusive(directory, &self.options.interrupt)?;
-        let extraction = (area == Area::Extracted)
+        let extraction = (area == Folder::Extracted)
             .then(|| Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{name}")))
             .transpose()
             .map_err(|errno| Error::os(errno, format_args!("lock the extraction of {name}")))?;
@@ -358,7 +359,7 @@ impl Check<'_> {
             return Ok(Some(false));
         }
         let mut names = vec![name.to_owned()];
-        if area == Area::Extracted {
+        if area == Folder::Extracted {
             names.push(record_name(name));
         }
         for name in &names {
@@ -368,23 +369,23 @@ impl Check<'_> {
         Ok(Some(true))
     }
 
-    fn is_same(&self, area: Area, name: &str, judged: &Stat) -> Result<bool> {
+    fn is_same(&self, area: Folder, name: &str, judged: &Stat) -> Result<bool> {
         let now = self.storage.directory.stat(area, name)?;
         Ok(now.is_some_and(|now| (now.st_dev, now.st_ino) == (judged.st_dev, judged.st_ino)))
     }
 }
 
 /// How fast the check reads, and how much it read.
-struct Pace<'a> {
+struct ReadRate<'a> {
     interrupt: &'a Interrupt,
     bytes_per_second: Option<u64>,
     started: Instant,
     bytes: u64,
 }
 
-impl Pace<'_> {
-    fn new(bytes_per_second: Option<u64>, interrupt: &Interrupt) -> Pace<'_> {
-        Pace { interrupt, bytes_per_second, started: Instant::now(), bytes: 0 }
+impl ReadRate<'_> {
+    fn new(bytes_per_second: Option<u64>, interrupt: &Interrupt) -> ReadRate<'_> {
+        ReadRate { interrupt, bytes_per_second, started: Instant::now(), bytes: 0 }
     }
 
     /// Waits until so many bytes more are allowed.
@@ -402,9 +403,9 @@ impl Pace<'_> {
     }
 }
 
-fn hash(file: BorrowedFd<'_>, digest: &Digest, pace: &mut Pace<'_>) -> Result<Result<Digest, String>> {
+fn hash(file: BorrowedFd<'_>, digest: &Digest, pace: &mut ReadRate<'_>) -> Result<Result<Digest, String>> {
     let mut hasher = Hasher::new(digest.algorithm());
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
     loop {
         match rustix::io::read(file, &mut buffer[..]) {
             Ok(0) => return Ok(Ok(hasher.finish())),

@@ -204,7 +204,7 @@ fn status_of(errno: Errno) -> Status {
 /// Bytes from hostile input made fit for a message: text stays readable, control and bidirectional-override characters
 /// and invalid UTF-8 are escaped, and more than 512 bytes are cut with an ellipsis (layer rules, family 135).
 pub(crate) fn quoted(bytes: &[u8]) -> String {
-    const MOST: usize = 512;
+    const MAX_QUOTED_BYTES: usize = 512;
     let mut out = String::from("\"");
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -213,14 +213,14 @@ pub(crate) fn quoted(bytes: &[u8]) -> String {
             } else {
                 out.extend(c.escape_default());
             }
-            if out.len() > MOST {
+            if out.len() > MAX_QUOTED_BYTES {
                 return truncated(out);
             }
         }
         for byte in chunk.invalid() {
             out.push_str(&format!("\\x{byte:02x}"));
         }
-        if out.len() > MOST {
+        if out.len() > MAX_QUOTED_BYTES {
             return truncated(out);
         }
     }

@@ -14,12 +14,12 @@ use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 #[cfg(feature = "pull")]
-use crate::layer::Growing;
-use crate::layer::{Anomalies, Entry, LayerFile, Reader, Source, Stream};
+use crate::layer::GrowingBlob;
+use crate::layer::{Anomalies, Decompressor, Entry, LayerFile, Reader, Stream};
 use crate::record::{LayerEntries, RecordFile, RecordHead, RecordWriter, TreeOwner, Validity, record_name};
-use crate::store::{Area, EXTRACTION_LOCK, Lock, Partial, Storage};
+use crate::store::{EXTRACTION_LOCK, Folder, Lock, Partial, Storage};
 use crate::sys::is_regular;
-use crate::unpack::{Bin, ProgressCallback, Trash, TreeForm, TreeOptions, TreeWriter, born_in};
+use crate::unpack::{Aside, AsideDir, ProgressCallback, TreeForm, TreeOptions, TreeWriter};
 
 /// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,7 @@ pub struct Extraction {
 impl Storage {
     /// Where a layer's tree of this form is, or would be.
     pub fn extracted_path(&self, digest: &Digest, form: TreeForm) -> PathBuf {
-        self.directory.object_path(Area::Extracted, &form.tree_name(digest))
+        self.directory.object_path(Folder::Extracted, &form.tree_name(digest))
     }
 
     /// Unpacks a layer into [`Storage::extracted_path`], unless it is there; whiteouts are kept, in the form that was
@@ -68,7 +68,7 @@ impl Storage {
     /// without a file, `MALFORMED`, `UNSAFE_PATH`, `UNSUPPORTED` or `LIMIT` for what the layer holds, `CANCELLED`,
     /// `TIMEOUT` or `CALLBACK` where the caller ended it; in all of these cases nothing is left behind.
     pub fn extract_layer(&self, digest: &Digest, options: &ExtractOptions) -> Result<Extraction> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         options.interrupt.check()?;
         let name = options.tree.form.tree_name(digest);
         if let Some(cached) = self.cached_tree(&name, digest, options)? {
@@ -85,7 +85,7 @@ impl Storage {
         &self,
         digest: &Digest,
         file: OwnedFd,
-        growing: Arc<Growing>,
+        growing: Arc<GrowingBlob>,
         options: &ExtractOptions,
     ) -> Result<Extraction> {
         let name = options.tree.form.tree_name(digest);
@@ -120,16 +120,16 @@ impl Storage {
         let mut reader = open_reader(digest, file, options)?;
         self.take_old_tree_away(name)?;
         self.make_room(0, name, &options.interrupt)?;
-        let tree = Partial::create_tree(&self.directory, Area::Extracted, name)?;
+        let tree = Partial::create_tree(&self.directory, Folder::Extracted, name)?;
         let record_file = self.new_record(name)?;
         let record = RecordWriter::new(Some(record_file_of(&record_file)?), options.tree.limits.clone());
-        let trash = Trash::new(|| {
-            let partial = Partial::create_tree(&self.directory, Area::Extracted, name)?;
-            Ok(Bin { handle: handle_of(&partial)?, _owner: Box::new(partial) })
+        let trash = Aside::new(|| {
+            let partial = Partial::create_tree(&self.directory, Folder::Extracted, name)?;
+            Ok(AsideDir { handle: handle_of(&partial)?, _owner: Box::new(partial) })
         });
         let root = handle_of(&tree)?;
-        let maker = TreeOwner::new(born_in(root.as_fd())?);
         let mut writer = TreeWriter::new(root, trash, record, &options.tree, &options.interrupt, self.min_free)?;
+        let maker = TreeOwner::new(writer.born());
         writer.tell(options.progress.clone());
         writer.write(&mut reader)?;
         let (totals, progress, mut anomalies) = reader.finish()?;
@@ -141,14 +141,14 @@ impl Storage {
             diff_id: Some(totals.diff_id.clone()),
             anomalies: Some(anomalies.bits()),
             maker: Some(maker),
-            mark: self.validity_of_new_trees(),
+            validity: self.validity_of_new_trees(),
             ..RecordHead::adopted(digest.to_string())
         };
         self.publish(name, tree, (record_file, record), head, &options.interrupt)?;
         tracing::info!(
             "extracted {digest} ({} entries) to {}",
             progress.entries,
-            self.directory.object_path(Area::Extracted, name).display()
+            self.directory.object_path(Folder::Extracted, name).display()
         );
         Ok(Extraction {
             cached: false,
@@ -170,7 +170,7 @@ impl Storage {
         head: RecordHead,
         interrupt: &Interrupt,
     ) -> Result<()> {
-        let is_durable = head.mark == Validity::Durable;
+        let is_durable = head.validity == Validity::Durable;
         let successor = || {
             record_file = self.new_record(name)?;
             record_file_of(&record_file)
@@ -189,7 +189,7 @@ impl Storage {
     }
 
     fn new_record(&self, tree: &str) -> Result<Partial> {
-        Partial::create_record(&self.directory, Area::Extracted, &record_name(tree))
+        Partial::create_record(&self.directory, Folder::Extracted, &record_name(tree))
     }
 
     fn validity_of_new_trees(&self) -> Validity {
@@ -203,9 +203,9 @@ impl Storage {
     /// Removes what is left of a tree that does not count, and of one without its record. A record that says "durable" must
     /// be gone from the disk before another tree has its name.
     fn take_old_tree_away(&self, name: &str) -> Result<()> {
-        let tree = Partial::take_to_trash(&self.directory, Area::Extracted, name)?;
-        let record = Partial::take_to_trash(&self.directory, Area::Extracted, &record_name(name))?;
-        if tree.is_some() || record.is_some() { self.directory.sync_area(Area::Extracted) } else { Ok(()) }
+        let tree = Partial::take_to_trash(&self.directory, Folder::Extracted, name)?;
+        let record = Partial::take_to_trash(&self.directory, Folder::Extracted, &record_name(name))?;
+        if tree.is_some() || record.is_some() { self.directory.sync_area(Folder::Extracted) } else { Ok(()) }
     }
 
     /// The tree that is there, if there is one that counts, and what was asked of it holds.
@@ -271,7 +271,7 @@ impl Storage {
     /// What an extracted layer holds, from the metadata record beside its tree; `NOT_FOUND` where there is none (the
     /// layer was not extracted in this form, or by boxlite 0.9).
     pub fn layer_entries(&self, digest: &Digest, form: TreeForm) -> Result<LayerEntries> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         let record = self.tree_record(&form.tree_name(digest))?;
         let absent =
             || Error::new(Status::NotFound, format!("layer {digest} has no metadata record; extract it first"));
@@ -282,7 +282,7 @@ impl Storage {
     pub(crate) fn open_tree(&self, digest: &Digest, form: TreeForm) -> Result<(OwnedFd, OwnedFd)> {
         let name = form.tree_name(digest);
         let absent = || Error::new(Status::NotFound, format!("layer {digest} has no metadata record"));
-        let tree = self.directory.open_directory(Area::Extracted, &name)?.ok_or_else(absent)?;
+        let tree = self.directory.open_directory(Folder::Extracted, &name)?.ok_or_else(absent)?;
         Ok((tree, self.tree_record(&name)?.ok_or_else(absent)?))
     }
 
@@ -304,7 +304,7 @@ fn record_file_of(partial: &Partial) -> Result<RecordFile> {
 }
 
 fn open_reader(digest: &Digest, file: LayerFile, options: &ExtractOptions) -> Result<Reader> {
-    let source = Source::open(file, digest.algorithm(), options.interrupt.clone(), &options.tree.limits)?;
+    let source = Decompressor::open(file, digest.algorithm(), options.interrupt.clone(), &options.tree.limits)?;
     let diff_id = options.diff_id.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
     let stream = Stream::new(source, diff_id, options.interrupt.clone())?;
     Ok(Reader::new(stream, options.tree.limits.clone()))

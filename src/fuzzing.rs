@@ -8,16 +8,17 @@ use std::os::fd::OwnedFd;
 use crate::digest::{Algorithm, Digest};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::layer::{Entry, LayerFile, Reader, Source, Stream};
+use crate::layer::{Decompressor, Entry, LayerFile, Reader, Stream};
 use crate::limits::LayerLimits;
 use crate::record::record_name;
-use crate::store::{Area, Partial, Storage};
+use crate::store::{Folder, Partial, Storage};
 use crate::unpack::TreeForm;
 
 /// All entries of a layer with their data, as text, and both digests.
 pub fn read_entries(file: OwnedFd, limits: &LayerLimits) -> Result<(Vec<String>, Digest, Digest)> {
     let interrupt = Interrupt::default();
-    let source = Source::open(LayerFile::new(file, Algorithm::Sha256), Algorithm::Sha256, interrupt.clone(), limits)?;
+    let source =
+        Decompressor::open(LayerFile::new(file, Algorithm::Sha256), Algorithm::Sha256, interrupt.clone(), limits)?;
     let mut reader = Reader::new(Stream::new(source, Algorithm::Sha256, interrupt)?, limits.clone());
     let mut entry = Entry::default();
     let mut found = Vec::new();
@@ -38,6 +39,6 @@ pub fn read_entries(file: OwnedFd, limits: &LayerLimits) -> Result<(Vec<String>,
 /// Removes an extracted tree and its record.
 pub fn remove_tree(storage: &Storage, digest: &Digest, form: TreeForm) -> Result<()> {
     let name = form.tree_name(digest);
-    Partial::take_away(&storage.directory, Area::Extracted, &name)?;
-    Partial::take_away(&storage.directory, Area::Extracted, &record_name(&name))
+    Partial::take_away(&storage.directory, Folder::Extracted, &name)?;
+    Partial::take_away(&storage.directory, Folder::Extracted, &record_name(&name))
 }

@@ -29,21 +29,21 @@ compile_error!("boxlite-images needs a 64-bit target: sizes of blobs, disks and 
 
 mod archive;
 mod check;
+mod destination;
 mod digest;
 mod error;
 mod extraction;
+mod fault;
 #[allow(unsafe_code)]
 pub mod ffi;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod image;
-mod inject;
 mod interrupt;
 mod layer;
 pub mod limits;
 pub mod oci;
-mod place;
 #[cfg(feature = "pull")]
 mod pull;
 mod queue;

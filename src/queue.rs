@@ -8,11 +8,11 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub(crate) struct Queue<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<QueueState<T>>,
     changed: Condvar,
 }
 
-struct State<T> {
+struct QueueState<T> {
     items: VecDeque<T>,
     /// Threads inside a wait: without one there is nobody to wake, which would be a system call.
     waiting: usize,
@@ -34,7 +34,7 @@ impl<T> Default for Queue<T> {
 
 impl<T> Queue<T> {
     pub(crate) fn new(items: impl IntoIterator<Item = T>) -> Queue<T> {
-        let state = State { items: items.into_iter().collect(), waiting: 0, is_closed: false };
+        let state = QueueState { items: items.into_iter().collect(), waiting: 0, is_closed: false };
         Queue { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -122,7 +122,7 @@ impl<T> Queue<T> {
         drop(items);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

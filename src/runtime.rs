@@ -17,7 +17,7 @@ use crate::interrupt::{Cancel, Interrupt};
 use crate::sys;
 
 /// How long a waiting call goes without a look at its interrupt.
-const LOOK: Duration = Duration::from_millis(10);
+const INTERRUPT_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 struct Started {
     runtime: Runtime,
@@ -123,7 +123,7 @@ impl Network {
         self.handle.block_on(async {
             let mut future = pin!(future);
             loop {
-                if let Ok(output) = tokio::time::timeout(LOOK, &mut future).await {
+                if let Ok(output) = tokio::time::timeout(INTERRUPT_CHECK_INTERVAL, &mut future).await {
                     return Ok(Some(output));
                 }
                 interrupt.check()?;

@@ -30,7 +30,7 @@ pub(super) trait Blobs {
 
 impl Storage {
     /// A document, stored as what it is.
-    pub(super) fn keep_document(
+    pub(super) fn save_document(
         &self,
         digest: &Digest,
         bytes: &[u8],
@@ -41,7 +41,7 @@ impl Storage {
         self.save_manifest_within(digest, bytes, &options.interrupt)
     }
 
-    pub(super) fn keep_config(
+    pub(super) fn save_config(
         &self,
         digest: &Digest,
         bytes: &[u8],

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use super::blobs::FoundImage;
-use super::folder::Folder;
 use super::import::no_image;
 use super::layout;
+use super::layout_dir::LayoutDir;
 use super::options::{ImportOptions, Imported};
 use crate::error::{Error, Result, Status};
 use crate::store::{CallLease, LayoutFolder, Storage};
@@ -43,7 +43,7 @@ impl Storage {
             errno => Error::os(errno, "open"),
         })?;
         let bundle = Arc::new(LayoutFolder::new(root, real));
-        let folder = Folder::open(&bundle, options)?;
+        let folder = LayoutDir::open(&bundle, options)?;
         let found = layout::find(&folder, options)?;
         if found.len() > 1 {
             let why = format!("has {} images, and one is opened at a time", found.len());
@@ -61,7 +61,7 @@ impl Storage {
 
 fn take_in(
     storage: &Storage,
-    folder: &Folder<'_>,
+    folder: &LayoutDir<'_>,
     found: Vec<FoundImage>,
     options: &ImportOptions,
 ) -> Result<Vec<Imported>> {

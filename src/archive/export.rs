@@ -12,17 +12,17 @@ use serde::Serialize;
 use serde_json::Value;
 use tar::{Builder, EntryType, Header};
 
+use crate::destination::{Destination, PendingOutput};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::layer::Progress;
 use crate::oci::media_type;
-use crate::place::{Place, Work};
 use crate::store::{CallLease, Storage, path_of};
 use crate::unpack::ProgressCallback;
 
-const PIECE: usize = 256 << 10;
+const COPY_BUFFER_BYTES: usize = 256 << 10;
 
 /// Where images go.
 #[derive(Debug)]
@@ -53,11 +53,11 @@ struct Index<'a> {
     schema_version: u32,
     #[serde(rename = "mediaType")]
     media_type: &'a str,
-    manifests: Vec<Entry>,
+    manifests: Vec<LayoutEntry>,
 }
 
 #[derive(Serialize)]
-struct Entry {
+struct LayoutEntry {
     #[serde(rename = "mediaType")]
     media_type: String,
     digest: String,
@@ -70,7 +70,7 @@ struct Entry {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Saved {
+struct DockerImage {
     config: String,
     repo_tags: Vec<String>,
     layers: Vec<String>,
@@ -83,7 +83,7 @@ impl Storage {
     /// `NOT_FOUND` where the store lacks a part, `DIGEST_MISMATCH` where it is damaged, `STATE` where the target is taken,
     /// `INVALID_ARGUMENT` for no images.
     pub fn export(&self, images: &[&Image], target: ExportTarget, options: &ExportOptions) -> Result<()> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         options.interrupt.check()?;
         if images.is_empty() {
             return Err(Error::new(Status::InvalidArgument, "no images to export"));
@@ -103,23 +103,23 @@ impl Storage {
         match target {
             ExportTarget::File(file) => export.archive(images, File::from(file)).map(drop),
             ExportTarget::Archive(path) => {
-                let place = Place::new(&path, &self.directory)?;
+                let place = Destination::new(&path, &self.directory)?;
                 place.check_free_for_file(options.replace)?;
                 place.sweep();
-                let work = Work::file(&place)?;
+                let work = PendingOutput::file(&place)?;
                 export.archive(images, File::from(work.open()?))?;
                 place.check_free_for_file(options.replace)?;
                 work.publish_file()
             }
             ExportTarget::Folder(path) => {
-                let place = Place::new(&path, &self.directory)?;
+                let place = Destination::new(&path, &self.directory)?;
                 // A mount point is filled where it is.
                 let inside = place.inside(false)?;
                 if inside.is_none() {
                     place.check_free(options.replace)?;
                 }
                 place.sweep();
-                let work = Work::directory(inside.as_ref().unwrap_or(&place))?;
+                let work = PendingOutput::directory(inside.as_ref().unwrap_or(&place))?;
                 export.folder(images, &work)?;
                 if inside.is_some() { work.publish_inside() } else { work.publish_directory(options.replace) }
             }
@@ -135,13 +135,13 @@ struct Export<'a> {
 }
 
 /// What goes out, in its order: the small before the large.
-struct Parts {
+struct ExportParts {
     documents: Vec<(String, Vec<u8>)>,
     layers: BTreeMap<Digest, u64>,
 }
 
 impl Export<'_> {
-    fn parts(&self, images: &[&Image], with_saved: bool) -> Result<Parts> {
+    fn parts(&self, images: &[&Image], with_saved: bool) -> Result<ExportParts> {
         let (mut manifests, mut saved) = (Vec::new(), Vec::new());
         let mut documents: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         let mut layers = BTreeMap::new();
@@ -149,7 +149,7 @@ impl Export<'_> {
             let bytes = self.storage.load_manifest(&image.manifest_digest)?;
             manifests.push(entry(image, &bytes));
             let config = &image.manifest.config;
-            saved.push(Saved {
+            saved.push(DockerImage {
                 config: path_of(&config.digest),
                 repo_tags: image.name.iter().map(|tagged| tagged.name.familiar().to_owned()).collect(),
                 layers: image.manifest.layers.iter().map(|layer| path_of(&layer.digest)).collect(),
@@ -169,7 +169,7 @@ impl Export<'_> {
             all.push(("manifest.json".to_owned(), json(serde_json::to_vec(&saved))?));
         }
         all.extend(documents);
-        Ok(Parts { documents: all, layers })
+        Ok(ExportParts { documents: all, layers })
     }
 
     fn archive(&mut self, images: &[&Image], file: File) -> Result<File> {
@@ -178,7 +178,7 @@ impl Export<'_> {
             // Our own errors come out as they went in.
             cause.downcast::<Error>().unwrap_or_else(|cause| Error::io(&cause, "write an archive"))
         };
-        let mut builder = Builder::new(io::BufWriter::with_capacity(PIECE, file));
+        let mut builder = Builder::new(io::BufWriter::with_capacity(COPY_BUFFER_BYTES, file));
         let mut folders: Vec<String> = vec!["blobs/".to_owned()];
         let algorithms = parts.documents.iter().map(|(name, _)| name.clone());
         for name in algorithms.chain(parts.layers.keys().map(path_of)) {
@@ -207,7 +207,7 @@ impl Export<'_> {
         writer.into_inner().map_err(|error| failed(error.into_error()))
     }
 
-    fn folder(&mut self, images: &[&Image], work: &Work) -> Result<()> {
+    fn folder(&mut self, images: &[&Image], work: &PendingOutput) -> Result<()> {
         let parts = self.parts(images, false)?;
         let root = work.open()?;
         for (name, bytes) in &parts.documents {
@@ -268,7 +268,7 @@ struct Layer<'a> {
 
 impl Read for Layer<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len()).min(PIECE);
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len()).min(COPY_BUFFER_BYTES);
         if most == 0 {
             return Ok(0);
         }
@@ -291,7 +291,7 @@ impl Layer<'_> {
     }
 }
 
-fn entry(image: &Image, manifest: &[u8]) -> Entry {
+fn entry(image: &Image, manifest: &[u8]) -> LayoutEntry {
     let said = serde_json::from_slice::<Value>(manifest).ok();
     let media_type = said.as_ref().and_then(|said| said.get("mediaType")?.as_str()).unwrap_or(media_type::OCI_MANIFEST);
     let mut annotations = BTreeMap::new();
@@ -308,7 +308,7 @@ fn entry(image: &Image, manifest: &[u8]) -> Entry {
             platform.insert(key, value.clone());
         }
     }
-    Entry {
+    LayoutEntry {
         media_type: media_type.to_owned(),
         digest: image.manifest_digest.to_string(),
         size: manifest.len(),

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags};
 
 use super::blobs::FoundImage;
-use super::contents::Contents;
-use super::folder::Folder;
+use super::layout_dir::LayoutDir;
 use super::options::{ImportOptions, ImportSource, Imported};
-use super::{docker, layout};
+use super::tar_spool::TarSpool;
+use super::{docker_archive, layout};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::extraction::ExtractOptions;
@@ -46,16 +46,16 @@ impl Storage {
         let stat = rustix::fs::fstat(&file).map_err(|errno| Error::os(errno, "look at an archive"))?;
         if is_directory(&stat) {
             let bundle = LayoutFolder::new(file, PathBuf::new());
-            return layout::images(self, &Folder::open(&bundle, options)?, options, lease);
+            return layout::images(self, &LayoutDir::open(&bundle, options)?, options, lease);
         }
-        let contents = Contents::read(self, file, options, lease)?;
+        let contents = TarSpool::read(self, file, options, lease)?;
         // An index of nothing says nothing of what else is there.
         let has_layout =
-            contents.has(layout::INDEX) && !(contents.has(docker::MANIFEST) && layout::is_empty(&contents)?);
+            contents.has(layout::INDEX) && !(contents.has(docker_archive::MANIFEST) && layout::is_empty(&contents)?);
         if has_layout {
             layout::images(self, &contents, options, lease)
-        } else if contents.has(docker::MANIFEST) {
-            docker::images(self, &contents, options, lease)
+        } else if contents.has(docker_archive::MANIFEST) {
+            docker_archive::images(self, &contents, options, lease)
         } else {
             let why = "neither an OCI layout (index.json) nor what docker save writes (manifest.json)";
             Err(Error::new(Status::Malformed, why))

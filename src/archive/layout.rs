@@ -80,14 +80,14 @@ pub(super) fn find(blobs: &impl Blobs, options: &ImportOptions) -> Result<Vec<Fo
 }
 
 /// Entries that are one image.
-struct Group {
+struct PlatformGroup {
     entries: Vec<IndexEntry>,
     name: Option<ImageName>,
 }
 
-impl Group {
+impl PlatformGroup {
     fn resolve(self, blobs: &impl Blobs, options: &ImportOptions) -> Result<Result<FoundImage, Error>> {
-        let Group { mut entries, name } = self;
+        let PlatformGroup { mut entries, name } = self;
         let wanted = WantedPlatform::new(options.platform.as_ref(), options.strict_platform);
         let object = match (&name, entries.first()) {
             (Some(name), _) => name.to_string(),
@@ -124,8 +124,8 @@ impl FoundImage {
 }
 
 /// The entries that are wanted, those of one image together, in the order of the first of each.
-fn groups(index: ImageIndex, select: Option<&str>) -> Vec<Group> {
-    let mut named: Vec<(Option<String>, Group)> = Vec::new();
+fn groups(index: ImageIndex, select: Option<&str>) -> Vec<PlatformGroup> {
+    let mut named: Vec<(Option<String>, PlatformGroup)> = Vec::new();
     for entry in index.manifests {
         if !is_wanted(&entry, select) {
             continue;
@@ -142,7 +142,7 @@ fn groups(index: ImageIndex, select: Option<&str>) -> Vec<Group> {
         });
         match same {
             Some((_, group)) => group.entries.push(entry),
-            None => named.push((label, Group { entries: vec![entry], name })),
+            None => named.push((label, PlatformGroup { entries: vec![entry], name })),
         }
     }
     named.into_iter().map(|(_, group)| group).collect()
@@ -156,7 +156,7 @@ fn by_digest(
     options: &ImportOptions,
 ) -> Result<Vec<FoundImage>> {
     let Some((way, entry)) = way_to(blobs, index, digest, INDEX_DEPTH)? else { return Ok(Vec::new()) };
-    let group = Group { entries: vec![entry.clone()], name: name_of(&entry) };
+    let group = PlatformGroup { entries: vec![entry.clone()], name: name_of(&entry) };
     let mut found = group.resolve(blobs, options)??;
     if let Some(first) = way.first() {
         found.index = Some(first.digest.clone());
@@ -212,10 +212,10 @@ pub(super) fn keep(
 ) -> Result<()> {
     for image in found {
         for descriptor in &image.documents {
-            storage.keep_document(&descriptor.digest, &Blobs::document(blobs, descriptor)?, options, lease)?;
+            storage.save_document(&descriptor.digest, &Blobs::document(blobs, descriptor)?, options, lease)?;
         }
         let config = &image.manifest.config;
-        storage.keep_config(&config.digest, &Blobs::document(blobs, config)?, options, lease)?;
+        storage.save_config(&config.digest, &Blobs::document(blobs, config)?, options, lease)?;
         for layer in &image.manifest.layers {
             options.interrupt.check()?;
             lease.extend_in_time(std::time::Instant::now())?;

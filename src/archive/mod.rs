@@ -2,21 +2,21 @@
 //!
 //! What comes in is told by its content. An archive is read once, from its beginning to its end, so that it may be a pipe:
 //! every blob is hashed while it is written to the store, before anybody knows what it is for; documents, which are
-//! small, wait in a file of their own until the last entry is read ([`contents`]). Then the images are put together: by
-//! the index of an OCI layout ([`layout`]), or by the `manifest.json` of a `docker save` ([`docker`]). Names come last, so
+//! small, wait in a file of their own until the last entry is read ([`tar_spool`]). Then the images are put together: by
+//! the index of an OCI layout ([`layout`]), or by the `manifest.json` of a `docker save` ([`docker_archive`]). Names come last, so
 //! that an import that fails leaves no name and no half image. A layout folder can also be used where it is ([`bundle`]).
 
 #![forbid(unsafe_code)]
 
 mod blobs;
 mod bundle;
-mod contents;
-mod docker;
+mod docker_archive;
 mod export;
-mod folder;
 mod import;
 mod layout;
+mod layout_dir;
 mod options;
+mod tar_spool;
 
 pub use export::{ExportOptions, ExportTarget};
 pub use options::{ImportOptions, ImportSource, Imported};

@@ -48,7 +48,7 @@ pub(super) unsafe fn free<T>(handle: *mut T) {
 ///
 /// # Safety
 /// The pointer is NULL or a live handle.
-pub(super) unsafe fn peek<'a, T>(handle: *const T) -> Option<&'a T> {
+pub(super) unsafe fn borrow_handle<'a, T>(handle: *const T) -> Option<&'a T> {
     // SAFETY: by this function's own contract.
     unsafe { handle.as_ref() }
 }
@@ -231,10 +231,10 @@ impl<'a> Call<'a> {
     /// alignment; one that is could end in the middle of a pointer.
     fn struct_size<T>(&self, of: *const usize, name: &str) -> Result<usize> {
         // As the kernel does it: more than a page is garbage and not a struct of the future.
-        const MOST: usize = 4096;
+        const MAX_STRUCT_BYTES: usize = 4096;
         // SAFETY: whoever made this `Call` vouches for its pointers; the field is there by the struct's definition.
         let size = unsafe { of.read() };
-        if size < size_of::<usize>() || size > MOST || !size.is_multiple_of(align_of::<T>()) {
+        if size < size_of::<usize>() || size > MAX_STRUCT_BYTES || !size.is_multiple_of(align_of::<T>()) {
             return Err(invalid(name, &format!("has struct_size {size}; initialise it with its _INIT macro")));
         }
         Ok(size)

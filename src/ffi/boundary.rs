@@ -43,7 +43,7 @@ fn contain<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
     DEPTH.set(DEPTH.get() + 1);
     // What a panic leaves half changed is inside our handles: they report STATE or are dropped.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        crate::inject::at("call");
+        crate::fault::at("call");
         body()
     }));
     DEPTH.set(DEPTH.get() - 1);

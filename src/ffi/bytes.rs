@@ -43,7 +43,7 @@ impl bl_bytes {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_bytes_data(bytes: *const bl_bytes) -> *const u8 {
     // SAFETY: the caller passes NULL or a live bl_bytes.
-    unsafe { args::peek(bytes) }.map_or(c"".as_ptr().cast(), |bytes| bytes.data.as_ptr())
+    unsafe { args::borrow_handle(bytes) }.map_or(c"".as_ptr().cast(), |bytes| bytes.data.as_ptr())
 }
 
 /// The same bytes as a C string, for text and paths.
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn bl_bytes_str(bytes: *const bl_bytes) -> *const c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_bytes_len(bytes: *const bl_bytes) -> usize {
     // SAFETY: the caller passes NULL or a live bl_bytes.
-    unsafe { args::peek(bytes) }.map_or(0, |bytes| bytes.data.len() - 1)
+    unsafe { args::borrow_handle(bytes) }.map_or(0, |bytes| bytes.data.len() - 1)
 }
 
 /// Frees the bytes. NULL is a no-op.

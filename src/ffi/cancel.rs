@@ -1,6 +1,6 @@
 //! Cancel tokens.
 
-use super::args::{call, free, into_handle, peek};
+use super::args::{borrow_handle, call, free, into_handle};
 use super::handles::{bl_cancel, bl_error, bl_status};
 use crate::interrupt::Cancel;
 
@@ -24,7 +24,7 @@ pub unsafe extern "C" fn bl_cancel_new(out: *mut *mut bl_cancel, err: *mut *mut 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_cancel_trigger(cancel: *mut bl_cancel) {
     // SAFETY: the caller passes NULL or a live bl_cancel.
-    if let Some(cancel) = unsafe { peek(cancel) } {
+    if let Some(cancel) = unsafe { borrow_handle(cancel) } {
         cancel.0.trigger();
     }
 }
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn bl_cancel_trigger(cancel: *mut bl_cancel) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_cancel_is_triggered(cancel: *const bl_cancel) -> bool {
     // SAFETY: the caller passes NULL or a live bl_cancel.
-    unsafe { peek(cancel) }.is_some_and(|cancel| cancel.0.is_triggered())
+    unsafe { borrow_handle(cancel) }.is_some_and(|cancel| cancel.0.is_triggered())
 }
 
 /// Frees a token. NULL is a no-op.

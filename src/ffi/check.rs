@@ -83,10 +83,7 @@ pub struct bl_check_result {
 }
 
 // SAFETY: integers only.
-unsafe impl SizedStruct for bl_check_result {
-    const ZERO: Self =
-        Self { struct_size: 0, objects: 0, bytes: 0, skipped: 0, damaged: 0, missing: 0, quarantined: 0 };
-}
+unsafe impl SizedStruct for bl_check_result {}
 
 /// What bl_disk_usage() found, in objects and in bytes. Initialise with BL_DISK_USAGE_RESULT_INIT.
 #[repr(C)]

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use super::args::{call, into_handle};
 use super::bytes::bl_bytes;
 use super::handles::{bl_error, bl_status, bl_storage};
-use super::shapes::{answer, give_bytes, give_path};
+use super::helpers::{answer, give_bytes, give_path};
 use super::staged::bl_staged;
 use crate::store::Storage;
 

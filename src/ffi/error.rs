@@ -8,7 +8,7 @@ use crate::error::Status;
 
 fn text_of(error: *const bl_error, field: impl Fn(&bl_error) -> &CString) -> *const c_char {
     // SAFETY: the caller passes NULL or a live bl_error.
-    unsafe { args::peek(error) }.map_or(c"".as_ptr(), |error| field(error).as_ptr())
+    unsafe { args::borrow_handle(error) }.map_or(c"".as_ptr(), |error| field(error).as_ptr())
 }
 
 /// The name of a status: "OK", "DIGEST_MISMATCH"; "UNKNOWN" for a number that this version does not define.
@@ -29,7 +29,7 @@ pub extern "C" fn bl_status_name(status: bl_status) -> *const c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_status(error: *const bl_error) -> bl_status {
     // SAFETY: the caller passes NULL or a live bl_error.
-    unsafe { args::peek(error) }.map_or(BL_OK, |error| error.status)
+    unsafe { args::borrow_handle(error) }.map_or(BL_OK, |error| error.status)
 }
 
 /// One line that names the object, says what went wrong and gives the whole cause. For people; not to be parsed.
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn bl_error_message(error: *const bl_error) -> *const c_ch
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_os_errno(error: *const bl_error) -> c_int {
     // SAFETY: the caller passes NULL or a live bl_error.
-    unsafe { args::peek(error) }.map_or(0, |error| error.os_errno)
+    unsafe { args::borrow_handle(error) }.map_or(0, |error| error.os_errno)
 }
 
 /// The HTTP status where a registry's answer was the cause, else 0.
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn bl_error_os_errno(error: *const bl_error) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_http_status(error: *const bl_error) -> c_int {
     // SAFETY: the caller passes NULL or a live bl_error.
-    unsafe { args::peek(error) }.map_or(0, |error| error.http_status)
+    unsafe { args::borrow_handle(error) }.map_or(0, |error| error.http_status)
 }
 
 /// The registry's own error code ("MANIFEST_UNKNOWN") where it gave one, else "".
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn bl_error_actual_digest(error: *const bl_error) -> *cons
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_retryable(error: *const bl_error) -> bool {
     // SAFETY: the caller passes NULL or a live bl_error.
-    unsafe { args::peek(error) }.is_some_and(|error| error.is_retryable)
+    unsafe { args::borrow_handle(error) }.is_some_and(|error| error.is_retryable)
 }
 
 /// Frees an error. NULL is a no-op.

@@ -7,7 +7,7 @@ use super::args::{Call, SizedStruct, call};
 use super::bytes::{BL_DIGEST_MAX, bl_bytes, digest_chars};
 use super::callback::HostFunction;
 use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
-use super::shapes::give_path_of;
+use super::helpers::give_path_of;
 use super::tree::{bl_tree_options, tree_options};
 use crate::error::Result;
 use crate::extraction::{ExtractOptions, Extraction};

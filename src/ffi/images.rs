@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_char};
 
-use super::args::{SizedStruct, call, free, into_handle, invalid, peek};
+use super::args::{SizedStruct, borrow_handle, call, free, into_handle, invalid};
 use super::handles::{bl_error, bl_status, bl_storage};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
@@ -246,7 +246,7 @@ pub unsafe extern "C" fn bl_image_list(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_names_count(names: *const bl_names) -> usize {
     // SAFETY: the caller passes NULL or a live handle.
-    unsafe { peek(names) }.map_or(0, |names| names.0.len())
+    unsafe { borrow_handle(names) }.map_or(0, |names| names.0.len())
 }
 
 /// A name. Valid until bl_names_free().
@@ -255,7 +255,7 @@ pub unsafe extern "C" fn bl_names_count(names: *const bl_names) -> usize {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_names_get(names: *const bl_names, index: usize) -> *const c_char {
     // SAFETY: the caller passes NULL or a live handle.
-    unsafe { peek(names) }.and_then(|names| names.0.get(index)).map_or(std::ptr::null(), |name| name.as_ptr())
+    unsafe { borrow_handle(names) }.and_then(|names| names.0.get(index)).map_or(std::ptr::null(), |name| name.as_ptr())
 }
 
 /// Frees the names. NULL is a no-op.
@@ -307,7 +307,7 @@ pub unsafe extern "C" fn bl_image_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_text(image: *const bl_image, field: u32, index: usize) -> *const c_char {
     // SAFETY: the caller passes NULL or a live handle.
-    let image = unsafe { peek(image) };
+    let image = unsafe { borrow_handle(image) };
     let found = image.and_then(|image| image.texts.get(field as usize)?.get(index));
     found.map_or(std::ptr::null(), |text| text.as_ptr())
 }
@@ -318,7 +318,7 @@ pub unsafe extern "C" fn bl_image_text(image: *const bl_image, field: u32, index
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_text_count(image: *const bl_image, field: u32) -> usize {
     // SAFETY: the caller passes NULL or a live handle.
-    unsafe { peek(image) }.and_then(|image| image.texts.get(field as usize)).map_or(0, Vec::len)
+    unsafe { borrow_handle(image) }.and_then(|image| image.texts.get(field as usize)).map_or(0, Vec::len)
 }
 
 /// How many layers an image has; 0 for NULL.
@@ -327,7 +327,7 @@ pub unsafe extern "C" fn bl_image_text_count(image: *const bl_image, field: u32)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_layer_count(image: *const bl_image) -> usize {
     // SAFETY: the caller passes NULL or a live handle.
-    unsafe { peek(image) }.map_or(0, |image| image.layers.len())
+    unsafe { borrow_handle(image) }.map_or(0, |image| image.layers.len())
 }
 
 /// A layer of an image, the lowest first.

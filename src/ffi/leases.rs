@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char};
 use std::time::Duration;
 
-use super::args::{call, free, into_handle, invalid, peek};
+use super::args::{borrow_handle, call, free, into_handle, invalid};
 use super::handles::{bl_error, bl_status, bl_storage};
 use crate::error::{Error, Result, Status};
 use crate::store::Lease;
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn bl_lease_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_lease_id(lease: *const bl_lease) -> *const c_char {
     // SAFETY: the caller passes NULL or a live handle.
-    unsafe { peek(lease) }.map_or(std::ptr::null(), |lease| lease.id.as_ptr())
+    unsafe { borrow_handle(lease) }.map_or(std::ptr::null(), |lease| lease.id.as_ptr())
 }
 
 /// Holds an object, which need not be in the store yet. A manifest, once it is there, holds its config and layers, and

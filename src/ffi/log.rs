@@ -97,7 +97,7 @@ impl Subscriber for ToCallback {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
+        let mut line = LogLine(String::new());
         event.record(&mut line);
         let Ok(text) = CString::new(line.0.replace(['\0', '\n'], " ")) else { return };
         if INSIDE.replace(true) {
@@ -134,9 +134,9 @@ fn level_of(level: &Level) -> i32 {
 }
 
 /// The message, then the other fields as `name=value`.
-struct Line(String);
+struct LogLine(String);
 
-impl Visit for Line {
+impl Visit for LogLine {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         // Writing to a string cannot fail.
         let _ = match field.name() {

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_void};
 use super::args::call;
 use super::bytes::bl_bytes;
 use super::handles::{bl_error, bl_status, bl_storage};
-use super::shapes::{answer, give_bytes, give_path};
+use super::helpers::{answer, give_bytes, give_path};
 use crate::store::Storage;
 
 /// Stores a manifest or index exactly as given. Saving one that is there is success.

@@ -13,6 +13,7 @@
 
 mod archive;
 mod args;
+mod blobs;
 mod boundary;
 mod bytes;
 mod callback;
@@ -24,6 +25,7 @@ mod error;
 mod extract;
 mod gc;
 mod handles;
+mod helpers;
 mod images;
 mod layers;
 mod leases;
@@ -39,16 +41,15 @@ mod pull;
 #[cfg(feature = "pull")]
 mod pull_progress;
 mod rootfs;
-mod shapes;
 mod staged;
 mod storage;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod utility;
 mod version;
 
 pub use archive::*;
+pub use blobs::*;
 pub use bytes::*;
 pub use cancel::*;
 pub use check::*;
@@ -76,5 +77,4 @@ pub use rootfs::*;
 pub use staged::*;
 pub use storage::*;
 pub use tree::*;
-pub use utility::*;
 pub use version::*;

@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Duration;
 
-use super::args::{call, free, into_handle, peek};
+use super::args::{borrow_handle, call, free, into_handle};
 use super::handles::{bl_error, bl_status, bl_storage};
 use super::images::bl_image;
 use super::pull::{bl_pull_options, pull_options};
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn bl_pull_start(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_op_fd(op: *const bl_op) -> c_int {
     // SAFETY: the caller passes NULL or a live bl_op.
-    unsafe { peek(op) }.map_or(-1, |op| op.operation.as_fd().as_raw_fd())
+    unsafe { borrow_handle(op) }.map_or(-1, |op| op.operation.as_fd().as_raw_fd())
 }
 
 /// Waits until the operation is over.
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn bl_op_progress(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_op_cancel(op: *mut bl_op) {
     // SAFETY: the caller passes NULL or a live bl_op.
-    if let Some(op) = unsafe { peek(op) } {
+    if let Some(op) = unsafe { borrow_handle(op) } {
         op.operation.cancel();
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Call, SizedStruct, call, free, into_handle, peek};
+use super::args::{Call, SizedStruct, borrow_handle, call, free, into_handle};
 use super::extract::{bl_progress_callback, progress_callback};
 use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::images::bl_image;
@@ -110,7 +110,7 @@ pub unsafe extern "C" fn bl_prepare_overlay(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_overlay_mount_options(overlay: *const bl_overlay) -> *const c_char {
     // SAFETY: the caller keeps the header's contract on pointers.
-    unsafe { peek(overlay) }.map_or(std::ptr::null(), |overlay| overlay.mount_options.as_ptr())
+    unsafe { borrow_handle(overlay) }.map_or(std::ptr::null(), |overlay| overlay.mount_options.as_ptr())
 }
 
 /// The directory in which the thread that mounts has to be, since mount(2) takes a page of options and absolute paths would
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn bl_overlay_mount_options(overlay: *const bl_overlay) ->
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_overlay_mount_dir(overlay: *const bl_overlay) -> *const c_char {
     // SAFETY: the caller keeps the header's contract on pointers.
-    let dir = unsafe { peek(overlay) }.and_then(|overlay| overlay.mount_dir.as_ref());
+    let dir = unsafe { borrow_handle(overlay) }.and_then(|overlay| overlay.mount_dir.as_ref());
     dir.map_or(std::ptr::null(), |dir| dir.as_ptr())
 }
 
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn bl_overlay_mount_dir(overlay: *const bl_overlay) -> *co
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_overlay_lower_dir_count(overlay: *const bl_overlay) -> usize {
     // SAFETY: the caller keeps the header's contract on pointers.
-    unsafe { peek(overlay) }.map_or(0, |overlay| overlay.lower_dirs.len())
+    unsafe { borrow_handle(overlay) }.map_or(0, |overlay| overlay.lower_dirs.len())
 }
 
 /// The absolute path of a lower directory, from 0, the uppermost; not escaped. fsconfig(2) takes each as a "lowerdir+"
@@ -141,7 +141,7 @@ pub unsafe extern "C" fn bl_overlay_lower_dir_count(overlay: *const bl_overlay) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_overlay_lower_dir(overlay: *const bl_overlay, index: usize) -> *const c_char {
     // SAFETY: the caller keeps the header's contract on pointers.
-    let dir = unsafe { peek(overlay) }.and_then(|overlay| overlay.lower_dirs.get(index));
+    let dir = unsafe { borrow_handle(overlay) }.and_then(|overlay| overlay.lower_dirs.get(index));
     dir.map_or(std::ptr::null(), |dir| dir.as_ptr())
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_char};
 
-use super::args::{SizedStruct, call, free, into_handle, peek};
+use super::args::{SizedStruct, borrow_handle, call, free, into_handle};
 use super::handles::{bl_error, bl_status};
 use super::images::{bl_image, text};
 use crate::error::Result;
@@ -70,10 +70,7 @@ pub struct bl_process_user {
 }
 
 // SAFETY: integers, and a pointer for which zero is none.
-unsafe impl SizedStruct for bl_process_user {
-    const ZERO: Self =
-        Self { struct_size: 0, uid: 0, gid: 0, additional_gids: std::ptr::null(), additional_gid_count: 0 };
-}
+unsafe impl SizedStruct for bl_process_user {}
 
 /// What a guest's init needs to know to start an image's program: the command (entrypoint and cmd), variables, directory,
 /// and the user, looked up in the image's own /etc/passwd and /etc/group. These are read as regular files of at most 1 MiB;
@@ -109,7 +106,7 @@ pub unsafe extern "C" fn bl_image_process(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_process_text(process: *const bl_process, field: u32, index: usize) -> *const c_char {
     // SAFETY: the caller keeps the header's contract on pointers.
-    let text = unsafe { peek(process) }.and_then(|process| process.texts.get(field as usize)?.get(index));
+    let text = unsafe { borrow_handle(process) }.and_then(|process| process.texts.get(field as usize)?.get(index));
     text.map_or(std::ptr::null(), |text| text.as_ptr())
 }
 
@@ -119,7 +116,7 @@ pub unsafe extern "C" fn bl_process_text(process: *const bl_process, field: u32,
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_process_text_count(process: *const bl_process, field: u32) -> usize {
     // SAFETY: the caller keeps the header's contract on pointers.
-    unsafe { peek(process) }.and_then(|process| process.texts.get(field as usize)).map_or(0, Vec::len)
+    unsafe { borrow_handle(process) }.and_then(|process| process.texts.get(field as usize)).map_or(0, Vec::len)
 }
 
 /// Who it runs as.

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
-use super::args::{call, free, peek};
+use super::args::{borrow_handle, call, free};
 use super::bytes::bl_bytes;
 use super::handles::{bl_error, bl_status};
-use super::shapes::give_path_of;
+use super::helpers::give_path_of;
 use crate::error::{Error, Result, Status};
-use crate::store::{Directory, Staged};
+use crate::store::{Staged, StoreDir};
 
 /// A blob that is being written. Nothing of it is visible before bl_commit().
 pub struct bl_staged {
@@ -19,7 +19,7 @@ pub struct bl_staged {
     written: Arc<AtomicU64>,
     staged_path: PathBuf,
     final_path: PathBuf,
-    directory: Arc<Directory>,
+    directory: Arc<StoreDir>,
 }
 
 impl bl_staged {
@@ -36,7 +36,7 @@ impl bl_staged {
     /// One thread at a time: bytes of two writers would mix.
     fn with<T>(&self, work: impl FnOnce(&mut Staged) -> Result<T>) -> Result<T> {
         // Before the lock, which another thread may have held at the fork.
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         match self.staged.try_lock() {
             Ok(mut staged) => work(&mut staged),
             Err(TryLockError::WouldBlock) => {
@@ -103,7 +103,7 @@ pub unsafe extern "C" fn bl_abort(staged: *mut bl_staged, err: *mut *mut bl_erro
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_staged_bytes_written(staged: *const bl_staged) -> u64 {
     // SAFETY: the caller passes NULL or a live bl_staged.
-    unsafe { peek(staged) }.map_or(0, |staged| staged.written.load(Ordering::Relaxed))
+    unsafe { borrow_handle(staged) }.map_or(0, |staged| staged.written.load(Ordering::Relaxed))
 }
 
 /// The partial file, which belongs to the library and is gone after commit, abort and failure.

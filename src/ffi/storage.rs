@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::args::{Call, SizedStruct, call, check_flags, free, into_handle};
 use super::bytes::bl_bytes;
 use super::handles::{bl_error, bl_status, bl_storage};
-use super::shapes::give_path_of;
+use super::helpers::give_path_of;
 use crate::error::{Error, Status};
 use crate::store::{Durability, Storage, StorageOptions};
 

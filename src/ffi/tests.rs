@@ -151,7 +151,7 @@ const FINE_WITH_NOTHING: [&str; 2] = ["bl_set_log_callback", "bl_shutdown"];
 
 #[test]
 fn nothing_for_an_argument_is_refused() {
-    let _process = crate::inject::whole_process();
+    let _process = crate::fault::whole_process();
     for (name, function) in fallible() {
         let (status, message) = status_of(function);
         if FINE_WITH_NOTHING.contains(&name) {
@@ -168,9 +168,9 @@ fn nothing_for_an_argument_is_refused() {
 /// A bug in any of them is an error, and the process lives on.
 #[test]
 fn a_panic_becomes_internal_in_every_function() {
-    let _process = crate::inject::whole_process();
+    let _process = crate::fault::whole_process();
     for (name, function) in fallible() {
-        let (status, message) = crate::inject::panicking("call", || status_of(function));
+        let (status, message) = crate::fault::panicking("call", || status_of(function));
         assert_eq!(status, Status::Internal as i32, "{name}: {message}");
         assert!(message.starts_with("internal error: "), "{name}: {message}");
     }
@@ -343,7 +343,7 @@ fn strings_arrays_and_bytes() {
 /// What is logged reaches the host, and its pointer comes along.
 #[test]
 fn a_callback_is_called_with_its_pointer() {
-    let _process = crate::inject::whole_process();
+    let _process = crate::fault::whole_process();
     unsafe extern "C" fn count(_: i32, text: *const c_char, user_data: *mut c_void) {
         // SAFETY: the library gives a string, and the pointer that it was given.
         let (text, lines) = unsafe { (CStr::from_ptr(text), &*user_data.cast::<AtomicU32>()) };

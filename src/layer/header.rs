@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Status, quoted};
 
 pub(super) const BLOCK: usize = 512;
 
-const NAME: Range<usize> = 0..100;
+const NAME_FIELD: Range<usize> = 0..100;
 const MODE: Range<usize> = 100..108;
 const UID: Range<usize> = 108..116;
 const GID: Range<usize> = 116..124;
@@ -21,11 +21,11 @@ const MTIME: Range<usize> = 136..148;
 const CHECKSUM: Range<usize> = 148..156;
 const TYPEFLAG: usize = 156;
 const LINK_NAME: Range<usize> = 157..257;
-const MAGIC: Range<usize> = 257..263;
+const MAGIC_FIELD: Range<usize> = 257..263;
 const MAGIC_AND_VERSION: Range<usize> = 257..265;
 const MAJOR: Range<usize> = 329..337;
 const MINOR: Range<usize> = 337..345;
-const PREFIX: Range<usize> = 345..500;
+const PREFIX_FIELD: Range<usize> = 345..500;
 /// star's is shorter, and at its end a header says whose it is.
 const STAR_PREFIX: Range<usize> = 345..476;
 const STAR_TRAILER: Range<usize> = 508..512;
@@ -54,7 +54,7 @@ impl<'a> Header<'a> {
         if !checksum_holds(block) {
             return Err(malformed("checksum of a header does not hold"));
         }
-        let dialect = match &block[MAGIC] {
+        let dialect = match &block[MAGIC_FIELD] {
             b"ustar\0" if &block[STAR_TRAILER] == b"tar\0" => Dialect::Star,
             b"ustar\0" => Dialect::Ustar,
             _ if &block[MAGIC_AND_VERSION] == b"ustar  \0" => Dialect::Gnu,
@@ -73,14 +73,14 @@ impl<'a> Header<'a> {
 
     /// The name, with the prefix where the dialect has one.
     pub(super) fn name(&self) -> Cow<'a, [u8]> {
-        let (name, prefix) = (self.text(NAME), self.prefix());
+        let (name, prefix) = (self.text(NAME_FIELD), self.prefix());
         if prefix.is_empty() { Cow::Borrowed(name) } else { Cow::Owned([prefix, b"/", name].concat()) }
     }
 
     fn prefix(&self) -> &'a [u8] {
         match self.dialect {
             Dialect::V7 => b"",
-            Dialect::Ustar => self.text(PREFIX),
+            Dialect::Ustar => self.text(PREFIX_FIELD),
             Dialect::Star => self.text(STAR_PREFIX),
             Dialect::Gnu => {
                 // Go before 1.8 put a prefix here for large ids with long names, where GNU has times.
@@ -88,7 +88,7 @@ impl<'a> Header<'a> {
                     let field = &self.block[range.clone()];
                     field[0] == 0 || number(field).is_some()
                 };
-                let prefix = self.text(PREFIX);
+                let prefix = self.text(PREFIX_FIELD);
                 if GNU_TIMES.iter().all(is_time) || !prefix.is_ascii() { b"" } else { prefix }
             }
         }

@@ -3,7 +3,7 @@
 
 /// What one step of an inflater did.
 #[derive(Debug)]
-pub(super) struct Inflated {
+pub(super) struct InflateStep {
     pub(super) read: usize,
     pub(super) written: usize,
     /// The member is over, and its checksum holds.
@@ -11,12 +11,12 @@ pub(super) struct Inflated {
 }
 
 #[cfg(feature = "isal")]
-pub(super) struct Inflate(crate::sys::Inflate);
+pub(super) struct Inflate(crate::sys::IsalInflate);
 
 #[cfg(feature = "isal")]
 impl Inflate {
     pub(super) fn new() -> Inflate {
-        Inflate(crate::sys::Inflate::new())
+        Inflate(crate::sys::IsalInflate::new())
     }
 
     /// Begins another member.
@@ -25,8 +25,8 @@ impl Inflate {
     }
 
     /// Inflates as far as input and output go.
-    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Inflated, String> {
-        self.0.step(input, output).map(|(read, written, is_end)| Inflated { read, written, is_end })
+    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<InflateStep, String> {
+        self.0.step(input, output).map(|(read, written, is_end)| InflateStep { read, written, is_end })
     }
 }
 
@@ -45,10 +45,10 @@ impl Inflate {
     }
 
     /// Inflates as far as input and output go.
-    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Inflated, String> {
+    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<InflateStep, String> {
         let (in_before, out_before) = (self.0.total_in(), self.0.total_out());
         let status = self.0.decompress(input, output, flate2::FlushDecompress::None).map_err(|e| e.to_string())?;
-        Ok(Inflated {
+        Ok(InflateStep {
             read: (self.0.total_in() - in_before) as usize,
             written: (self.0.total_out() - out_before) as usize,
             is_end: status == flate2::Status::StreamEnd,

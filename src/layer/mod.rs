@@ -1,7 +1,7 @@
 //! A layer's bytes, as a stream of validated entries.
 //!
 //! ```text
-//! LayerFile: read, hash ─> Source: inflate ─> Pipeline: 512 KiB segments, hash (diff_id) ─> Stream ─> Reader: tar ─> Entry
+//! LayerFile: read, hash ─> Decompressor: inflate ─> Pipeline: 512 KiB segments, hash (diff_id) ─> Stream ─> Reader: tar ─> Entry
 //! ```
 //!
 //! All hardening that does not need a file system lives here: compression, limits, tar and PAX parsing, names, the
@@ -10,33 +10,33 @@
 
 #![forbid(unsafe_code)]
 
+mod blob_file;
+mod buffers;
 mod compression;
+mod decompress;
 mod entry;
-mod file;
-mod growing;
+mod entry_path;
+mod follow;
 mod header;
 mod inflate;
-mod name;
 mod number;
 mod path;
 mod pax;
 mod pipeline;
-mod reader;
-mod segment;
-mod source;
 mod sparse;
-mod stream;
+mod tar_reader;
+mod tar_stream;
 mod whiteout;
 
+pub(crate) use blob_file::LayerFile;
+pub(crate) use buffers::SharedBytes;
+pub(crate) use decompress::Decompressor;
 pub use entry::Anomalies;
 pub(crate) use entry::{Device, Entry, Kind, Timestamp};
-pub(crate) use file::LayerFile;
 #[cfg(feature = "pull")]
-pub(crate) use growing::Growing;
+pub(crate) use follow::GrowingBlob;
 pub(crate) use path::split_parent;
-pub use reader::Progress;
-pub(crate) use reader::{Data, Reader};
-pub(crate) use segment::SharedBytes;
-pub(crate) use source::Source;
-pub(crate) use stream::Stream;
-pub(crate) use whiteout::PREFIX as WHITEOUT_PREFIX;
+pub use tar_reader::Progress;
+pub(crate) use tar_reader::{Data, Reader};
+pub(crate) use tar_stream::Stream;
+pub(crate) use whiteout::WHITEOUT_PREFIX;

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::blob_file::{LayerFile, Piece};
+use super::buffers::{Segment, SegmentBytes};
+use super::decompress::{Decompressor, Pieces};
 use super::entry::Anomalies;
-use super::file::{LayerFile, Piece};
-use super::segment::{Contents, Segment};
-use super::source::{Pieces, Source};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
-use crate::inject;
+use crate::fault;
 use crate::interrupt::Interrupt;
 use crate::queue::{Popped, Queue};
 use crate::sys;
@@ -31,7 +31,7 @@ const SEGMENTS: usize = 16;
 /// Pieces of the file on their way.
 const PIECES: usize = 4;
 /// How long a caller waits before it looks at its interrupt again, and at the end for a thread that is stuck in a read.
-const PATIENCE: Duration = Duration::from_millis(50);
+const INTERRUPT_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What is known at the end.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub(super) enum Pipeline {
 
 impl Pipeline {
     /// `diff_id` is what the uncompressed bytes are to be hashed with.
-    pub(super) fn start(source: Source, diff_id: Algorithm, interrupt: Interrupt) -> Result<Pipeline> {
+    pub(super) fn start(source: Decompressor, diff_id: Algorithm, interrupt: Interrupt) -> Result<Pipeline> {
         let is_same = source.is_plain() && source.algorithm() == diff_id;
         let hasher = (!is_same).then(|| Hasher::new(diff_id));
         let producer = Producer { source, is_over: false };
@@ -81,7 +81,7 @@ pub(super) struct Inline {
     producer: Producer,
     /// `None` where the file's digest is the diff_id.
     hasher: Option<Hasher>,
-    free: Arc<Queue<Contents>>,
+    free: Arc<Queue<SegmentBytes>>,
     /// Segments that were made.
     segments: usize,
     interrupt: Interrupt,
@@ -100,18 +100,18 @@ impl Inline {
     }
 
     /// One to use again, or a new one while there are few.
-    fn segment(&mut self) -> Result<Contents> {
+    fn segment(&mut self) -> Result<SegmentBytes> {
         if let Some(used) = self.free.try_pop() {
             return Ok(used);
         }
         if self.segments < SEGMENTS {
             self.segments += 1;
-            return Ok(Contents::default());
+            return Ok(SegmentBytes::default());
         }
         loop {
-            match self.free.pop_within(PATIENCE) {
+            match self.free.pop_within(INTERRUPT_CHECK_INTERVAL) {
                 Popped::Item(used) => return Ok(used),
-                Popped::Closed => return Ok(Contents::default()),
+                Popped::Closed => return Ok(SegmentBytes::default()),
                 Popped::TimedOut => self.interrupt.check()?,
             }
         }
@@ -120,7 +120,7 @@ impl Inline {
 
 /// Fills segments.
 struct Producer {
-    source: Source,
+    source: Decompressor,
     is_over: bool,
 }
 
@@ -133,7 +133,7 @@ struct Ended {
 
 impl Producer {
     /// `None` at the end.
-    fn next(&mut self, mut segment: Contents) -> Result<Option<Contents>> {
+    fn next(&mut self, mut segment: SegmentBytes) -> Result<Option<SegmentBytes>> {
         if self.is_over {
             return Ok(None);
         }
@@ -171,13 +171,13 @@ pub(super) struct Threaded {
 #[derive(Default)]
 struct Queues {
     pieces: Arc<Pieces>,
-    free: Arc<Queue<Contents>>,
-    inflated: Queue<Result<Inflated>>,
+    free: Arc<Queue<SegmentBytes>>,
+    inflated: Queue<Result<InflateOutput>>,
     to_hash: Queue<Arc<Segment>>,
     diff_id: Queue<Digest>,
 }
 
-enum Inflated {
+enum InflateOutput {
     Segment(Arc<Segment>),
     End(Ended),
 }
@@ -187,7 +187,7 @@ impl Threaded {
         let queues = Arc::new(Queues::default());
         let is_hashed = hasher.is_some();
         let mut threaded = Threaded { queues: queues.clone(), is_hashed, threads: Vec::new(), interrupt };
-        (0..SEGMENTS).for_each(|_| queues.free.push(Contents::default()));
+        (0..SEGMENTS).for_each(|_| queues.free.push(SegmentBytes::default()));
         (0..PIECES).for_each(|_| queues.pieces.free.push(Vec::new()));
         if let Some(file) = producer.source.detach(queues.pieces.clone()) {
             threaded.spawn("bl-read", move |queues| read(file, &queues.pieces))?;
@@ -208,8 +208,8 @@ impl Threaded {
 
     fn next(&mut self) -> Result<Delivery> {
         match self.wait(&self.queues.inflated)?? {
-            Inflated::Segment(segment) => Ok(Delivery::Segment(segment)),
-            Inflated::End(ended) => {
+            InflateOutput::Segment(segment) => Ok(Delivery::Segment(segment)),
+            InflateOutput::End(ended) => {
                 let diff_id = if self.is_hashed { Some(self.wait(&self.queues.diff_id)?) } else { None };
                 Ok(Delivery::End(ended.totals(diff_id)))
             }
@@ -218,7 +218,7 @@ impl Threaded {
 
     fn wait<T>(&self, queue: &Queue<T>) -> Result<T> {
         loop {
-            match queue.pop_within(PATIENCE) {
+            match queue.pop_within(INTERRUPT_CHECK_INTERVAL) {
                 Popped::Item(item) => return Ok(item),
                 Popped::Closed => return Err(Error::new(Status::Internal, "a thread of the library died")),
                 // A file on a slow disk or network keeps the thread that reads it; it need not keep the caller.
@@ -241,7 +241,7 @@ impl Drop for Threaded {
         for thread in self.threads.drain(..) {
             // At most one read or segment away from its end. Where that read does not come back the thread is left to
             // itself: it holds nothing but its file and its buffers.
-            while !thread.is_finished() && started.elapsed() < PATIENCE {
+            while !thread.is_finished() && started.elapsed() < INTERRUPT_CHECK_INTERVAL {
                 std::thread::sleep(Duration::from_micros(100));
             }
             if thread.is_finished() {
@@ -255,7 +255,7 @@ impl Drop for Threaded {
 fn read(mut file: LayerFile, pieces: &Pieces) {
     let _closed_at_end = CloseAtEnd(&pieces.read);
     while let Some(buffer) = pieces.free.pop() {
-        inject::at("bl-read");
+        fault::at("bl-read");
         let piece = file.read(buffer);
         let is_last = !matches!(piece, Ok(Piece::Bytes(_)));
         pieces.read.push(piece);
@@ -270,16 +270,16 @@ fn inflate(mut producer: Producer, is_hashed: bool, queues: &Queues) {
     let Queues { free, inflated, to_hash, .. } = queues;
     let _closed_at_end = (CloseAtEnd(inflated), CloseAtEnd(to_hash));
     while let Some(segment) = free.pop() {
-        inject::at("bl-inflate");
+        fault::at("bl-inflate");
         match producer.next(segment) {
             Ok(Some(contents)) => {
                 let segment = Arc::new(Segment::new(contents, free));
-                inflated.push(Ok(Inflated::Segment(segment.clone())));
+                inflated.push(Ok(InflateOutput::Segment(segment.clone())));
                 if is_hashed {
                     to_hash.push(segment);
                 }
             }
-            Ok(None) => return inflated.push(producer.ended().map(Inflated::End)),
+            Ok(None) => return inflated.push(producer.ended().map(InflateOutput::End)),
             Err(error) => return inflated.push(Err(error)),
         }
     }
@@ -290,7 +290,7 @@ fn hash(mut hasher: Hasher, segments: &Queue<Arc<Segment>>, diff_id: &Queue<Dige
     // Segments that wait for a hash that will not come would never go round again.
     let _closed_at_end = (CloseAtEnd(diff_id), AbandonAtEnd(segments));
     while let Some(segment) = segments.pop() {
-        inject::at("bl-hash");
+        fault::at("bl-hash");
         hasher.update(&segment.bytes);
     }
     diff_id.push(hasher.finish());

@@ -5,7 +5,7 @@
 //! order, inside the file, and together as long as the data: a map that readers could take differently is an error.
 
 use super::header::{BLOCK, malformed, number};
-use super::stream::Stream;
+use super::tar_stream::Stream;
 use crate::error::{Result, quoted};
 use crate::limits::{self, LayerLimits};
 

@@ -8,14 +8,14 @@ use super::entry::Kind;
 use super::path::split_parent;
 use crate::error::{Error, Result, Status, quoted};
 
-pub(crate) const PREFIX: &[u8] = b".wh.";
+pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// AUFS keeps its own books in layers made from its branches. They mean nothing to anybody else.
 const AUFS: [&[u8]; 3] = [b".wh..wh.aufs", b".wh..wh.plnk", b".wh..wh.orph"];
 
 /// What an entry's name makes of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(super) enum Marker {
     /// Nothing: the entry is what its type says.
     None,
     /// A whiteout or an opaque marker, whatever its type says.
@@ -25,28 +25,28 @@ pub(super) enum Mark {
 }
 
 /// Classifies a normalised path.
-pub(super) fn classify(path: &[u8]) -> Result<Mark> {
+pub(super) fn classify(path: &[u8]) -> Result<Marker> {
     // Nearly every path: no component begins like a marker.
-    if !path.windows(PREFIX.len()).any(|window| window == PREFIX) {
-        return Ok(Mark::None);
+    if !path.windows(WHITEOUT_PREFIX.len()).any(|window| window == WHITEOUT_PREFIX) {
+        return Ok(Marker::None);
     }
     let (parent, name) = split_parent(path);
     for component in parent.split(|&b| b == b'/') {
         if AUFS.contains(&component) {
-            return Ok(Mark::Aufs);
+            return Ok(Marker::Aufs);
         }
-        if component.starts_with(PREFIX) {
+        if component.starts_with(WHITEOUT_PREFIX) {
             return Err(refused(path, "a whiteout marker is not a directory"));
         }
     }
-    let Some(target) = name.strip_prefix(PREFIX) else { return Ok(Mark::None) };
+    let Some(target) = name.strip_prefix(WHITEOUT_PREFIX) else { return Ok(Marker::None) };
     match target {
-        _ if name == OPAQUE => Ok(Mark::Marker(Kind::Opaque)),
-        _ if AUFS.contains(&name) => Ok(Mark::Aufs),
+        _ if name == OPAQUE => Ok(Marker::Marker(Kind::Opaque)),
+        _ if AUFS.contains(&name) => Ok(Marker::Aufs),
         b"" => Err(refused(path, "a whiteout of nothing")),
         b"." | b".." => Err(refused(path, "a whiteout of the directory itself or its parent")),
-        _ if target.starts_with(PREFIX) => Err(refused(path, "a whiteout of a whiteout")),
-        _ => Ok(Mark::Marker(Kind::Whiteout)),
+        _ if target.starts_with(WHITEOUT_PREFIX) => Err(refused(path, "a whiteout of a whiteout")),
+        _ => Ok(Marker::Marker(Kind::Whiteout)),
     }
 }
 
@@ -61,17 +61,17 @@ mod tests {
     #[test]
     fn families_47_to_51_the_name_decides() {
         for (path, mark) in [
-            (&b"etc/passwd"[..], Mark::None),
-            (b"a/x.wh.y", Mark::None),
-            (b"a/.whx", Mark::None),
-            (b".wh.x", Mark::Marker(Kind::Whiteout)),
-            (b"a/b/.wh.x", Mark::Marker(Kind::Whiteout)),
-            (b"a/.wh....", Mark::Marker(Kind::Whiteout)),
-            (b".wh..wh..opq", Mark::Marker(Kind::Opaque)),
-            (b"a/.wh..wh..opq", Mark::Marker(Kind::Opaque)),
-            (b".wh..wh.aufs", Mark::Aufs),
-            (b".wh..wh.plnk/12.34", Mark::Aufs),
-            (b".wh..wh.orph", Mark::Aufs),
+            (&b"etc/passwd"[..], Marker::None),
+            (b"a/x.wh.y", Marker::None),
+            (b"a/.whx", Marker::None),
+            (b".wh.x", Marker::Marker(Kind::Whiteout)),
+            (b"a/b/.wh.x", Marker::Marker(Kind::Whiteout)),
+            (b"a/.wh....", Marker::Marker(Kind::Whiteout)),
+            (b".wh..wh..opq", Marker::Marker(Kind::Opaque)),
+            (b"a/.wh..wh..opq", Marker::Marker(Kind::Opaque)),
+            (b".wh..wh.aufs", Marker::Aufs),
+            (b".wh..wh.plnk/12.34", Marker::Aufs),
+            (b".wh..wh.orph", Marker::Aufs),
         ] {
             assert_eq!(classify(path).unwrap(), mark, "{}", quoted(path));
         }

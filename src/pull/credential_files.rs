@@ -22,7 +22,7 @@ const HUB_ADDRESS: &str = "https://index.docker.io/v1/";
 /// What a Go program writes: what is empty may be `null`.
 #[derive(Deserialize, Default)]
 struct File {
-    auths: Option<BTreeMap<String, Option<Entry>>>,
+    auths: Option<BTreeMap<String, Option<AuthEntry>>>,
     #[serde(rename = "credHelpers")]
     helpers: Option<BTreeMap<String, Option<String>>>,
     #[serde(rename = "credsStore")]
@@ -30,7 +30,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct AuthEntry {
     auth: Option<Zeroizing<String>>,
     #[serde(rename = "identitytoken")]
     identity_token: Option<Zeroizing<String>>,
@@ -155,7 +155,7 @@ fn read(path: &Path) -> Result<Option<File>> {
     Ok(Some(parsed.unwrap_or_default()))
 }
 
-impl Entry {
+impl AuthEntry {
     /// `None` for an entry that only says that somebody else has them.
     fn credentials(&self) -> Result<Option<Credentials>, ()> {
         if let Some(token) = self.identity_token.as_ref().filter(|token| !token.is_empty()) {

@@ -15,9 +15,9 @@ use zeroize::Zeroizing;
 use super::auth::{Challenge, token_of};
 use super::credential_source::{CredentialSource, FoundCredentials};
 use super::credentials::{Credentials, joined};
-use super::failure::{Failure, may_pass, registry_error, retry_after, shown};
 use super::host::Host;
-use super::reach::Reach;
+use super::ip_scope::IpScope;
+use super::retry::{Failure, is_retryable, registry_error, retry_after, shown};
 use super::transport::Transport;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
@@ -38,13 +38,13 @@ pub(super) type Answer<T> = Result<Result<T, Failure>>;
 
 /// Which bytes of something are wanted.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Part {
+pub(super) struct ByteRange {
     pub(super) from: u64,
     /// Up to and without this one; to the end without.
     pub(super) to: Option<u64>,
 }
 
-impl Part {
+impl ByteRange {
     /// The value of a `Range` header (RFC 9110, 14.2); none for all of it.
     fn range(self) -> Option<String> {
         match (self.from, self.to) {
@@ -57,7 +57,7 @@ impl Part {
 
 /// What a pull's requests have in common.
 #[derive(Clone)]
-pub(super) struct Surroundings {
+pub(super) struct RequestContext {
     pub(super) network: Arc<Network>,
     pub(super) interrupt: Interrupt,
     /// Without a byte for so long, a server is taken for dead.
@@ -100,7 +100,7 @@ impl Endpoint {
     }
 
     /// A success of a GET, of all of it or of a part.
-    pub(super) fn get(&self, with: &Surroundings, path: &str, accept: &str, part: Part) -> Answer<Response> {
+    pub(super) fn get(&self, with: &RequestContext, path: &str, accept: &str, part: ByteRange) -> Answer<Response> {
         let url = self.url(path)?;
         let authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let response = match self.follow(with, url.clone(), accept, part, authorization.as_ref())? {
@@ -122,7 +122,7 @@ impl Endpoint {
     }
 
     /// The next bytes of a body; `None` at its end.
-    pub(super) fn chunk(&self, with: &Surroundings, response: &mut Response) -> Answer<Option<bytes::Bytes>> {
+    pub(super) fn chunk(&self, with: &RequestContext, response: &mut Response) -> Answer<Option<bytes::Bytes>> {
         match with.network.wait(&with.interrupt, with.stall, response.chunk())? {
             Some(Ok(chunk)) => Ok(Ok(chunk)),
             Some(Err(cause)) => Ok(Err(Failure::network(shown(response.url()), &cause))),
@@ -131,7 +131,7 @@ impl Endpoint {
     }
 
     /// A whole body, bounded.
-    pub(super) fn body(&self, with: &Surroundings, mut response: Response, most: usize) -> Answer<Vec<u8>> {
+    pub(super) fn body(&self, with: &RequestContext, mut response: Response, most: usize) -> Answer<Vec<u8>> {
         let too_long = |length: u64, response: &Response| {
             Err(Error::limit("response size", most as u64, length, shown(response.url())))
         };
@@ -159,10 +159,10 @@ impl Endpoint {
     /// A request and what it is redirected to. Credentials, and what is said in headers, are for this host alone.
     fn follow(
         &self,
-        with: &Surroundings,
+        with: &RequestContext,
         mut url: Url,
         accept: &str,
-        part: Part,
+        part: ByteRange,
         authorization: Option<&HeaderValue>,
     ) -> Answer<Response> {
         // Who was sent away once comes back as a stranger: whoever sent us back chose where to.
@@ -202,7 +202,7 @@ impl Endpoint {
         Err(Error::new(Status::Registry, format!("{}: redirected more than {REDIRECTS} times", shown(&url))))
     }
 
-    fn send(&self, with: &Surroundings, request: RequestBuilder, shown: &str) -> Answer<Response> {
+    fn send(&self, with: &RequestContext, request: RequestBuilder, shown: &str) -> Answer<Response> {
         let response = match with.network.run(&with.interrupt, with.stall, request.send())? {
             Some(Ok(response)) => response,
             Some(Err(cause)) => return Ok(Err(self.by_way_of(Failure::network(shown.to_owned(), &cause)))),
@@ -230,7 +230,7 @@ impl Endpoint {
     }
 
     /// Answers a challenge; gives what to send, and keeps it for later requests.
-    fn authorize(&self, with: &Surroundings, response: &Response, was_sent: bool) -> Answer<HeaderValue> {
+    fn authorize(&self, with: &RequestContext, response: &Response, was_sent: bool) -> Answer<HeaderValue> {
         let found = self.found(&with.interrupt)?;
         let shown = shown(response.url());
         let refuse = |why: &str| {
@@ -262,7 +262,7 @@ impl Endpoint {
 
     fn token(
         &self,
-        with: &Surroundings,
+        with: &RequestContext,
         found: &FoundCredentials,
         realm: &str,
         service: Option<&str>,
@@ -290,7 +290,7 @@ impl Endpoint {
             StatusCode::OK => {}
             // It may not send us, and our password, on.
             status if status.is_redirection() => return Err(refuse("redirects")),
-            status if may_pass(status) => {
+            status if is_retryable(status) => {
                 let retry_after = retry_after(&response);
                 return Ok(Err(Failure { error: registry_error(status, &shown, None), retry_after }));
             }
@@ -309,7 +309,7 @@ impl Endpoint {
     }
 
     /// The address of a token server that this host may name, or why it may not.
-    fn token_server(&self, realm: &str, from: Reach) -> Result<Url, &'static str> {
+    fn token_server(&self, realm: &str, from: IpScope) -> Result<Url, &'static str> {
         let url = Url::parse(realm).map_err(|_| "is no address")?;
         if url.scheme() != "https" && (url.scheme() != "http" || self.host.base.scheme() != "http") {
             return Err("is not reached by https");
@@ -317,20 +317,20 @@ impl Endpoint {
         if !has_no_user(&url) {
             return Err("has a user in its address");
         }
-        if literal(&url).is_some_and(|ip| !from.may_name(Reach::of(ip))) {
+        if literal(&url).is_some_and(|ip| !from.may_name(IpScope::of(ip))) {
             return Err("is an address inside this machine or network");
         }
         Ok(url)
     }
 
     /// Where this host is: where its answer came from, unless that was a proxy's.
-    fn reach(&self, asked_by: Option<SocketAddr>) -> Reach {
+    fn reach(&self, asked_by: Option<SocketAddr>) -> IpScope {
         let asked_by = asked_by.filter(|_| !self.transport.has_proxies()).map(|address| address.ip());
-        literal(&self.host.base).or(asked_by).map_or(Reach::Everywhere, Reach::of)
+        literal(&self.host.base).or(asked_by).map_or(IpScope::Everywhere, IpScope::of)
     }
 
     /// A success, or what the registry says is wrong.
-    fn answer(&self, with: &Surroundings, response: Response) -> Answer<Response> {
+    fn answer(&self, with: &RequestContext, response: Response) -> Answer<Response> {
         let status = response.status();
         let shown = shown(response.url());
         if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
@@ -352,7 +352,7 @@ impl Endpoint {
         {
             error = error.detail(&found.from);
         }
-        if may_pass(status) { Ok(Err(Failure { error, retry_after })) } else { Err(error) }
+        if is_retryable(status) { Ok(Err(Failure { error, retry_after })) } else { Err(error) }
     }
 }
 

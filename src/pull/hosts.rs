@@ -2,7 +2,7 @@
 //! options and from a folder of the host's ([`super::hosts_dir`]); what both say of one host is merged here and nowhere else.
 
 use super::host::{Host, Settings};
-use super::hosts_dir::Folder;
+use super::hosts_dir::RegistryHosts;
 use super::options::PullOptions;
 use crate::error::{Error, Result, Status};
 use crate::oci::Reference;
@@ -13,8 +13,8 @@ pub(super) fn of(reference: &Reference, options: &PullOptions) -> Result<Vec<Hos
     let known = |name: &str| options.registries.iter().find(|registry| registry.host == name);
     let own = known(&reference.registry).or_else(|| known(reference.host()));
     let folder = match &options.hosts_dir {
-        Some(folder) => Folder::read(folder, reference)?,
-        None => Folder::default(),
+        Some(folder) => RegistryHosts::read(folder, reference)?,
+        None => RegistryHosts::default(),
     };
     let invalid = |why| Error::new(Status::InvalidArgument, why);
     let mut hosts: Vec<Host> = Vec::new();

@@ -14,14 +14,14 @@ use super::host::{Capabilities, Host, Settings, add_header};
 use crate::error::{Error, Result, Status};
 use crate::oci::Reference;
 
-const FILE: &str = "hosts.toml";
+const HOSTS_TOML: &str = "hosts.toml";
 /// The folder of registries that have none of their own.
 const DEFAULT: &str = "_default";
-const FILE_SIZE: u64 = 1 << 20;
+const MAX_HOSTS_TOML_BYTES: u64 = 1 << 20;
 
 /// What is said of one registry.
 #[derive(Debug, Default)]
-pub(super) struct Folder {
+pub(super) struct RegistryHosts {
     /// Who is asked before it, in the order of the file.
     pub(super) hosts: Vec<Host>,
     /// Where the registry is, where the file says that.
@@ -30,31 +30,31 @@ pub(super) struct Folder {
     pub(super) settings: Settings,
 }
 
-impl Folder {
+impl RegistryHosts {
     /// `MALFORMED` for a file that cannot be understood, `LIMIT` for one that is too long.
-    pub(super) fn read(folder: &Path, reference: &Reference) -> Result<Folder> {
+    pub(super) fn read(folder: &Path, reference: &Reference) -> Result<RegistryHosts> {
         let registry = &reference.registry;
         // A colon is no good in a file name everywhere: containerd takes `host_port_` too.
         let underscored = registry.rsplit_once(':').map(|(host, port)| format!("{host}_{port}_"));
         let names = [Some(registry.clone()), underscored, Some(DEFAULT.to_owned())];
         for name in names.into_iter().flatten() {
             let folder = folder.join(name);
-            let path = folder.join(FILE);
+            let path = folder.join(HOSTS_TOML);
             if let Some(text) = read(&path)? {
                 let malformed = |why: String| Error::new(Status::Malformed, format!("{}: {why}", path.display()));
                 // In the order of the file.
                 let table: Table =
                     text.parse().map_err(|cause: toml::de::Error| malformed(cause.message().to_owned()))?;
-                return Folder::parse(&table, &folder).map_err(malformed);
+                return RegistryHosts::parse(&table, &folder).map_err(malformed);
             }
             if let Some(settings) = certificates_in(&folder)? {
-                return Ok(Folder { settings, ..Folder::default() });
+                return Ok(RegistryHosts { settings, ..RegistryHosts::default() });
             }
         }
-        Ok(Folder::default())
+        Ok(RegistryHosts::default())
     }
 
-    fn parse(table: &Table, folder: &Path) -> Result<Folder, String> {
+    fn parse(table: &Table, folder: &Path) -> Result<RegistryHosts, String> {
         let mut hosts = Vec::new();
         if let Some(said) = table.get("host") {
             for (address, table) in said.as_table().ok_or("host is no table")? {
@@ -74,7 +74,7 @@ impl Folder {
                 Some(Host::new(server, flag(table, "override_path")?, settings.clone())?)
             }
         };
-        Ok(Folder { hosts, server, settings })
+        Ok(RegistryHosts { hosts, server, settings })
     }
 }
 
@@ -86,11 +86,11 @@ fn read(path: &Path) -> Result<Option<String>> {
         Err(cause) => return Err(Error::io(&cause, format_args!("read {}", path.display()))),
     };
     let mut text = String::new();
-    file.take(FILE_SIZE + 1)
+    file.take(MAX_HOSTS_TOML_BYTES + 1)
         .read_to_string(&mut text)
         .map_err(|cause| Error::io(&cause, format_args!("read {}", path.display())))?;
-    if text.len() as u64 > FILE_SIZE {
-        return Err(Error::limit("hosts.toml size", FILE_SIZE, "more", path.display()));
+    if text.len() as u64 > MAX_HOSTS_TOML_BYTES {
+        return Err(Error::limit("hosts.toml size", MAX_HOSTS_TOML_BYTES, "more", path.display()));
     }
     Ok(Some(text))
 }
@@ -222,9 +222,9 @@ fn duration(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Folder, String> {
+    fn parse(text: &str) -> Result<RegistryHosts, String> {
         let table: Table = text.parse().map_err(|cause: toml::de::Error| cause.message().to_owned())?;
-        Folder::parse(&table, Path::new("/certs"))
+        RegistryHosts::parse(&table, Path::new("/certs"))
     }
 
     #[test]

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::context::{Pull, extract_options};
 use super::options::{PullOptions, PullPolicy};
-use super::plan::{self, Resolved, WantedLayer};
 use super::progress::{LayerCounts, PullPhase, PullTracker};
 use super::registry::Registry;
+use super::resolve::{self, Resolved, WantedLayer};
 use crate::error::{Error, Result, Status};
+use crate::fault;
 use crate::image::Image;
-use crate::inject;
 use crate::interrupt::Cancel;
 use crate::oci::select::WantedPlatform;
 use crate::oci::{ImageConfig, Reference};
@@ -139,8 +139,8 @@ fn fetch(
     tell(options, tracker)?;
     let mut held = CallLease::new(storage)?;
     let Resolved { digest, manifest, config, index } =
-        plan::resolve(storage, &registry, reference, options, held.lease())?;
-    let wanted = plan::layers(&manifest, &config, options.max_bytes)?;
+        resolve::resolve(storage, &registry, reference, options, held.lease())?;
+    let wanted = resolve::layers(&manifest, &config, options.max_bytes)?;
     let interrupt = registry.interrupt().clone();
     let pull = Arc::new(Pull { storage: storage.clone(), registry, options: options.clone(), interrupt });
     pull.run(wanted, tracker, stop, &mut held)?;
@@ -192,7 +192,7 @@ impl Pull {
             let body = move || {
                 let mut is_well = true;
                 while let Some((wanted, counts)) = todo.pop().filter(|_| is_well) {
-                    inject::at("bl-pull");
+                    fault::at("bl-pull");
                     let result = pull.layer(&wanted, &counts);
                     is_well = result.is_ok();
                     results.push(Some(result));

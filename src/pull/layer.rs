@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::context::{Pull, extract_options};
-use super::plan::WantedLayer;
+use super::fetch_blob::{BlobFetcher, FetchError};
 use super::progress::LayerCounts;
-use super::receive::{Receiver, Trouble};
-use super::registry::{Sources, is_of_wrong_bytes};
+use super::registry::{BlobHosts, is_digest_mismatch};
+use super::resolve::WantedLayer;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::extraction::{ExtractOptions, Extraction};
-use crate::inject;
+use crate::fault;
 use crate::interrupt::Cancel;
-use crate::layer::Growing;
+use crate::layer::GrowingBlob;
 use crate::store::{Lock, Staged, download_lock};
 use crate::sys;
 use crate::unpack::ProgressCallback;
@@ -75,8 +75,8 @@ impl Pull {
             };
             self.interrupt.check()?;
             let is_helped = match &error {
-                Trouble::Changed(_) => again < AGAIN || self.registry.drop_mirrors(sources.used()),
-                Trouble::Final(error) if is_of_wrong_bytes(error) => {
+                FetchError::ContentChanged(_) => again < AGAIN || self.registry.drop_mirrors(sources.used()),
+                FetchError::Permanent(error) if is_digest_mismatch(error) => {
                     resumed > 0 && again < AGAIN || self.registry.drop_mirrors(sources.used())
                 }
                 _ => false,
@@ -95,11 +95,11 @@ impl Pull {
         wanted: &WantedLayer,
         counts: &Arc<LayerCounts>,
         mut staged: Staged,
-        sources: &mut Sources<'_>,
+        sources: &mut BlobHosts<'_>,
         refuses_ranges: &mut bool,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), FetchError> {
         let descriptor = &wanted.descriptor;
-        let growing = Arc::new(Growing::default());
+        let growing = Arc::new(GrowingBlob::default());
         growing.grow(staged.bytes_written());
         let _end = End(&growing);
         // Unpacking that failed for a reason of its own ends the download.
@@ -108,7 +108,7 @@ impl Pull {
             true => None,
             false => Some(self.follow(wanted, counts, &staged, &growing, &stop)?),
         };
-        let mut receiver = Receiver {
+        let mut receiver = BlobFetcher {
             sources,
             layer: descriptor,
             staged: &mut staged,
@@ -139,9 +139,9 @@ impl Pull {
             staged.keep();
         }
         match (fetched, unpacked) {
-            (Err(Trouble::Stopped), Err(error)) => Err(Trouble::Final(error)),
+            (Err(FetchError::Cancelled), Err(error)) => Err(FetchError::Permanent(error)),
             (Err(trouble), _) => Err(trouble),
-            (Ok(()), unpacked) => unpacked.map_err(Trouble::Unpacking),
+            (Ok(()), unpacked) => unpacked.map_err(FetchError::Unpacking),
         }
     }
 
@@ -151,13 +151,13 @@ impl Pull {
         wanted: &WantedLayer,
         counts: &Arc<LayerCounts>,
         staged: &Staged,
-        growing: &Arc<Growing>,
+        growing: &Arc<GrowingBlob>,
         stop: &Cancel,
     ) -> Result<JoinHandle<Result<Extraction>>> {
         let (pull, wanted, growing, stop) = (self.clone(), wanted.clone(), growing.clone(), stop.clone());
         let (file, options) = (staged.reader()?, self.unpacking(&wanted, counts));
         let body = move || {
-            inject::at("bl-unpack");
+            fault::at("bl-unpack");
             let result = pull.storage.extract_following(&wanted.descriptor.digest, file, growing, &options);
             if result.as_ref().is_err_and(|error| !is_of_content(error)) {
                 stop.trigger();
@@ -179,7 +179,7 @@ impl Pull {
 }
 
 /// However a download ends, also by a panic: whoever follows it is told.
-struct End<'a>(&'a Growing);
+struct End<'a>(&'a GrowingBlob);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::options::PullOptions;
 use super::progress::PullTracker;
 use crate::error::{Error, Result, Status};
+use crate::fault;
 use crate::image::Image;
-use crate::inject;
 use crate::interrupt::Cancel;
 use crate::store::Storage;
 use crate::sys;
@@ -17,7 +17,7 @@ use crate::sys;
 /// A pull that runs by itself. Dropping it cancels it, and waits until it has ended.
 #[derive(Debug)]
 pub struct PullOperation {
-    shared: Arc<Shared>,
+    shared: Arc<OperationShared>,
     /// Readable when the pull is over.
     readable: OwnedFd,
     cancel: Cancel,
@@ -27,23 +27,23 @@ pub struct PullOperation {
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct OperationShared {
+    state: Mutex<OperationState>,
     changed: Condvar,
     /// The other end of what is readable; open as long as that, since some take a closed one for an error.
     writable: OwnedFd,
 }
 
 #[derive(Debug, Default)]
-enum State {
+enum OperationState {
     #[default]
     Running,
     Over(Box<Result<Image>>),
     Taken,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl OperationShared {
+    fn lock(&self) -> MutexGuard<'_, OperationState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -62,18 +62,18 @@ impl Storage {
         options.interrupt = options.interrupt.also(&cancel);
         let prepared = self.prepare_pull(reference, options, tracker.clone())?;
         let (readable, writable) = sys::pipe().map_err(|errno| Error::os(errno, "make a pipe"))?;
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), writable });
+        let shared = Arc::new(OperationShared { state: Mutex::default(), changed: Condvar::new(), writable });
         let body = {
             let shared = shared.clone();
             move || {
                 // Whatever happens, whoever waits is told.
                 let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    inject::at("bl-op");
+                    fault::at("bl-op");
                     prepared.run()
                 }));
                 let died = || Error::new(Status::Internal, "the thread of a pull died");
                 let result = result.unwrap_or_else(|_| Err(died()));
-                *shared.lock() = State::Over(Box::new(result));
+                *shared.lock() = OperationState::Over(Box::new(result));
                 shared.changed.notify_all();
                 let _ = rustix::io::write(&shared.writable, b"\n");
             }
@@ -86,10 +86,10 @@ impl Storage {
 impl PullOperation {
     /// Waits until it is over, or so long; whether it is over.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
-        self.check_alive()?;
+        self.check_not_forked()?;
         let started = Instant::now();
         let mut state = self.shared.lock();
-        while matches!(*state, State::Running) {
+        while matches!(*state, OperationState::Running) {
             let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(false);
@@ -103,7 +103,7 @@ impl PullOperation {
 
     /// How far it came.
     pub fn tracker(&self) -> Result<&PullTracker> {
-        self.check_alive().map(|()| &self.tracker)
+        self.check_not_forked().map(|()| &self.tracker)
     }
 
     /// Ends it soon, with `CANCELLED`, unless it is over before.
@@ -113,19 +113,19 @@ impl PullOperation {
 
     /// The image, or why there is none; once. `BUSY` as long as it runs, `STATE` when it was asked before.
     pub fn finish(&self) -> Result<Image> {
-        self.check_alive()?;
+        self.check_not_forked()?;
         let mut state = self.shared.lock();
-        match std::mem::replace(&mut *state, State::Taken) {
-            State::Running => {
-                *state = State::Running;
+        match std::mem::replace(&mut *state, OperationState::Taken) {
+            OperationState::Running => {
+                *state = OperationState::Running;
                 Err(Error::new(Status::Busy, "the pull is still running"))
             }
-            State::Over(result) => *result,
-            State::Taken => Err(Error::new(Status::State, "the pull was finished before")),
+            OperationState::Over(result) => *result,
+            OperationState::Taken => Err(Error::new(Status::State, "the pull was finished before")),
         }
     }
 
-    fn check_alive(&self) -> Result<()> {
+    fn check_not_forked(&self) -> Result<()> {
         if self.forks == sys::fork_count() {
             return Ok(());
         }

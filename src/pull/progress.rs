@@ -62,9 +62,9 @@ pub struct LayerProgress {
 
 /// A function that is told of progress, on the thread that called, and that may end the call with `CALLBACK`.
 #[derive(Clone)]
-pub struct PullProgressCallback(Arc<ProgressFn>);
+pub struct PullProgressCallback(Arc<PullProgressFn>);
 
-type ProgressFn = dyn Fn(&PullTracker) -> ControlFlow<()> + Send + Sync;
+type PullProgressFn = dyn Fn(&PullTracker) -> ControlFlow<()> + Send + Sync;
 
 impl PullProgressCallback {
     /// Wraps the function.

@@ -9,10 +9,10 @@ use reqwest::header::{CONTENT_RANGE, HeaderMap};
 use reqwest::{Response, StatusCode};
 
 use super::credential_source::CredentialSource;
-use super::endpoint::{Answer, Endpoint, Part, Surroundings};
-use super::failure::Failure;
+use super::endpoint::{Answer, ByteRange, Endpoint, RequestContext};
 use super::hosts;
 use super::options::PullOptions;
+use super::retry::Failure;
 use super::transport::Transport;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::{Cancel, Interrupt};
@@ -31,7 +31,7 @@ pub(super) struct Registry {
     endpoints: Vec<Endpoint>,
     /// Those that gave wrong bytes.
     dropped: Vec<AtomicBool>,
-    with: Surroundings,
+    with: RequestContext,
 }
 
 /// What a host must be good for.
@@ -57,7 +57,7 @@ impl Registry {
         }
         let dropped = endpoints.iter().map(|_| AtomicBool::new(false)).collect();
         let stall = options.stall_timeout.unwrap_or(STALL);
-        Ok(Registry { endpoints, dropped, with: Surroundings { network: Arc::new(network), interrupt, stall } })
+        Ok(Registry { endpoints, dropped, with: RequestContext { network: Arc::new(network), interrupt, stall } })
     }
 
     /// How long a server may be silent.
@@ -92,7 +92,7 @@ impl Registry {
                 Err(error) => {
                     self.with.interrupt.check()?;
                     tracing::info!("mirror {}: {error}", endpoint.host.name());
-                    if is_of_wrong_bytes(&error) {
+                    if is_digest_mismatch(&error) {
                         self.drop_mirror(at);
                     }
                     tried.push(brief(endpoint, &error));
@@ -106,7 +106,7 @@ impl Registry {
         let mut last = None;
         for attempt in 0..tries {
             self.pause(attempt, last.as_ref())?;
-            let response = match endpoint.get(&self.with, path, accept, Part::default())? {
+            let response = match endpoint.get(&self.with, path, accept, ByteRange::default())? {
                 Ok(response) => response,
                 Err(failure) => {
                     last = Some(failure);
@@ -123,15 +123,15 @@ impl Registry {
     }
 
     /// The hosts that may give a blob.
-    pub(super) fn sources(&self) -> Sources<'_> {
+    pub(super) fn sources(&self) -> BlobHosts<'_> {
         let left = self.usable(Capability::Pull);
-        Sources { registry: self, left, used: Vec::new(), tried: Vec::new() }
+        BlobHosts { registry: self, left, used: Vec::new(), tried: Vec::new() }
     }
 
     /// A part of a blob, from one of the hosts.
-    pub(super) fn part(&self, at: usize, path: &str, part: Part, cancel: &Cancel) -> Answer<Vec<u8>> {
+    pub(super) fn part(&self, at: usize, path: &str, part: ByteRange, cancel: &Cancel) -> Answer<Vec<u8>> {
         let endpoint = &self.endpoints[at];
-        let with = Surroundings { interrupt: self.with.interrupt.also(cancel), ..self.with.clone() };
+        let with = RequestContext { interrupt: self.with.interrupt.also(cancel), ..self.with.clone() };
         let response = match endpoint.get(&with, path, "*/*", part)? {
             Ok(response) => response,
             Err(failure) => return Ok(Err(failure)),
@@ -188,18 +188,18 @@ impl Registry {
 }
 
 /// The hosts that are left for one blob.
-pub(super) struct Sources<'a> {
+pub(super) struct BlobHosts<'a> {
     registry: &'a Registry,
     left: Vec<usize>,
     used: Vec<usize>,
     tried: Vec<String>,
 }
 
-impl Sources<'_> {
+impl BlobHosts<'_> {
     /// Begins the blob from an offset on, at the host whose turn it is.
     pub(super) fn begin(&mut self, path: &str, offset: u64) -> Answer<Response> {
         let at = self.at(path)?;
-        let part = Part { from: offset, to: None };
+        let part = ByteRange { from: offset, to: None };
         let answer = self.registry.endpoints[at].get(&self.registry.with, path, "*/*", part)?;
         if answer.is_ok() && !self.used.contains(&at) {
             self.used.push(at);
@@ -212,7 +212,7 @@ impl Sources<'_> {
         self.left.first().copied()
     }
 
-    /// The next bytes of what [`Sources::begin`] gave.
+    /// The next bytes of what [`BlobHosts::begin`] gave.
     pub(super) fn chunk(&self, path: &str, response: &mut Response) -> Answer<Option<bytes::Bytes>> {
         self.registry.endpoints[self.at(path)?].chunk(&self.registry.with, response)
     }
@@ -270,7 +270,7 @@ fn source(name: &str, is_own: bool, reference: &Reference, options: &PullOptions
 }
 
 /// Whether an error says that bytes are not those that were wanted.
-pub(super) fn is_of_wrong_bytes(error: &Error) -> bool {
+pub(super) fn is_digest_mismatch(error: &Error) -> bool {
     matches!(error.status(), Status::DigestMismatch | Status::SizeMismatch | Status::Malformed)
 }
 

@@ -15,11 +15,11 @@ use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
 use super::host::{Host, Trust};
+use super::ip_scope::{IpScope, ScopedResolver};
 use super::no_proxy::NoProxy;
 use super::options::PullOptions;
 use super::pem::{certificates, read};
-use super::reach::{OnlyFrom, Reach};
-use super::verifier::{Anybody, Known};
+use super::verifier::{AcceptAnyCertificate, Known};
 use crate::error::{Error, Result, Status};
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -84,10 +84,10 @@ impl Transport {
     }
 
     /// For the host's token server; `from` is where the host is.
-    pub(super) fn token(&self, from: Reach) -> Result<&Client> {
+    pub(super) fn token(&self, from: IpScope) -> Result<&Client> {
         self.token.get_or_try_init(|| {
             let builder = self.builder(tls(&self.trust, false)?);
-            build(builder.dns_resolver(Arc::new(OnlyFrom { from, but_for: self.proxies.hosts.clone() })))
+            build(builder.dns_resolver(Arc::new(ScopedResolver { from, but_for: self.proxies.hosts.clone() })))
         })
     }
 
@@ -126,7 +126,7 @@ fn tls(trust: &Trust, is_own: bool) -> Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|cause| fail(&cause))?.dangerous();
     let builder = if is_own && trust.skip_verify {
-        builder.with_custom_certificate_verifier(Arc::new(Anybody(provider())))
+        builder.with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider())))
     } else {
         let mut authorities = Vec::new();
         for path in &trust.authorities {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::line::{Line, Lines, broken, relative};
+use super::line::{RecordLine, RecordLines, broken, relative};
 use crate::error::Result;
 use crate::layer::split_parent;
 
@@ -98,13 +98,13 @@ impl LayerEntry {
 /// The entries of a layer, in the order of the archive.
 pub struct LayerEntries {
     record: OwnedFd,
-    lines: Lines,
+    lines: RecordLines,
     failed: bool,
 }
 
 impl LayerEntries {
     pub(crate) fn new(record: OwnedFd) -> LayerEntries {
-        LayerEntries { record, lines: Lines::default(), failed: false }
+        LayerEntries { record, lines: RecordLines::default(), failed: false }
     }
 }
 
@@ -126,7 +126,7 @@ impl Iterator for LayerEntries {
 }
 
 /// What a line says.
-pub(crate) fn parse_line(line: &Line<'_>) -> Result<LayerEntry> {
+pub(crate) fn parse_line(line: &RecordLine<'_>) -> Result<LayerEntry> {
     let mut entry = LayerEntry::new(line.path()?);
     for (keyword, value) in line.keywords() {
         match keyword {

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::sys;
 
-/// Bytes of a record's head, padded with newlines: one sector, so that a mark is written in one piece.
+/// Bytes of a record's head, padded with newlines: one sector, so that a validity is written in one piece.
 pub(crate) const RECORD_HEAD_LEN: usize = 512;
 
 /// How often a head is read that looks damaged.
@@ -44,7 +44,7 @@ pub(crate) struct RecordHead {
     pub(crate) lines: Option<u64>,
     /// Who made the tree. Who sees that otherwise cannot compare the tree's owners.
     pub(crate) maker: Option<TreeOwner>,
-    pub(crate) mark: Validity,
+    pub(crate) validity: Validity,
 }
 
 /// Who has the files of a tree that nobody gave another owner, and the user namespace ([`sys::user_namespace`]) in which that
@@ -107,7 +107,7 @@ impl RecordHead {
         self.maker.iter().for_each(|maker| {
             line(MAKER, format!("{} {} {:08x}", maker.uid, maker.gid, maker.namespace));
         });
-        match &self.mark {
+        match &self.validity {
             Validity::Durable => line(DURABLE, String::new()),
             Validity::UntilReboot(boot) => line(BOOT, boot.clone()),
         }
@@ -127,7 +127,7 @@ impl RecordHead {
             if head.is_some() {
                 return Ok(head);
             }
-            // A mark may be being written at this moment, and nothing says that we see all or nothing of it.
+            // A validity may be being written at this moment, and nothing says that we see all or nothing of it.
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(None)
@@ -135,8 +135,8 @@ impl RecordHead {
 
     /// Of a tree of boxlite 0.9, of which nothing is known but which layer it is.
     pub(crate) fn adopted(layer: String) -> RecordHead {
-        let mark = Validity::Durable;
-        RecordHead { layer, diff_id: None, anomalies: None, content: None, lines: None, maker: None, mark }
+        let validity = Validity::Durable;
+        RecordHead { layer, diff_id: None, anomalies: None, content: None, lines: None, maker: None, validity }
     }
 
     fn parse(text: &str) -> Option<RecordHead> {
@@ -156,7 +156,7 @@ impl RecordHead {
             content: value(CONTENT).and_then(|text| text.parse().ok()),
             lines: value(LINES).and_then(|text| u64::from_str_radix(text, 16).ok()),
             maker: value(MAKER).and_then(TreeOwner::parse),
-            mark: match value(BOOT) {
+            validity: match value(BOOT) {
                 Some(boot) => Validity::UntilReboot(boot.to_owned()),
                 None => value(DURABLE).map(|_| Validity::Durable)?,
             },
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn a_head_is_what_was_written_or_nothing() {
         let long = format!("sha512:{}", "a".repeat(128));
-        for mark in [
+        for validity in [
             Validity::Durable,
             Validity::this_boot(Some("00000000-0000-0000-0000-000000000000")),
             Validity::this_boot(None),
@@ -203,14 +203,14 @@ mod tests {
                 content: Some(u64::MAX),
                 lines: Some(u64::MAX),
                 maker: Some(TreeOwner { uid: u32::MAX, gid: u32::MAX, namespace: u32::MAX }),
-                mark,
+                validity,
             };
             let bytes = head.to_bytes();
             assert_eq!(bytes.len(), RECORD_HEAD_LEN);
             let file = tempfile::tempfile().unwrap();
             head.write(file.as_fd()).unwrap();
             let again = RecordHead::read(file.as_fd()).unwrap().unwrap();
-            assert_eq!((&again.mark, again.lines, again.anomalies), (&head.mark, head.lines, head.anomalies));
+            assert_eq!((&again.validity, again.lines, again.anomalies), (&head.validity, head.lines, head.anomalies));
             assert_eq!(again.maker, head.maker);
             for at in 0..RECORD_HEAD_LEN {
                 let mut flipped = bytes;

@@ -9,14 +9,14 @@ use super::head::RECORD_HEAD_LEN;
 use crate::error::{Error, Result, Status};
 
 /// A line as it stands in the record.
-pub(crate) struct Line<'a> {
+pub(crate) struct RecordLine<'a> {
     /// `.` or `./<path>`, escaped.
     pub(super) name: &'a [u8],
     /// What follows, with the space before it.
     pub(super) rest: &'a [u8],
 }
 
-impl Line<'_> {
+impl RecordLine<'_> {
     pub(crate) fn path(&self) -> Result<Vec<u8>> {
         relative(self.name).ok_or_else(broken)
     }
@@ -62,22 +62,22 @@ pub(super) fn broken() -> Error {
 }
 
 /// Reads a record's lines in turn, comments and empty ones left out.
-pub(crate) struct Lines {
+pub(crate) struct RecordLines {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
     offset: u64,
 }
 
-impl Default for Lines {
-    fn default() -> Lines {
-        Lines { buffer: vec![0; 64 << 10], start: 0, end: 0, offset: RECORD_HEAD_LEN as u64 }
+impl Default for RecordLines {
+    fn default() -> RecordLines {
+        RecordLines { buffer: vec![0; 64 << 10], start: 0, end: 0, offset: RECORD_HEAD_LEN as u64 }
     }
 }
 
-impl Lines {
+impl RecordLines {
     /// The next line; `None` at the end.
-    pub(crate) fn next(&mut self, record: BorrowedFd<'_>) -> Result<Option<Line<'_>>> {
+    pub(crate) fn next(&mut self, record: BorrowedFd<'_>) -> Result<Option<RecordLine<'_>>> {
         let (mut start, mut end);
         loop {
             (start, end) = match self.find_newline(record)? {
@@ -91,7 +91,7 @@ impl Lines {
         }
         let line = &self.buffer[start..end];
         let space = line.iter().position(|&b| b == b' ').ok_or_else(broken)?;
-        Ok(Some(Line { name: &line[..space], rest: &line[space..] }))
+        Ok(Some(RecordLine { name: &line[..space], rest: &line[space..] }))
     }
 
     fn find_newline(&mut self, record: BorrowedFd<'_>) -> Result<Option<(usize, usize)>> {

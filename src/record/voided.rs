@@ -1,4 +1,4 @@
-//! Lines of a record that no longer hold, and how they are taken out of it.
+//! RecordLines of a record that no longer hold, and how they are taken out of it.
 //!
 //! A layer that has a path twice, or a file where it later needs a directory, is rare; one that has each path once is
 //! written straight to its record, and this code never runs. Where it does, the record is read once more and the lines
@@ -10,14 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 
-use super::line::{Line, Lines};
+use super::line::{RecordLine, RecordLines};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::split_parent;
 use crate::limits::{self, LayerLimits};
 
 /// What the line of a file said whose name something else has now.
-struct Kept {
+struct ReplacedFile {
     rest: Vec<u8>,
     /// The link that has taken the file's place in the record.
     heir: Option<Vec<u8>>,
@@ -85,7 +85,7 @@ impl Voided {
         record: BorrowedFd<'_>,
         limits: &LayerLimits,
         interrupt: &Interrupt,
-        mut keep: impl FnMut(&Line<'_>) -> Result<()>,
+        mut keep: impl FnMut(&RecordLine<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut needed = BTreeSet::new();
         let (mut nearby, mut nearby_target) = (Nearby::default(), Nearby::default());
@@ -97,7 +97,7 @@ impl Voided {
             }
             Ok(())
         })?;
-        let mut kept: Vec<Kept> = Vec::new();
+        let mut kept: Vec<ReplacedFile> = Vec::new();
         // Names of what is kept; a link that was replaced too is one more name of its target.
         let mut names: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
         let mut kept_bytes = 0;
@@ -109,7 +109,7 @@ impl Voided {
             if let Some(target) = line.hardlink()?
                 && self.is_gone(&target, number, &mut nearby_target)
                 && let Some(&index) = names.get(&target)
-                && let Some(Kept { rest: target_rest, heir }) = kept.get_mut(index)
+                && let Some(ReplacedFile { rest: target_rest, heir }) = kept.get_mut(index)
             {
                 same = Some(index);
                 match heir {
@@ -121,14 +121,14 @@ impl Voided {
                 }
             }
             if !is_void {
-                return keep(&Line { name: line.name, rest: &rest });
+                return keep(&RecordLine { name: line.name, rest: &rest });
             }
             if needed.contains(&path) {
                 let index = same.unwrap_or(kept.len());
                 if same.is_none() {
                     kept_bytes += rest.len() as u64;
                     limits::KEPT_METADATA.check(limits, kept_bytes, || "layer")?;
-                    kept.push(Kept { rest, heir: None });
+                    kept.push(ReplacedFile { rest, heir: None });
                 }
                 names.insert(path, index);
             }
@@ -146,9 +146,9 @@ fn without_whiteout(rest: &[u8]) -> Vec<u8> {
 fn for_each_line(
     record: BorrowedFd<'_>,
     interrupt: &Interrupt,
-    mut each: impl FnMut(u64, Line<'_>) -> Result<()>,
+    mut each: impl FnMut(u64, RecordLine<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut lines = Lines::default();
+    let mut lines = RecordLines::default();
     let mut number = 0;
     while let Some(line) = lines.next(record)? {
         interrupt.check()?;

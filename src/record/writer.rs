@@ -13,7 +13,7 @@ use twox_hash::XxHash3_64;
 
 use super::entry::LayerEntry;
 use super::head::RECORD_HEAD_LEN;
-use super::line::{Line, escape};
+use super::line::{RecordLine, escape};
 use super::voided::Voided;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
@@ -21,7 +21,7 @@ use crate::layer::{Entry, Kind, Timestamp};
 use crate::limits::{self, LayerLimits};
 use crate::sys::write_all;
 
-const BUFFER: usize = 64 << 10;
+const FLUSH_FROM_BYTES: usize = 64 << 10;
 
 /// A file that becomes a record, and its path for messages. Who made it publishes it.
 pub(crate) struct RecordFile {
@@ -168,7 +168,7 @@ impl RecordWriter {
     }
 
     /// A line out of another record.
-    fn copied_line(&mut self, line: &Line<'_>) -> Result<()> {
+    fn copied_line(&mut self, line: &RecordLine<'_>) -> Result<()> {
         self.content = self.content.saturating_add(line.size()?.unwrap_or(0));
         self.buffer.extend_from_slice(line.name);
         self.buffer.extend_from_slice(line.rest);
@@ -217,7 +217,7 @@ impl RecordWriter {
 
     fn end_line(&mut self) -> Result<()> {
         self.lines += 1;
-        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+        if self.buffer.len() >= FLUSH_FROM_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {

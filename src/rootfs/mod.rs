@@ -1,6 +1,6 @@
 //! Root file systems: an image's layers on top of each other, in a directory of the host's.
 //!
-//! What is made is beside its destination until it is whole, and then renamed ([`crate::place`]). Layers come out of the
+//! What is made is beside its destination until it is whole, and then renamed ([`crate::destination`]). Layers come out of the
 //! extraction cache, or straight from their blobs, and go through the same writer as an extraction, so that nothing gets
 //! out of the tree here that does not get out there ([`crate::unpack`]).
 
@@ -13,16 +13,16 @@ mod users;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::destination::{Destination, PendingOutput};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::extraction::ExtractOptions;
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Progress};
-use crate::place::{Place, Work};
 use crate::record::{RECORD_SUFFIX, RecordFile, image_head};
 use crate::store::{CallLease, Storage};
-use crate::unpack::{Assembler, ProgressCallback, Taking, TreeForm, TreeOptions};
+use crate::unpack::{Assembler, CopyMode, ProgressCallback, TreeForm, TreeOptions};
 
 pub use overlay::{Overlay, OverlayOptions};
 pub use process::Process;
@@ -79,8 +79,8 @@ pub struct Rootfs {
 
 /// Where a layer comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Tree(Taking),
+enum LowerSource {
+    Tree(CopyMode),
     Blob,
 }
 
@@ -88,7 +88,7 @@ enum Source {
 enum Attempt {
     Done(Rootfs),
     /// That layer has to come from elsewhere.
-    Again(usize, Source, Error),
+    Again(usize, LowerSource, Error),
 }
 
 impl Storage {
@@ -103,7 +103,7 @@ impl Storage {
     /// be linked to it, `MALFORMED`, `LIMIT`, `DIGEST_MISMATCH` and so on as from [`Storage::extract_layer`]; whatever
     /// the error, nothing is left behind.
     pub fn assemble_rootfs(&self, image: &Image, destination: &Path, options: &RootfsOptions) -> Result<Rootfs> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         options.interrupt.check()?;
         let context = |error: Error| {
             error.context(format_args!("assemble {} in {}", image.manifest_digest, destination.display()))
@@ -116,14 +116,14 @@ impl Storage {
     }
 
     fn assemble(&self, image: &Image, destination: &Path, options: &RootfsOptions) -> Result<Rootfs> {
-        let place = Place::new(destination, &self.directory)?;
+        let place = Destination::new(destination, &self.directory)?;
         let inside = place.inside(options.into_existing)?;
         if inside.is_none() {
             place.check_free(options.replace)?;
         }
         place.sweep();
         let record_place = match record_path(destination, options) {
-            Some(path) => Some(Place::new(&path, &self.directory)?),
+            Some(path) => Some(Destination::new(&path, &self.directory)?),
             None => None,
         };
         if let Some(record) = &record_place {
@@ -137,10 +137,10 @@ impl Storage {
             lease = Some(held);
         }
         let first = match options.mode {
-            RootfsMode::Copy => Source::Tree(Taking::Copy),
-            RootfsMode::Reflink => Source::Tree(Taking::Reflink),
-            RootfsMode::Hardlink => Source::Tree(Taking::Link),
-            RootfsMode::Direct => Source::Blob,
+            RootfsMode::Copy => LowerSource::Tree(CopyMode::Copy),
+            RootfsMode::Reflink => LowerSource::Tree(CopyMode::Reflink),
+            RootfsMode::Hardlink => LowerSource::Tree(CopyMode::Link),
+            RootfsMode::Direct => LowerSource::Blob,
         };
         let mut sources = vec![first; image.manifest.layers.len()];
         let mut moved = vec![false; sources.len()];
@@ -162,21 +162,21 @@ impl Storage {
     fn attempt(
         &self,
         image: &Image,
-        (place, inside): (&Arc<Place>, Option<&Arc<Place>>),
-        record_place: Option<&Arc<Place>>,
-        sources: &[Source],
+        (place, inside): (&Arc<Destination>, Option<&Arc<Destination>>),
+        record_place: Option<&Arc<Destination>>,
+        sources: &[LowerSource],
         options: &RootfsOptions,
         lease: &mut Option<CallLease>,
     ) -> Result<Attempt> {
         let place = inside.unwrap_or(place);
-        let tree = Work::directory(place)?;
-        let mut record = record_place.map(Work::file).transpose()?;
+        let tree = PendingOutput::directory(place)?;
+        let mut record = record_place.map(PendingOutput::file).transpose()?;
         let record_file = record.as_ref().map(record_file_of).transpose()?;
         let into = options.tree.without_whiteouts();
         // Emptied with the rest when this is over.
         let bins = std::cell::RefCell::new(Vec::new());
         let bin = || {
-            let bin = Work::directory(place)?;
+            let bin = PendingOutput::directory(place)?;
             let handle = bin.open()?;
             bins.borrow_mut().push(bin);
             Ok(handle)
@@ -199,10 +199,10 @@ impl Storage {
                 }
                 // What the layer is by itself decides, also where it cannot be put on top of the others as it comes.
                 Err(error) if assembler.is_out_of_order() || is_for_the_tree(&error, *source) => {
-                    return Ok(Attempt::Again(number, Source::Tree(Taking::Copy), error));
+                    return Ok(Attempt::Again(number, LowerSource::Tree(CopyMode::Copy), error));
                 }
                 Err(error) if is_for_the_blob(&error, *source) => {
-                    return Ok(Attempt::Again(number, Source::Blob, error));
+                    return Ok(Attempt::Again(number, LowerSource::Blob, error));
                 }
                 Err(error) => return Err(error.context(format_args!("layer {}", layer.digest))),
             }
@@ -211,7 +211,7 @@ impl Storage {
         let image_digest = &image.manifest_digest;
         let successor = || {
             let place = record_place.ok_or_else(|| Error::new(Status::Internal, "a record without a place"))?;
-            record_file_of(record.insert(Work::file(place)?))
+            record_file_of(record.insert(PendingOutput::file(place)?))
         };
         anomalies.insert(assembler.finish(|content, lines| image_head(image_digest, content, lines), successor)?);
         if let Some(record) = record {
@@ -219,7 +219,7 @@ impl Storage {
         }
         if inside.is_some() {
             // The bins lie beside what is moved up.
-            bins.take().into_iter().try_for_each(Work::discard)?;
+            bins.take().into_iter().try_for_each(PendingOutput::discard)?;
             tree.publish_inside()?;
         } else {
             tree.publish_directory(options.replace)?;
@@ -232,11 +232,11 @@ impl Storage {
         assembler: &mut Assembler<'_>,
         digest: &Digest,
         options: &ExtractOptions,
-        source: Source,
+        source: LowerSource,
     ) -> Result<Anomalies> {
         match source {
-            Source::Tree(taking) => self.take_tree(assembler, digest, options, taking),
-            Source::Blob => Ok(self.read_layer(digest, options, |reader| assembler.archive(reader))?.anomalies),
+            LowerSource::Tree(taking) => self.take_tree(assembler, digest, options, taking),
+            LowerSource::Blob => Ok(self.read_layer(digest, options, |reader| assembler.archive(reader))?.anomalies),
         }
     }
 
@@ -245,22 +245,22 @@ impl Storage {
         assembler: &mut Assembler<'_>,
         digest: &Digest,
         options: &ExtractOptions,
-        taking: Taking,
+        taking: CopyMode,
     ) -> Result<Anomalies> {
         let extraction = self.extract_layer(digest, options)?;
         let (tree, record) = self.open_tree(digest, options.tree.form)?;
         assembler.tree(tree, &record, taking)?;
         // Hard links to lower layers were odd by themselves only, and what becomes of devices is decided where files are made.
         let odd = extraction.anomalies.without(Anomalies::LOWER_LINK);
-        Ok(if taking == Taking::Link { odd } else { odd.without(Anomalies::DEVICE_PLACEHOLDER) })
+        Ok(if taking == CopyMode::Link { odd } else { odd.without(Anomalies::DEVICE_PLACEHOLDER) })
     }
 }
 
 /// How a layer is read. What the destination looks like is decided where its files are made, but for hard links, which are the
 /// files of the extracted layer.
-fn extract_options(options: &RootfsOptions, diff_id: Option<&Digest>, source: Source) -> ExtractOptions {
+fn extract_options(options: &RootfsOptions, diff_id: Option<&Digest>, source: LowerSource) -> ExtractOptions {
     let mut tree = TreeOptions { strict: false, ..options.tree.clone() };
-    if source != Source::Tree(Taking::Link) {
+    if source != LowerSource::Tree(CopyMode::Link) {
         tree.form = TreeForm { whiteouts: tree.form.whiteouts, ..TreeForm::default() };
     }
     let interrupt = options.interrupt.clone();
@@ -268,13 +268,13 @@ fn extract_options(options: &RootfsOptions, diff_id: Option<&Digest>, source: So
 }
 
 /// Symlinks of lower layers may lead in circles before the layer's own entries replace them.
-fn is_for_the_tree(error: &Error, source: Source) -> bool {
-    source == Source::Blob && matches!(error.status(), Status::Limit | Status::Malformed | Status::UnsafePath)
+fn is_for_the_tree(error: &Error, source: LowerSource) -> bool {
+    source == LowerSource::Blob && matches!(error.status(), Status::Limit | Status::Malformed | Status::UnsafePath)
 }
 
 /// A tree of boxlite 0.9 has no record, and an ordinary user cannot read every file of a tree.
-fn is_for_the_blob(error: &Error, source: Source) -> bool {
-    matches!(source, Source::Tree(Taking::Copy | Taking::Reflink))
+fn is_for_the_blob(error: &Error, source: LowerSource) -> bool {
+    matches!(source, LowerSource::Tree(CopyMode::Copy | CopyMode::Reflink))
         && matches!(error.status(), Status::NotFound | Status::Permission)
 }
 
@@ -287,7 +287,7 @@ fn record_path(destination: &Path, options: &RootfsOptions) -> Option<PathBuf> {
     })
 }
 
-fn record_file_of(work: &Work) -> Result<RecordFile> {
+fn record_file_of(work: &PendingOutput) -> Result<RecordFile> {
     Ok(RecordFile::new(work.open()?, work.path().to_path_buf()))
 }
 

@@ -16,7 +16,7 @@ use crate::extraction::ExtractOptions;
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::record::LayerEntryKind;
-use crate::store::{Area, Lease, Storage};
+use crate::store::{Folder, Lease, Storage};
 use crate::unpack::{ProgressCallback, TreeForm, TreeOptions, WhiteoutForm};
 
 /// How long the layers are held unless the caller says otherwise.
@@ -109,14 +109,14 @@ impl Storage {
         trees: &[String],
         options: &OverlayOptions,
     ) -> Result<(Vec<PathBuf>, Option<PathBuf>, Vec<u8>)> {
-        let dirs: Vec<PathBuf> = trees.iter().map(|tree| self.directory.object_path(Area::Extracted, tree)).collect();
+        let dirs: Vec<PathBuf> = trees.iter().map(|tree| self.directory.object_path(Folder::Extracted, tree)).collect();
         let more: &[u8] = if options.tree.form.whiteouts == WhiteoutForm::UserOverlay { b",userxattr" } else { b"" };
         let mut mount_options = lowerdir(dirs.iter().map(|dir| dir.as_os_str().as_bytes()));
         let mut mount_dir = None;
         if mount_options.len() + more.len() > ABSOLUTE {
             let links = self.link_trees(trees, &options.interrupt)?;
             mount_options = lowerdir(links.iter().map(String::as_bytes));
-            mount_dir = Some(self.directory.path().join(Area::Links.name()));
+            mount_dir = Some(self.directory.path().join(Folder::Links.name()));
         }
         mount_options.extend_from_slice(more);
         Ok((dirs, mount_dir, mount_options))

@@ -6,10 +6,10 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Result, Status, quoted};
-use crate::unpack::read_confined;
+use crate::unpack::read_in_root;
 
 /// The longest file of users or groups that is read.
-const FILE: usize = 1 << 20;
+const MAX_FILE_BYTES: usize = 1 << 20;
 /// The largest number of a user or group that an image may ask for.
 const LARGEST: u32 = i32::MAX as u32;
 
@@ -19,7 +19,7 @@ const LARGEST: u32 = i32::MAX as u32;
 pub struct RootfsUser {
     /// User.
     pub uid: u32,
-    /// Group.
+    /// GroupLine.
     pub gid: u32,
     /// Further groups, in the order of the file.
     pub additional_gids: Vec<u32>,
@@ -51,7 +51,7 @@ impl RootfsUser {
             return Ok(found);
         }
         let groups = read(rootfs, "etc/group")?;
-        let mut groups = groups.lines().filter_map(Group::parse);
+        let mut groups = groups.lines().filter_map(GroupLine::parse);
         if !group.is_empty() {
             let number = parse(group)?;
             let known = groups.find(|line| line.name == group || Some(line.gid) == number).map(|line| line.gid);
@@ -84,7 +84,7 @@ fn read(rootfs: &Path, path: &str) -> Result<String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(rootfs, flags, Mode::empty())
         .map_err(|errno| Error::os(errno, format_args!("open {}", rootfs.display())))?;
-    let bytes = read_confined(root, path.as_bytes(), FILE)
+    let bytes = read_in_root(root, path.as_bytes(), MAX_FILE_BYTES)
         .map_err(|error| error.context(format_args!("{}: /{path}", rootfs.display())))?;
     Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
 }
@@ -108,18 +108,18 @@ impl<'a> Passwd<'a> {
 }
 
 /// A line of group(5).
-struct Group<'a> {
+struct GroupLine<'a> {
     name: &'a str,
     gid: u32,
     members: &'a str,
 }
 
-impl<'a> Group<'a> {
-    fn parse(line: &'a str) -> Option<Group<'a>> {
+impl<'a> GroupLine<'a> {
+    fn parse(line: &'a str) -> Option<GroupLine<'a>> {
         let mut fields = line.trim().split(':');
         let (name, _, gid) = (fields.next()?, fields.next()?, fields.next()?);
         let gid = parse(gid).ok().flatten()?;
-        (!name.is_empty()).then_some(Group { name, gid, members: fields.next().unwrap_or_default() })
+        (!name.is_empty()).then_some(GroupLine { name, gid, members: fields.next().unwrap_or_default() })
     }
 
     fn has(&self, user: &str) -> bool {

@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::directory::BUNDLES;
 use super::layout_folder::LayoutFolder;
 use super::options::StorageOptions;
 use super::storage::Storage;
+use super::store_dir::BUNDLES;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -17,7 +17,7 @@ impl Storage {
     /// The cache folder of the bundle at `bundle_path` (which must exist; symlinks are resolved) in the state that its
     /// manifest digest names: `local/<sha256 of the real path>-<algorithm>-<hex>`. It is not created.
     pub fn local_bundle_cache_dir(&self, bundle_path: &Path, manifest_digest: &Digest) -> Result<PathBuf> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         let real = bundle_path
             .canonicalize()
             .map_err(|cause| Error::io(&cause, format_args!("resolve bundle {}", bundle_path.display())))?;

@@ -1,117 +1,52 @@
-//! Manifests and configs: small JSON documents, kept byte for byte.
-//!
-//! The seed stored manifests pretty-printed, so that its files do not hash to their names. A document that does not is
-//! therefore no damage to report but simply absent: the next save or commit replaces it. That check reads the whole
-//! document, which is what makes `has_*` honest here and costs at most 4 MiB.
+//! Small files of the store: how they are named, read and checked.
 
-use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::os::fd::BorrowedFd;
 
-use super::directory::Area;
-use super::ingest::IngestSpec;
-use super::partial::Partial;
-use super::small_files::{blob_name, is_intact, read_intact};
-use super::staged::Staged;
-use super::storage::Storage;
+use super::store_dir::Folder;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status};
-use crate::interrupt::Interrupt;
-use crate::{limits, oci};
+use crate::limits;
+use crate::sys::{self, is_regular};
 
-impl Storage {
-    /// Stores a manifest or index exactly as given. `DIGEST_MISMATCH` unless the bytes hash to `digest`; `MALFORMED`,
-    /// `UNSUPPORTED` or `LIMIT` unless they are one (see [`oci::Document::parse`]). Saving what is there is success.
-    pub fn save_manifest(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
-        self.save_manifest_within(digest, bytes, &Interrupt::default())
-    }
+/// The file name of a blob: the digest with `-` for `:`, and the seed's suffix.
+pub(crate) fn blob_name(area: Folder, digest: &Digest) -> String {
+    let suffix = if area == Folder::Layers { ".tar.gz" } else { ".json" };
+    digest.file_stem() + suffix
+}
 
-    /// The same, for a call that may be ended.
-    pub(crate) fn save_manifest_within(&self, digest: &Digest, bytes: &[u8], interrupt: &Interrupt) -> Result<()> {
-        self.directory.check_writable()?;
-        let mut hasher = Hasher::new(digest.algorithm());
-        hasher.update(bytes);
-        let actual = hasher.finish();
-        if actual != *digest {
-            return Err(Error::digest_mismatch("manifest", digest, &actual));
-        }
-        oci::Document::parse(bytes).map_err(|error| error.context(digest))?;
-        let mut partial = Partial::create_file(&self.directory, Area::Manifests, &digest.file_stem())?;
-        partial.write_all(bytes)?;
-        partial.publish(&blob_name(Area::Manifests, digest), interrupt, |existing| is_intact(existing, digest))
-    }
+/// By which the store's own small files are known to be what was written: XXH3 of the parts, line by line.
+pub(super) fn checksum(parts: &[&str]) -> String {
+    format!("{:016x}", twox_hash::XxHash3_64::oneshot(parts.join("\n").as_bytes()))
+}
 
-    /// Whether there is a file for it, intact or not.
-    pub(crate) fn is_manifest_there(&self, digest: &Digest) -> Result<bool> {
-        Ok(self.directory.stat(Area::Manifests, &blob_name(Area::Manifests, digest))?.is_some())
+/// All of a file that is small; `MALFORMED` for one of more than `most` bytes.
+pub(super) fn read_small(file: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>> {
+    let bytes = sys::read_start(file, most + 1).map_err(|errno| Error::os(errno, "read it"))?;
+    if bytes.len() > most {
+        return Err(Error::new(Status::Malformed, format!("has more than {most} bytes")));
     }
+    Ok(bytes)
+}
 
-    /// The manifest's exact bytes. `NOT_FOUND` where it is absent, or not intact.
-    pub fn load_manifest(&self, digest: &Digest) -> Result<Vec<u8>> {
-        self.load_document(Area::Manifests, "manifest", digest)
-    }
+/// Whether a stored document hashes to its name.
+pub(super) fn is_intact(file: BorrowedFd<'_>, digest: &Digest) -> Result<bool> {
+    Ok(read_intact(file, digest)?.is_some())
+}
 
-    /// Whether [`Storage::load_manifest`] would find it.
-    pub fn has_manifest(&self, digest: &Digest) -> Result<bool> {
-        self.has_document(Area::Manifests, digest)
+/// The document, where it hashes to its name.
+pub(super) fn read_intact(file: BorrowedFd<'_>, digest: &Digest) -> Result<Option<Vec<u8>>> {
+    let fail = |errno| Error::os(errno, format_args!("read document {digest}"));
+    let stat = rustix::fs::fstat(file).map_err(fail)?;
+    let size = stat.st_size as u64;
+    if !is_regular(&stat) || size > limits::DOCUMENT_SIZE.default {
+        return Ok(None);
     }
-
-    /// Where the manifest is, or would be.
-    pub fn manifest_path(&self, digest: &Digest) -> PathBuf {
-        self.directory.object_path(Area::Manifests, &blob_name(Area::Manifests, digest))
-    }
-
-    /// Starts to store a config of unknown size, at most 4 MiB.
-    pub fn stage_config(&self, digest: &Digest) -> Result<Staged> {
-        self.directory.check_writable()?;
-        let spec = IngestSpec {
-            area: Area::Configs,
-            expected: Some(digest.clone()),
-            algorithm: digest.algorithm(),
-            expected_size: None,
-            size_limit: limits::DOCUMENT_SIZE.default,
-            min_free: self.min_free,
-        };
-        Staged::create(&self.directory, digest, spec)
-    }
-
-    /// The config's exact bytes. `NOT_FOUND` where it is absent, or not intact.
-    pub fn load_config(&self, digest: &Digest) -> Result<Vec<u8>> {
-        self.load_document(Area::Configs, "config", digest)
-    }
-
-    /// Whether [`Storage::load_config`] would find it.
-    pub fn has_config(&self, digest: &Digest) -> Result<bool> {
-        self.has_document(Area::Configs, digest)
-    }
-
-    /// Where the config is, or would be.
-    pub fn config_path(&self, digest: &Digest) -> PathBuf {
-        self.directory.object_path(Area::Configs, &blob_name(Area::Configs, digest))
-    }
-
-    fn has_document(&self, area: Area, digest: &Digest) -> Result<bool> {
-        self.directory.check_alive()?;
-        match self.directory.open_file(area, &blob_name(area, digest))? {
-            Some(file) => is_intact(file.as_fd(), digest),
-            None => Ok(false),
-        }
-    }
-
-    fn load_document(&self, area: Area, what: &str, digest: &Digest) -> Result<Vec<u8>> {
-        self.directory.check_alive()?;
-        let name = blob_name(area, digest);
-        let Some(file) = self.directory.open_file(area, &name)? else {
-            return Err(Error::new(Status::NotFound, format!("{what} {digest} is not in the store")));
-        };
-        let path = self.directory.object_path(area, &name);
-        match read_intact(file.as_fd(), digest)
-            .map_err(|error| error.context(format_args!("read {}", path.display())))?
-        {
-            Some(bytes) => Ok(bytes),
-            None => Err(Error::new(
-                Status::NotFound,
-                format!("{what} {digest}: {} does not hash to its name and counts as absent", path.display()),
-            )),
-        }
-    }
+    let bytes = match read_small(file, size as usize) {
+        // It is still growing.
+        Err(error) if error.status() == Status::Malformed => return Ok(None),
+        other => other.map_err(|error| error.context(format_args!("read document {digest}")))?,
+    };
+    let mut hasher = Hasher::new(digest.algorithm());
+    hasher.update(&bytes);
+    Ok((hasher.finish() == *digest).then_some(bytes))
 }

@@ -9,14 +9,14 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result, Status, quoted};
 
-pub(super) const NAME: &str = "format-version";
-pub(super) const CURRENT: u32 = 1;
+pub(super) const FILE_NAME: &str = "format-version";
+pub(super) const CURRENT_VERSION: u32 = 1;
 
 /// Refuses a newer version. False where the file is missing.
 pub(super) fn check(root: BorrowedFd<'_>, path: &Path) -> Result<bool> {
-    let fail = |errno| Error::os(errno, format_args!("read {}", path.join(NAME).display()));
+    let fail = |errno| Error::os(errno, format_args!("read {}", path.join(FILE_NAME).display()));
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(root, NAME, flags, Mode::empty()) {
+    let file = match rustix::fs::openat(root, FILE_NAME, flags, Mode::empty()) {
         Ok(file) => file,
         Err(Errno::NOENT) => return Ok(false),
         Err(errno) => return Err(fail(errno)),
@@ -25,17 +25,17 @@ pub(super) fn check(root: BorrowedFd<'_>, path: &Path) -> Result<bool> {
     let n = rustix::io::read(&file, &mut buffer).map_err(fail)?;
     let text = &buffer[..n];
     match std::str::from_utf8(text).ok().and_then(|text| text.trim_end().parse::<u32>().ok()) {
-        Some(1..=CURRENT) => Ok(true),
+        Some(1..=CURRENT_VERSION) => Ok(true),
         Some(version) => Err(Error::new(
             Status::Unsupported,
             format!(
-                "store {} has format version {version}; this library knows versions up to {CURRENT}",
+                "store {} has format version {version}; this library knows versions up to {CURRENT_VERSION}",
                 path.display()
             ),
         )),
         None => Err(Error::new(
             Status::Malformed,
-            format!("{} holds {}, not a version number", path.join(NAME).display(), quoted(text)),
+            format!("{} holds {}, not a version number", path.join(FILE_NAME).display(), quoted(text)),
         )),
     }
 }

@@ -11,12 +11,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use super::directory::Area;
 use super::links::remove_dangling;
 use super::lock::{CollectionLock, Lock};
 use super::lock::{EXTRACTION_LOCK, download_lock};
-use super::partial::{Partial, Trash, resumable_of};
+use super::partial::{Partial, Removal, resumable_of};
 use super::storage::Storage;
+use super::store_dir::Folder;
 use super::usage::size_of_partial;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
@@ -74,7 +74,7 @@ impl Storage {
             self.sweep_unreached(&reached, options, &mut trash)
         };
         // However it ended: what lost its name goes, and nobody waits for that.
-        Trash::delete_later(&self.directory, trash);
+        Removal::delete_later(&self.directory, trash);
         report
     }
 
@@ -123,11 +123,11 @@ impl Storage {
         &self,
         reached: &BTreeSet<Digest>,
         options: &GcOptions,
-        trash: &mut Vec<Trash>,
+        trash: &mut Vec<Removal>,
     ) -> Result<GcReport> {
         let mut sweep = Sweep { storage: self, reached, options, trash, report: GcReport::default() };
         // What points comes before what it points to.
-        for area in [Area::Manifests, Area::Configs, Area::Layers] {
+        for area in [Folder::Manifests, Folder::Configs, Folder::Layers] {
             sweep.blobs(area)?;
         }
         sweep.trees()?;
@@ -144,12 +144,12 @@ struct Sweep<'a> {
     storage: &'a Storage,
     reached: &'a BTreeSet<Digest>,
     options: &'a GcOptions,
-    trash: &'a mut Vec<Trash>,
+    trash: &'a mut Vec<Removal>,
     report: GcReport,
 }
 
 impl Sweep<'_> {
-    fn blobs(&mut self, area: Area) -> Result<()> {
+    fn blobs(&mut self, area: Folder) -> Result<()> {
         let directory = &self.storage.directory;
         for name in self.unreached(area)? {
             self.options.interrupt.check()?;
@@ -168,7 +168,7 @@ impl Sweep<'_> {
     /// knows that they are gone, or an old record could be found with a new tree.
     fn trees(&mut self) -> Result<()> {
         let directory = &self.storage.directory;
-        let names = self.unreached(Area::Extracted)?;
+        let names = self.unreached(Folder::Extracted)?;
         let trees: BTreeSet<&str> = names.iter().map(|name| name.strip_suffix(RECORD_SUFFIX).unwrap_or(name)).collect();
         let trees: Vec<&str> = trees.into_iter().collect();
         for batch in trees.chunks(LOCKS) {
@@ -177,7 +177,7 @@ impl Sweep<'_> {
                 locks.extend(self.tree(tree)?);
             }
             if !self.options.dry_run && !locks.is_empty() {
-                directory.sync_area(Area::Extracted)?;
+                directory.sync_area(Folder::Extracted)?;
             }
         }
         Ok(())
@@ -191,7 +191,7 @@ impl Sweep<'_> {
         let lock = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{tree}"))
             .map_err(|errno| Error::os(errno, format_args!("lock the extraction of {tree}")))?;
         let [tree_stat, record_stat] =
-            [directory.stat(Area::Extracted, tree)?, directory.stat(Area::Extracted, &record)?];
+            [directory.stat(Folder::Extracted, tree)?, directory.stat(Folder::Extracted, &record)?];
         // Their modification times are the layer's; when they came about is when they changed last.
         let born = [&tree_stat, &record_stat].into_iter().flatten().map(|stat| stat.st_ctime).max();
         if lock.is_none() || born.is_some_and(|born| self.is_young(born)) {
@@ -199,10 +199,10 @@ impl Sweep<'_> {
             return Ok(None);
         }
         if tree_stat.is_some() {
-            self.remove(Area::Extracted, tree, self.storage.tree_content(tree)?)?;
+            self.remove(Folder::Extracted, tree, self.storage.tree_content(tree)?)?;
         }
         if let Some(stat) = record_stat {
-            self.remove(Area::Extracted, &record, stat.st_size as u64)?;
+            self.remove(Folder::Extracted, &record, stat.st_size as u64)?;
         }
         Ok(lock)
     }
@@ -228,23 +228,23 @@ impl Sweep<'_> {
     fn quarantined(&mut self) -> Result<()> {
         let directory = &self.storage.directory;
         for name in self.storage.quarantined()? {
-            let Some(stat) = directory.stat(Area::Quarantine, &name)? else { continue };
+            let Some(stat) = directory.stat(Folder::Quarantine, &name)? else { continue };
             if self.is_young(stat.st_ctime) {
                 self.report.kept += 1;
                 continue;
             }
             let bytes = if is_regular(&stat) { stat.st_size as u64 } else { 0 };
             self.report.bytes = self.report.bytes.saturating_add(bytes);
-            self.report.removed.push(format!("{}/{name}", Area::Quarantine.name()));
+            self.report.removed.push(format!("{}/{name}", Folder::Quarantine.name()));
             if !self.options.dry_run {
-                self.trash.push(Trash::new(directory, Area::Quarantine, name));
+                self.trash.push(Removal::new(directory, Folder::Quarantine, name));
             }
         }
         Ok(())
     }
 
     /// Names in a folder that are ours and not reached.
-    fn unreached(&self, area: Area) -> Result<Vec<String>> {
+    fn unreached(&self, area: Folder) -> Result<Vec<String>> {
         let objects = self.storage.objects(area)?.into_iter();
         Ok(objects.filter(|(_, object)| !self.reached.contains(&object.digest)).map(|(name, _)| name).collect())
     }
@@ -255,13 +255,13 @@ impl Sweep<'_> {
         SystemTime::now().checked_sub(self.options.min_age).is_none_or(|newest| born > newest)
     }
 
-    fn remove(&mut self, area: Area, name: &str, bytes: u64) -> Result<()> {
+    fn remove(&mut self, area: Folder, name: &str, bytes: u64) -> Result<()> {
         self.report.bytes = self.report.bytes.saturating_add(bytes);
         self.report.removed.push(format!("{}/{name}", area.name()));
         if !self.options.dry_run {
             match Partial::take_to_trash(&self.storage.directory, area, name) {
                 // A host can have made a file immutable that is one of its own, too.
-                Err(error) if area == Area::Layers && error.status() == Status::Permission => {
+                Err(error) if area == Folder::Layers && error.status() == Status::Permission => {
                     tracing::warn!("{error}");
                     self.report.removed.pop();
                     self.report.bytes = self.report.bytes.saturating_sub(bytes);

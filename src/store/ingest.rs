@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::directory::{Area, Directory};
+use super::documents::{blob_name, is_intact};
 use super::partial::Partial;
-use super::small_files::{blob_name, is_intact};
+use super::store_dir::{Folder, StoreDir};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -26,7 +26,7 @@ const SPACE_CHECK_EVERY_BYTES: u64 = 16 << 20;
 /// What is known of a blob before it comes.
 #[derive(Clone, Debug)]
 pub(super) struct IngestSpec {
-    pub(super) area: Area,
+    pub(super) area: Folder,
     /// What it must hash to; `None` where nobody has said it, as in an archive.
     pub(super) expected: Option<Digest>,
     pub(super) algorithm: Algorithm,
@@ -40,7 +40,7 @@ pub(super) struct IngestSpec {
 
 impl IngestSpec {
     fn limit(&self) -> Limit {
-        if self.area == Area::Layers { limits::BLOB_SIZE } else { limits::DOCUMENT_SIZE }
+        if self.area == Folder::Layers { limits::BLOB_SIZE } else { limits::DOCUMENT_SIZE }
     }
 
     /// What it is called in an error.
@@ -59,7 +59,7 @@ impl IngestSpec {
 /// A blob that is being written. Dropping it leaves nothing.
 #[derive(Debug)]
 pub(super) struct Ingest {
-    directory: Arc<Directory>,
+    directory: Arc<StoreDir>,
     spec: IngestSpec,
     partial: Partial,
     hasher: Box<Hasher>,
@@ -67,7 +67,7 @@ pub(super) struct Ingest {
 }
 
 impl Ingest {
-    pub(super) fn begin(directory: &Arc<Directory>, spec: IngestSpec) -> Result<Ingest> {
+    pub(super) fn begin(directory: &Arc<StoreDir>, spec: IngestSpec) -> Result<Ingest> {
         spec.check_declared()?;
         let stem = match &spec.expected {
             Some(digest) => digest.file_stem(),
@@ -81,7 +81,7 @@ impl Ingest {
     /// Goes on with what an earlier one kept ([`Ingest::keep`]), or its death left: those bytes are hashed again, so that
     /// what counts is what is on the disk. Whoever calls holds the lock on the download.
     #[cfg(feature = "pull")]
-    pub(super) fn resume(directory: &Arc<Directory>, spec: IngestSpec, digest: &Digest, size: u64) -> Result<Ingest> {
+    pub(super) fn resume(directory: &Arc<StoreDir>, spec: IngestSpec, digest: &Digest, size: u64) -> Result<Ingest> {
         spec.check_declared()?;
         let partial = Partial::open_resumable(directory, spec.area, digest)?;
         let mut ingest = Ingest::with(directory, spec, partial)?;
@@ -91,7 +91,7 @@ impl Ingest {
         Ok(ingest)
     }
 
-    fn with(directory: &Arc<Directory>, spec: IngestSpec, partial: Partial) -> Result<Ingest> {
+    fn with(directory: &Arc<StoreDir>, spec: IngestSpec, partial: Partial) -> Result<Ingest> {
         if let Some(size) = spec.expected_size.filter(|&size| size >= RESERVE_FROM_BYTES) {
             partial.reserve(size)?;
         }
@@ -167,7 +167,7 @@ impl Ingest {
         before(&digest)?;
         partial.publish(&name, interrupt, |existing| match spec.area {
             // Whatever is there was not hashed today; what we have was.
-            Area::Layers => Ok(false),
+            Folder::Layers => Ok(false),
             _ => is_intact(existing, &digest),
         })?;
         tracing::info!("committed {digest} ({written} bytes) to {}", directory.object_path(spec.area, &name).display());

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::Staged;
-use super::directory::{Area, Directory};
+use super::documents::blob_name;
 use super::ingest::{Ingest, IngestSpec};
-use super::small_files::blob_name;
 use super::storage::Storage;
+use super::store_dir::{Folder, StoreDir};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -21,18 +21,18 @@ use crate::limits;
 use crate::sys::is_regular;
 
 /// How much is read at a time where a layer is only hashed.
-const PIECE: usize = 256 << 10;
+const READ_BUFFER_BYTES: usize = 256 << 10;
 
 impl Storage {
     /// Whether the layer's blob was committed.
     pub fn has_layer(&self, digest: &Digest) -> Result<bool> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         Ok(self.layer_size(digest)?.is_some())
     }
 
     /// How large the layer's blob is, where there is one.
     fn layer_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let stat = self.directory.stat(Area::Layers, &blob_name(Area::Layers, digest))?;
+        let stat = self.directory.stat(Folder::Layers, &blob_name(Folder::Layers, digest))?;
         match (stat.filter(is_regular), &self.bundle) {
             (Some(stat), _) => Ok(Some(stat.st_size as u64)),
             // What is there and cannot be taken is not there.
@@ -47,14 +47,14 @@ impl Storage {
     /// Whether the store has the layer itself, of this size: verified when it came, which a bundle's file is not.
     #[cfg(feature = "pull")]
     pub(crate) fn owns_layer_of_size(&self, digest: &Digest, size: u64) -> Result<bool> {
-        let stat = self.directory.stat(Area::Layers, &blob_name(Area::Layers, digest))?;
+        let stat = self.directory.stat(Folder::Layers, &blob_name(Folder::Layers, digest))?;
         Ok(stat.is_some_and(|stat| is_regular(&stat) && stat.st_size as u64 == size))
     }
 
     /// A layer that is a bundle's file, open for reading.
     pub(crate) fn open_bundled(&self, digest: &Digest) -> Result<Option<OwnedFd>> {
         let Some(bundle) = &self.bundle else { return Ok(None) };
-        if self.directory.stat(Area::Layers, &blob_name(Area::Layers, digest))?.is_some() {
+        if self.directory.stat(Folder::Layers, &blob_name(Folder::Layers, digest))?.is_some() {
             return Ok(None);
         }
         // What cannot be taken is missing.
@@ -96,16 +96,16 @@ impl Storage {
     /// Where the layer's blob is, or would be; of a bundle that is used in place, its own file.
     pub fn layer_tarball_path(&self, digest: &Digest) -> PathBuf {
         if let Some(bundle) = &self.bundle
-            && let Ok(None) = self.directory.stat(Area::Layers, &blob_name(Area::Layers, digest))
+            && let Ok(None) = self.directory.stat(Folder::Layers, &blob_name(Folder::Layers, digest))
         {
             return bundle.blob_path(digest);
         }
-        self.directory.object_path(Area::Layers, &blob_name(Area::Layers, digest))
+        self.directory.object_path(Folder::Layers, &blob_name(Folder::Layers, digest))
     }
 
     /// Where the extracted layer is, or would be.
     pub fn layer_extracted_path(&self, digest: &Digest) -> PathBuf {
-        self.directory.object_path(Area::Extracted, &digest.file_stem())
+        self.directory.object_path(Folder::Extracted, &digest.file_stem())
     }
 
     /// Whether the layer is there, of this size.
@@ -117,7 +117,7 @@ impl Storage {
     #[cfg(feature = "pull")]
     pub(crate) fn resume_layer(&self, digest: &Digest, size: u64, interrupt: &Interrupt) -> Result<Staged> {
         self.directory.check_writable()?;
-        let present = self.directory.stat(Area::Layers, &super::partial::resumable_name(digest))?;
+        let present = self.directory.stat(Folder::Layers, &super::partial::resumable_name(digest))?;
         // What is reserved is there too, also behind what was written.
         let present = present.map_or(0, |stat| (stat.st_size as u64).max(stat.st_blocks as u64 * 512));
         let missing = if size <= self.max_blob_size { size.saturating_sub(present) } else { 0 };
@@ -146,7 +146,7 @@ impl Storage {
 
     fn layer_spec(&self, algorithm: Algorithm, expected: Option<&Digest>, expected_size: Option<u64>) -> IngestSpec {
         IngestSpec {
-            area: Area::Layers,
+            area: Folder::Layers,
             expected: expected.cloned(),
             algorithm,
             expected_size,
@@ -157,8 +157,8 @@ impl Storage {
 
     /// The layer's blob, open for reading.
     pub(crate) fn open_layer(&self, digest: &Digest) -> Result<OwnedFd> {
-        self.directory.check_alive()?;
-        let mut file = self.directory.open_file(Area::Layers, &blob_name(Area::Layers, digest))?;
+        self.directory.check_not_forked()?;
+        let mut file = self.directory.open_file(Folder::Layers, &blob_name(Folder::Layers, digest))?;
         if file.is_none()
             && let Some(bundle) = &self.bundle
         {
@@ -174,7 +174,7 @@ impl Storage {
 
 /// A layer's blob that is being written, whose digest is known at the end. Dropping it leaves nothing.
 pub(crate) struct UnnamedLayer {
-    directory: Arc<Directory>,
+    directory: Arc<StoreDir>,
     ingest: Ingest,
 }
 
@@ -185,7 +185,7 @@ impl UnnamedLayer {
 
     /// Makes it visible under the digest that it has, which is what `before` may refuse.
     pub(crate) fn commit(self, interrupt: &Interrupt, before: impl FnOnce(&Digest) -> Result<()>) -> Result<Digest> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         self.ingest.commit(interrupt, before)
     }
 }
@@ -201,7 +201,7 @@ pub(super) fn hash(
     failed: impl Fn(Errno) -> Error,
 ) -> Result<(Digest, u64)> {
     let (mut hasher, mut length) = (Hasher::new(algorithm), 0);
-    let mut buffer = vec![0; PIECE];
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
     loop {
         interrupt.check()?;
         match rustix::io::pread(file, &mut buffer[..], length) {

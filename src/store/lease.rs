@@ -12,10 +12,10 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::directory::{Area, Directory};
 use super::lock::{CollectionLock, Lock};
 use super::partial::Partial;
 use super::storage::Storage;
+use super::store_dir::{Folder, StoreDir};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
@@ -23,12 +23,12 @@ use crate::interrupt::Interrupt;
 /// What precedes the lease in the name of the lock on it.
 pub(super) const LOCK: &str = "lease-";
 /// Of a lease's file: some ten thousand digests.
-const FILE_SIZE: usize = 1 << 20;
+const MAX_FILE_BYTES: usize = 1 << 20;
 
 /// A hold on objects of a store. Dropping it changes nothing: it lives until its time, or [`Lease::release`].
 #[derive(Debug)]
 pub struct Lease {
-    directory: Arc<Directory>,
+    directory: Arc<StoreDir>,
     id: String,
     /// Of a call, which a loss of power ends too: not worth a flush.
     is_of_call: bool,
@@ -45,7 +45,7 @@ struct LeaseFile {
 
 impl LeaseFile {
     fn sum(&self) -> String {
-        super::small_files::checksum(&[&self.expires.to_string(), &self.digests.join(" ")])
+        super::documents::checksum(&[&self.expires.to_string(), &self.digests.join(" ")])
     }
 }
 
@@ -73,7 +73,7 @@ impl Storage {
 
     /// A lease that was made earlier, perhaps by another process; `NOT_FOUND` where it has ended.
     pub fn open_lease(&self, id: &str) -> Result<Lease> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         if !is_id(id) {
             return Err(Error::new(
                 Status::InvalidArgument,
@@ -87,7 +87,7 @@ impl Storage {
 
     /// What live leases hold. Those whose time is over are removed, unless `keep_ended`.
     pub(crate) fn leased(&self, keep_ended: bool) -> Result<Vec<Digest>> {
-        let folder = self.directory.area(Area::Leases)?;
+        let folder = self.directory.area(Folder::Leases)?;
         let mut held = Vec::new();
         for name in self.lease_files()? {
             let id = name.trim_end_matches(".json");
@@ -138,9 +138,9 @@ impl Lease {
         self.directory.check_writable()?;
         // Not while somebody else changes it, and so would put it back.
         let _lock = Lock::acquire(&self.directory, format!("{LOCK}{}", self.id), &Interrupt::default())?;
-        match rustix::fs::unlinkat(self.directory.area(Area::Leases)?, self.file_name(), AtFlags::empty()) {
+        match rustix::fs::unlinkat(self.directory.area(Folder::Leases)?, self.file_name(), AtFlags::empty()) {
             Ok(()) if self.is_of_call => Ok(()),
-            Ok(()) => self.directory.sync_area(Area::Leases),
+            Ok(()) => self.directory.sync_area(Folder::Leases),
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Error::os(errno, format_args!("end lease {}", self.id))),
         }
@@ -162,8 +162,8 @@ impl Lease {
 
     fn read(&self) -> Result<LeaseFile> {
         let ended = || Error::new(Status::NotFound, format!("lease {} has ended", self.id));
-        let file = self.directory.open_file(Area::Leases, &self.file_name())?.ok_or_else(ended)?;
-        let path = self.directory.object_path(Area::Leases, &self.file_name());
+        let file = self.directory.open_file(Folder::Leases, &self.file_name())?.ok_or_else(ended)?;
+        let path = self.directory.object_path(Folder::Leases, &self.file_name());
         let file = parse(file.as_fd()).map_err(|error| error.context(path.display()))?;
         if file.expires <= now() { Err(ended()) } else { Ok(file) }
     }
@@ -171,10 +171,10 @@ impl Lease {
     fn write(&self, mut file: LeaseFile, interrupt: &Interrupt) -> Result<()> {
         file.sum = file.sum();
         let bytes = serde_json::to_vec(&file).map_err(|cause| Error::new(Status::Internal, cause.to_string()))?;
-        if bytes.len() > FILE_SIZE {
-            return Err(Error::limit("lease size", FILE_SIZE as u64, bytes.len(), &self.id));
+        if bytes.len() > MAX_FILE_BYTES {
+            return Err(Error::limit("lease size", MAX_FILE_BYTES as u64, bytes.len(), &self.id));
         }
-        let mut partial = Partial::create_file(&self.directory, Area::Leases, &self.id)?;
+        let mut partial = Partial::create_file(&self.directory, Folder::Leases, &self.id)?;
         partial.write_all(&bytes)?;
         if self.is_of_call {
             partial = partial.only_for_this_boot();
@@ -226,7 +226,7 @@ pub(crate) fn check_lease(file: BorrowedFd<'_>) -> Result<()> {
 
 fn parse(file: BorrowedFd<'_>) -> Result<LeaseFile> {
     let malformed = |why: String| Error::new(Status::Malformed, format!("not a lease: {why}"));
-    let file: LeaseFile = serde_json::from_slice(&super::small_files::read_small(file, FILE_SIZE)?)
+    let file: LeaseFile = serde_json::from_slice(&super::documents::read_small(file, MAX_FILE_BYTES)?)
         .map_err(|cause| malformed(cause.to_string()))?;
     if file.sum == file.sum() { Ok(file) } else { Err(malformed("its checksum does not match".into())) }
 }

@@ -8,9 +8,9 @@
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::directory::{Area, Directory};
 use super::lock::CollectionLock;
 use super::storage::Storage;
+use super::store_dir::{Folder, StoreDir};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -27,14 +27,14 @@ impl Storage {
     }
 }
 
-fn link(directory: &Directory, tree: &str) -> Result<String> {
-    let folder = directory.area(Area::Links)?;
+fn link(directory: &StoreDir, tree: &str) -> Result<String> {
+    let folder = directory.area(Folder::Links)?;
     let target = target(tree);
     let name = Digest::of(tree.as_bytes()).hex().to_owned();
     for length in SHORTEST..=name.len() {
         let name = &name[..length];
         let fail =
-            |errno| Error::os(errno, format_args!("make {}", directory.object_path(Area::Links, name).display()));
+            |errno| Error::os(errno, format_args!("make {}", directory.object_path(Folder::Links, name).display()));
         match rustix::fs::symlinkat(target.as_str(), folder, name) {
             Ok(()) => return Ok(name.to_owned()),
             Err(Errno::EXIST) => {}
@@ -49,18 +49,18 @@ fn link(directory: &Directory, tree: &str) -> Result<String> {
     }
     Err(Error::new(
         Status::State,
-        format!("{} is full of what is no link", directory.object_path(Area::Links, "").display()),
+        format!("{} is full of what is no link", directory.object_path(Folder::Links, "").display()),
     ))
 }
 
 fn target(tree: &str) -> String {
-    format!("../{}/{tree}", Area::Extracted.name())
+    format!("../{}/{tree}", Folder::Extracted.name())
 }
 
 /// Removes the links that lead nowhere. The caller has the collection's lock alone.
-pub(crate) fn remove_dangling(directory: &Directory) -> Result<()> {
-    let folder = directory.area(Area::Links)?;
-    let fail = |errno| Error::os(errno, format_args!("list {}", directory.object_path(Area::Links, "").display()));
+pub(crate) fn remove_dangling(directory: &StoreDir) -> Result<()> {
+    let folder = directory.area(Folder::Links)?;
+    let fail = |errno| Error::os(errno, format_args!("list {}", directory.object_path(Folder::Links, "").display()));
     let mut names = Vec::new();
     sys::for_each_name(folder, &mut |name: &std::ffi::CStr| names.push(name.to_owned())).map_err(fail)?;
     for name in names {
@@ -70,7 +70,7 @@ pub(crate) fn remove_dangling(directory: &Directory) -> Result<()> {
             match rustix::fs::unlinkat(folder, name.as_c_str(), AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => {
-                    let path = directory.object_path(Area::Links, &name.to_string_lossy());
+                    let path = directory.object_path(Folder::Links, &name.to_string_lossy());
                     return Err(Error::os(errno, format_args!("remove {}", path.display())));
                 }
             }

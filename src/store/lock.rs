@@ -12,8 +12,8 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::directory::{Area, Directory};
 use super::flock::{COLLECTION, Held, Locking, Share};
+use super::store_dir::{Folder, StoreDir};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
@@ -39,7 +39,7 @@ pub(super) fn has_name(file: BorrowedFd<'_>) -> Result<bool, Errno> {
 
 /// A held lock of a given name. Dropping it removes the file and releases the lock.
 pub(crate) struct Lock {
-    directory: Arc<Directory>,
+    directory: Arc<StoreDir>,
     name: String,
     _held: Held,
     _file: OwnedFd,
@@ -47,9 +47,9 @@ pub(crate) struct Lock {
 
 impl Lock {
     /// Waits until the lock is free, the call is cancelled or its deadline passes.
-    pub(crate) fn acquire(directory: &Arc<Directory>, name: String, interrupt: &Interrupt) -> Result<Lock> {
-        let folder = directory.area(Area::Locks)?;
-        let path = directory.object_path(Area::Locks, &name);
+    pub(crate) fn acquire(directory: &Arc<StoreDir>, name: String, interrupt: &Interrupt) -> Result<Lock> {
+        let folder = directory.area(Folder::Locks)?;
+        let path = directory.object_path(Folder::Locks, &name);
         let fail = |errno| Error::os(errno, format_args!("lock {}", path.display()));
         loop {
             let file = rustix::fs::openat(folder, name.as_str(), OPEN, Mode::from_raw_mode(0o644)).map_err(fail)?;
@@ -61,8 +61,8 @@ impl Lock {
     }
 
     /// Takes the lock if it is free at this moment.
-    pub(crate) fn try_acquire(directory: &Arc<Directory>, name: String) -> Result<Option<Lock>, Errno> {
-        let Ok(folder) = directory.area(Area::Locks) else { return Ok(None) };
+    pub(crate) fn try_acquire(directory: &Arc<StoreDir>, name: String) -> Result<Option<Lock>, Errno> {
+        let Ok(folder) = directory.area(Folder::Locks) else { return Ok(None) };
         let file = rustix::fs::openat(folder, name.as_str(), OPEN, Mode::from_raw_mode(0o644))?;
         match directory.locking().try_lock(file.as_fd(), Share::Alone)? {
             Some(held) if has_name(file.as_fd())? => {
@@ -79,7 +79,7 @@ impl Drop for Lock {
             return;
         }
         // While we hold it nobody else believes to hold a file of this name. Left behind it would do no harm.
-        if let Ok(folder) = self.directory.area(Area::Locks) {
+        if let Ok(folder) = self.directory.area(Folder::Locks) {
             let _ = rustix::fs::unlinkat(folder, self.name.as_str(), AtFlags::empty());
         }
     }
@@ -88,26 +88,26 @@ impl Drop for Lock {
 /// The lock between collections, which have it alone, and whatever relies on an object's being there, which share it.
 /// Its file stays, since it is never without somebody who might want it.
 pub(crate) struct CollectionLock {
-    directory: Arc<Directory>,
+    directory: Arc<StoreDir>,
     _held: Held,
     file: OwnedFd,
 }
 
 impl CollectionLock {
     /// Held while something is found in the store and made to be reached; for moments.
-    pub(crate) fn shared(directory: &Arc<Directory>, interrupt: &Interrupt) -> Result<CollectionLock> {
+    pub(crate) fn shared(directory: &Arc<StoreDir>, interrupt: &Interrupt) -> Result<CollectionLock> {
         CollectionLock::acquire(directory, Share::Together, interrupt)
     }
 
     /// Held while what nothing reaches loses its name.
-    pub(crate) fn exclusive(directory: &Arc<Directory>, interrupt: &Interrupt) -> Result<CollectionLock> {
+    pub(crate) fn exclusive(directory: &Arc<StoreDir>, interrupt: &Interrupt) -> Result<CollectionLock> {
         CollectionLock::acquire(directory, Share::Alone, interrupt)
     }
 
-    fn acquire(directory: &Arc<Directory>, share: Share, interrupt: &Interrupt) -> Result<CollectionLock> {
-        let path = directory.object_path(Area::Locks, COLLECTION);
+    fn acquire(directory: &Arc<StoreDir>, share: Share, interrupt: &Interrupt) -> Result<CollectionLock> {
+        let path = directory.object_path(Folder::Locks, COLLECTION);
         let fail = |errno| Error::os(errno, format_args!("lock {}", path.display()));
-        let folder = directory.area(Area::Locks)?;
+        let folder = directory.area(Folder::Locks)?;
         let file = rustix::fs::openat(folder, COLLECTION, OPEN, Mode::from_raw_mode(0o644)).map_err(fail)?;
         let held = wait(directory, file.as_fd(), share, &path, interrupt)?;
         Ok(CollectionLock { directory: directory.clone(), _held: held, file })
@@ -116,7 +116,7 @@ impl CollectionLock {
 
 /// There is no `flock` with a time limit. Owners are at work for milliseconds to minutes, so waiting between two looks
 /// grows to 20 ms, well within the promised 100 ms for a cancelled call.
-fn wait(directory: &Directory, file: BorrowedFd<'_>, share: Share, path: &Path, interrupt: &Interrupt) -> Result<Held> {
+fn wait(directory: &StoreDir, file: BorrowedFd<'_>, share: Share, path: &Path, interrupt: &Interrupt) -> Result<Held> {
     let mut pause = Duration::from_millis(1);
     loop {
         let held = directory.locking().try_lock(file, share);
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn one_owner_at_a_time_and_nothing_left() {
         let dir = tempfile::tempdir().unwrap();
-        let directory = Directory::open(dir.path(), &quick()).unwrap();
+        let directory = StoreDir::open(dir.path(), &quick()).unwrap();
         let inside = std::sync::atomic::AtomicU32::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn waiting_ends_with_the_deadline() {
         let dir = tempfile::tempdir().unwrap();
-        let directory = Directory::open(dir.path(), &quick()).unwrap();
+        let directory = StoreDir::open(dir.path(), &quick()).unwrap();
         let _held = Lock::acquire(&directory, "x".into(), &Interrupt::default()).unwrap();
         let interrupt = Interrupt::new(None, Some(Duration::from_millis(30)));
         let error = Lock::acquire(&directory, "x".into(), &interrupt).err().unwrap();

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::directory::{Area, Directory};
 use super::options::StorageOptions;
 use super::partial::Partial;
 use super::storage::Storage;
-use super::{format, sweep, trees};
+use super::store_dir::{Folder, StoreDir};
+use super::{extracted, format, sweep};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::limits;
@@ -17,13 +17,13 @@ impl Storage {
     /// what dead processes left. `UNSUPPORTED` for a store of a newer format, and in a file system where file locks do
     /// not work.
     pub fn open(images_dir: impl AsRef<Path>, options: &StorageOptions) -> Result<Storage> {
-        let directory = Directory::open(images_dir.as_ref(), options)?;
+        let directory = StoreDir::open(images_dir.as_ref(), options)?;
         if !directory.has_version() && !directory.is_read_only() {
-            trees::adopt(&directory)?;
+            extracted::adopt(&directory)?;
             write_version(&directory)?;
         }
         if !options.read_only {
-            if let Err(error) = trees::drop_unsynced(&directory) {
+            if let Err(error) = extracted::drop_unsynced(&directory) {
                 tracing::warn!("cannot remove trees of an earlier boot: {error}");
             }
             sweep::sweep(&directory);
@@ -40,8 +40,8 @@ impl Storage {
 }
 
 /// Two openers at once write the same bytes; whoever comes second finds the file there.
-fn write_version(directory: &Arc<Directory>) -> Result<()> {
-    let mut partial = Partial::create_file(directory, Area::Root, format::NAME)?;
-    partial.write_all(format!("{}\n", format::CURRENT).as_bytes())?;
-    partial.publish(format::NAME, &Interrupt::default(), |_| Ok(true))
+fn write_version(directory: &Arc<StoreDir>) -> Result<()> {
+    let mut partial = Partial::create_file(directory, Folder::Root, format::FILE_NAME)?;
+    partial.write_all(format!("{}\n", format::CURRENT_VERSION).as_bytes())?;
+    partial.publish(format::FILE_NAME, &Interrupt::default(), |_| Ok(true))
 }

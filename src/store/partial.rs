@@ -1,7 +1,7 @@
 //! The commit protocol, in its one place: how an object comes to be visible.
 //!
 //! A partial file or tree is made in the folder of its final name, under a name that no reader looks for, and is locked
-//! as long as its owner lives. Publishing it is: flush the data, rename without replacing, flush the folder (not for extracted trees, see [`super::trees`]). At every
+//! as long as its owner lives. Publishing it is: flush the data, rename without replacing, flush the folder (not for extracted trees, see [`super::extracted`]). At every
 //! moment the final name is absent or the whole object; a crash leaves a partial that the next open sweeps away, because
 //! its lock is free (store invariants I1, I2, I4, I5; docs/on-disk.md).
 
@@ -15,10 +15,10 @@ use rustix::fs::SeekFrom;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 
-use super::directory::{Area, BOOT_FILE, Directory};
 use super::flock::{Held, Share};
 use super::lock::{self, CollectionLock};
-use super::remove::{remove_tree, remove_tree_until};
+use super::rmtree::{remove_tree, remove_tree_until};
+use super::store_dir::{BOOT_FILE, Folder, StoreDir};
 use crate::digest::Digest;
 #[cfg(feature = "pull")]
 use crate::error::Status;
@@ -34,8 +34,8 @@ pub(crate) const TREE_SUFFIX: &str = ".extracting";
 /// An object that is not visible yet. Dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Partial {
-    directory: Arc<Directory>,
-    area: Area,
+    directory: Arc<StoreDir>,
+    area: Folder,
     name: String,
     /// Says that the owner lives.
     held: Option<Held>,
@@ -49,24 +49,24 @@ pub(crate) struct Partial {
 
 impl Partial {
     /// A new empty file `stem.<random>.downloading`.
-    pub(crate) fn create_file(directory: &Arc<Directory>, area: Area, stem: &str) -> Result<Partial> {
+    pub(crate) fn create_file(directory: &Arc<StoreDir>, area: Folder, stem: &str) -> Result<Partial> {
         Partial::create(directory, area, stem, FILE_SUFFIX, false)
     }
 
     /// A new empty directory `stem.<random>.extracting`, accessible to its owner only.
-    pub(crate) fn create_tree(directory: &Arc<Directory>, area: Area, stem: &str) -> Result<Partial> {
+    pub(crate) fn create_tree(directory: &Arc<StoreDir>, area: Folder, stem: &str) -> Result<Partial> {
         Partial::create(directory, area, stem, TREE_SUFFIX, true)
     }
 
     /// A new empty file with the name of a partial tree, for what is published together with one.
-    pub(crate) fn create_record(directory: &Arc<Directory>, area: Area, stem: &str) -> Result<Partial> {
+    pub(crate) fn create_record(directory: &Arc<StoreDir>, area: Folder, stem: &str) -> Result<Partial> {
         Partial::create(directory, area, stem, TREE_SUFFIX, false)
     }
 
     /// The file of a download that may go on later, after [`Partial::keep`] or the death of its owner: the one that is
     /// there, or a new one. Whoever calls holds the lock on the download.
     #[cfg(feature = "pull")]
-    pub(crate) fn open_resumable(directory: &Arc<Directory>, area: Area, digest: &Digest) -> Result<Partial> {
+    pub(crate) fn open_resumable(directory: &Arc<StoreDir>, area: Folder, digest: &Digest) -> Result<Partial> {
         let folder = directory.area(area)?;
         let name = resumable_name(digest);
         let fail = |errno| Error::os(errno, format_args!("open {}", directory.object_path(area, &name).display()));
@@ -124,8 +124,8 @@ impl Partial {
     /// A file of the host's under the name of a partial one, which `link` gives it; `None` where it can have none, or
     /// somebody holds a lock on it. Whoever drops this removes the name.
     pub(super) fn link_file(
-        directory: &Arc<Directory>,
-        area: Area,
+        directory: &Arc<StoreDir>,
+        area: Folder,
         stem: &str,
         link: impl Fn(BorrowedFd<'_>, &str) -> Result<(), Errno>,
     ) -> Result<Option<Partial>> {
@@ -148,7 +148,7 @@ impl Partial {
         Ok(is_ours.then_some(partial))
     }
 
-    fn create(directory: &Arc<Directory>, area: Area, stem: &str, suffix: &str, is_tree: bool) -> Result<Partial> {
+    fn create(directory: &Arc<StoreDir>, area: Folder, stem: &str, suffix: &str, is_tree: bool) -> Result<Partial> {
         let folder = directory.area(area)?;
         loop {
             let name = format!("{stem}.{}{suffix}", uuid::Uuid::new_v4().simple());
@@ -194,27 +194,27 @@ impl Partial {
 
     /// Removes a visible object: it loses its name in one step, and is deleted under the name of a leftover. Nothing of
     /// that name is no error.
-    pub(crate) fn take_away(directory: &Arc<Directory>, area: Area, name: &str) -> Result<()> {
+    pub(crate) fn take_away(directory: &Arc<StoreDir>, area: Folder, name: &str) -> Result<()> {
         let trash = Partial::take_to_trash(directory, area, name)?;
         if trash.is_some() { directory.sync_area(area) } else { Ok(()) }
     }
 
     /// The first half of [`Partial::take_away`]: the caller syncs the folder, and deletes by dropping.
-    pub(crate) fn take_to_trash(directory: &Arc<Directory>, area: Area, name: &str) -> Result<Option<Trash>> {
+    pub(crate) fn take_to_trash(directory: &Arc<StoreDir>, area: Folder, name: &str) -> Result<Option<Removal>> {
         let folder = directory.area(area)?;
         let stem = name.split('.').next().unwrap_or(name);
         let trash = format!("{stem}.{}{TREE_SUFFIX}", uuid::Uuid::new_v4().simple());
         match rustix::fs::renameat(folder, name, folder, trash.as_str()) {
-            Ok(()) => Ok(Some(Trash::new(directory, area, trash))),
+            Ok(()) => Ok(Some(Removal::new(directory, area, trash))),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::os(errno, format_args!("remove {}", directory.object_path(area, name).display()))),
         }
     }
 
     /// Moves a visible object out of everybody's way, under a name by which a reader knows what it was.
-    pub(crate) fn take_to_quarantine(directory: &Arc<Directory>, area: Area, name: &str) -> Result<()> {
+    pub(crate) fn take_to_quarantine(directory: &Arc<StoreDir>, area: Folder, name: &str) -> Result<()> {
         let to = format!("{}.{name}.{}", area.name(), uuid::Uuid::new_v4().simple());
-        match rustix::fs::renameat(directory.area(area)?, name, directory.area(Area::Quarantine)?, to.as_str()) {
+        match rustix::fs::renameat(directory.area(area)?, name, directory.area(Folder::Quarantine)?, to.as_str()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => {
                 Err(Error::os(errno, format_args!("move {} away", directory.object_path(area, name).display())))
@@ -295,7 +295,9 @@ impl Partial {
         let folder = self.directory.area(self.area)?;
         // A collection either sees what appears here, and that it is new, or is over before.
         let _collection = match self.area {
-            Area::Manifests | Area::Configs | Area::Layers => Some(CollectionLock::shared(&self.directory, interrupt)?),
+            Folder::Manifests | Folder::Configs | Folder::Layers => {
+                Some(CollectionLock::shared(&self.directory, interrupt)?)
+            }
             _ => None,
         };
         match rename_new(folder, &self.name, name, self.is_tree) {
@@ -317,9 +319,9 @@ impl Partial {
         if self.is_synced(name) { self.directory.sync_area(self.area) } else { Ok(()) }
     }
 
-    /// Trees and their records become durable later, and which boot it is nobody asks in the next one ([`super::trees`]).
+    /// Trees and their records become durable later, and which boot it is nobody asks in the next one ([`super::extracted`]).
     fn is_synced(&self, name: &str) -> bool {
-        !self.is_for_this_boot && self.directory.is_durable() && self.area != Area::Extracted && name != BOOT_FILE
+        !self.is_for_this_boot && self.directory.is_durable() && self.area != Folder::Extracted && name != BOOT_FILE
     }
 
     /// Our success promises durability, whoever made the object that is there.
@@ -348,7 +350,7 @@ impl Partial {
                 Error::os(errno, format_args!("flush {}", self.directory.object_path(self.area, name).display()))
             })?;
         }
-        if matches!(self.area, Area::Manifests | Area::Configs) {
+        if matches!(self.area, Folder::Manifests | Folder::Configs) {
             // It counts as new, so that a collection does not take it before its image has a name.
             let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
             let times = Timestamps { last_access: now, last_modification: now };
@@ -360,17 +362,17 @@ impl Partial {
 }
 
 /// An object that lost its name. Dropping it deletes it; what cannot be deleted is a leftover.
-pub(crate) struct Trash {
-    directory: Arc<Directory>,
-    area: Area,
+pub(crate) struct Removal {
+    directory: Arc<StoreDir>,
+    area: Folder,
     /// Empty when the deletion was left to somebody else.
     name: String,
 }
 
-impl Trash {
+impl Removal {
     /// Something that has no name that anybody looks for.
-    pub(crate) fn new(directory: &Arc<Directory>, area: Area, name: String) -> Trash {
-        Trash { directory: directory.clone(), area, name }
+    pub(crate) fn new(directory: &Arc<StoreDir>, area: Folder, name: String) -> Removal {
+        Removal { directory: directory.clone(), area, name }
     }
 
     /// Leaves the deletion to a sweep.
@@ -379,9 +381,9 @@ impl Trash {
     }
 
     /// Leaves the deletion to a thread, for which closing the store waits.
-    pub(crate) fn delete_later(directory: &Arc<Directory>, trash: Vec<Trash>) {
+    pub(crate) fn delete_later(directory: &Arc<StoreDir>, trash: Vec<Removal>) {
         // Without a reference to the directory, whose last owner joins the thread.
-        let mut by_folder: Vec<(Area, OwnedFd, Vec<String>)> = Vec::new();
+        let mut by_folder: Vec<(Folder, OwnedFd, Vec<String>)> = Vec::new();
         for mut trash in trash {
             if by_folder.last().is_none_or(|(area, ..)| *area != trash.area) {
                 let Ok(Ok(folder)) = directory.area(trash.area).map(|folder| folder.try_clone_to_owned()) else {
@@ -412,7 +414,7 @@ impl Trash {
     }
 }
 
-impl Drop for Trash {
+impl Drop for Removal {
     fn drop(&mut self) {
         if self.name.is_empty() || self.directory.is_forked() {
             return;

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(feature = "pull")]
 use std::task::{Context, Poll};
 
-use super::directory::Directory;
+use super::documents::blob_name;
 use super::ingest::{Ingest, IngestSpec};
-use super::small_files::blob_name;
+use super::store_dir::StoreDir;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -21,16 +21,16 @@ use crate::interrupt::Interrupt;
 /// A blob that is being written. Nothing is visible before [`Staged::commit`]; dropping it without leaves nothing.
 #[derive(Debug)]
 pub struct Staged {
-    directory: Arc<Directory>,
+    directory: Arc<StoreDir>,
     digest: Digest,
     staged_path: PathBuf,
     final_path: PathBuf,
     written: Arc<AtomicU64>,
-    state: State,
+    state: StagedState,
 }
 
 #[derive(Debug)]
-enum State {
+enum StagedState {
     Open(Box<Ingest>),
     Committed,
     Aborted,
@@ -38,7 +38,7 @@ enum State {
 }
 
 impl Staged {
-    pub(super) fn create(directory: &Arc<Directory>, digest: &Digest, spec: IngestSpec) -> Result<Staged> {
+    pub(super) fn create(directory: &Arc<StoreDir>, digest: &Digest, spec: IngestSpec) -> Result<Staged> {
         let area = spec.area;
         let ingest = Ingest::begin(directory, spec)?;
         Ok(Staged::of(directory, digest, directory.object_path(area, &blob_name(area, digest)), ingest))
@@ -47,27 +47,27 @@ impl Staged {
     /// Goes on with what an earlier one kept ([`Staged::keep`]), or its death left. Whoever calls holds the lock on the
     /// download.
     #[cfg(feature = "pull")]
-    pub(super) fn resume(directory: &Arc<Directory>, digest: &Digest, size: u64, spec: IngestSpec) -> Result<Staged> {
+    pub(super) fn resume(directory: &Arc<StoreDir>, digest: &Digest, size: u64, spec: IngestSpec) -> Result<Staged> {
         let area = spec.area;
         let ingest = Ingest::resume(directory, spec, digest, size)?;
         Ok(Staged::of(directory, digest, directory.object_path(area, &blob_name(area, digest)), ingest))
     }
 
-    fn of(directory: &Arc<Directory>, digest: &Digest, final_path: PathBuf, ingest: Ingest) -> Staged {
+    fn of(directory: &Arc<StoreDir>, digest: &Digest, final_path: PathBuf, ingest: Ingest) -> Staged {
         Staged {
             directory: directory.clone(),
             digest: digest.clone(),
             staged_path: ingest.partial().path(),
             final_path,
             written: ingest.written().clone(),
-            state: State::Open(Box::new(ingest)),
+            state: StagedState::Open(Box::new(ingest)),
         }
     }
 
     /// Ends without removing what was written, for a later one to go on with ([`Staged::resume`]).
     #[cfg(feature = "pull")]
     pub(crate) fn keep(mut self) {
-        if let State::Open(ingest) = std::mem::replace(&mut self.state, State::Aborted) {
+        if let StagedState::Open(ingest) = std::mem::replace(&mut self.state, StagedState::Aborted) {
             ingest.keep();
         }
     }
@@ -75,9 +75,9 @@ impl Staged {
     /// Appends bytes. `SIZE_MISMATCH` at the first byte over the declared size, `LIMIT` over the size limit where none
     /// was declared, `NO_SPACE` and the like from the disk; each of them ends the download. `STATE` after the end.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         let result = match &mut self.state {
-            State::Open(ingest) => ingest.write(bytes),
+            StagedState::Open(ingest) => ingest.write(bytes),
             _ => Err(self.wrong_state()),
         };
         self.ending_on_failure(result)
@@ -92,7 +92,7 @@ impl Staged {
 
     /// The same, for a call that may be ended.
     pub(crate) fn commit_within(&mut self, interrupt: &Interrupt) -> Result<()> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         let result = self.try_commit(interrupt);
         self.ending_on_failure(result)
     }
@@ -100,11 +100,11 @@ impl Staged {
     /// Ends the download and removes what was written. Doing so twice, or after a failure, is no error; after a commit
     /// it is `STATE`.
     pub fn abort(&mut self) -> Result<()> {
-        self.directory.check_alive()?;
-        if let State::Committed = self.state {
+        self.directory.check_not_forked()?;
+        if let StagedState::Committed = self.state {
             return Err(self.wrong_state());
         }
-        self.state = State::Aborted;
+        self.state = StagedState::Aborted;
         Ok(())
     }
 
@@ -118,8 +118,8 @@ impl Staged {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Whether the store may be used in this process; see [`Directory::check_alive`].
-    pub(crate) fn directory(&self) -> &Arc<Directory> {
+    /// Whether the store may be used in this process; see [`StoreDir::check_not_forked`].
+    pub(crate) fn directory(&self) -> &Arc<StoreDir> {
         &self.directory
     }
 
@@ -141,19 +141,19 @@ impl Staged {
     /// What is written, open for a reader who follows.
     #[cfg(feature = "pull")]
     pub(crate) fn reader(&self) -> Result<std::os::fd::OwnedFd> {
-        let State::Open(ingest) = &self.state else { return Err(self.wrong_state()) };
+        let StagedState::Open(ingest) = &self.state else { return Err(self.wrong_state()) };
         ingest.partial().handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a partial file"))
     }
 
     fn try_commit(&mut self, interrupt: &Interrupt) -> Result<()> {
-        if !matches!(self.state, State::Open(_)) {
+        if !matches!(self.state, StagedState::Open(_)) {
             return Err(self.wrong_state());
         }
-        let State::Open(ingest) = std::mem::replace(&mut self.state, State::Aborted) else {
+        let StagedState::Open(ingest) = std::mem::replace(&mut self.state, StagedState::Aborted) else {
             return Err(self.wrong_state());
         };
         ingest.commit(interrupt, |_| Ok(()))?;
-        self.state = State::Committed;
+        self.state = StagedState::Committed;
         Ok(())
     }
 
@@ -163,17 +163,17 @@ impl Staged {
             && error.status() != Status::State
         {
             // Replacing the state drops the partial, and with it the file.
-            self.state = State::Failed(error.message().to_owned());
+            self.state = StagedState::Failed(error.message().to_owned());
         }
         result
     }
 
     fn wrong_state(&self) -> Error {
         let why = match &self.state {
-            State::Open(_) => "is open".into(),
-            State::Committed => "was committed".into(),
-            State::Aborted => "was aborted".into(),
-            State::Failed(why) => format!("failed earlier: {why}"),
+            StagedState::Open(_) => "is open".into(),
+            StagedState::Committed => "was committed".into(),
+            StagedState::Aborted => "was aborted".into(),
+            StagedState::Failed(why) => format!("failed earlier: {why}"),
         };
         Error::new(Status::State, format!("staged download of {} {why}", self.digest))
     }

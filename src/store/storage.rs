@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::directory::{Area, Directory};
 use super::layout_folder::LayoutFolder;
+use super::store_dir::{Folder, StoreDir};
 
 /// An open image store. Clones share it; all methods may be called from any thread.
 #[derive(Clone, Debug)]
 pub struct Storage {
-    pub(crate) directory: Arc<Directory>,
+    pub(crate) directory: Arc<StoreDir>,
     pub(super) max_blob_size: u64,
     pub(crate) min_free: u64,
     pub(crate) high_water: Option<u64>,
@@ -27,6 +27,6 @@ impl Storage {
 
     /// The folder of the layers' blobs.
     pub fn layers_dir(&self) -> std::path::PathBuf {
-        self.directory.path().join(Area::Layers.name())
+        self.directory.path().join(Folder::Layers.name())
     }
 }

@@ -10,17 +10,17 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::directory::{Area, Directory};
 use super::flock::Share;
 use super::lock::EXTRACTION_LOCK;
 use super::lock::{self, Lock};
 use super::partial::{TREE_SUFFIX, is_digest_stem, is_partial_name, resumable_of};
-use super::remove::remove_tree_until;
+use super::rmtree::remove_tree_until;
 use super::storage::Storage;
+use super::store_dir::{Folder, StoreDir};
 use crate::sys;
 
 /// How long opening a store waits for its leftovers to go.
-const PATIENCE: Duration = Duration::from_millis(50);
+const OPEN_WAITS_FOR: Duration = Duration::from_millis(50);
 /// How long the thread works, and then rests.
 const WORK: Duration = Duration::from_millis(20);
 const REST: Duration = Duration::from_millis(5);
@@ -28,9 +28,9 @@ const REST: Duration = Duration::from_millis(5);
 const RESUMABLE_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// Removes the leftovers. Names that this library does not give are not its to touch.
-pub(super) fn sweep(directory: &Arc<Directory>) {
+pub(super) fn sweep(directory: &Arc<StoreDir>) {
     let mut left = VecDeque::new();
-    for area in std::iter::once(Area::Root).chain(Area::FOLDERS) {
+    for area in std::iter::once(Folder::Root).chain(Folder::FOLDERS) {
         let Ok(folder) = directory.area(area) else { continue };
         match leftovers(folder, area) {
             Ok(names) => left.extend(names.into_iter().map(|name| (area, name))),
@@ -39,7 +39,7 @@ pub(super) fn sweep(directory: &Arc<Directory>) {
             }
         }
     }
-    reclaim_until(directory, &mut left, Instant::now() + PATIENCE);
+    reclaim_until(directory, &mut left, Instant::now() + OPEN_WAITS_FOR);
     if left.is_empty() {
         return;
     }
@@ -60,7 +60,7 @@ pub(super) fn sweep(directory: &Arc<Directory>) {
 }
 
 /// Works off the list until a moment; at least one step of it.
-fn reclaim_until(directory: &Arc<Directory>, left: &mut VecDeque<(Area, String)>, deadline: Instant) {
+fn reclaim_until(directory: &Arc<StoreDir>, left: &mut VecDeque<(Folder, String)>, deadline: Instant) {
     while let Some((area, name)) = left.pop_front() {
         let path = directory.object_path(area, &name);
         match reclaim(directory, area, &name, deadline) {
@@ -86,9 +86,9 @@ enum Reclaimed {
 
 impl Storage {
     /// Partial objects, also of live owners.
-    pub(crate) fn partials(&self) -> crate::error::Result<Vec<(Area, String)>> {
+    pub(crate) fn partials(&self) -> crate::error::Result<Vec<(Folder, String)>> {
         let mut partials = Vec::new();
-        for area in std::iter::once(Area::Root).chain(Area::FOLDERS).filter(|&area| area != Area::Locks) {
+        for area in std::iter::once(Folder::Root).chain(Folder::FOLDERS).filter(|&area| area != Folder::Locks) {
             let names = self.names_in(area)?.into_iter().filter(|name| is_ours(name, area));
             partials.extend(names.map(|name| (area, name)));
         }
@@ -96,7 +96,7 @@ impl Storage {
     }
 }
 
-fn leftovers(folder: BorrowedFd<'_>, area: Area) -> Result<Vec<String>, Errno> {
+fn leftovers(folder: BorrowedFd<'_>, area: Folder) -> Result<Vec<String>, Errno> {
     let mut names = Vec::new();
     sys::for_each_name(folder, |name| {
         let name = name.to_str().ok().filter(|name| is_ours(name, area));
@@ -113,11 +113,13 @@ fn is_young(stat: &Stat) -> bool {
 }
 
 /// Whether the name is one that this library, or the seed, gives to something that does not last.
-fn is_ours(name: &str, area: Area) -> bool {
+fn is_ours(name: &str, area: Folder) -> bool {
     match area {
-        Area::Root => is_partial_name(name, |stem| [super::format::NAME, super::directory::BOOT_FILE].contains(&stem)),
-        Area::Leases => is_partial_name(name, super::lease::is_id),
-        Area::Locks => {
+        Folder::Root => {
+            is_partial_name(name, |stem| [super::format::FILE_NAME, super::store_dir::BOOT_FILE].contains(&stem))
+        }
+        Folder::Leases => is_partial_name(name, super::lease::is_id),
+        Folder::Locks => {
             let lease = name.strip_prefix(super::lease::LOCK);
             [EXTRACTION_LOCK, super::lock::DOWNLOAD_LOCK]
                 .iter()
@@ -130,7 +132,7 @@ fn is_ours(name: &str, area: Area) -> bool {
 
 /// Removes a partial object unless its owner lives. The lock is held meanwhile, so that an owner who has just made the
 /// name and not locked it yet sees that it lost it.
-fn reclaim(directory: &Arc<Directory>, area: Area, name: &str, deadline: Instant) -> Result<Reclaimed, Errno> {
+fn reclaim(directory: &Arc<StoreDir>, area: Folder, name: &str, deadline: Instant) -> Result<Reclaimed, Errno> {
     let Ok(folder) = directory.area(area) else { return Ok(Reclaimed::Gone) };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let remove = || {
@@ -140,9 +142,9 @@ fn reclaim(directory: &Arc<Directory>, area: Area, name: &str, deadline: Instant
     let handle = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(Reclaimed::Gone),
         // A layer that was to be linked may have become a symlink or a socket before it was: this name of it is ours.
-        Err(Errno::LOOP | Errno::NXIO) if area == Area::Layers => return remove(),
+        Err(Errno::LOOP | Errno::NXIO) if area == Folder::Layers => return remove(),
         // A tree whose root has its final mode already. Whoever makes a tree also holds the lock on its extraction.
-        Err(Errno::ACCESS) if area == Area::Extracted => {
+        Err(Errno::ACCESS) if area == Folder::Extracted => {
             let tree =
                 name.strip_suffix(TREE_SUFFIX).and_then(|rest| rest.rsplit_once('.')).map_or(name, |(tree, _)| tree);
             let Some(_lock) = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{tree}"))? else {

@@ -2,8 +2,8 @@
 
 use rustix::fs::Stat;
 
-use super::directory::Area;
 use super::storage::Storage;
+use super::store_dir::Folder;
 use crate::error::Result;
 use crate::sys::{is_directory, is_regular};
 
@@ -63,20 +63,20 @@ pub(super) fn size_of_partial(stat: &Stat) -> u64 {
 impl Storage {
     /// Adds up what the store holds. Looks at every object and reads none.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         let mut usage = DiskUsage::default();
         (usage.free_bytes, usage.total_bytes) = self.directory.space()?;
         for (area, kind) in [
-            (Area::Manifests, &mut usage.manifests),
-            (Area::Configs, &mut usage.configs),
-            (Area::Layers, &mut usage.layers),
+            (Folder::Manifests, &mut usage.manifests),
+            (Folder::Configs, &mut usage.configs),
+            (Folder::Layers, &mut usage.layers),
         ] {
             for (name, _) in self.objects(area)? {
                 self.add_file(kind, area, &name)?;
             }
         }
-        for (name, object) in self.objects(Area::Extracted)? {
-            let Some(stat) = self.directory.stat(Area::Extracted, &name)? else { continue };
+        for (name, object) in self.objects(Folder::Extracted)? {
+            let Some(stat) = self.directory.stat(Folder::Extracted, &name)? else { continue };
             if object.is_record {
                 usage.trees.bytes = usage.trees.bytes.saturating_add(stat.st_size as u64);
             } else if is_directory(&stat) {
@@ -89,12 +89,12 @@ impl Storage {
             }
         }
         for name in self.quarantined()? {
-            self.add_file(&mut usage.quarantined, Area::Quarantine, &name)?;
+            self.add_file(&mut usage.quarantined, Folder::Quarantine, &name)?;
         }
         Ok(usage)
     }
 
-    fn add_file(&self, usage: &mut Usage, area: Area, name: &str) -> Result<()> {
+    fn add_file(&self, usage: &mut Usage, area: Folder, name: &str) -> Result<()> {
         if let Some(stat) = self.directory.stat(area, name)? {
             usage.add(if is_regular(&stat) { stat.st_size as u64 } else { 0 });
         }

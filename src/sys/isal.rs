@@ -1,4 +1,4 @@
-//! Inflate by ISA-L: the one system library that the crate can be built with, behind the cargo feature `isal`.
+//! IsalInflate by ISA-L: the one system library that the crate can be built with, behind the cargo feature `isal`.
 //!
 //! The header of a member is read by a call of its own: `isal_inflate` forgets, between two pieces of input, which
 //! fields the header said would come.
@@ -8,22 +8,22 @@ use std::mem::MaybeUninit;
 use isal_sys::igzip_lib as isal;
 
 /// A decoder of one gzip member after the other (RFC 1952).
-pub(crate) struct Inflate {
+pub(crate) struct IsalInflate {
     state: Box<isal::inflate_state>,
     header: Box<isal::isal_gzip_header>,
     in_header: bool,
 }
 
 // SAFETY: the pointers in both structs are set anew in each step, and point to nothing between two.
-unsafe impl Send for Inflate {}
+unsafe impl Send for IsalInflate {}
 
-impl Inflate {
-    pub(crate) fn new() -> Inflate {
+impl IsalInflate {
+    pub(crate) fn new() -> IsalInflate {
         // SAFETY: the struct is integers, arrays of them and pointers, for which zeros are values.
         let state = unsafe { MaybeUninit::<isal::inflate_state>::zeroed().assume_init() };
         // SAFETY: as above; zeros are a header of which nothing was read, and no buffers to copy its fields to.
         let header = unsafe { MaybeUninit::<isal::isal_gzip_header>::zeroed().assume_init() };
-        let mut inflate = Inflate { state: Box::new(state), header: Box::new(header), in_header: true };
+        let mut inflate = IsalInflate { state: Box::new(state), header: Box::new(header), in_header: true };
         // SAFETY: the state is ours, of the size that the library expects.
         unsafe { isal::isal_inflate_init(&raw mut *inflate.state) };
         inflate.reset();

@@ -18,7 +18,7 @@ mod thread;
 pub(crate) use fork::fork_count;
 pub(crate) use io::{free_space, is_directory, is_regular, read_start, write_all, write_all_at};
 #[cfg(feature = "isal")]
-pub(crate) use isal::Inflate;
+pub(crate) use isal::IsalInflate;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
 #[cfg(target_os = "macos")]

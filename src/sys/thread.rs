@@ -17,7 +17,7 @@ pub(crate) fn spawn<T: Send + 'static>(
     body: impl FnOnce() -> T + Send + 'static,
 ) -> std::io::Result<JoinHandle<T>> {
     #[cfg(test)]
-    let body = crate::inject::inherited(body);
+    let body = crate::fault::inherited(body);
     let before = block_all_signals();
     // A size of our own, also because the default is read from the environment.
     let thread = Builder::new().name(name.to_owned()).stack_size(STACK).spawn(body);

@@ -7,17 +7,17 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use super::aside::{Aside, AsideDir};
 use super::form::TreeOptions;
-use super::lower::{LayerSource, LowerTree, Taking};
+use super::lower::{CopyMode, LayerSource, LowerTree};
 use super::order::{Arrival, LayerOrder, Position};
 use super::progress::ProgressCallback;
-use super::root::Missing;
-use super::trash::{Bin, Trash};
+use super::root_dir::Missing;
 use super::tree::{TreeWriter, kind_of, names};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Device, Entry, Kind, Progress, Reader, Timestamp, split_parent};
-use crate::record::{LayerEntry, LayerEntryKind, Lines, RECORD_HEAD_LEN, RecordFile, RecordWriter, parse_line};
+use crate::record::{LayerEntry, LayerEntryKind, RECORD_HEAD_LEN, RecordFile, RecordLines, RecordWriter, parse_line};
 
 /// What makes way before a layer's entries come. In this order where the path is the same.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ impl TreeWriter<'_> {
         if self.entries > 0 {
             self.hide_all(record)?;
         }
-        let mut lines = Lines::default();
+        let mut lines = RecordLines::default();
         let mut progress = Progress::default();
         while let Some(line) = lines.next(record.as_fd())? {
             self.interrupt.check()?;
@@ -72,7 +72,7 @@ impl TreeWriter<'_> {
     /// through a symlink that the layer replaces (family 55).
     fn hide_all(&mut self, record: &OwnedFd) -> Result<()> {
         let mut hidden = Vec::new();
-        let mut lines = Lines::default();
+        let mut lines = RecordLines::default();
         while let Some(line) = lines.next(record.as_fd())? {
             self.interrupt.check()?;
             let found = parse_line(&line)?;
@@ -122,7 +122,7 @@ impl<'a> Assembler<'a> {
         options: &TreeOptions,
         interrupt: &Interrupt,
     ) -> Result<Assembler<'a>> {
-        let trash = Trash::new(move || Ok(Bin { handle: bin()?, _owner: Box::new(()) }));
+        let trash = Aside::new(move || Ok(AsideDir { handle: bin()?, _owner: Box::new(()) }));
         let record = RecordWriter::new(record, options.limits.clone());
         Ok(Assembler { writer: TreeWriter::new(root, trash, record, options, interrupt, 0)? })
     }
@@ -140,7 +140,7 @@ impl<'a> Assembler<'a> {
     }
 
     /// The next layer, out of its extracted tree and the record of that.
-    pub(crate) fn tree(&mut self, tree: OwnedFd, record: &OwnedFd, taking: Taking) -> Result<()> {
+    pub(crate) fn tree(&mut self, tree: OwnedFd, record: &OwnedFd, taking: CopyMode) -> Result<()> {
         self.writer.begin_layer(Arrival::Record);
         let mut lower = LowerTree::new(tree, taking, self.writer.limits.clone(), self.writer.interrupt.clone());
         self.writer.layer_of_tree(record, &mut lower)?;

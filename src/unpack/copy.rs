@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::root::{Dir, fail};
+use super::root_dir::{Dir, fail};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::sys::{self, is_regular};
@@ -26,7 +26,7 @@ impl Identity {
 }
 
 /// How much is read at a time; no more is in memory, and after so much a call can end.
-const PIECE: usize = 64 << 10;
+const COPY_BUFFER_BYTES: usize = 64 << 10;
 /// From this size on it pays to leave the copying to the kernel.
 const LARGE: u64 = 128 << 10;
 /// What the kernel copies between two looks at whether the call is to end.
@@ -60,7 +60,7 @@ impl Original {
         if self.size >= LARGE && !is_sparse && self.let_kernel_copy(file.as_fd(), to, interrupt).map_err(failed)? {
             return interrupt.check();
         }
-        let mut buffer = vec![0; PIECE.min(self.size as usize)];
+        let mut buffer = vec![0; COPY_BUFFER_BYTES.min(self.size as usize)];
         // A layer can say in a few bytes that a file has a hole of gigabytes.
         let mut at = if is_sparse { next_data(file.as_fd(), 0).map_err(failed)? } else { Some(0) };
         while let Some(data) = at {
@@ -152,7 +152,7 @@ pub(super) fn copy(
             let source = open_to_read(from.as_fd(), from_name, stat).map_err(failed)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = rustix::fs::openat(to, to_name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-            let mut buffer = vec![0; PIECE];
+            let mut buffer = vec![0; COPY_BUFFER_BYTES];
             while copy_some(source.as_fd(), made.as_fd(), &mut buffer, Zeros::Skipped).map_err(failed)? > 0 {
                 interrupt.check()?;
             }

@@ -11,10 +11,10 @@ use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::copy::{Identity, copy};
-use super::files::same_name;
 use super::links::PendingLink;
-use super::root::{Dir, Missing, fail};
+use super::root_dir::{Dir, Missing, fail};
 use super::tree::{Slot, TreeWriter};
+use super::write_pool::same_name;
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Anomalies, split_parent};
 use crate::limits;

@@ -1,7 +1,7 @@
-//! Taking out of the tree what a layer hides of the layers below it, while the layer comes as an archive.
+//! CopyMode out of the tree what a layer hides of the layers below it, while the layer comes as an archive.
 
 use super::metadata::Metadata;
-use super::root::Missing;
+use super::root_dir::Missing;
 use super::tree::{TreeWriter, kind_of, names};
 use crate::error::Result;
 use crate::layer::{Entry, Kind, WHITEOUT_PREFIX, split_parent};

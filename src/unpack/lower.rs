@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::root::{Dir, Missing, Root};
-use super::trash::Trash;
+use super::aside::Aside;
+use super::root_dir::{Dir, Missing, Root};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::layer::{Reader, split_parent};
@@ -18,7 +18,7 @@ pub(super) enum LayerSource<'r, 't> {
 
 /// How files of an extracted tree become files of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taking {
+pub(crate) enum CopyMode {
     Copy,
     /// With shared blocks where the file system can.
     Reflink,
@@ -29,20 +29,20 @@ pub(crate) enum Taking {
 /// The extracted tree of a layer, which is read.
 pub(super) struct LowerTree<'t> {
     root: Root<'t>,
-    pub(super) taking: Taking,
+    pub(super) taking: CopyMode,
     /// Of the content of the file whose turn it is.
     pub(super) sum: Option<u64>,
 }
 
 impl LowerTree<'_> {
-    pub(super) fn new(tree: OwnedFd, taking: Taking, limits: LayerLimits, interrupt: Interrupt) -> Self {
+    pub(super) fn new(tree: OwnedFd, taking: CopyMode, limits: LayerLimits, interrupt: Interrupt) -> Self {
         // A walk that makes nothing replaces nothing.
-        let trash = Trash::new(|| Err(Error::new(Status::Internal, "an extracted tree is not to be changed")));
+        let trash = Aside::new(|| Err(Error::new(Status::Internal, "an extracted tree is not to be changed")));
         LowerTree { root: Root::new(tree, trash, limits, interrupt), taking, sum: None }
     }
 
     pub(super) fn is_linked(&self) -> bool {
-        self.taking == Taking::Link
+        self.taking == CopyMode::Link
     }
 
     /// The directory of what has this path in the record.

@@ -10,13 +10,14 @@ use rustix::fs::{AtFlags, Gid, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::form::{TreeForm, WhiteoutForm};
-use super::root::{Dir, fail};
+use super::root_dir::{Dir, fail};
 use crate::error::Result;
 use crate::layer::{Anomalies, Device, Entry, Kind, Timestamp};
 use crate::record::{LayerEntry, LayerEntryKind};
 use crate::sys;
 
-const SET_ID: u32 = 0o6000;
+/// The set-user-id and set-group-id bits.
+pub(super) const SET_ID: u32 = 0o6000;
 
 /// What is to be said of an open file or directory.
 #[derive(Clone, Debug)]
@@ -92,6 +93,11 @@ impl Applier {
     /// With the rights of this process, now, in the tree whose root was just made.
     pub(super) fn new(form: TreeForm, root: BorrowedFd<'_>) -> Result<Applier> {
         Ok(Applier { is_root: rustix::process::geteuid().is_root(), born: born_in(root)?, form })
+    }
+
+    /// Owner and group of a file that nobody gave another one.
+    pub(super) fn born(self) -> (u32, u32) {
+        self.born
     }
 
     pub(super) fn is_root(self) -> bool {
@@ -274,7 +280,7 @@ pub(super) fn override_stat_of(entry: &LayerEntry) -> Option<String> {
 
 /// Owner and group of a file that is made in a new directory. The directory itself may have the group of the folder that it
 /// is in (set-gid); it gets the one that its files have.
-pub(crate) fn born_in(root: BorrowedFd<'_>) -> Result<(u32, u32)> {
+fn born_in(root: BorrowedFd<'_>) -> Result<(u32, u32)> {
     let stat = rustix::fs::fstat(root).map_err(|e| fail(e, "look at the root of", b""))?;
     // In directories of this mode, and on macOS in all, files have the directory's group.
     if cfg!(target_os = "macos") || sys::mode_of(&stat) & 0o2000 != 0 {

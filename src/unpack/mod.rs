@@ -3,10 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod apply;
-mod confined;
-mod content;
+mod aside;
+mod checksum;
 mod copy;
-mod files;
 mod form;
 mod hardlink;
 mod hide;
@@ -15,18 +14,18 @@ mod lower;
 mod metadata;
 mod order;
 mod progress;
-mod root;
-mod trash;
+mod read_in_root;
+mod root_dir;
 mod tree;
 mod verify;
 mod write;
+mod write_pool;
 
 pub(crate) use apply::Assembler;
-pub(crate) use confined::read_confined;
+pub(crate) use aside::{Aside, AsideDir};
 pub use form::{TreeForm, TreeOptions, WhiteoutForm};
-pub(crate) use lower::Taking;
-pub(crate) use metadata::born_in;
+pub(crate) use lower::CopyMode;
 pub use progress::ProgressCallback;
-pub(crate) use trash::{Bin, Trash};
+pub(crate) use read_in_root::read_in_root;
 pub(crate) use tree::TreeWriter;
 pub(crate) use verify::{damage, verify_tree};

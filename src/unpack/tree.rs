@@ -17,15 +17,15 @@ use std::sync::Arc;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::content;
-use super::files::{Files, Filling, Job, OpenFile, PRIVATE, Plan, create, same_name};
+use super::aside::Aside;
+use super::checksum;
 use super::form::{TreeForm, TreeOptions};
 use super::links::{Links, remove_range};
 use super::metadata::{Applier, Metadata, StatType};
 use super::order::{Arrival, LayerOrder, Position};
 use super::progress::ProgressCallback;
-use super::root::{Dir, Missing, Root, fail};
-use super::trash::Trash;
+use super::root_dir::{Dir, Missing, Root, fail};
+use super::write_pool::{Filling, Job, OpenFile, PRIVATE, Plan, WritePool, create, same_name};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Entry, Progress};
@@ -52,7 +52,7 @@ pub(crate) struct TreeWriter<'a> {
     pub(super) form: TreeForm,
     pub(super) limits: LayerLimits,
     pub(super) interrupt: Interrupt,
-    pub(super) files: Files,
+    pub(super) files: WritePool,
     pub(super) applier: Applier,
     /// By real path.
     pub(super) directories: BTreeMap<Vec<u8>, Metadata<'static>>,
@@ -82,7 +82,7 @@ pub(crate) struct TreeWriter<'a> {
 impl<'a> TreeWriter<'a> {
     pub(crate) fn new(
         root: OwnedFd,
-        trash: Trash<'a>,
+        trash: Aside<'a>,
         record: RecordWriter,
         options: &TreeOptions,
         interrupt: &Interrupt,
@@ -96,7 +96,7 @@ impl<'a> TreeWriter<'a> {
             form: options.form,
             limits: options.limits.clone(),
             interrupt: interrupt.clone(),
-            files: Files::new(applier, interrupt.clone())?,
+            files: WritePool::new(applier, interrupt.clone())?,
             applier,
             directories: BTreeMap::new(),
             links: Links::default(),
@@ -108,7 +108,7 @@ impl<'a> TreeWriter<'a> {
             kept: 0,
             min_free,
             unlooked: 0,
-            holes: content::HOLES,
+            holes: checksum::HOLES,
             progress: None,
             reported: Progress::default(),
             anomalies: Anomalies::default(),
@@ -235,6 +235,11 @@ impl<'a> TreeWriter<'a> {
             self.record.removed(&gone);
         }
         Ok(())
+    }
+
+    /// Owner and group of the files of this tree that nobody gave another one.
+    pub(crate) fn born(&self) -> (u32, u32) {
+        self.applier.born()
     }
 
     /// Whom to tell of progress in what follows.

@@ -6,24 +6,24 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
-use super::content::{ContentSum, sum_of};
+use super::checksum::{ContentSum, sum_of};
 use super::copy::Original;
-use super::files::{Filling, Job, Plan, same_name};
-use super::lower::{LayerSource, LowerTree, Taking, damaged};
+use super::lower::{CopyMode, LayerSource, LowerTree, damaged};
 use super::metadata::Metadata;
-use super::root::{Dir, Missing, fail, make_directory};
+use super::root_dir::{Dir, Missing, fail, make_directory};
 use super::tree::{Slot, TreeWriter};
+use super::write_pool::{Filling, Job, Plan, same_name};
 use crate::error::{Error, Result, Status};
 use crate::layer::{Anomalies, Data, Device, Entry, Kind, Reader, WHITEOUT_PREFIX, split_parent};
 use crate::record::RecordWriter;
 use crate::sys::{self, is_directory};
 
 /// The longest name that file systems take (POSIX `NAME_MAX` on Linux and macOS).
-const NAME_MAX: usize = 255;
+pub(super) const NAME_MAX: usize = 255;
 /// From this size on it is worth a system call to ask whether a file has room before it is written.
-const LARGE_FILE: u64 = 1 << 20;
+const SPACE_CHECK_FROM_BYTES: u64 = 1 << 20;
 /// How many bytes of small files come between two looks at the free space, where the host wants some.
-const LOOK: u64 = 16 << 20;
+const SPACE_CHECK_EVERY_BYTES: u64 = 16 << 20;
 
 impl TreeWriter<'_> {
     /// Takes all entries of a layer.
@@ -89,7 +89,7 @@ impl TreeWriter<'_> {
         if !entry.is_sparse {
             self.unlooked += entry.size;
             // Small files take of the host's reserve too.
-            if entry.size >= LARGE_FILE || self.min_free > 0 && self.unlooked >= LOOK {
+            if entry.size >= SPACE_CHECK_FROM_BYTES || self.min_free > 0 && self.unlooked >= SPACE_CHECK_EVERY_BYTES {
                 self.unlooked = 0;
                 self.check_space(slot.parent, entry)?;
             }
@@ -226,14 +226,14 @@ impl TreeWriter<'_> {
         entry: &Entry,
         lower: &mut LowerTree<'_>,
     ) -> Result<Option<u64>> {
-        if entry.size >= LARGE_FILE {
+        if entry.size >= SPACE_CHECK_FROM_BYTES {
             self.check_space(slot.parent, entry)?;
         }
         let original = Original {
             parent: lower.parent(&entry.path)?,
             name: split_parent(&entry.path).1.to_vec(),
             size: entry.size,
-            reflink: lower.taking != Taking::Copy,
+            reflink: lower.taking != CopyMode::Copy,
         };
         self.whole_file(slot, Plan::of(entry), Filling::Copy(original))?;
         Ok(lower.sum)

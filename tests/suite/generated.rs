@@ -123,7 +123,7 @@ fn header_is_up_to_date() {
         "process",
         "gc",
         "check",
-        "utility",
+        "blobs",
     ];
     let mut builder = cbindgen::Builder::new().with_config(config);
     for file in files {

@@ -28,20 +28,19 @@ use crate::layer::Anomalies;
 use crate::record::{LayerEntry, LayerEntryKind, RecordHead, TreeOwner};
 use crate::sys::{self, is_regular};
 use crate::unpack::form::{TreeForm, WhiteoutForm};
-use crate::unpack::metadata::{is_reserved, mode_on_disk, override_stat_of};
+use crate::unpack::metadata::{SET_ID, is_reserved, mode_on_disk, override_stat_of};
 
 const CAPABILITY: &[u8] = b"security.capability";
 const OVERRIDE_STAT: &[u8] = b"user.containers.override_stat";
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
-const SET_ID: u32 = 0o6000;
 /// Attributes of one file that every file system with attributes takes, in bytes: the smallest block is 1024.
 const SMALL: usize = 512;
 /// What a file system takes for each of them besides.
 const OVERHEAD: usize = 32;
 
 /// What of a tree's metadata can be compared.
-pub(super) struct Kept {
+pub(super) struct ExpectedMetadata {
     form: TreeForm,
     /// Who made the tree; `None` where we see owners under other numbers than the maker did.
     maker: Option<TreeOwner>,
@@ -52,24 +51,24 @@ pub(super) struct Kept {
 
 /// Where a file's attributes are read: the file itself, or a name in a directory.
 #[derive(Clone, Copy)]
-pub(super) enum Place<'a> {
+pub(super) enum StatTarget<'a> {
     Open(BorrowedFd<'a>),
     Named(BorrowedFd<'a>, &'a [u8]),
 }
 
-impl Kept {
+impl ExpectedMetadata {
     /// `folder` is the one that the tree is in, `record` the record's own status.
-    pub(super) fn new(head: &RecordHead, form: TreeForm, folder: BorrowedFd<'_>, record: &Stat) -> Kept {
-        Kept {
+    pub(super) fn new(head: &RecordHead, form: TreeForm, folder: BorrowedFd<'_>, record: &Stat) -> ExpectedMetadata {
+        ExpectedMetadata {
             form,
             maker: head.maker.filter(|maker| maker.sees_the_same(record)),
             anomalies: head.anomalies.map(Anomalies::from_bits).unwrap_or_default(),
-            inherits_acl: Place::Open(folder).value(DEFAULT_ACL).is_ok(),
+            inherits_acl: StatTarget::Open(folder).value(DEFAULT_ACL).is_ok(),
         }
     }
 
     /// What differs but the time, of a file that is of the right type.
-    pub(super) fn differs(&self, entry: &LayerEntry, stat: &Stat, place: Place<'_>) -> Result<Option<String>> {
+    pub(super) fn differs(&self, entry: &LayerEntry, stat: &Stat, place: StatTarget<'_>) -> Result<Option<String>> {
         match self.owner(entry, stat).or_else(|| self.mode(entry, stat)) {
             None => self.attributes(entry, is_regular(stat), place),
             verdict => Ok(verdict),
@@ -97,7 +96,7 @@ impl Kept {
         (!is_right).then(|| format!("has mode {is:04o} instead of {wanted:04o}"))
     }
 
-    fn attributes(&self, entry: &LayerEntry, is_file: bool, place: Place<'_>) -> Result<Option<String>> {
+    fn attributes(&self, entry: &LayerEntry, is_file: bool, place: StatTarget<'_>) -> Result<Option<String>> {
         let names = match place.names() {
             Ok(names) => names,
             Err(errno) if sys::is_damage(errno.raw_os_error()) => return damage(errno, "its attributes").map(Some),
@@ -141,7 +140,7 @@ impl Kept {
     }
 
     /// Whether a directory says of itself that it hides what lower layers have in it.
-    pub(super) fn is_opaque(&self, place: Place<'_>) -> bool {
+    pub(super) fn is_opaque(&self, place: StatTarget<'_>) -> bool {
         self.opaque_key().is_some_and(|key| place.value(key).is_ok())
     }
 
@@ -195,18 +194,18 @@ impl Kept {
     }
 }
 
-impl Place<'_> {
+impl StatTarget<'_> {
     fn names(self) -> Result<Vec<Vec<u8>>, Errno> {
         match self {
-            Place::Open(file) => sys::xattr_names(file),
-            Place::Named(dir, name) => sys::link_xattr_names(dir, name),
+            StatTarget::Open(file) => sys::xattr_names(file),
+            StatTarget::Named(dir, name) => sys::link_xattr_names(dir, name),
         }
     }
 
     fn value(self, key: &[u8]) -> Result<Vec<u8>, Errno> {
         match self {
-            Place::Open(file) => sys::xattr(file, key),
-            Place::Named(dir, name) => sys::link_xattr(dir, name, key),
+            StatTarget::Open(file) => sys::xattr(file, key),
+            StatTarget::Named(dir, name) => sys::link_xattr(dir, name, key),
         }
     }
 }

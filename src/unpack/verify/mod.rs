@@ -18,21 +18,21 @@ mod damage;
 mod metadata;
 
 pub(crate) use self::damage::damage;
-use self::metadata::{Kept, Place, time_differs};
+use self::metadata::{ExpectedMetadata, StatTarget, time_differs};
 use super::form::{TreeForm, WhiteoutForm};
+use super::write::NAME_MAX;
 use crate::error::{Error, Result, quoted};
 use crate::layer::{Anomalies, split_parent};
-use crate::record::{LayerEntry, LayerEntryKind, Line, Lines, RECORD_HEAD_LEN, RecordHead, parse_line};
+use crate::record::{LayerEntry, LayerEntryKind, RECORD_HEAD_LEN, RecordHead, RecordLine, RecordLines, parse_line};
 use crate::sys::{is_directory, is_regular};
 
-const BUFFER: usize = 256 << 10;
+const READ_BUFFER_BYTES: usize = 256 << 10;
 const OPEN_FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const NAME_MAX: usize = 255;
 /// Directories on the way to the last path that stay open.
-const OPEN: usize = 64;
+const MAX_OPEN_DIRECTORIES: usize = 64;
 /// Names between two looks at whether the check is to end.
-const LOOK: usize = 256;
+const SPEND_EVERY_NAMES: usize = 256;
 
 /// Told of every so many bytes that were read; an error of it ends the check.
 pub(crate) type Spend<'a> = dyn FnMut(u64) -> Result<()> + 'a;
@@ -49,7 +49,7 @@ pub(crate) fn verify_tree(
     form: TreeForm,
     spend: &mut Spend<'_>,
 ) -> Result<Verdict> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
     match sum_of_file(record, RECORD_HEAD_LEN as u64, &mut buffer, spend)? {
         Ok((sum, _)) if head.lines.is_none_or(|lines| lines == sum) => {}
         Ok(_) => return Ok(Some("its metadata record is not what was written".into())),
@@ -58,7 +58,7 @@ pub(crate) fn verify_tree(
     let mut verifier = Verifier {
         tree,
         form,
-        kept: Kept::new(head, form, folder, &fstat(record)?),
+        kept: ExpectedMetadata::new(head, form, folder, &fstat(record)?),
         has_root: false,
         touched: None,
         has_copies: head.anomalies.is_some_and(|bits| Anomalies::from_bits(bits).contains(Anomalies::COPIED_LINK)),
@@ -73,7 +73,7 @@ pub(crate) fn verify_tree(
         replaced: Vec::new(),
         hasher: RandomState::new(),
     };
-    let mut lines = Lines::default();
+    let mut lines = RecordLines::default();
     while let Some(line) = lines.next(record)? {
         (verifier.spend)(0)?;
         if let Some(why) = verifier.line(&line)? {
@@ -92,7 +92,7 @@ pub(crate) fn verify_tree(
 struct Verifier<'a, 'b> {
     tree: BorrowedFd<'a>,
     form: TreeForm,
-    kept: Kept,
+    kept: ExpectedMetadata,
     /// The record speaks of the root.
     has_root: bool,
     /// A path of which only the time differs. Whatever else is wrong says more: that is what changed the time.
@@ -119,7 +119,7 @@ struct Verifier<'a, 'b> {
 }
 
 impl Verifier<'_, '_> {
-    fn line(&mut self, line: &Line<'_>) -> Result<Verdict> {
+    fn line(&mut self, line: &RecordLine<'_>) -> Result<Verdict> {
         let entry = parse_line(line)?;
         let is_overlay = self.form.is_overlay();
         match entry.kind {
@@ -153,7 +153,7 @@ impl Verifier<'_, '_> {
             let stat = fstat(self.tree)?;
             self.note_time(&entry.path, &entry, &stat);
             self.note_opaque(&entry)?;
-            return self.kept.differs(&entry, &stat, Place::Open(self.tree));
+            return self.kept.differs(&entry, &stat, StatTarget::Open(self.tree));
         }
         let stat = match self.stat(&entry.path)? {
             Ok(stat) => stat,
@@ -181,7 +181,7 @@ impl Verifier<'_, '_> {
         if is_as_said { self.differs(&entry.path, &entry, &stat) } else { Ok(Some("is of another type".into())) }
     }
 
-    fn file(&mut self, line: &Line<'_>, entry: &LayerEntry, stat: &Stat) -> Result<Verdict> {
+    fn file(&mut self, line: &RecordLine<'_>, entry: &LayerEntry, stat: &Stat) -> Result<Verdict> {
         if !is_regular(stat) {
             return Ok(Some("is not a regular file".into()));
         }
@@ -194,7 +194,7 @@ impl Verifier<'_, '_> {
         self.differs(&entry.path, entry, stat)
     }
 
-    fn content(&mut self, line: &Line<'_>, entry: &LayerEntry) -> Result<Verdict> {
+    fn content(&mut self, line: &RecordLine<'_>, entry: &LayerEntry) -> Result<Verdict> {
         let Some(expected) = line.sum()? else { return Ok(None) };
         let (parent, name) = split_parent(&entry.path);
         let Some(parent) = self.parent(parent)? else { return Ok(Some("is gone".into())) };
@@ -250,7 +250,7 @@ impl Verifier<'_, '_> {
         }
         self.note_time(path, entry, stat);
         let parent = self.open_parent();
-        self.kept.differs(entry, stat, Place::Named(parent, name))
+        self.kept.differs(entry, stat, StatTarget::Named(parent, name))
     }
 
     fn note_time(&mut self, path: &[u8], entry: &LayerEntry, stat: &Stat) {
@@ -265,7 +265,7 @@ impl Verifier<'_, '_> {
         }
         let Some(handle) = self.parent(&directory.path)? else { return Ok(()) };
         let handle = handle.try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a directory"))?;
-        if self.kept.is_opaque(Place::Open(handle.as_fd())) {
+        if self.kept.is_opaque(StatTarget::Open(handle.as_fd())) {
             self.marked.push(directory.path.clone());
         }
         Ok(())
@@ -289,7 +289,7 @@ impl Verifier<'_, '_> {
         let (entry, stat) = (LayerEntry::implied_directory(Vec::new()), fstat(self.tree)?);
         self.note_time(&entry.path, &entry, &stat);
         self.note_opaque(&entry)?;
-        self.kept.differs(&entry, &stat, Place::Open(self.tree))
+        self.kept.differs(&entry, &stat, StatTarget::Open(self.tree))
     }
 
     fn stat(&mut self, path: &[u8]) -> Result<Result<Stat, String>> {
@@ -335,7 +335,7 @@ impl Verifier<'_, '_> {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
                 Err(errno) => return Err(Error::os(errno, format_args!("open {}", quoted(path)))),
             };
-            if deep.is_none() && self.way.len() < OPEN {
+            if deep.is_none() && self.way.len() < MAX_OPEN_DIRECTORIES {
                 self.way.push((name.to_vec(), next));
             } else {
                 deep = Some(next);
@@ -376,7 +376,7 @@ impl Verifier<'_, '_> {
             let Some(dir) = self.parent(&path)? else { continue };
             let fail = |errno| Error::os(errno, format_args!("list {}", quoted(&path)));
             for (number, entry) in Dir::read_from(dir).map_err(fail)?.enumerate() {
-                if number % LOOK == 0 {
+                if number % SPEND_EVERY_NAMES == 0 {
                     (self.spend)(0)?;
                 }
                 let entry = entry.map_err(fail)?;

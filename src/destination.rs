@@ -21,7 +21,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Status};
-use crate::store::{Directory, create_plain_directory, remove_tree, remove_tree_until};
+use crate::store::{StoreDir, create_plain_directory, remove_tree, remove_tree_until};
 use crate::sys::{self, is_directory, is_regular};
 
 /// The directory that a new ext4 has.
@@ -34,17 +34,17 @@ const XATTR_VALUE: usize = 64 << 10;
 const REMOVAL_TIME: Duration = Duration::from_millis(10);
 
 /// A name in a folder of the host's.
-pub(crate) struct Place {
+pub(crate) struct Destination {
     folder: OwnedFd,
     name: Vec<u8>,
     path: PathBuf,
     /// Closing the store waits for what is still being removed.
-    store: Arc<Directory>,
+    store: Arc<StoreDir>,
 }
 
-impl Place {
+impl Destination {
     /// The folder must be there. Symlinks on the way to it are the host's business.
-    pub(crate) fn new(path: &Path, store: &Arc<Directory>) -> Result<Arc<Place>> {
+    pub(crate) fn new(path: &Path, store: &Arc<StoreDir>) -> Result<Arc<Destination>> {
         let Some(name) = path.file_name() else {
             let why = format!("{}: not a path to something that can be made", path.display());
             return Err(Error::new(Status::InvalidArgument, why));
@@ -54,7 +54,7 @@ impl Place {
         let folder = rustix::fs::open(folder, flags, Mode::empty())
             .map_err(|errno| Error::os(errno, format_args!("open {}", folder.display())))?;
         let (name, path, store) = (name.as_bytes().to_vec(), path.to_path_buf(), store.clone());
-        Ok(Arc::new(Place { folder, name, path, store }))
+        Ok(Arc::new(Destination { folder, name, path, store }))
     }
 
     fn fail(&self, action: &str, errno: Errno) -> Error {
@@ -76,11 +76,11 @@ impl Place {
 
     /// The inside of the place, where it is to be filled and not replaced: something is mounted on it, or the caller wants
     /// it (`is_wanted`) and it is there. It must be empty but for what mkfs puts into a file system.
-    pub(crate) fn inside(&self, is_wanted: bool) -> Result<Option<Arc<Place>>> {
+    pub(crate) fn inside(&self, is_wanted: bool) -> Result<Option<Arc<Destination>>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let inside = match rustix::fs::openat(&self.folder, &self.name[..], flags, Mode::empty()) {
             Ok(inside) => inside,
-            // Not there, or no directory: for [`Place::check_free`].
+            // Not there, or no directory: for [`Destination::check_free`].
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(errno) => return Err(self.fail("open", errno)),
         };
@@ -90,7 +90,7 @@ impl Place {
             return Ok(None);
         }
         let (name, path, store) = (self.name.clone(), self.path.clone(), self.store.clone());
-        let inside = Place { folder: inside, name, path, store };
+        let inside = Destination { folder: inside, name, path, store };
         inside.sweep();
         if !inside.is_unused().map_err(|errno| self.fail("list", errno))? {
             let what = if is_mounted { "is a mount point and is not empty" } else { "is not empty" };
@@ -165,27 +165,27 @@ impl Place {
 }
 
 /// Something that is being made for a place. Dropping it removes it.
-pub(crate) struct Work {
-    place: Arc<Place>,
+pub(crate) struct PendingOutput {
+    place: Arc<Destination>,
     name: Vec<u8>,
     /// Locked as long as it is open.
     handle: OwnedFd,
     is_pending: bool,
 }
 
-impl Work {
+impl PendingOutput {
     /// An empty directory that only its owner can enter.
-    pub(crate) fn directory(place: &Arc<Place>) -> Result<Work> {
-        Work::make(place, |name| create_plain_directory(place.folder.as_fd(), name))
+    pub(crate) fn directory(place: &Arc<Destination>) -> Result<PendingOutput> {
+        PendingOutput::make(place, |name| create_plain_directory(place.folder.as_fd(), name))
     }
 
     /// An empty file.
-    pub(crate) fn file(place: &Arc<Place>) -> Result<Work> {
+    pub(crate) fn file(place: &Arc<Destination>) -> Result<PendingOutput> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Work::make(place, |name| rustix::fs::openat(&place.folder, name, flags, Mode::from_raw_mode(0o644)))
+        PendingOutput::make(place, |name| rustix::fs::openat(&place.folder, name, flags, Mode::from_raw_mode(0o644)))
     }
 
-    fn make(place: &Arc<Place>, make: impl Fn(&[u8]) -> Result<OwnedFd, Errno>) -> Result<Work> {
+    fn make(place: &Arc<Destination>, make: impl Fn(&[u8]) -> Result<OwnedFd, Errno>) -> Result<PendingOutput> {
         loop {
             let name = place.work_name();
             let handle = match make(&name) {
@@ -194,7 +194,7 @@ impl Work {
                 Err(Errno::NOENT) if rustix::fs::fstat(&place.folder).is_ok_and(|stat| stat.st_nlink > 0) => continue,
                 Err(errno) => return Err(place.fail("make something beside", errno)),
             };
-            let work = Work { place: place.clone(), name, handle, is_pending: true };
+            let work = PendingOutput { place: place.clone(), name, handle, is_pending: true };
             match rustix::fs::flock(&work.handle, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) => continue,
                 // Where there are no locks nobody takes it for left either.
@@ -256,7 +256,7 @@ impl Work {
     }
 }
 
-impl Work {
+impl PendingOutput {
     /// Removes it before this returns.
     pub(crate) fn discard(mut self) -> Result<()> {
         self.is_pending = false;
@@ -341,7 +341,7 @@ fn copy_metadata(from: BorrowedFd<'_>, stat: &Stat, to: BorrowedFd<'_>) -> Resul
     rustix::fs::fchmod(to, sys::mode(sys::mode_of(stat) & 0o7777))
 }
 
-impl Drop for Work {
+impl Drop for PendingOutput {
     fn drop(&mut self) {
         if !self.is_pending || self.place.store.is_forked() {
             return;
@@ -354,7 +354,7 @@ impl Drop for Work {
     }
 }
 
-impl Work {
+impl PendingOutput {
     /// A thread removes the rest, under the same lock.
     fn remove_later(&self) {
         let lock = self.handle.try_clone();

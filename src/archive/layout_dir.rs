@@ -15,30 +15,30 @@ use crate::oci::Descriptor;
 use crate::store::{LayoutFolder, Storage, path_of};
 
 const MARKER: &str = "oci-layout";
-const PIECE: usize = 256 << 10;
+const COPY_BUFFER_BYTES: usize = 256 << 10;
 
-pub(super) struct Folder<'a> {
+pub(super) struct LayoutDir<'a> {
     bundle: &'a LayoutFolder,
     options: &'a ImportOptions,
     progress: std::cell::Cell<Progress>,
 }
 
 #[derive(Deserialize)]
-struct Marker {
+struct LayoutMarker {
     #[serde(rename = "imageLayoutVersion")]
     version: String,
 }
 
-impl<'a> Folder<'a> {
-    pub(super) fn open(bundle: &'a LayoutFolder, options: &'a ImportOptions) -> Result<Folder<'a>> {
-        let folder = Folder { bundle, options, progress: Default::default() };
+impl<'a> LayoutDir<'a> {
+    pub(super) fn open(bundle: &'a LayoutFolder, options: &'a ImportOptions) -> Result<LayoutDir<'a>> {
+        let folder = LayoutDir { bundle, options, progress: Default::default() };
         let bytes = match folder.file(MARKER) {
             Err(error) if error.status() == Status::NotFound => {
                 return Err(Error::new(Status::Malformed, "the folder is no OCI layout: it has no oci-layout"));
             }
             other => other?,
         };
-        let marker: Option<Marker> = serde_json::from_slice(&bytes).ok();
+        let marker: Option<LayoutMarker> = serde_json::from_slice(&bytes).ok();
         match marker {
             Some(marker) if marker.version.starts_with("1.") => Ok(folder),
             Some(marker) => {
@@ -57,7 +57,7 @@ impl<'a> Folder<'a> {
     }
 }
 
-impl Blobs for Folder<'_> {
+impl Blobs for LayoutDir<'_> {
     fn file(&self, name: &str) -> Result<Vec<u8>> {
         let opened = self.bundle.open(name)?;
         let most = limits::DOCUMENT_SIZE;
@@ -101,7 +101,7 @@ impl Blobs for Folder<'_> {
             return Ok(());
         }
         let mut staged = storage.stage_layer(digest, Some(size))?;
-        let mut buffer = vec![0; PIECE];
+        let mut buffer = vec![0; COPY_BUFFER_BYTES];
         loop {
             interrupt.check()?;
             match rustix::io::read(&opened.file, &mut buffer[..]) {

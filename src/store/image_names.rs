@@ -13,20 +13,19 @@ use rustix::fs::{AtFlags, Stat, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::directory::Area;
+use super::documents::{checksum, read_small};
 use super::lock::CollectionLock;
 use super::partial::Partial;
-use super::small_files::{checksum, read_small};
 use super::storage::Storage;
+use super::store_dir::Folder;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
+use crate::oci::select::INDEX_DEPTH;
 use crate::oci::{Document, ImageManifest, Reference};
 
 /// More than a reference can have: 255 bytes of name, 128 of tag, a digest.
-const FILE_SIZE: usize = 4096;
-/// How many further indexes lead from a pinned one to a manifest, as where images come from.
-const INDEX_DEPTH: usize = 4;
+const MAX_FILE_BYTES: usize = 4096;
 
 /// What an image is called: a reference as in `docker pull`, in its full form. `alpine` is
 /// `docker.io/library/alpine:latest`.
@@ -152,7 +151,7 @@ impl Storage {
         let file = NameFile::new(name, manifest, index, tagged);
         let bytes = serde_json::to_vec(&file).map_err(|cause| Error::new(Status::Internal, cause.to_string()))?;
         let mut partial =
-            Partial::create_file(&self.directory, Area::Names, &Digest::of(name.0.as_bytes()).file_stem())?;
+            Partial::create_file(&self.directory, Folder::Names, &Digest::of(name.0.as_bytes()).file_stem())?;
         partial.write_all(&bytes)?;
         // What is there is the same, or it is replaced.
         partial.publish(&name.file_name(), interrupt, |existing| {
@@ -186,11 +185,11 @@ impl Storage {
     pub fn remove_image(&self, name: &ImageName) -> Result<()> {
         self.directory.check_writable()?;
         let file_name = name.file_name();
-        match rustix::fs::unlinkat(self.directory.area(Area::Names)?, file_name.as_str(), AtFlags::empty()) {
-            Ok(()) => self.directory.sync_area(Area::Names),
+        match rustix::fs::unlinkat(self.directory.area(Folder::Names)?, file_name.as_str(), AtFlags::empty()) {
+            Ok(()) => self.directory.sync_area(Folder::Names),
             Err(Errno::NOENT) => Err(no_image(name)),
             Err(errno) => {
-                let path = self.directory.object_path(Area::Names, &file_name);
+                let path = self.directory.object_path(Folder::Names, &file_name);
                 Err(Error::os(errno, format_args!("remove {}", path.display())))
             }
         }
@@ -211,9 +210,9 @@ impl Storage {
 
     /// The files of all names, and what they say or why they cannot be understood.
     pub(crate) fn name_files(&self) -> Result<Vec<(String, Result<TaggedImage>)>> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         let mut files = Vec::new();
-        for (file_name, _) in self.objects(Area::Names)? {
+        for (file_name, _) in self.objects(Folder::Names)? {
             // Without one that was removed a moment ago.
             if let Some(image) = self.read_name(&file_name).transpose() {
                 files.push((file_name, image));
@@ -224,14 +223,14 @@ impl Storage {
 
     /// A name's file, by which file it is, and what it says or why it cannot be understood; `None` where there is none.
     pub(crate) fn name_file(&self, file_name: &str) -> Result<Option<(Stat, Result<TaggedImage>)>> {
-        let Some(file) = self.directory.open_file(Area::Names, file_name)? else { return Ok(None) };
+        let Some(file) = self.directory.open_file(Folder::Names, file_name)? else { return Ok(None) };
         let stat = rustix::fs::fstat(&file).map_err(|errno| Error::os(errno, format_args!("look at {file_name}")))?;
         Ok(Some((stat, self.parse_name(&file, file_name))))
     }
 
     /// What a name stands for; `NOT_FOUND`, and `DIGEST_MISMATCH` where that is not what the name is pinned to.
     pub fn image(&self, name: &ImageName) -> Result<TaggedImage> {
-        self.directory.check_alive()?;
+        self.directory.check_not_forked()?;
         let image = self.read_name(&name.file_name())?.ok_or_else(|| no_image(name))?;
         // Stores of older versions may have names that nobody checked.
         self.check_pin(name, &image.manifest, image.index.as_ref())?;
@@ -244,15 +243,15 @@ impl Storage {
         let times = Timestamps { last_access: now, last_modification: now };
         // In a store that is read-only, or somebody else's, it is not noted.
         if self.directory.check_writable().is_ok()
-            && let Ok(folder) = self.directory.area(Area::Names)
+            && let Ok(folder) = self.directory.area(Folder::Names)
         {
             let _ = rustix::fs::utimensat(folder, name.file_name(), &times, AtFlags::SYMLINK_NOFOLLOW);
         }
     }
 
     fn read_name(&self, file_name: &str) -> Result<Option<TaggedImage>> {
-        let Some(file) = self.directory.open_file(Area::Names, file_name)? else { return Ok(None) };
-        let path = self.directory.object_path(Area::Names, file_name);
+        let Some(file) = self.directory.open_file(Folder::Names, file_name)? else { return Ok(None) };
+        let path = self.directory.object_path(Folder::Names, file_name);
         self.parse_name(&file, file_name).map_err(|error| error.context(path.display())).map(Some)
     }
 
@@ -302,7 +301,7 @@ impl Storage {
 fn parse(file: std::os::fd::BorrowedFd<'_>) -> Result<NameFile> {
     let malformed = |why: String| Error::new(Status::Malformed, format!("not an image name: {why}"));
     let file: NameFile =
-        serde_json::from_slice(&read_small(file, FILE_SIZE)?).map_err(|cause| malformed(cause.to_string()))?;
+        serde_json::from_slice(&read_small(file, MAX_FILE_BYTES)?).map_err(|cause| malformed(cause.to_string()))?;
     if file.sum != file.sum_of() {
         return Err(malformed("its checksum does not match".into()));
     }

@@ -92,7 +92,7 @@ fn is_no_http(cause: &reqwest::Error) -> bool {
 }
 
 /// Whether the same request may get another answer later.
-pub(super) fn may_pass(status: StatusCode) -> bool {
+pub(super) fn is_retryable(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 

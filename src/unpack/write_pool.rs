@@ -8,7 +8,7 @@
 //! can do without the host's umask, and so without a call that sets the mode ([`BirthModes`]).
 //!
 //! Jobs are done in any order. That changes nothing as long as no name in them was used before (the tree knows) and
-//! nobody looks for one of them before it is made ([`Files::finish`]).
+//! nobody looks for one of them before it is made ([`WritePool::finish`]).
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,9 +20,9 @@ use rustix::io::Errno;
 
 use super::copy::Original;
 use super::metadata::{Applier, Metadata};
-use super::root::{Dir, fail};
+use super::root_dir::{Dir, fail};
 use crate::error::{Error, Result, Status, quoted};
-use crate::inject;
+use crate::fault;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Entry, SharedBytes, split_parent};
 use crate::queue::Queue;
@@ -33,11 +33,11 @@ const WRITERS: usize = 2;
 const MOST_JOBS: usize = 64;
 /// Jobs handed over together, at most, and how much data they may have: what waits here keeps its segments from going
 /// round, so it must be less than there is.
-const BATCH: usize = 16;
+const JOBS_AT_A_TIME: usize = 16;
 const BATCH_BYTES: usize = 256 << 10;
 /// The mode of a file that nobody is to open before it is finished.
 pub(super) const PRIVATE: u32 = 0o600;
-const PATIENCE: Duration = Duration::from_millis(50);
+const INTERRUPT_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a file is to be, besides its data.
 pub(super) struct Plan {
@@ -93,7 +93,7 @@ impl Job {
         }
     }
 
-    fn run(self, maker: &mut Maker) -> Result<()> {
+    fn run(self, maker: &mut FileMaker) -> Result<()> {
         match self {
             Job::Whole { parent, plan, filling } => {
                 let name = split_parent(&plan.path).1;
@@ -115,7 +115,7 @@ impl Job {
 }
 
 /// What does jobs, on one thread.
-pub(super) struct Maker {
+pub(super) struct FileMaker {
     applier: Applier,
     modes: BirthModes,
     anomalies: Anomalies,
@@ -131,9 +131,9 @@ enum BirthModes {
     Proven(u32),
 }
 
-impl Maker {
-    fn new(applier: Applier, modes: BirthModes, interrupt: Interrupt) -> Maker {
-        Maker { applier, modes, anomalies: Anomalies::default(), interrupt }
+impl FileMaker {
+    fn new(applier: Applier, modes: BirthModes, interrupt: Interrupt) -> FileMaker {
+        FileMaker { applier, modes, anomalies: Anomalies::default(), interrupt }
     }
 
     fn create(&mut self, parent: &Dir, plan: Plan) -> Result<OpenFile> {
@@ -167,7 +167,7 @@ impl OpenFile {
         OpenFile { file, plan, has_mode: false }
     }
 
-    fn fill(&self, filling: Filling, maker: &Maker) -> Result<()> {
+    fn fill(&self, filling: Filling, maker: &FileMaker) -> Result<()> {
         match filling {
             Filling::Data(None) => Ok(()),
             Filling::Data(Some((offset, data))) => {
@@ -177,7 +177,7 @@ impl OpenFile {
         }
     }
 
-    fn finish(self, maker: &mut Maker) -> Result<()> {
+    fn finish(self, maker: &mut FileMaker) -> Result<()> {
         let OpenFile { file, plan: Plan { path, metadata, size }, has_mode } = self;
         if let Some(size) = size {
             rustix::fs::ftruncate(&file, size).map_err(|errno| fail(errno, "write", &path))?;
@@ -213,8 +213,8 @@ fn write_at(file: BorrowedFd<'_>, mut offset: u64, mut data: &[u8]) -> Result<()
 }
 
 /// Threads that do the jobs. Dropping it drops those that are left.
-pub(super) struct Files {
-    shared: Arc<Shared>,
+pub(super) struct WritePool {
+    shared: Arc<PoolShared>,
     threads: Vec<JoinHandle<()>>,
     are_pending: bool,
     batch: Vec<Job>,
@@ -222,14 +222,14 @@ pub(super) struct Files {
     interrupt: Interrupt,
 }
 
-struct Shared {
+struct PoolShared {
     jobs: Queue<Vec<Job>>,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     progress: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     /// Jobs that were handed over and are not done.
     pending: usize,
     /// The first one; jobs that are not begun by then are dropped.
@@ -238,15 +238,18 @@ struct State {
     is_dead: bool,
 }
 
-impl Files {
-    pub(super) fn new(applier: Applier, interrupt: Interrupt) -> Result<Files> {
-        let shared =
-            Arc::new(Shared { jobs: Queue::default(), state: Mutex::new(State::default()), progress: Condvar::new() });
-        let mut files = Files {
+impl WritePool {
+    pub(super) fn new(applier: Applier, interrupt: Interrupt) -> Result<WritePool> {
+        let shared = Arc::new(PoolShared {
+            jobs: Queue::default(),
+            state: Mutex::new(PoolState::default()),
+            progress: Condvar::new(),
+        });
+        let mut files = WritePool {
             shared,
             threads: Vec::new(),
             are_pending: false,
-            batch: Vec::with_capacity(BATCH),
+            batch: Vec::with_capacity(JOBS_AT_A_TIME),
             batch_bytes: 0,
             interrupt,
         };
@@ -263,10 +266,10 @@ impl Files {
         self.are_pending = true;
         self.batch_bytes = self.batch_bytes.saturating_add(job.bytes());
         self.batch.push(job);
-        if self.batch.len() < BATCH && self.batch_bytes < BATCH_BYTES {
+        if self.batch.len() < JOBS_AT_A_TIME && self.batch_bytes < BATCH_BYTES {
             return Ok(());
         }
-        self.hand_over(MOST_JOBS - BATCH)
+        self.hand_over(MOST_JOBS - JOBS_AT_A_TIME)
     }
 
     /// Waits until every job is done.
@@ -289,7 +292,7 @@ impl Files {
         if !self.batch.is_empty() {
             self.shared.lock().pending += self.batch.len();
             self.batch_bytes = 0;
-            self.shared.jobs.push(std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH)));
+            self.shared.jobs.push(std::mem::replace(&mut self.batch, Vec::with_capacity(JOBS_AT_A_TIME)));
         }
         let mut state = self.shared.lock();
         loop {
@@ -303,13 +306,18 @@ impl Files {
                 self.are_pending = state.pending > 0;
                 return Ok(());
             }
-            state = self.shared.progress.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .shared
+                .progress
+                .wait_timeout(state, INTERRUPT_CHECK_INTERVAL)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
             self.interrupt.check()?;
         }
     }
 }
 
-impl Drop for Files {
+impl Drop for WritePool {
     fn drop(&mut self) {
         self.shared.jobs.abandon();
         for thread in self.threads.drain(..) {
@@ -318,21 +326,21 @@ impl Drop for Files {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl PoolShared {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct Worker(Arc<Shared>);
+struct Worker(Arc<PoolShared>);
 
 impl Worker {
     fn run(&self, applier: Applier, interrupt: Interrupt) {
         let modes = if sys::leave_umask() { BirthModes::Proven(0) } else { BirthModes::Masked };
-        let mut maker = Maker::new(applier, modes, interrupt);
+        let mut maker = FileMaker::new(applier, modes, interrupt);
         while let Some(batch) = self.0.jobs.pop() {
             let count = batch.len();
-            inject::at("bl-write");
+            fault::at("bl-write");
             let done = batch.into_iter().try_for_each(|job| match self.0.jobs.is_closed() {
                 true => Ok(()),
                 false => job.run(&mut maker),

@@ -8,30 +8,30 @@ use crate::queue::Queue;
 
 /// What goes round.
 #[derive(Default)]
-pub(super) struct Contents {
+pub(super) struct SegmentBytes {
     /// Full unless it is the last one, or empty.
     pub(super) bytes: Vec<u8>,
     /// Bytes of the file that had been read when the buffer was full.
     pub(super) bytes_in: u64,
 }
 
-/// Contents that nobody changes any more. Dropping it sends them home.
+/// SegmentBytes that nobody changes any more. Dropping it sends them home.
 #[derive(Default)]
 pub(super) struct Segment {
-    contents: Contents,
-    home: Option<Arc<Queue<Contents>>>,
+    contents: SegmentBytes,
+    home: Option<Arc<Queue<SegmentBytes>>>,
 }
 
 impl Segment {
-    pub(super) fn new(contents: Contents, home: &Arc<Queue<Contents>>) -> Segment {
+    pub(super) fn new(contents: SegmentBytes, home: &Arc<Queue<SegmentBytes>>) -> Segment {
         Segment { contents, home: Some(home.clone()) }
     }
 }
 
 impl Deref for Segment {
-    type Target = Contents;
+    type Target = SegmentBytes;
 
-    fn deref(&self) -> &Contents {
+    fn deref(&self) -> &SegmentBytes {
         &self.contents
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn normalize(name: &[u8], underflow: Underflow, limits: &LayerLimits,
             }
             _ => {
                 // A whiteout speaks of a name that is within the limit, although its marker may not be (family 61).
-                let shortened = component.strip_prefix(whiteout::PREFIX).unwrap_or(component);
+                let shortened = component.strip_prefix(whiteout::WHITEOUT_PREFIX).unwrap_or(component);
                 limits::COMPONENT.check(limits, shortened.len() as u64, || quoted(name))?;
                 depth += 1;
                 limits::DEPTH.check(limits, depth, || quoted(name))?;

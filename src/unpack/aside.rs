@@ -12,21 +12,21 @@ use rustix::io::Errno;
 use crate::error::Result;
 
 /// A directory on the same file system, and what keeps it until the end.
-pub(crate) struct Bin {
+pub(crate) struct AsideDir {
     pub(crate) handle: OwnedFd,
     pub(crate) _owner: Box<dyn Any>,
 }
 
 /// Made when it is first needed, which for most layers is never.
-pub(crate) struct Trash<'a> {
-    make: Box<dyn Fn() -> Result<Bin> + 'a>,
-    bin: Option<Bin>,
+pub(crate) struct Aside<'a> {
+    make: Box<dyn Fn() -> Result<AsideDir> + 'a>,
+    bin: Option<AsideDir>,
     count: u64,
 }
 
-impl<'a> Trash<'a> {
-    pub(crate) fn new(make: impl Fn() -> Result<Bin> + 'a) -> Trash<'a> {
-        Trash { make: Box::new(make), bin: None, count: 0 }
+impl<'a> Aside<'a> {
+    pub(crate) fn new(make: impl Fn() -> Result<AsideDir> + 'a) -> Aside<'a> {
+        Aside { make: Box::new(make), bin: None, count: 0 }
     }
 
     /// Takes whatever `name` in `dir` is.

@@ -3,17 +3,17 @@
 //! Syncing tens of thousands of files would cost more than unpacking them, so a tree becomes visible without. Its record
 //! says in which boot of the machine it was made, and after the next one the tree counts as absent, because it may lack
 //! what was never written; its layer is there to unpack again. Whoever opens the store first in a boot removes such trees,
-//! so that a path in `extracted` never leads to one. Meanwhile [`super::syncer`] has the file system flushed
+//! so that a path in `extracted` never leads to one. Meanwhile [`super::writeback`] has the file system flushed
 //! and then writes "durable" into the record. A tree whose record is missing or does not match its own checksum is
 //! absent too: nothing about a tree has to reach the disk in any order.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use super::directory::{Area, BOOT_FILE, Directory};
 use super::lock::{EXTRACTION_LOCK, Lock};
-use super::partial::{Partial, Trash, is_tree_name};
+use super::partial::{Partial, Removal, is_tree_name};
 use super::storage::Storage;
+use super::store_dir::{BOOT_FILE, Folder, StoreDir};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::record::{RecordHead, Validity, record_name};
@@ -29,7 +29,7 @@ impl Storage {
     /// durable where it is not.
     pub(crate) fn tree_for_use(&self, name: &str) -> Result<Option<RecordHead>> {
         let head = tree_head(&self.directory, name)?;
-        if head.as_ref().is_some_and(|head| head.mark != Validity::Durable) {
+        if head.as_ref().is_some_and(|head| head.validity != Validity::Durable) {
             self.directory.make_durable(name);
         }
         Ok(head)
@@ -39,28 +39,31 @@ impl Storage {
     pub(crate) fn tree_record(&self, name: &str) -> Result<Option<OwnedFd>> {
         let Some(head) = tree_head(&self.directory, name)? else { return Ok(None) };
         match head.lines {
-            Some(_) => self.directory.open_file(Area::Extracted, &record_name(name)),
+            Some(_) => self.directory.open_file(Folder::Extracted, &record_name(name)),
             None => Ok(None),
         }
     }
 }
 
 /// What the record of a tree says, if there is a tree that counts.
-pub(crate) fn tree_head(directory: &Directory, name: &str) -> Result<Option<RecordHead>> {
-    if !directory.stat(Area::Extracted, name)?.is_some_and(|stat| is_directory(&stat)) {
+pub(crate) fn tree_head(directory: &StoreDir, name: &str) -> Result<Option<RecordHead>> {
+    if !directory.stat(Folder::Extracted, name)?.is_some_and(|stat| is_directory(&stat)) {
         return Ok(None);
     }
-    let Some(record) = directory.open_file(Area::Extracted, &record_name(name))? else {
-        return Ok(directory.takes_trees_as_they_are().then(|| adopted(name)));
+    let Some(record) = directory.open_file(Folder::Extracted, &record_name(name))? else {
+        return Ok(directory.trusts_existing_trees().then(|| adopted(name)));
     };
     let head = match RecordHead::read(record.as_fd()) {
         // A record that the disk has lost is no record.
         Err(error) if error.os_errno().is_some_and(sys::is_damage) => None,
         head => head.map_err(|error| {
-            error.context(format_args!("read {}", directory.object_path(Area::Extracted, &record_name(name)).display()))
+            error.context(format_args!(
+                "read {}",
+                directory.object_path(Folder::Extracted, &record_name(name)).display()
+            ))
         })?,
     };
-    Ok(head.filter(|head| match &head.mark {
+    Ok(head.filter(|head| match &head.validity {
         Validity::Durable => true,
         volatile => *volatile == Validity::this_boot(directory.boot_id()),
     }))
@@ -68,12 +71,12 @@ pub(crate) fn tree_head(directory: &Directory, name: &str) -> Result<Option<Reco
 
 /// Gives the trees of a store that boxlite 0.9 made their records: of these trees nothing is known but that they are
 /// good. Those that it adds later have none, and are made again when they are needed.
-pub(super) fn adopt(directory: &Arc<Directory>) -> Result<()> {
+pub(super) fn adopt(directory: &Arc<StoreDir>) -> Result<()> {
     let mut are_new = false;
     for name in trees(directory)? {
-        if directory.stat(Area::Extracted, &record_name(&name))?.is_none() {
+        if directory.stat(Folder::Extracted, &record_name(&name))?.is_none() {
             are_new = true;
-            let mut record = Partial::create_record(directory, Area::Extracted, &record_name(&name))?;
+            let mut record = Partial::create_record(directory, Folder::Extracted, &record_name(&name))?;
             record.write_all(&adopted(&name).to_bytes())?;
             record.publish(&record_name(&name), &Interrupt::default(), |_| Ok(true))?;
         }
@@ -84,7 +87,7 @@ pub(super) fn adopt(directory: &Arc<Directory>) -> Result<()> {
 
 /// Removes the trees that do not count, where this is the first time in this boot that the store is opened. They become
 /// leftovers, for the sweep.
-pub(super) fn drop_unsynced(directory: &Arc<Directory>) -> Result<()> {
+pub(super) fn drop_unsynced(directory: &Arc<StoreDir>) -> Result<()> {
     let Some(boot_id) = directory.boot_id() else { return Ok(()) };
     if was_opened_in_this_boot(directory)? {
         return Ok(());
@@ -95,34 +98,34 @@ pub(super) fn drop_unsynced(directory: &Arc<Directory>) -> Result<()> {
         if lock.is_some() && tree_head(directory, &name)?.is_none() {
             tracing::info!("{name} was not synced before the machine started anew, and is removed");
             for name in [record_name(&name), name] {
-                Partial::take_to_trash(directory, Area::Extracted, &name)?.into_iter().for_each(Trash::leave);
+                Partial::take_to_trash(directory, Folder::Extracted, &name)?.into_iter().for_each(Removal::leave);
             }
         }
     }
-    let mut file = Partial::create_file(directory, Area::Root, BOOT_FILE)?;
+    let mut file = Partial::create_file(directory, Folder::Root, BOOT_FILE)?;
     file.write_all(boot_id.as_bytes())?;
     file.publish(BOOT_FILE, &Interrupt::default(), |_| Ok(false))
 }
 
 /// Whether the store was opened for writing in this boot: until then there may be trees that do not count.
-pub(crate) fn was_opened_in_this_boot(directory: &Directory) -> Result<bool> {
+pub(crate) fn was_opened_in_this_boot(directory: &StoreDir) -> Result<bool> {
     let Some(boot_id) = directory.boot_id() else { return Ok(true) };
-    let Some(file) = directory.open_file(Area::Root, BOOT_FILE)? else { return Ok(false) };
+    let Some(file) = directory.open_file(Folder::Root, BOOT_FILE)? else { return Ok(false) };
     let bytes = sys::read_start(file.as_fd(), boot_id.len()).map_err(|errno| Error::os(errno, "read it"))?;
     Ok(bytes == boot_id.as_bytes())
 }
 
 /// Names of directories that are trees.
-fn trees(directory: &Directory) -> Result<Vec<String>> {
+fn trees(directory: &StoreDir) -> Result<Vec<String>> {
     let fail = |errno| Error::os(errno, format_args!("list {}/extracted", directory.path().display()));
     let mut trees = Vec::new();
     let mut names = Vec::new();
     let mut note = |name: &std::ffi::CStr| {
         names.extend(name.to_str().ok().filter(|name| is_tree_name(name)).map(str::to_owned));
     };
-    sys::for_each_name(directory.area(Area::Extracted)?, &mut note).map_err(fail)?;
+    sys::for_each_name(directory.area(Folder::Extracted)?, &mut note).map_err(fail)?;
     for name in names {
-        if directory.stat(Area::Extracted, &name)?.is_some_and(|stat| is_directory(&stat)) {
+        if directory.stat(Folder::Extracted, &name)?.is_some_and(|stat| is_directory(&stat)) {
             trees.push(name);
         }
     }

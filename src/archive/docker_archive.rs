@@ -4,8 +4,8 @@
 use serde::Deserialize;
 
 use super::blobs::FoundImage;
-use super::contents::{Contents, Packing};
 use super::options::ImportOptions;
+use super::tar_spool::{Packing, TarSpool};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 use crate::limits;
@@ -18,7 +18,7 @@ pub(super) const MANIFEST: &str = "manifest.json";
 /// Go's readers take keys in either case, which older Jib needed, and `null` for what is empty.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Saved {
+struct SavedImage {
     #[serde(alias = "config")]
     config: Option<String>,
     #[serde(alias = "repoTags", alias = "repotags")]
@@ -30,14 +30,14 @@ struct Saved {
 /// The images that were asked for, with everything that they need in the store.
 pub(super) fn images(
     storage: &Storage,
-    contents: &Contents<'_>,
+    contents: &TarSpool<'_>,
     options: &ImportOptions,
     lease: &mut CallLease,
 ) -> Result<Vec<FoundImage>> {
     let bytes = contents.named_document(MANIFEST)?;
     check_json(&bytes, MANIFEST)?;
     let malformed = |why: String| Error::new(Status::Malformed, why);
-    let saved: Option<Vec<Saved>> =
+    let saved: Option<Vec<SavedImage>> =
         serde_json::from_slice(&bytes).map_err(|cause| malformed(format!("{MANIFEST}: {cause}")))?;
     let wanted = WantedPlatform::new(options.platform.as_ref(), options.strict_platform);
     let (mut found, mut why_not) = (Vec::new(), None);
@@ -88,8 +88,8 @@ pub(super) fn images(
         let Document::Manifest(parsed) = Document::parse(manifest.as_bytes())? else {
             return Err(Error::new(Status::Internal, "a manifest became something else"));
         };
-        storage.keep_config(&config_digest, &config, options, lease)?;
-        storage.keep_document(&digest, manifest.as_bytes(), options, lease)?;
+        storage.save_config(&config_digest, &config, options, lease)?;
+        storage.save_document(&digest, manifest.as_bytes(), options, lease)?;
         found.push(FoundImage { digest, manifest: parsed, index: None, names, documents: Vec::new() });
     }
     match why_not {

@@ -6,15 +6,15 @@
 
 use std::borrow::Cow;
 
+use super::buffers::SharedBytes;
 use super::entry::{Anomalies, Entry, Kind, Timestamp};
+use super::entry_path::{Underflow, normalize};
 use super::header::{BLOCK, Dialect, Header, malformed};
-use super::name::{Underflow, normalize};
 use super::pax::{self, Extended};
 use super::pipeline::Totals;
-use super::segment::SharedBytes;
 use super::sparse::{self, Chunk};
-use super::stream::Stream;
-use super::whiteout::{self, Mark};
+use super::tar_stream::Stream;
+use super::whiteout::{self, Marker};
 use crate::error::{Error, Result, quoted};
 use crate::limits::{self, LayerLimits};
 
@@ -196,9 +196,9 @@ impl Reader {
         let describe = |error: Error| error.context(format_args!("entry {}", quoted(&name)));
         let mark = whiteout::classify(&entry.path)?;
         // A whiteout's type is not looked at (D5).
-        let kind = if mark == Mark::None { kind_of(header, &name).map_err(describe)? } else { Kind::File };
+        let kind = if mark == Marker::None { kind_of(header, &name).map_err(describe)? } else { Kind::File };
         // Readers who do not know markers would take its map and its name for a file's.
-        if mark != Mark::None && (pax.sparse.is_some() || header.typeflag() == b'S') {
+        if mark != Marker::None && (pax.sparse.is_some() || header.typeflag() == b'S') {
             return Err(describe(malformed("a whiteout marker with a sparse map")));
         }
         let is_old_directory = header.typeflag() == 0 && name.ends_with(b"/");
@@ -215,9 +215,9 @@ impl Reader {
         self.data_left = size;
         self.padding = padding_of(size);
         entry.kind = match mark {
-            Mark::None => kind,
-            Mark::Marker(kind) => kind,
-            Mark::Aufs => {
+            Marker::None => kind,
+            Marker::Marker(kind) => kind,
+            Marker::Aufs => {
                 self.anomalies.insert(Anomalies::SKIPPED_AUFS);
                 return Ok(false);
             }
@@ -225,7 +225,7 @@ impl Reader {
         if entry.path.is_empty() && entry.kind != Kind::Directory {
             return Err(describe(malformed("the root of a layer can only be a directory")));
         }
-        entry.size = self.read_extent(header, entry, pax.sparse.take(), mark == Mark::None).map_err(describe)?;
+        entry.size = self.read_extent(header, entry, pax.sparse.take(), mark == Marker::None).map_err(describe)?;
         self.file_bytes = self.file_bytes.saturating_add(entry.size);
         limits::LAYER_SIZE.check(&self.limits, self.file_bytes, || quoted(&name))?;
         let link = match pax.linkpath.take().or(pending.gnu_link) {
@@ -364,10 +364,10 @@ fn id(field: &str, value: u64) -> Result<u32> {
 
 /// Into what file systems can hold without the kernel refusing: about the years -10,000 to 10,000 (family 81).
 fn clamp(time: Timestamp) -> Timestamp {
-    const MOST: i64 = 253_402_300_799;
+    const LATEST_SECONDS: i64 = 253_402_300_799;
     match time.seconds {
-        s if s > MOST => Timestamp { seconds: MOST, nanoseconds: 0 },
-        s if s < -MOST => Timestamp { seconds: -MOST, nanoseconds: 0 },
+        s if s > LATEST_SECONDS => Timestamp { seconds: LATEST_SECONDS, nanoseconds: 0 },
+        s if s < -LATEST_SECONDS => Timestamp { seconds: -LATEST_SECONDS, nanoseconds: 0 },
         _ => time,
     }
 }
@@ -392,7 +392,7 @@ mod tests {
     use crate::digest::{Algorithm, Digest};
     use crate::error::Status;
     use crate::interrupt::{Cancel, Interrupt};
-    use crate::layer::Source;
+    use crate::layer::Decompressor;
 
     fn archive() -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -407,7 +407,7 @@ mod tests {
 
     fn reader(source: std::io::PipeReader, interrupt: &Interrupt) -> Result<Reader> {
         let limits = LayerLimits::default();
-        let source = Source::open(
+        let source = Decompressor::open(
             crate::layer::LayerFile::new(source.into(), Algorithm::Sha256),
             Algorithm::Sha256,
             interrupt.clone(),

@@ -17,36 +17,38 @@ use crate::record::{RecordHead, Validity, record_name};
 use crate::sys;
 
 /// How long the first tree waits for others.
-const PATIENCE: Duration = Duration::from_secs(2);
+const GATHER_TIME: Duration = Duration::from_secs(2);
 /// Records that are open at a time.
-const BATCH: usize = 64;
+const MAX_OPEN_RECORDS: usize = 64;
 
 /// Trees that wait to be synced, and the thread that does it.
 #[derive(Debug)]
-pub(super) struct Syncer {
-    shared: Arc<Shared>,
+pub(super) struct Writeback {
+    shared: Arc<WritebackShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct WritebackShared {
     /// The folder of the trees.
     folder: OwnedFd,
     mark: Validity,
-    state: Mutex<State>,
+    state: Mutex<WritebackState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WritebackState {
     waiting: BTreeSet<String>,
     thread: Option<JoinHandle<()>>,
     is_closing: bool,
 }
 
-impl Syncer {
+impl Writeback {
     /// `mark` is that of this boot's trees.
-    pub(super) fn new(folder: OwnedFd, mark: Validity) -> Syncer {
-        Syncer { shared: Arc::new(Shared { folder, mark, state: Mutex::default(), changed: Condvar::new() }) }
+    pub(super) fn new(folder: OwnedFd, mark: Validity) -> Writeback {
+        Writeback {
+            shared: Arc::new(WritebackShared { folder, mark, state: Mutex::default(), changed: Condvar::new() }),
+        }
     }
 
     /// Has a tree synced, some time.
@@ -96,8 +98,8 @@ impl Syncer {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl WritebackShared {
+    fn lock(&self) -> MutexGuard<'_, WritebackState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,7 +109,7 @@ impl Shared {
             while state.waiting.is_empty() && !state.is_closing {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            let due = Instant::now() + PATIENCE;
+            let due = Instant::now() + GATHER_TIME;
             while !state.is_closing
                 && let Some(time) = due.checked_duration_since(Instant::now())
             {
@@ -116,7 +118,7 @@ impl Shared {
             if state.is_closing {
                 return;
             }
-            let batch: Vec<String> = state.waiting.iter().take(BATCH).cloned().collect();
+            let batch: Vec<String> = state.waiting.iter().take(MAX_OPEN_RECORDS).cloned().collect();
             drop(state);
             let result = self.sync(&batch);
             let mut state = self.lock();
@@ -138,8 +140,8 @@ impl Shared {
         }
         let synced = sys::sync_file_system(self.folder.as_fd());
         for (record, head) in records {
-            let mark = if synced.is_ok() { Validity::Durable } else { Validity::never() };
-            let head = RecordHead { mark, ..head };
+            let validity = if synced.is_ok() { Validity::Durable } else { Validity::never() };
+            let head = RecordHead { validity, ..head };
             head.write(record.as_fd())?;
             sys::sync_data(record.as_fd())?;
         }
@@ -150,7 +152,7 @@ impl Shared {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let record = rustix::fs::openat(&self.folder, record_name(tree), flags, Mode::empty()).ok()?;
         let head = head_of(record.as_fd())?;
-        (head.mark == self.mark).then_some((record, head))
+        (head.validity == self.mark).then_some((record, head))
     }
 }
 

@@ -9,12 +9,12 @@ use std::os::fd::AsFd as _;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::directory::Area;
+use super::documents::blob_name;
 use super::layers::hash;
 use super::layout_folder::{LayoutFile, LayoutFolder, path_of};
 use super::partial::Partial;
-use super::small_files::blob_name;
 use super::storage::Storage;
+use super::store_dir::Folder;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -42,18 +42,19 @@ impl Storage {
         let mut partial = None;
         if size > 0 && sys::CLONES_BY_NAME {
             let from = file.file.as_fd();
-            partial = Partial::link_file(&self.directory, Area::Layers, &stem, |to, name| {
+            partial = Partial::link_file(&self.directory, Folder::Layers, &stem, |to, name| {
                 sys::clone_file(from, to, name.as_bytes())?;
                 // As every layer's: whoever may read the store may read it.
                 rustix::fs::chmodat(to, name, sys::mode(0o644), AtFlags::empty())
             })?;
         }
         if size > 0 && partial.is_none() {
-            let clone = Partial::create_file(&self.directory, Area::Layers, &stem)?;
+            let clone = Partial::create_file(&self.directory, Folder::Layers, &stem)?;
             partial = sys::reflink(clone.handle(), file.file.as_fd()).is_ok().then_some(clone);
         }
         if partial.is_none() && may_link {
-            partial = Partial::link_file(&self.directory, Area::Layers, &stem, |to, name| folder.link(file, to, name))?;
+            partial =
+                Partial::link_file(&self.directory, Folder::Layers, &stem, |to, name| folder.link(file, to, name))?;
         }
         let Some(partial) = partial else { return Ok(false) };
         let what = path_of(digest);
@@ -79,7 +80,7 @@ impl Storage {
         if state(&before) != state(&after) {
             return Ok(false);
         }
-        partial.publish(&blob_name(Area::Layers, digest), interrupt, |_| Ok(false))?;
+        partial.publish(&blob_name(Folder::Layers, digest), interrupt, |_| Ok(false))?;
         tracing::info!("stored {digest} ({size} bytes) without copying it");
         Ok(true)
     }

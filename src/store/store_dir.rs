@@ -13,14 +13,14 @@ use rustix::io::Errno;
 use super::flock::{self, COLLECTION, Locking};
 use super::format;
 use super::options::{Durability, StorageOptions};
-use super::syncer::Syncer;
+use super::writeback::Writeback;
 use crate::error::{Error, Result, Status};
 use crate::record::Validity;
 use crate::sys;
 
 /// The store's directory itself, and its folders. Their names never change (docs/on-disk.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Area {
+pub(crate) enum Folder {
     Root,
     Manifests,
     Configs,
@@ -33,44 +33,44 @@ pub(crate) enum Area {
     Links,
 }
 
-impl Area {
-    pub(super) const FOLDERS: [Area; 9] = [
-        Area::Manifests,
-        Area::Configs,
-        Area::Layers,
-        Area::Extracted,
-        Area::Names,
-        Area::Leases,
-        Area::Locks,
-        Area::Quarantine,
-        Area::Links,
+impl Folder {
+    pub(super) const FOLDERS: [Folder; 9] = [
+        Folder::Manifests,
+        Folder::Configs,
+        Folder::Layers,
+        Folder::Extracted,
+        Folder::Names,
+        Folder::Leases,
+        Folder::Locks,
+        Folder::Quarantine,
+        Folder::Links,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Area::Root => "",
-            Area::Manifests => "manifests",
-            Area::Configs => "configs",
-            Area::Layers => "layers",
-            Area::Extracted => "extracted",
-            Area::Names => "names",
-            Area::Leases => "leases",
-            Area::Locks => "locks",
-            Area::Quarantine => "quarantine",
-            Area::Links => "links",
+            Folder::Root => "",
+            Folder::Manifests => "manifests",
+            Folder::Configs => "configs",
+            Folder::Layers => "layers",
+            Folder::Extracted => "extracted",
+            Folder::Names => "names",
+            Folder::Leases => "leases",
+            Folder::Locks => "locks",
+            Folder::Quarantine => "quarantine",
+            Folder::Links => "links",
         }
     }
 
     /// Trees hold set-uid files of foreign origin, which nobody but the owner is to reach.
     const fn mode(self) -> u32 {
-        if matches!(self, Area::Extracted | Area::Quarantine) { 0o700 } else { 0o755 }
+        if matches!(self, Folder::Extracted | Folder::Quarantine) { 0o700 } else { 0o755 }
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct StoreDir {
     path: PathBuf,
-    /// By `Area as usize`. `None` only in a read-only store whose folder does not exist.
+    /// By `Folder as usize`. `None` only in a read-only store whose folder does not exist.
     areas: [Option<OwnedFd>; 10],
     /// The count of forks when the store was opened.
     forks: u64,
@@ -79,7 +79,7 @@ pub(crate) struct Directory {
     durability: Durability,
     boot_id: Option<String>,
     has_version: bool,
-    syncer: Option<Syncer>,
+    syncer: Option<Writeback>,
     /// Tells threads that may stop to do so.
     is_closing: Arc<AtomicBool>,
     /// Threads that remove what calls left to them.
@@ -93,9 +93,9 @@ pub(super) const BOOT_FILE: &str = "boot";
 
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-impl Directory {
+impl StoreDir {
     /// Opens the store at `path`, which is made absolute. Unless `read_only`, it and its folders are created.
-    pub(super) fn open(path: &Path, options: &StorageOptions) -> Result<Arc<Directory>> {
+    pub(super) fn open(path: &Path, options: &StorageOptions) -> Result<Arc<StoreDir>> {
         let &StorageOptions { read_only, durability, single_process, .. } = options;
         let path = std::path::absolute(path)
             .map_err(|cause| Error::io(&cause, format_args!("open store {}", path.display())))?;
@@ -107,31 +107,31 @@ impl Directory {
         // Before anything is created: a store of a newer format is not touched.
         let has_version = format::check(root.as_fd(), &path)?;
         let mut areas = [const { None }; 10];
-        for area in Area::FOLDERS {
+        for area in Folder::FOLDERS {
             areas[area as usize] = open_folder(root.as_fd(), &path, area.name(), area.mode(), read_only)?;
         }
         if !read_only {
             open_folder(root.as_fd(), &path, BUNDLES, 0o755, false)?;
         }
-        areas[Area::Root as usize] = Some(root);
+        areas[Folder::Root as usize] = Some(root);
         let locking = if single_process { Locking::Threads } else { Locking::Processes };
-        if let Some(locks) = &areas[Area::Locks as usize]
+        if let Some(locks) = &areas[Folder::Locks as usize]
             && !read_only
             && !single_process
         {
             flock::probe(locks.as_fd(), COLLECTION, &path)?;
         }
         let boot_id = sys::boot_id();
-        let syncer = match &areas[Area::Extracted as usize] {
+        let syncer = match &areas[Folder::Extracted as usize] {
             Some(trees) if !read_only && durability == Durability::Full => {
                 let trees = trees
                     .try_clone()
                     .map_err(|cause| Error::io(&cause, format_args!("open store {}", path.display())))?;
-                Some(Syncer::new(trees, Validity::this_boot(boot_id.as_deref())))
+                Some(Writeback::new(trees, Validity::this_boot(boot_id.as_deref())))
             }
             _ => None,
         };
-        Ok(Arc::new(Directory {
+        Ok(Arc::new(StoreDir {
             path,
             areas,
             forks: sys::fork_count(),
@@ -161,12 +161,12 @@ impl Directory {
     }
 
     /// Where an object is, for messages and for callers who want the path.
-    pub(crate) fn object_path(&self, area: Area, name: &str) -> PathBuf {
+    pub(crate) fn object_path(&self, area: Folder, name: &str) -> PathBuf {
         self.path.join(area.name()).join(name)
     }
 
     /// The handle on a folder; `NOT_FOUND` in a read-only store that lacks it.
-    pub(crate) fn area(&self, area: Area) -> Result<BorrowedFd<'_>> {
+    pub(crate) fn area(&self, area: Folder) -> Result<BorrowedFd<'_>> {
         self.areas[area as usize].as_ref().map(AsFd::as_fd).ok_or_else(|| {
             Error::new(Status::NotFound, format!("{} does not exist", self.path.join(area.name()).display()))
         })
@@ -182,7 +182,7 @@ impl Directory {
     }
 
     /// Whether a tree without a record counts.
-    pub(crate) fn takes_trees_as_they_are(&self) -> bool {
+    pub(crate) fn trusts_existing_trees(&self) -> bool {
         // Nobody has looked at the trees of boxlite 0.9 yet, and nobody may write down that they are good.
         self.read_only && !self.has_version
     }
@@ -199,7 +199,7 @@ impl Directory {
         if !self.is_durable() {
             return Ok(());
         }
-        sys::sync_file_system(self.area(Area::Root)?)
+        sys::sync_file_system(self.area(Folder::Root)?)
             .map_err(|errno| Error::os(errno, format_args!("sync {}", self.path.display())))
     }
 
@@ -222,7 +222,7 @@ impl Directory {
     }
 
     /// The same store with handles of its own, for a thread that the last owner waits for.
-    pub(super) fn duplicate(&self) -> Result<Arc<Directory>> {
+    pub(super) fn duplicate(&self) -> Result<Arc<StoreDir>> {
         let mut areas = [const { None }; 10];
         for (own, area) in areas.iter_mut().zip(&self.areas) {
             *own = area
@@ -231,7 +231,7 @@ impl Directory {
                 .transpose()
                 .map_err(|cause| Error::io(&cause, "open the store"))?;
         }
-        Ok(Arc::new(Directory {
+        Ok(Arc::new(StoreDir {
             path: self.path.clone(),
             areas,
             forks: self.forks,
@@ -264,8 +264,8 @@ impl Directory {
         removals.iter().any(|thread| !thread.is_finished())
     }
 
-    /// Every public function begins here (or in [`Directory::check_writable`]).
-    pub(crate) fn check_alive(&self) -> Result<()> {
+    /// Every public function begins here (or in [`StoreDir::check_writable`]).
+    pub(crate) fn check_not_forked(&self) -> Result<()> {
         if self.is_forked() {
             return Err(Error::new(
                 Status::Forked,
@@ -276,7 +276,7 @@ impl Directory {
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {
-        self.check_alive()?;
+        self.check_not_forked()?;
         if self.read_only {
             return Err(Error::new(Status::Permission, format!("store {} was opened read-only", self.path.display())));
         }
@@ -284,7 +284,7 @@ impl Directory {
     }
 
     /// The object's status without following a symlink; `None` where there is nothing of that name.
-    pub(crate) fn stat(&self, area: Area, name: &str) -> Result<Option<Stat>> {
+    pub(crate) fn stat(&self, area: Folder, name: &str) -> Result<Option<Stat>> {
         let Some(folder) = &self.areas[area as usize] else { return Ok(None) };
         match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
@@ -295,7 +295,7 @@ impl Directory {
 
     /// Opens a regular file of the store for reading; `None` where there is none of that name. Whatever else lies under
     /// the name (a symlink, a fifo, a directory) is nothing of ours and is not opened.
-    pub(crate) fn open_file(&self, area: Area, name: &str) -> Result<Option<OwnedFd>> {
+    pub(crate) fn open_file(&self, area: Folder, name: &str) -> Result<Option<OwnedFd>> {
         let Some(folder) = &self.areas[area as usize] else { return Ok(None) };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fail = |errno| Error::os(errno, format_args!("open {}", self.object_path(area, name).display()));
@@ -310,7 +310,7 @@ impl Directory {
     }
 
     /// Opens a directory of the store; `None` where there is none of that name.
-    pub(crate) fn open_directory(&self, area: Area, name: &str) -> Result<Option<OwnedFd>> {
+    pub(crate) fn open_directory(&self, area: Folder, name: &str) -> Result<Option<OwnedFd>> {
         let Some(folder) = &self.areas[area as usize] else { return Ok(None) };
         match rustix::fs::openat(folder, name, OPEN_DIR | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(directory) => Ok(Some(directory)),
@@ -321,12 +321,12 @@ impl Directory {
 
     /// [`sys::free_space`] of the store's file system.
     pub(crate) fn space(&self) -> Result<(u64, u64)> {
-        sys::free_space(self.area(Area::Root)?)
+        sys::free_space(self.area(Folder::Root)?)
             .map_err(|errno| Error::os(errno, format_args!("ask for free space in {}", self.path.display())))
     }
 
     /// Flushes a folder's names where the store is durable.
-    pub(crate) fn sync_area(&self, area: Area) -> Result<()> {
+    pub(crate) fn sync_area(&self, area: Folder) -> Result<()> {
         if !self.is_durable() {
             return Ok(());
         }
@@ -335,7 +335,7 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
+impl Drop for StoreDir {
     fn drop(&mut self) {
         let removals = std::mem::take(self.removals.get_mut().unwrap_or_else(PoisonError::into_inner));
         if let Some(syncer) = &self.syncer {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::buffers::{Segment, SharedBytes};
+use super::decompress::Decompressor;
 use super::header::BLOCK;
 use super::pipeline::{Delivery, Pipeline, Totals};
-use super::segment::{Segment, SharedBytes};
-use super::source::Source;
 use crate::digest::Algorithm;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -22,7 +22,7 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// A stream over `source`, its bytes hashed with `diff_id` on the way.
-    pub(crate) fn new(source: Source, diff_id: Algorithm, interrupt: Interrupt) -> Result<Stream> {
+    pub(crate) fn new(source: Decompressor, diff_id: Algorithm, interrupt: Interrupt) -> Result<Stream> {
         let pipeline = Pipeline::start(source, diff_id, interrupt)?;
         Ok(Stream { pipeline, bytes_in: 0, segment: Arc::default(), position: 0, bytes_out: 0, totals: None })
     }

@@ -1,8 +1,8 @@
 //! What lies in the store's folders: which names are objects of ours.
 
-use super::directory::Area;
 use super::lease;
 use super::storage::Storage;
+use super::store_dir::Folder;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::record::RECORD_SUFFIX;
@@ -19,11 +19,11 @@ pub(crate) struct ObjectName {
 
 impl ObjectName {
     /// `None` for what is none of ours, and for a partial object.
-    fn parse(area: Area, name: &str) -> Option<ObjectName> {
+    fn parse(area: Folder, name: &str) -> Option<ObjectName> {
         let (stem, is_record) = match area {
-            Area::Layers => (name.strip_suffix(".tar.gz")?, false),
-            Area::Configs | Area::Manifests | Area::Names => (name.strip_suffix(".json")?, false),
-            Area::Extracted => {
+            Folder::Layers => (name.strip_suffix(".tar.gz")?, false),
+            Folder::Configs | Folder::Manifests | Folder::Names => (name.strip_suffix(".json")?, false),
+            Folder::Extracted => {
                 let tree = name.strip_suffix(RECORD_SUFFIX);
                 let (stem, form) = tree.unwrap_or(name).split_once('.').unwrap_or((tree.unwrap_or(name), ""));
                 if !form.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
@@ -31,7 +31,7 @@ impl ObjectName {
                 }
                 (stem, tree.is_some())
             }
-            Area::Root | Area::Leases | Area::Locks | Area::Quarantine | Area::Links => return None,
+            Folder::Root | Folder::Leases | Folder::Locks | Folder::Quarantine | Folder::Links => return None,
         };
         let (algorithm, hex) = stem.split_once('-')?;
         Some(ObjectName { digest: Digest::parse(&format!("{algorithm}:{hex}")).ok()?, is_record })
@@ -40,30 +40,30 @@ impl ObjectName {
 
 impl Storage {
     /// The objects in a folder, in order of their names.
-    pub(crate) fn objects(&self, area: Area) -> Result<Vec<(String, ObjectName)>> {
+    pub(crate) fn objects(&self, area: Folder) -> Result<Vec<(String, ObjectName)>> {
         let names = self.names_in(area)?.into_iter();
         Ok(names.filter_map(|name| ObjectName::parse(area, &name).map(|object| (name, object))).collect())
     }
 
     /// The files of leases.
     pub(crate) fn lease_files(&self) -> Result<Vec<String>> {
-        let mut names = self.names_in(Area::Leases)?;
+        let mut names = self.names_in(Folder::Leases)?;
         names.retain(|name| name.strip_suffix(".json").is_some_and(lease::is_id));
         Ok(names)
     }
 
     /// What a check moved away: `<folder>.<name>.<32 hex digits>`.
     pub(crate) fn quarantined(&self) -> Result<Vec<String>> {
-        let mut names = self.names_in(Area::Quarantine)?;
+        let mut names = self.names_in(Folder::Quarantine)?;
         names.retain(|name| {
-            let is_from = |area: &Area| name.strip_prefix(area.name()).is_some_and(|rest| rest.starts_with('.'));
-            Area::FOLDERS.iter().any(is_from) && name.rsplit_once('.').is_some_and(|(_, random)| lease::is_id(random))
+            let is_from = |area: &Folder| name.strip_prefix(area.name()).is_some_and(|rest| rest.starts_with('.'));
+            Folder::FOLDERS.iter().any(is_from) && name.rsplit_once('.').is_some_and(|(_, random)| lease::is_id(random))
         });
         Ok(names)
     }
 
     /// All names in a folder, in order; none where a read-only store lacks it.
-    pub(crate) fn names_in(&self, area: Area) -> Result<Vec<String>> {
+    pub(crate) fn names_in(&self, area: Folder) -> Result<Vec<String>> {
         let Ok(folder) = self.directory.area(area) else { return Ok(Vec::new()) };
         let path = self.directory.object_path(area, "");
         let fail = |errno| Error::os(errno, format_args!("list {}", path.display()));
@@ -82,17 +82,17 @@ mod tests {
     fn names_are_ours_or_not() {
         let hex = "a".repeat(64);
         for (area, name, is_ours) in [
-            (Area::Layers, format!("sha256-{hex}.tar.gz"), true),
-            (Area::Layers, format!("sha256-{hex}.json"), false),
-            (Area::Layers, format!("sha256-{hex}.tar.gz.bak"), false),
-            (Area::Layers, "notes.tar.gz".into(), false),
-            (Area::Manifests, format!("sha256-{hex}.json"), true),
-            (Area::Manifests, format!("md5-{hex}.json"), false),
-            (Area::Extracted, format!("sha256-{hex}"), true),
-            (Area::Extracted, format!("sha256-{hex}.overlay-stat"), true),
-            (Area::Extracted, format!("sha256-{hex}.overlay-stat.mtree"), true),
-            (Area::Extracted, format!("sha256-{hex}.{}.extracting", "0".repeat(32)), false),
-            (Area::Extracted, "lost+found".into(), false),
+            (Folder::Layers, format!("sha256-{hex}.tar.gz"), true),
+            (Folder::Layers, format!("sha256-{hex}.json"), false),
+            (Folder::Layers, format!("sha256-{hex}.tar.gz.bak"), false),
+            (Folder::Layers, "notes.tar.gz".into(), false),
+            (Folder::Manifests, format!("sha256-{hex}.json"), true),
+            (Folder::Manifests, format!("md5-{hex}.json"), false),
+            (Folder::Extracted, format!("sha256-{hex}"), true),
+            (Folder::Extracted, format!("sha256-{hex}.overlay-stat"), true),
+            (Folder::Extracted, format!("sha256-{hex}.overlay-stat.mtree"), true),
+            (Folder::Extracted, format!("sha256-{hex}.{}.extracting", "0".repeat(32)), false),
+            (Folder::Extracted, "lost+found".into(), false),
         ] {
             let parsed = ObjectName::parse(area, &name);
             assert_eq!(parsed.is_some(), is_ours, "{name}");

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use super::args::call;
 use super::bytes::bl_bytes;
 use super::handles::{bl_error, bl_status, bl_storage};
-use super::shapes::give_path_of;
+use super::helpers::give_path_of;
 
 /// Whether the blobs of all of these layers are in the store; true for none.
 ///

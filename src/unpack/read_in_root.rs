@@ -5,8 +5,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::root::{Missing, Root, fail};
-use super::trash::Trash;
+use super::aside::Aside;
+use super::root_dir::{Missing, Root, fail};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::layer::split_parent;
@@ -15,8 +15,8 @@ use crate::sys::is_regular;
 
 /// A small file below a directory, with symlinks resolved as if that were the root; `None` where there is none. Nothing but
 /// a regular file is ever read: opening a device does things, and a fifo waits (family 128).
-pub(crate) fn read_confined(root: OwnedFd, path: &[u8], most: usize) -> Result<Option<Vec<u8>>> {
-    let trash = Trash::new(|| Err(Error::new(Status::Internal, "a tree is not to be changed")));
+pub(crate) fn read_in_root(root: OwnedFd, path: &[u8], most: usize) -> Result<Option<Vec<u8>>> {
+    let trash = Aside::new(|| Err(Error::new(Status::Internal, "a tree is not to be changed")));
     let limits = LayerLimits::default();
     let mut root = Root::new(root, trash, limits.clone(), Interrupt::default());
     let mut path = path.to_vec();

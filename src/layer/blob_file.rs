@@ -7,12 +7,12 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-use super::growing::{Growing, Grown};
+use super::follow::{GrowingBlob, Growth};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 
-const PIECE: usize = 128 << 10;
+const READ_BYTES: usize = 128 << 10;
 /// Nanoseconds between two looks at whether a wait is to end.
 const STEP: i64 = 50_000_000;
 
@@ -26,17 +26,17 @@ pub(super) enum Piece {
 pub(crate) struct LayerFile {
     file: OwnedFd,
     read: u64,
-    kind: Kind,
+    kind: Backing,
     /// It may be a pipe, in which there is nothing for as long as its writer likes; what ends the wait.
     wait: Option<Interrupt>,
 }
 
-enum Kind {
+enum Backing {
     /// It is all here; hashed until its end.
     Whole(Option<Hasher>),
     /// Somebody writes it, and hashes what is written.
     #[cfg_attr(not(feature = "pull"), expect(dead_code, reason = "only a pull follows a file"))]
-    Growing(Arc<Growing>, Interrupt),
+    GrowingBlob(Arc<GrowingBlob>, Interrupt),
 }
 
 impl LayerFile {
@@ -44,7 +44,7 @@ impl LayerFile {
         // A hint; where it is not taken nothing is lost.
         #[cfg(target_os = "linux")]
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
-        LayerFile { file, read: 0, kind: Kind::Whole(Some(Hasher::new(algorithm))), wait: None }
+        LayerFile { file, read: 0, kind: Backing::Whole(Some(Hasher::new(algorithm))), wait: None }
     }
 
     /// A file or a pipe of the host's.
@@ -54,20 +54,22 @@ impl LayerFile {
 
     /// A file that somebody is writing.
     #[cfg(feature = "pull")]
-    pub(crate) fn following(file: OwnedFd, growing: Arc<Growing>, interrupt: Interrupt) -> LayerFile {
-        LayerFile { file, read: 0, kind: Kind::Growing(growing, interrupt), wait: None }
+    pub(crate) fn following(file: OwnedFd, growing: Arc<GrowingBlob>, interrupt: Interrupt) -> LayerFile {
+        LayerFile { file, read: 0, kind: Backing::GrowingBlob(growing, interrupt), wait: None }
     }
 
     /// The next piece, in `buffer`, which is emptied first.
     pub(super) fn read(&mut self, mut buffer: Vec<u8>) -> Result<Piece> {
         buffer.clear();
-        buffer.reserve_exact(PIECE);
+        buffer.reserve_exact(READ_BYTES);
         self.wait_for_data()?;
         let read = match &self.kind {
-            Kind::Whole(_) => rustix::io::retry_on_intr(|| rustix::io::read(&self.file, spare_capacity(&mut buffer))),
+            Backing::Whole(_) => {
+                rustix::io::retry_on_intr(|| rustix::io::read(&self.file, spare_capacity(&mut buffer)))
+            }
             // Its position is the writer's.
-            Kind::Growing(growing, interrupt) => {
-                if let Grown::End(digest) = growing.wait(self.read, interrupt)? {
+            Backing::GrowingBlob(growing, interrupt) => {
+                if let Growth::End(digest) = growing.wait(self.read, interrupt)? {
                     return Ok(Piece::End(digest));
                 }
                 let at = self.read;
@@ -76,15 +78,15 @@ impl LayerFile {
         };
         self.read += read.map_err(|errno| Error::os(errno, "read layer"))? as u64;
         match &mut self.kind {
-            Kind::Growing(..) if buffer.is_empty() => {
+            Backing::GrowingBlob(..) if buffer.is_empty() => {
                 Err(Error::new(Status::Internal, "layer file is shorter than written"))
             }
-            Kind::Growing(..) => Ok(Piece::Bytes(buffer)),
-            Kind::Whole(Some(hasher)) if !buffer.is_empty() => {
+            Backing::GrowingBlob(..) => Ok(Piece::Bytes(buffer)),
+            Backing::Whole(Some(hasher)) if !buffer.is_empty() => {
                 hasher.update(&buffer);
                 Ok(Piece::Bytes(buffer))
             }
-            Kind::Whole(hasher) => match hasher.take() {
+            Backing::Whole(hasher) => match hasher.take() {
                 Some(hasher) => Ok(Piece::End(hasher.finish())),
                 None => Err(Error::new(Status::Internal, "layer file read past its end")),
             },

@@ -9,10 +9,10 @@ use super::blobs::Blobs;
 use super::options::ImportOptions;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
-use crate::layer::{Data, Entry, Kind, LayerFile, Reader, Source, Stream};
+use crate::layer::{Data, Decompressor, Entry, Kind, LayerFile, Reader, Stream};
 use crate::limits;
 use crate::oci::Descriptor;
-use crate::store::{Area, CallLease, Partial, Storage, path_of};
+use crate::store::{CallLease, Folder, Partial, Storage, path_of};
 
 /// How many names may lead to one file.
 const HOPS: usize = 8;
@@ -33,7 +33,7 @@ pub(super) struct Stored {
     pub(super) packing: Packing,
 }
 
-pub(super) struct Contents<'a> {
+pub(super) struct TarSpool<'a> {
     storage: &'a Storage,
     documents: BTreeMap<Vec<u8>, (u64, usize)>,
     /// The documents, one after the other.
@@ -44,24 +44,24 @@ pub(super) struct Contents<'a> {
     links: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-impl<'a> Contents<'a> {
+impl<'a> TarSpool<'a> {
     pub(super) fn read(
         storage: &'a Storage,
         file: OwnedFd,
         options: &ImportOptions,
         lease: &mut CallLease,
-    ) -> Result<Contents<'a>> {
+    ) -> Result<TarSpool<'a>> {
         let stem = Digest::of(uuid::Uuid::new_v4().as_bytes()).file_stem();
-        let mut contents = Contents {
+        let mut contents = TarSpool {
             storage,
             documents: BTreeMap::new(),
-            spool: Partial::create_file(&storage.directory, Area::Configs, &stem)?,
+            spool: Partial::create_file(&storage.directory, Folder::Configs, &stem)?,
             spooled: 0,
             blobs: BTreeMap::new(),
             links: BTreeMap::new(),
         };
         let file = LayerFile::of_host(file, Algorithm::Sha256, options.interrupt.clone());
-        let source = Source::open(file, Algorithm::Sha256, options.interrupt.clone(), &options.tree.limits)?;
+        let source = Decompressor::open(file, Algorithm::Sha256, options.interrupt.clone(), &options.tree.limits)?;
         let stream = Stream::new(source, Algorithm::Sha256, options.interrupt.clone())?;
         let mut reader = Reader::new(stream, options.tree.limits.clone());
         let mut entry = Entry::default();
@@ -198,7 +198,7 @@ impl<'a> Contents<'a> {
     }
 }
 
-impl Blobs for Contents<'_> {
+impl Blobs for TarSpool<'_> {
     fn file(&self, name: &str) -> Result<Vec<u8>> {
         self.named_document(name)
     }

@@ -10,13 +10,13 @@ use reqwest::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderValue};
 use reqwest::{Response, StatusCode};
 
 use super::context::Pull;
-use super::endpoint::{Answer, Part};
-use super::failure::Failure;
+use super::endpoint::{Answer, ByteRange};
 use super::progress::LayerCounts;
-use super::registry::Sources;
+use super::registry::BlobHosts;
+use super::retry::Failure;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Cancel;
-use crate::layer::Growing;
+use crate::layer::GrowingBlob;
 use crate::oci::Descriptor;
 use crate::store::Staged;
 use crate::sys;
@@ -27,7 +27,7 @@ const FRUIT: u64 = 16 << 10;
 /// A stream that brings less than that a second, for so many times as long as one may be silent, is as good as silent:
 /// others may be waiting for this blob.
 const TRICKLE: u64 = 1 << 10;
-const PATIENCE: u32 = 2;
+const TRICKLE_STALLS: u32 = 2;
 /// HTTP's word of who does not know ranges, which is no failure that passes.
 const NOT_IMPLEMENTED: u16 = 501;
 /// Below so many bytes a second a stream is slow, once it was watched for a while.
@@ -40,48 +40,52 @@ const PART: u64 = 1 << 20;
 const CONNECTIONS: usize = 4;
 
 /// Why a layer did not arrive.
-pub(super) enum Trouble {
+pub(super) enum FetchError {
     /// The way to it, or whoever is at its end; what arrived is good.
-    Way(Error),
+    Transport(Error),
     /// What the server has is not what it had, or it gives no more of it from where we are: only from its start.
-    Changed(Error),
+    ContentChanged(Error),
     /// The bytes, our disk, or the caller's wish.
-    Final(Error),
+    Permanent(Error),
     /// It arrived, and was not to be unpacked.
     Unpacking(Error),
     /// Unpacking ended before.
-    Stopped,
+    Cancelled,
 }
 
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Trouble {
-        Trouble::Final(error)
+impl From<Error> for FetchError {
+    fn from(error: Error) -> FetchError {
+        FetchError::Permanent(error)
     }
 }
 
-impl Trouble {
+impl FetchError {
     /// The same for whoever follows.
     pub(super) fn copy(&self) -> Error {
         match self {
-            Trouble::Way(error) | Trouble::Changed(error) | Trouble::Final(error) | Trouble::Unpacking(error) => {
-                error.clone()
-            }
-            Trouble::Stopped => Error::new(Status::Cancelled, "unpacking ended"),
+            FetchError::Transport(error)
+            | FetchError::ContentChanged(error)
+            | FetchError::Permanent(error)
+            | FetchError::Unpacking(error) => error.clone(),
+            FetchError::Cancelled => Error::new(Status::Cancelled, "unpacking ended"),
         }
     }
 
     pub(super) fn into_error(self) -> Error {
         match self {
-            Trouble::Way(error) | Trouble::Changed(error) | Trouble::Final(error) | Trouble::Unpacking(error) => error,
-            Trouble::Stopped => Error::new(Status::Cancelled, "unpacking ended"),
+            FetchError::Transport(error)
+            | FetchError::ContentChanged(error)
+            | FetchError::Permanent(error)
+            | FetchError::Unpacking(error) => error,
+            FetchError::Cancelled => Error::new(Status::Cancelled, "unpacking ended"),
         }
     }
 
     /// Whether what arrived is worth keeping for another pull.
     pub(super) fn is_of_the_way(&self) -> bool {
         match self {
-            Trouble::Way(_) => true,
-            Trouble::Final(error) => {
+            FetchError::Transport(_) => true,
+            FetchError::Permanent(error) => {
                 matches!(error.status(), Status::Cancelled | Status::Timeout | Status::Callback)
             }
             _ => false,
@@ -90,11 +94,11 @@ impl Trouble {
 }
 
 /// A download on its way into a staged blob. Whoever reads `growing` follows.
-pub(super) struct Receiver<'a, 's> {
-    pub(super) sources: &'a mut Sources<'s>,
+pub(super) struct BlobFetcher<'a, 's> {
+    pub(super) sources: &'a mut BlobHosts<'s>,
     pub(super) layer: &'a Descriptor,
     pub(super) staged: &'a mut Staged,
-    pub(super) growing: &'a Growing,
+    pub(super) growing: &'a GrowingBlob,
     pub(super) counts: &'a LayerCounts,
     pub(super) stop: &'a Cancel,
     /// In one request at a time.
@@ -103,8 +107,8 @@ pub(super) struct Receiver<'a, 's> {
     pub(super) refuses_ranges: bool,
 }
 
-impl Receiver<'_, '_> {
-    pub(super) fn receive(&mut self, pull: &Arc<Pull>) -> Result<(), Trouble> {
+impl BlobFetcher<'_, '_> {
+    pub(super) fn receive(&mut self, pull: &Arc<Pull>) -> Result<(), FetchError> {
         let path = format!("blobs/{}", self.layer.digest);
         let mut etag = None;
         let mut fruitless = 0;
@@ -115,15 +119,15 @@ impl Receiver<'_, '_> {
             let failure = match self.attempt(pull, &path, &mut etag) {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(failure)) => failure,
-                Err(Trouble::Way(error)) => {
+                Err(FetchError::Transport(error)) => {
                     if self.sources.pass_on(&error) {
                         (etag, last) = (None, None);
                         continue;
                     }
                     if self.refuses_the_rest(&error) {
-                        return Err(Trouble::Changed(error));
+                        return Err(FetchError::ContentChanged(error));
                     }
-                    return Err(Trouble::Way(error));
+                    return Err(FetchError::Transport(error));
                 }
                 Err(trouble) => return Err(trouble),
             };
@@ -132,12 +136,12 @@ impl Receiver<'_, '_> {
                 continue;
             }
             if self.refuses_the_rest(&failure.error) {
-                return Err(Trouble::Changed(failure.error));
+                return Err(FetchError::ContentChanged(failure.error));
             }
             // A byte now and then is no progress.
             fruitless = if self.staged.bytes_written() >= before + FRUIT { 1 } else { fruitless + 1 };
             if fruitless >= FRUITLESS {
-                return Err(Trouble::Way(failure.error));
+                return Err(FetchError::Transport(failure.error));
             }
             last = Some(failure);
         }
@@ -160,17 +164,17 @@ impl Receiver<'_, '_> {
         pull: &Arc<Pull>,
         path: &str,
         etag: &mut Option<HeaderValue>,
-    ) -> Result<Result<(), Failure>, Trouble> {
+    ) -> Result<Result<(), Failure>, FetchError> {
         let offset = self.staged.bytes_written();
         let mut response = match self.sources.begin(path, offset) {
             Ok(Ok(response)) => response,
             Ok(Err(failure)) => return Ok(Err(failure)),
-            Err(error) if error.http_status() == Some(416) => return Err(Trouble::Changed(error)),
+            Err(error) if error.http_status() == Some(416) => return Err(FetchError::ContentChanged(error)),
             // Ours, and not of whom we asked.
             Err(error) if matches!(error.status(), Status::Cancelled | Status::Internal) => {
-                return Err(Trouble::Final(error));
+                return Err(FetchError::Permanent(error));
             }
-            Err(error) => return Err(Trouble::Way(error)),
+            Err(error) => return Err(FetchError::Transport(error)),
         };
         // A server that ignores the range sends all of it; what is there already is passed over.
         let mut skip = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { offset };
@@ -178,11 +182,11 @@ impl Receiver<'_, '_> {
         self.check_same(path, etag, &response)?;
         let gives_ranges = response.status() == StatusCode::PARTIAL_CONTENT
             || response.headers().get(ACCEPT_RANGES).is_some_and(|ranges| ranges == "bytes");
-        let mut pace = Pace::new();
+        let mut pace = StreamSpeed::new();
         let mut trickle = (Instant::now(), self.staged.bytes_written());
         loop {
             let watched = trickle.0.elapsed();
-            if watched >= pull.registry.stall() * PATIENCE {
+            if watched >= pull.registry.stall() * TRICKLE_STALLS {
                 let brought = self.staged.bytes_written() - trickle.1;
                 if (brought as f64) < TRICKLE as f64 * watched.as_secs_f64() && skip == 0 {
                     return Ok(Err(Failure::stalled(self.sources.describe(path))));
@@ -195,7 +199,7 @@ impl Receiver<'_, '_> {
                 return self.in_parts(pull, path);
             }
             if self.stop.is_triggered() {
-                return Err(Trouble::Stopped);
+                return Err(FetchError::Cancelled);
             }
             let chunk = match self.sources.chunk(path, &mut response)? {
                 Ok(Some(chunk)) => chunk,
@@ -219,20 +223,20 @@ impl Receiver<'_, '_> {
     }
 
     /// That it is what was asked for before: of the declared size, and with the same tag.
-    fn check_same(&self, path: &str, etag: &mut Option<HeaderValue>, response: &Response) -> Result<(), Trouble> {
+    fn check_same(&self, path: &str, etag: &mut Option<HeaderValue>, response: &Response) -> Result<(), FetchError> {
         if let Some(length) = response.content_length().filter(|_| response.status() == StatusCode::OK)
             && length != self.layer.size
         {
             let (what, size) = (self.sources.describe(path), self.layer.size);
             let why = format!("{what}: declared as {size} bytes, the server has {length}");
-            return Err(Trouble::Final(Error::new(Status::SizeMismatch, why)));
+            return Err(FetchError::Permanent(Error::new(Status::SizeMismatch, why)));
         }
         let tag = response.headers().get(ETAG).cloned();
         if let (Some(before), Some(tag)) = (etag.as_ref(), &tag)
             && before != tag
         {
             let why = format!("{}: it changed in the middle of the download", self.sources.describe(path));
-            return Err(Trouble::Changed(Error::new(Status::Registry, why)));
+            return Err(FetchError::ContentChanged(Error::new(Status::Registry, why)));
         }
         *etag = tag;
         Ok(())
@@ -250,16 +254,16 @@ impl Receiver<'_, '_> {
     }
 
     /// The rest, in several requests at a time, whose parts are written in their order.
-    fn in_parts(&mut self, pull: &Arc<Pull>, path: &str) -> Result<Result<(), Failure>, Trouble> {
+    fn in_parts(&mut self, pull: &Arc<Pull>, path: &str) -> Result<Result<(), Failure>, FetchError> {
         let Some(at) = self.sources.current() else { return Ok(Ok(())) };
         tracing::info!("{}: slow, from here in parts", self.sources.describe(path));
         // Whatever becomes of it: after a failure one connection does.
         self.is_single = true;
         let mut next = self.staged.bytes_written();
-        let mut parts = Parts::default();
+        let mut parts = PartsInFlight::default();
         loop {
             while parts.threads.len() < CONNECTIONS && next < self.layer.size {
-                let part = Part { from: next, to: Some((next + PART).min(self.layer.size)) };
+                let part = ByteRange { from: next, to: Some((next + PART).min(self.layer.size)) };
                 next = (next + PART).min(self.layer.size);
                 let (pull, path, cancel) = (pull.clone(), path.to_owned(), parts.cancel.clone());
                 let body = move || pull.registry.part(at, &path, part, &cancel);
@@ -272,20 +276,20 @@ impl Receiver<'_, '_> {
             }
             if self.stop.is_triggered() {
                 parts.threads.push_front(part);
-                return Err(Trouble::Stopped);
+                return Err(FetchError::Cancelled);
             }
             match part.join() {
                 Ok(Ok(Ok(bytes))) => self.take(&bytes)?,
                 Ok(Ok(Err(failure))) => return Ok(Err(failure)),
-                Ok(Err(error)) if error.status() == Status::Cancelled => return Err(Trouble::Final(error)),
-                Ok(Err(error)) => return Err(Trouble::Way(error)),
+                Ok(Err(error)) if error.status() == Status::Cancelled => return Err(FetchError::Permanent(error)),
+                Ok(Err(error)) => return Err(FetchError::Transport(error)),
                 Err(_) => return Err(Error::new(Status::Internal, "a thread of a pull died").into()),
             }
         }
     }
 
     /// That a part is the part that was asked for (RFC 9110, 14.4).
-    fn check_range(&self, path: &str, offset: u64, response: &Response) -> Result<(), Trouble> {
+    fn check_range(&self, path: &str, offset: u64, response: &Response) -> Result<(), FetchError> {
         if response.status() != StatusCode::PARTIAL_CONTENT {
             return Ok(());
         }
@@ -297,18 +301,18 @@ impl Receiver<'_, '_> {
             return Ok(());
         }
         let why = format!("{}: another range than was asked for", self.sources.describe(path));
-        Err(Trouble::Changed(Error::new(Status::Registry, why)))
+        Err(FetchError::ContentChanged(Error::new(Status::Registry, why)))
     }
 }
 
-/// Parts that are on their way. However it ends, none of them is left behind.
+/// PartsInFlight that are on their way. However it ends, none of them is left behind.
 #[derive(Default)]
-struct Parts {
+struct PartsInFlight {
     threads: VecDeque<JoinHandle<Answer<Vec<u8>>>>,
     cancel: Cancel,
 }
 
-impl Drop for Parts {
+impl Drop for PartsInFlight {
     fn drop(&mut self) {
         self.cancel.trigger();
         for thread in self.threads.drain(..) {
@@ -318,14 +322,14 @@ impl Drop for Parts {
 }
 
 /// How fast a stream is.
-struct Pace {
+struct StreamSpeed {
     since: Instant,
     bytes: u64,
 }
 
-impl Pace {
-    fn new() -> Pace {
-        Pace { since: Instant::now(), bytes: 0 }
+impl StreamSpeed {
+    fn new() -> StreamSpeed {
+        StreamSpeed { since: Instant::now(), bytes: 0 }
     }
 
     fn note(&mut self, bytes: u64) {
@@ -339,7 +343,7 @@ impl Pace {
             return false;
         }
         let is_slow = (self.bytes as f64) < SLOW as f64 * time.as_secs_f64();
-        *self = Pace::new();
+        *self = StreamSpeed::new();
         is_slow
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::trash::Trash;
+use super::aside::Aside;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::layer::{WHITEOUT_PREFIX, split_parent};
@@ -60,7 +60,7 @@ pub(super) enum Missing {
 /// The root of a tree, and the walk.
 pub(super) struct Root<'a> {
     root: Arc<Dir>,
-    trash: Trash<'a>,
+    trash: Aside<'a>,
     last: Option<(Vec<u8>, Arc<Dir>)>,
     /// By the name asked for, the oldest first. Few enough to be searched from end to end.
     cache: VecDeque<(Vec<u8>, Arc<Dir>)>,
@@ -78,7 +78,7 @@ pub(super) struct Root<'a> {
 }
 
 impl<'a> Root<'a> {
-    pub(super) fn new(handle: OwnedFd, trash: Trash<'a>, limits: LayerLimits, interrupt: Interrupt) -> Root<'a> {
+    pub(super) fn new(handle: OwnedFd, trash: Aside<'a>, limits: LayerLimits, interrupt: Interrupt) -> Root<'a> {
         Root {
             trash,
             root: Arc::new(Dir { handle, real_path: Vec::new() }),
@@ -294,7 +294,7 @@ fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::trash::Bin;
+    use super::super::aside::AsideDir;
     use super::*;
     use std::os::unix::fs::symlink;
 
@@ -304,9 +304,9 @@ mod tests {
         std::fs::create_dir_all(&inside).unwrap();
         std::fs::create_dir(dir.path().join("outside")).unwrap();
         prepare(&inside);
-        let trash = Trash::new(|| {
+        let trash = Aside::new(|| {
             let dir = tempfile::tempdir_in(&dir).unwrap();
-            Ok(Bin { handle: std::fs::File::open(dir.path()).unwrap().into(), _owner: Box::new(dir) })
+            Ok(AsideDir { handle: std::fs::File::open(dir.path()).unwrap().into(), _owner: Box::new(dir) })
         });
         let handle = std::fs::File::open(&inside).unwrap().into();
         let mut root = Root::new(handle, trash, LayerLimits::default(), Interrupt::default());

@@ -187,7 +187,7 @@ mod tests {
 
         #[test]
         fn a_thread_of_a_pull_that_dies_is_one_internal_error() {
-            let _process = crate::inject::whole_process();
+            let _process = crate::fault::whole_process();
             let host = registry();
             let (scratch, storage) = Scratch::new();
             let registry = RegistryOptions { host: host.clone(), plain_http: true, ..RegistryOptions::default() };

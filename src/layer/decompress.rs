@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::blob_file::{LayerFile, Piece};
 use super::compression::{Decoder, MAGIC_LEN};
 use super::entry::Anomalies;
-use super::file::{LayerFile, Piece};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -12,7 +12,7 @@ use crate::limits::{self, LayerLimits, RATIO_FREE_BYTES};
 use crate::queue::Queue;
 
 /// The uncompressed bytes of a layer file.
-pub(crate) struct Source {
+pub(crate) struct Decompressor {
     input: Input,
     algorithm: Algorithm,
     decoder: Decoder,
@@ -24,7 +24,7 @@ pub(crate) struct Source {
     limits: LayerLimits,
 }
 
-/// What one call of [`Source::fill`] came to.
+/// What one call of [`Decompressor::fill`] came to.
 #[derive(Debug)]
 pub(super) struct Filled {
     pub(super) bytes: usize,
@@ -32,21 +32,21 @@ pub(super) struct Filled {
     pub(super) is_end: bool,
 }
 
-impl Source {
+impl Decompressor {
     /// Begins to read a file. Every step asks `interrupt`.
     pub(crate) fn open(
         file: LayerFile,
         algorithm: Algorithm,
         interrupt: Interrupt,
         limits: &LayerLimits,
-    ) -> Result<Source> {
+    ) -> Result<Decompressor> {
         let feed = Feed::File(Box::new(file));
         let mut input = Input { feed, piece: Vec::new(), position: 0, total: 0, digest: None };
         input.fill_to(MAGIC_LEN)?;
         let decoder = Decoder::detect(input.bytes(), limits)?;
         let limits = limits.clone();
         let anomalies = Anomalies::default();
-        Ok(Source { input, algorithm, decoder, bytes_out: 0, is_over: false, anomalies, interrupt, limits })
+        Ok(Decompressor { input, algorithm, decoder, bytes_out: 0, is_over: false, anomalies, interrupt, limits })
     }
 
     /// From now on the file's pieces come from elsewhere; gives the file, for somebody to read on.
