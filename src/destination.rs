@@ -13,7 +13,6 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rustix::fs::{
     AtFlags, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
@@ -21,7 +20,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Status};
-use crate::store::{StoreDir, create_plain_directory, remove_tree, remove_tree_until};
+use crate::store::pending::{self, Made, create_plain_directory, create_plain_file};
+use crate::store::{StoreDir, remove_tree};
 use crate::sys::{self, is_directory, is_regular};
 
 /// The directory that a new ext4 has.
@@ -30,8 +30,6 @@ const SUFFIX: &[u8] = b".assembling";
 /// What the kernel has for the names of a file's attributes, and for the value of one (xattr(7)).
 const XATTR_NAMES: usize = 64 << 10;
 const XATTR_VALUE: usize = 64 << 10;
-/// How long the removal of something half-made keeps the call that made it.
-const REMOVAL_TIME: Duration = Duration::from_millis(10);
 
 /// A name in a folder of the host's.
 pub(crate) struct Destination {
@@ -152,15 +150,14 @@ impl Destination {
     }
 
     /// `.<name>.<random>.assembling`
-    fn work_name(&self) -> Vec<u8> {
-        let random = uuid::Uuid::new_v4().simple().to_string();
+    fn work_name(&self, random: &str) -> Vec<u8> {
         [b".", &self.name[..], b".", random.as_bytes(), SUFFIX].concat()
     }
 
     fn is_work_name(&self, name: &[u8]) -> bool {
         let random = name.strip_prefix(b".").and_then(|name| name.strip_prefix(&self.name[..]));
         let random = random.and_then(|rest| rest.strip_prefix(b".")).and_then(|rest| rest.strip_suffix(SUFFIX));
-        random.is_some_and(|random| random.len() == 32 && random.iter().all(u8::is_ascii_hexdigit))
+        random.is_some_and(pending::is_random)
     }
 }
 
@@ -181,27 +178,26 @@ impl PendingOutput {
 
     /// An empty file.
     pub(crate) fn file(place: &Arc<Destination>) -> Result<PendingOutput> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        PendingOutput::make(place, |name| rustix::fs::openat(&place.folder, name, flags, Mode::from_raw_mode(0o644)))
+        PendingOutput::make(place, |name| create_plain_file(place.folder.as_fd(), name))
     }
 
     fn make(place: &Arc<Destination>, make: impl Fn(&[u8]) -> Result<OwnedFd, Errno>) -> Result<PendingOutput> {
-        loop {
-            let name = place.work_name();
+        pending::make(|random| {
+            let name = place.work_name(&random);
             let handle = match make(&name) {
                 Ok(handle) => handle,
                 // A sweep of somebody else's came between.
-                Err(Errno::NOENT) if rustix::fs::fstat(&place.folder).is_ok_and(|stat| stat.st_nlink > 0) => continue,
+                Err(Errno::NOENT) if has_name(&place.folder) => return Ok(Made::Lost),
                 Err(errno) => return Err(place.fail("make something beside", errno)),
             };
             let work = PendingOutput { place: place.clone(), name, handle, is_pending: true };
-            match rustix::fs::flock(&work.handle, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) => continue,
+            Ok(match rustix::fs::flock(&work.handle, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => Made::Lost,
                 // Where there are no locks nobody takes it for left either.
-                _ if rustix::fs::fstat(&work.handle).is_ok_and(|stat| stat.st_nlink > 0) => return Ok(work),
-                _ => {}
-            }
-        }
+                _ if has_name(&work.handle) => Made::Ours(work),
+                _ => Made::Lost,
+            })
+        })
     }
 
     /// A further handle of it.
@@ -245,7 +241,7 @@ impl PendingOutput {
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::PERM) => {}
             exchanged => return exchanged.map_err(failed),
         }
-        let old = place.work_name();
+        let old = place.work_name(&pending::random());
         rustix::fs::renameat(folder, name, folder, &old[..]).map_err(failed)?;
         if let Err(errno) = rustix::fs::renameat(folder, own, folder, name) {
             let _ = rustix::fs::renameat(folder, &old[..], folder, name);
@@ -341,36 +337,18 @@ fn copy_metadata(from: BorrowedFd<'_>, stat: &Stat, to: BorrowedFd<'_>) -> Resul
     rustix::fs::fchmod(to, sys::mode(sys::mode_of(stat) & 0o7777))
 }
 
-impl Drop for PendingOutput {
-    fn drop(&mut self) {
-        if !self.is_pending || self.place.store.is_forked() {
-            return;
-        }
-        match remove_tree_until(self.place.folder.as_fd(), &self.name, Instant::now() + REMOVAL_TIME) {
-            Ok(true) => {}
-            Ok(false) => self.remove_later(),
-            Err(errno) => tracing::warn!("cannot remove what was made for {}: {errno}", self.place.path.display()),
-        }
-    }
+/// Whether an open file or directory still has one.
+fn has_name(file: &OwnedFd) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| stat.st_nlink > 0)
 }
 
-impl PendingOutput {
-    /// A thread removes the rest, under the same lock.
-    fn remove_later(&self) {
-        let lock = self.handle.try_clone();
-        let (place, name) = (self.place.clone(), self.name.clone());
-        let folder: std::io::Result<OwnedFd> = place.folder.try_clone();
-        let thread = folder.and_then(|folder| {
-            sys::spawn("bl-remove", move || {
-                if let Err(errno) = remove_tree(folder.as_fd(), &name) {
-                    tracing::warn!("cannot remove what was made for a root file system: {errno}");
-                }
-                drop(lock);
-            })
-        });
-        match thread {
-            Ok(thread) => place.store.await_at_close(thread),
-            Err(cause) => tracing::warn!("cannot remove what was made for {}: {cause}", place.path.display()),
+impl Drop for PendingOutput {
+    fn drop(&mut self) {
+        let place = &self.place;
+        if !self.is_pending || place.store.is_forked() {
+            return;
         }
+        let lock = || Ok(Box::new(self.handle.try_clone()?) as Box<dyn Send>);
+        pending::remove(&place.store, place.folder.as_fd(), &self.name, place.path.clone(), lock);
     }
 }

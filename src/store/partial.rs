@@ -17,7 +17,8 @@ use rustix::io::Errno;
 
 use super::flock::{Held, Share};
 use super::lock::{self, CollectionLock};
-use super::rmtree::{remove_tree, remove_tree_until};
+use super::pending::{self, Made, create_plain_directory, create_plain_file};
+use super::rmtree::remove_tree;
 use super::store_dir::{BOOT_FILE, Folder, StoreDir};
 use crate::digest::Digest;
 #[cfg(feature = "pull")]
@@ -27,8 +28,6 @@ use crate::interrupt::Interrupt;
 use crate::sys::{self, is_directory};
 
 pub(crate) const FILE_SUFFIX: &str = ".downloading";
-/// How long the removal of a partial object keeps the call that made it.
-const REMOVAL_TIME: Duration = Duration::from_millis(10);
 pub(crate) const TREE_SUFFIX: &str = ".extracting";
 
 /// An object that is not visible yet. Dropping it removes it.
@@ -130,7 +129,7 @@ impl Partial {
         link: impl Fn(BorrowedFd<'_>, &str) -> Result<(), Errno>,
     ) -> Result<Option<Partial>> {
         let folder = directory.area(area)?;
-        let name = format!("{stem}.{}{FILE_SUFFIX}", uuid::Uuid::new_v4().simple());
+        let name = format!("{stem}.{}{FILE_SUFFIX}", pending::random());
         if link(folder, &name).is_err() {
             return Ok(None);
         }
@@ -150,35 +149,24 @@ impl Partial {
 
     fn create(directory: &Arc<StoreDir>, area: Folder, stem: &str, suffix: &str, is_tree: bool) -> Result<Partial> {
         let folder = directory.area(area)?;
-        loop {
-            let name = format!("{stem}.{}{suffix}", uuid::Uuid::new_v4().simple());
-            let fail =
-                |errno| Error::os(errno, format_args!("create {}", directory.object_path(area, &name).display()));
-            let handle = if is_tree {
-                create_plain_directory(folder, &name)
-            } else {
-                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                rustix::fs::openat(folder, name.as_str(), flags, Mode::from_raw_mode(0o644))
-            };
-            // A sweep in another process may have found the name before it was locked: then it holds the lock or has
-            // removed the name, and another name is taken.
-            match handle {
-                Ok(handle) => {
-                    let directory = directory.clone();
-                    let (is_pending, is_for_this_boot, held) = (true, false, None);
-                    let mut partial =
-                        Partial { directory, area, name, held, handle, is_tree, is_pending, is_for_this_boot };
-                    if partial.claim()? {
-                        return Ok(partial);
-                    }
-                }
-                Err(Errno::NOENT) if is_tree => {}
+        pending::make(|random| {
+            let name = format!("{stem}.{random}{suffix}");
+            let handle =
+                if is_tree { create_plain_directory(folder, &name) } else { create_plain_file(folder, name.as_str()) };
+            let handle = match handle {
+                Ok(handle) => handle,
+                Err(Errno::NOENT) if is_tree => return Ok(Made::Lost),
                 Err(errno) => {
                     let _ = remove_tree(folder, name.as_bytes());
-                    return Err(fail(errno));
+                    let path = directory.object_path(area, &name);
+                    return Err(Error::os(errno, format_args!("create {}", path.display())));
                 }
-            }
-        }
+            };
+            let directory = directory.clone();
+            let (is_pending, is_for_this_boot, held) = (true, false, None);
+            let mut partial = Partial { directory, area, name, held, handle, is_tree, is_pending, is_for_this_boot };
+            Ok(if partial.claim()? { Made::Ours(partial) } else { Made::Lost })
+        })
     }
 
     fn has_its_name(&self) -> bool {
@@ -203,7 +191,7 @@ impl Partial {
     pub(crate) fn take_to_trash(directory: &Arc<StoreDir>, area: Folder, name: &str) -> Result<Option<Removal>> {
         let folder = directory.area(area)?;
         let stem = name.split('.').next().unwrap_or(name);
-        let trash = format!("{stem}.{}{TREE_SUFFIX}", uuid::Uuid::new_v4().simple());
+        let trash = format!("{stem}.{}{TREE_SUFFIX}", pending::random());
         match rustix::fs::renameat(folder, name, folder, trash.as_str()) {
             Ok(()) => Ok(Some(Removal::new(directory, area, trash))),
             Err(Errno::NOENT) => Ok(None),
@@ -213,7 +201,7 @@ impl Partial {
 
     /// Moves a visible object out of everybody's way, under a name by which a reader knows what it was.
     pub(crate) fn take_to_quarantine(directory: &Arc<StoreDir>, area: Folder, name: &str) -> Result<()> {
-        let to = format!("{}.{name}.{}", area.name(), uuid::Uuid::new_v4().simple());
+        let to = format!("{}.{name}.{}", area.name(), pending::random());
         match rustix::fs::renameat(directory.area(area)?, name, directory.area(Folder::Quarantine)?, to.as_str()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => {
@@ -434,67 +422,17 @@ impl Drop for Partial {
             return;
         }
         let Ok(folder) = self.directory.area(self.area) else { return };
-        match remove_tree_until(folder, self.name.as_bytes(), Instant::now() + REMOVAL_TIME) {
-            Ok(true) => {}
-            Ok(false) => self.remove_later(),
-            Err(errno) => tracing::warn!("cannot remove {}: {errno}; the next open tries again", self.path().display()),
-        }
+        let (held, handle) = (self.held.take(), &self.handle);
+        let lock = || Ok(Box::new((held, handle.try_clone()?)) as Box<dyn Send>);
+        pending::remove(&self.directory, folder, self.name.as_bytes(), self.path(), lock);
     }
-}
-
-impl Partial {
-    /// A call that is cancelled ends soon, however much it has made: a thread removes the rest, under the same lock, so
-    /// that to everybody else it is an object of a live owner. Closing the store waits for it.
-    fn remove_later(&mut self) {
-        let Ok(folder) = self.directory.area(self.area) else { return };
-        let (folder, lock) = match (folder.try_clone_to_owned(), self.handle.try_clone()) {
-            (Ok(folder), Ok(lock)) => (folder, lock),
-            // The next open finds it.
-            (Err(cause), _) | (_, Err(cause)) => return tracing::warn!("cannot remove a partial tree now: {cause}"),
-        };
-        let lock = (self.held.take(), lock);
-        let (name, path) = (self.name.clone(), self.path());
-        let thread = sys::spawn("bl-remove", move || {
-            if let Err(errno) = remove_tree(folder.as_fd(), name.as_bytes()) {
-                tracing::warn!("cannot remove {}: {errno}; the next open tries again", path.display());
-            }
-            drop(lock);
-        });
-        match thread {
-            Ok(thread) => self.directory.await_at_close(thread),
-            Err(cause) => tracing::warn!("cannot remove {} now: {cause}", self.path().display()),
-        }
-    }
-}
-
-/// A directory of our own user and group, of mode 0700 and without ACLs, whatever the umask or the folder that it is in
-/// would hand down to it: what is made in it inherits from it.
-pub(crate) fn create_plain_directory(
-    folder: BorrowedFd<'_>,
-    name: impl rustix::path::Arg + Copy,
-) -> Result<OwnedFd, Errno> {
-    rustix::fs::mkdirat(folder, name, Mode::RWXU)?;
-    rustix::fs::chmodat(folder, name, Mode::RWXU, AtFlags::empty())?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(folder, name, flags, Mode::empty())?;
-    let group = rustix::process::getegid();
-    if rustix::fs::fstat(&directory)?.st_gid != group.as_raw() {
-        rustix::fs::fchown(&directory, None, Some(group))?;
-    }
-    for acl in ["system.posix_acl_default", "system.posix_acl_access"] {
-        match rustix::fs::fremovexattr(&directory, acl) {
-            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM | Errno::INVAL) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(directory)
 }
 
 /// Whether `name` is one that [`Partial`], or the seed, gives: only such names are ever swept away.
 pub(super) fn is_partial_name(name: &str, stem_is_ours: impl Fn(&str) -> bool) -> bool {
     let Some(rest) = name.strip_suffix(FILE_SUFFIX).or_else(|| name.strip_suffix(TREE_SUFFIX)) else { return false };
     let Some((stem, random)) = rest.rsplit_once('.') else { return false };
-    random.len() == 32 && random.bytes().all(|b| b.is_ascii_hexdigit()) && stem_is_ours(stem)
+    pending::is_random(random.as_bytes()) && stem_is_ours(stem)
 }
 
 /// The partial file of a download that a later one goes on with. What is random in others is the beginning of the digest
