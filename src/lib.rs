@@ -80,7 +80,7 @@ pub use store::{
 };
 pub use unpack::{ProgressCallback, TreeForm, TreeOptions, WhiteoutForm};
 
-/// Compiles the README's Rust.
+/// Compiles the Rust of the docs.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/languages.md")]
 struct Readme;

@@ -9,8 +9,10 @@ mkdir -p "$trixie/build/bindings" "$trixie/build/include"
 rm -rf "$trixie/build/bindings/go"
 cp -r "$root/bindings/go" "$trixie/build/bindings/go"
 cp "$root/include/boxlite_images.h" "$trixie/build/include"
+mkdir -p "$trixie/build/docs"
 cp "$root/README.md" "$trixie/build"
+cp "$root/docs/languages.md" "$trixie/build/docs"
 in_trixie $found GOFLAGS=-mod=mod GOTOOLCHAIN=local \
-  sh -c 'cd /build/bindings/go && go version && go vet ./... && go test ./... && GOEXPERIMENT=cgocheck2 go test ./...'
+  sh -c 'cd /build/bindings/go/boxlite && go version && go vet ./... && go test ./... && GOEXPERIMENT=cgocheck2 go test ./...'
 cat "$log"
 echo "ok: the Go module"

@@ -9,7 +9,9 @@ layout
 mkdir -p "$trixie/build/bindings/swift"
 rm -rf "$trixie/build/bindings/swift/"{Sources,Tests}
 cp -r "$root/bindings/swift/." "$trixie/build/bindings/swift"
+mkdir -p "$trixie/build/docs"
 cp "$root/README.md" "$trixie/build"
+cp "$root/docs/languages.md" "$trixie/build/docs"
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 cat >"$work/registry.yml" <<END

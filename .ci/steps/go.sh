@@ -2,7 +2,7 @@
 # the Go module with this Debian's Go: format, vet, the race detector, checks of pointers
 set -euo pipefail
 make -s -C packaging install DESTDIR="$CI_WORK/stage" PREFIX=/usr
-cd bindings/go
+cd bindings/go/boxlite
 # Go does not see that pkg-config says something else than at an earlier run.
 export GOCACHE=$CI_WORK/go-cache GOFLAGS=-mod=mod GOTOOLCHAIN=local
 export PKG_CONFIG_PATH=$CI_WORK/stage/usr/lib/pkgconfig LD_LIBRARY_PATH=$CI_WORK/stage/usr/lib

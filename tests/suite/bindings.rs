@@ -51,7 +51,7 @@ fn reaches_everything(folder: &str, extensions: &[&str], left_out: &[&str]) {
 fn go_reaches_everything() {
     // A context and a goroutine are what an operation, and a timeout, is elsewhere.
     reaches_everything(
-        "bindings/go/internal",
+        "bindings/go/boxlite/internal",
         &["go", "h"],
         &["bl_bytes_str", "bl_op_", "bl_pull_start", "bl_cancel_is_triggered", "timeout_ms"],
     );

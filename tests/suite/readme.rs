@@ -1,22 +1,29 @@
-//! The README is true: its C compiles in every dialect that it may be pasted into, and its table has every function.
-//! (Its Rust is a doc test.)
+//! The README and its pages are true: their C and C++ compile, and the table has every function. (Their Rust is a doc test.)
 
 use super::image_files::{Made, folder, layout, named};
 use super::null_arguments::functions;
 use super::support::{compile, has_tool, library_dir, repository, run, temp_dir};
 
+fn page(path: &str) -> String {
+    std::fs::read_to_string(repository().join(path)).unwrap()
+}
+
 fn readme() -> String {
-    std::fs::read_to_string(repository().join("README.md")).unwrap()
+    page("README.md")
+}
+
+fn languages() -> String {
+    page("docs/languages.md")
 }
 
 #[test]
 fn the_c_examples_compile() {
-    let text = readme();
+    let text = readme() + &languages();
     let examples = text.split("```c\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let example: String = examples.collect();
-    assert!(example.contains("store_layer(") && example.contains("bl_pull("), "C is missing in the README");
+    assert!(example.contains("store_layer(") && example.contains("bl_pull("), "C is missing");
     let dir = temp_dir();
-    let main = "\nint main(void) { return store_layer(\"/nonexistent/x\", \"sha256:\", \"\", 0) == 1 && pull(NULL, \"x\") == 1 ? 0 : 1; }\n";
+    let main = "\nint main(void) { return store_layer(\"/nonexistent/x\", \"sha256:\", \"\", 0) == 1 && make_rootfs(\"/nonexistent/x\", \"x\", \"y\") == 1 ? 0 : 1; }\n";
     let source = dir.path().join("readme.c");
     std::fs::write(&source, format!("{example}{main}")).unwrap();
     if has_tool("gcc") {
@@ -47,7 +54,7 @@ fn the_guest_of_the_docs_is_prepared() {
 
 #[test]
 fn the_cpp_example_runs() {
-    let text = readme();
+    let text = languages();
     let example = text.split("```cpp\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let dir = temp_dir();
     // An empty archive.
@@ -73,13 +80,18 @@ int main(int, char **argv) {
 
 #[test]
 fn every_function_is_in_the_table() {
-    let text = readme();
-    let table = text.split("## Functions").nth(1).and_then(|rest| rest.split("## ").next()).unwrap();
+    let table = page("docs/functions.md");
     for function in functions() {
-        assert!(table.contains(&format!("`{}`", function.name)), "{} is not in the README", function.name);
+        assert!(table.contains(&format!("`{}`", function.name)), "{} is not in docs/functions.md", function.name);
     }
     let named = table.split('`').filter(|word| word.starts_with("bl_")).count();
-    assert_eq!(named, functions().len(), "the README names functions that the header does not have");
+    assert_eq!(named, functions().len(), "docs/functions.md names functions that the header does not have");
+}
+
+/// It is read in five minutes.
+#[test]
+fn the_readme_is_short() {
+    assert!(readme().lines().count() <= 150);
 }
 
 /// The value of a line of the README's table of facts.

@@ -1,8 +1,14 @@
 import Foundation
 import XCTest
 
-// What the README quotes.
+// What the README quotes, and docs/languages.md.
 import BoxliteImages
+
+func makeRootfs(_ store: String, _ reference: String, _ destination: String) async throws {
+  let storage = try Storage(store)
+  let image = try await storage.pull(reference)  // verified, unpacked, named
+  try await storage.assembleRootfs(image, at: destination)
+}
 
 func storeLayer(_ directory: String, _ digest: String, _ data: [UInt8]) async throws {
   let storage = try Storage(directory)
@@ -23,17 +29,19 @@ func pull(_ storage: Storage) async throws -> Image {
 final class ReadmeTests: XCTestCase {
   func testReadme() async throws {
     let source = try String(contentsOfFile: #filePath, encoding: .utf8)
-    let path = URL(fileURLWithPath: #filePath).appendingPathComponent("../../../../../README.md").standardized.path
-    guard let readme = try? String(contentsOfFile: path, encoding: .utf8) else { throw XCTSkip("the README is not beside the package") }
-    let quoted = readme.components(separatedBy: "```swift\n").dropFirst().map { $0.components(separatedBy: "```")[0] }
-    XCTAssertEqual(quoted.count, 2)
+    let root = URL(fileURLWithPath: #filePath).appendingPathComponent("../../../../..").standardized.path
+    let pages = ["README.md", "docs/languages.md"].compactMap { try? String(contentsOfFile: "\(root)/\($0)", encoding: .utf8) }
+    guard pages.count == 2 else { throw XCTSkip("the pages are not beside the package") }
+    let quoted = pages.joined().components(separatedBy: "```swift\n").dropFirst().map { $0.components(separatedBy: "```")[0] }
+    XCTAssertEqual(quoted.count, 3)
     let plain = source.replacingOccurrences(of: "\n  ", with: "\n")
     for block in quoted {
-      XCTAssertTrue(source.contains(block) || plain.contains(block), "the README quotes something else: \(block)")
+      XCTAssertTrue(source.contains(block) || plain.contains(block), "a page quotes something else: \(block)")
     }
     // An empty tar archive.
     let digest = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
     try await storeLayer(folder(self), digest, [UInt8](repeating: 0, count: 1024))
+    await wants(.network) { try await makeRootfs(folder(self), "127.0.0.1:1/none", folder(self) + "/root") }
     await wants(.digestMismatch) { try await storeLayer(folder(self), digest, [1, 2, 3]) }
   }
 }

@@ -5,7 +5,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/boxlite-ai/boxlite-images/bindings/go/internal/capi"
+	"github.com/boxlite-ai/boxlite-images/bindings/go/boxlite/internal/capi"
 )
 
 // Image is an open image: its manifest and config, verified.

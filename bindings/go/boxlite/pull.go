@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/boxlite-ai/boxlite-images/bindings/go/internal/capi"
+	"github.com/boxlite-ai/boxlite-images/bindings/go/boxlite/internal/capi"
 )
 
 // PullPolicy is when a registry is asked.

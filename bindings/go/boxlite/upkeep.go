@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/boxlite-ai/boxlite-images/bindings/go/internal/capi"
+	"github.com/boxlite-ai/boxlite-images/bindings/go/boxlite/internal/capi"
 )
 
 // GCOptions say what to collect; nil and zero are the defaults.

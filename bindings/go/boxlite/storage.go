@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/boxlite-ai/boxlite-images/bindings/go/internal/capi"
+	"github.com/boxlite-ai/boxlite-images/bindings/go/boxlite/internal/capi"
 )
 
 // VersionString is that of the library that is loaded.

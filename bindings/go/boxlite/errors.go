@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"syscall"
 
-	"github.com/boxlite-ai/boxlite-images/bindings/go/internal/capi"
+	"github.com/boxlite-ai/boxlite-images/bindings/go/boxlite/internal/capi"
 )
 
 // Status says what kind of failure an error is. Each is an error to compare with: errors.Is(err, boxlite.ErrNotFound).

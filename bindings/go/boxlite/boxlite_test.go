@@ -515,7 +515,7 @@ func TestGoroutines(t *testing.T) {
 
 // Everything that has a number has the header's.
 func TestNumbers(t *testing.T) {
-	text, err := os.ReadFile("../../include/boxlite_images.h")
+	text, err := os.ReadFile("../../../include/boxlite_images.h")
 	if err != nil {
 		t.Skip("the header is not beside the package: ", err)
 	}

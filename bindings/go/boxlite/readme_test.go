@@ -10,10 +10,26 @@ import (
 	"strings"
 	"testing"
 
-	boxlite "github.com/boxlite-ai/boxlite-images/bindings/go"
+	"github.com/boxlite-ai/boxlite-images/bindings/go/boxlite"
 )
 
 // What the README quotes.
+func makeRootfs(ctx context.Context, store, reference, destination string) error {
+	storage, err := boxlite.Open(store, nil)
+	if err != nil {
+		return err
+	}
+	defer storage.Close()
+	image, err := storage.Pull(ctx, reference, nil) // verified, unpacked, named
+	if err != nil {
+		return err // errors.Is(err, boxlite.ErrUnauthorized)
+	}
+	defer image.Close()
+	_, err = storage.AssembleRootfs(ctx, image, destination, nil)
+	return err
+}
+
+// What docs/languages.md quotes.
 func storeLayer(ctx context.Context, dir, digest string, size int64, data io.Reader) error {
 	storage, err := boxlite.Open(dir, nil)
 	if err != nil {
@@ -40,18 +56,23 @@ func storeLayer(ctx context.Context, dir, digest string, size int64, data io.Rea
 }
 
 func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Skip("the README is not beside the package: ", err)
-	}
 	source, err := os.ReadFile("readme_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, quoted, _ := strings.Cut(string(readme), "```go\n")
-	quoted, _, _ = strings.Cut(quoted, "```")
-	if quoted == "" || !bytes.Contains(source, []byte(quoted)) {
-		t.Fatal("the README quotes something else")
+	for _, page := range []string{"README.md", "docs/languages.md"} {
+		text, err := os.ReadFile("../../../" + page)
+		if err != nil {
+			t.Skip("the pages are not beside the package: ", err)
+		}
+		_, quoted, _ := strings.Cut(string(text), "```go\n")
+		quoted, _, _ = strings.Cut(quoted, "```")
+		if quoted == "" || !bytes.Contains(source, []byte(quoted)) {
+			t.Fatal(page, " quotes something else")
+		}
+	}
+	if err := makeRootfs(context.Background(), t.TempDir(), "127.0.0.1:1/none", t.TempDir()+"/root"); !errors.Is(err, boxlite.ErrNetwork) {
+		t.Fatal(err)
 	}
 	ctx, digest := context.Background(), "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 	if err := storeLayer(ctx, t.TempDir(), digest, 1024, bytes.NewReader(make([]byte, 1024))); err != nil {

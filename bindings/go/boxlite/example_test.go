@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	boxlite "github.com/boxlite-ai/boxlite-images/bindings/go"
+	"github.com/boxlite-ai/boxlite-images/bindings/go/boxlite"
 )
 
 func Example() {

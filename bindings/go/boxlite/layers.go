@@ -5,7 +5,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/boxlite-ai/boxlite-images/bindings/go/internal/capi"
+	"github.com/boxlite-ai/boxlite-images/bindings/go/boxlite/internal/capi"
 )
 
 // Limits on what a layer may cost; 0 is the default. They are those of bl_layer_limits.
