@@ -54,17 +54,34 @@ unsafe impl SizedStruct for bl_import_options {}
 
 /// Stores the images of a file, verified, unpacks them, and gives them their names: an OCI layout (a folder, or a tar
 /// archive of one) or what docker save writes, plain or compressed with gzip or zstd; which of these it is, the content
-/// tells. Every blob is compared with its digest, and every layer with the config's diff_ids. An archive is read once, from
-/// its beginning to its end.
+/// tells. Every blob is compared with its digest, and every layer with the config's diff_ids. An archive is read once,
+/// from its beginning to its end.
 ///
-/// options: NULL for the defaults.
-/// out: what bl_image_open() takes for each image: a name, or the manifest's digest where the archive has no name.
+/// @param options NULL for the defaults.
+/// @param out what bl_image_open() takes for each image: a name, or the manifest's digest where the archive has no
+///   name.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND without a file, an image of the name or for the platform, or a blob; BL_E_MALFORMED for
-/// what is no archive of images; BL_E_DIGEST_MISMATCH, BL_E_SIZE_MISMATCH, BL_E_UNSAFE_PATH, BL_E_UNSUPPORTED,
-/// BL_E_LIMIT for what is in it; BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after
-/// each of these there is no name, and what was stored goes with the next collection. Ownership: release *out with
-/// bl_names_free(). Cost: reads all of it, and writes it. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND without a file, an image of the name or for the platform, or a blob
+/// @retval BL_E_MALFORMED for what is no archive of images
+/// @retval BL_E_DIGEST_MISMATCH for what is in it
+/// @retval BL_E_SIZE_MISMATCH for what is in it
+/// @retval BL_E_UNSAFE_PATH for what is in it
+/// @retval BL_E_UNSUPPORTED for what is in it
+/// @retval BL_E_LIMIT for what is in it
+/// @retval BL_E_CANCELLED the token was triggered
+/// @retval BL_E_TIMEOUT the time was over
+/// @retval BL_E_CALLBACK the callback ended it
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// @note After an error there is no name, and what was stored goes with the next collection.
+///
+/// Ownership: release *out with bl_names_free().
+/// Cost: reads all of it, and writes it.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_import(
     storage: *mut bl_storage,
@@ -88,10 +105,15 @@ pub unsafe extern "C" fn bl_import(
 
 /// The same from a descriptor of the host's: an archive in a file, from where that stands, or in a pipe or socket.
 ///
-/// fd: stays the host's, and is read to its end.
+/// @param fd stays the host's, and is read to its end.
 ///
-/// Returns: as bl_import(); BL_E_INVALID_ARGUMENT for what is no descriptor. Ownership: release *out with bl_names_free().
-/// Cost: reads all of it, and writes it. Since: 0.1.0
+/// @return as bl_import()
+/// @retval BL_E_INVALID_ARGUMENT for what is no descriptor
+///
+/// Ownership: release *out with bl_names_free().
+/// Cost: reads all of it, and writes it.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_import_fd(
     storage: *mut bl_storage,
@@ -114,19 +136,24 @@ pub unsafe extern "C" fn bl_import_fd(
 }
 
 /// Opens an OCI layout's folder where it is, without copying its layers: what comes out is a store in the folder that
-/// bl_local_bundle_cache_dir() names, with the image's documents and trees; a layer is read in the bundle when it is needed,
-/// and compared with its digest each time. The image is used as any other, with *out as its store. Where the bundle's
-/// index says something else the next time, that is another store; the host removes the ones that it no longer needs, by
-/// removing their folders when no process has them open.
+/// bl_local_bundle_cache_dir() names, with the image's documents and trees; a layer is read in the bundle when it is
+/// needed, and compared with its digest each time. The image is used as any other, with *out as its store. Where the
+/// bundle's index says something else the next time, that is another store; the host removes the ones that it no longer
+/// needs, by removing their folders when no process has them open.
 ///
-/// storage: open for writing; need not stay open.
-/// options: as for bl_import(), and with them one image must be left. With BL_IMPORT_NO_UNPACK layers are looked for, and
-/// read when they are needed. NULL for the defaults.
-/// names: what bl_image_open() takes for the image; may be NULL.
+/// @param storage open for writing; need not stay open.
+/// @param options as for bl_import(), and with them one image must be left. With BL_IMPORT_NO_UNPACK layers are looked
+///   for, and read when they are needed. NULL for the defaults.
+/// @param names what bl_image_open() takes for the image; may be NULL.
 ///
-/// Returns: as bl_import(); BL_E_INVALID_ARGUMENT for several images, and for BL_IMPORT_HARD_LINK; BL_E_UNSUPPORTED for an
-/// archive, which bl_import() takes. Ownership: release *out with bl_storage_close(), *names with bl_names_free(). Cost: the
-/// documents; reads the layers that are to be unpacked and are not yet. Since: 0.1.0
+/// @return as bl_import()
+/// @retval BL_E_INVALID_ARGUMENT for several images, and for BL_IMPORT_HARD_LINK
+/// @retval BL_E_UNSUPPORTED for an archive, which bl_import() takes
+///
+/// Ownership: release *out with bl_storage_close(), *names with bl_names_free().
+/// Cost: the documents; reads the layers that are to be unpacked and are not yet.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_bundle_open(
     storage: *mut bl_storage,
@@ -215,18 +242,32 @@ pub struct bl_export_options {
 // is what the caller vouches for.
 unsafe impl SizedStruct for bl_export_options {}
 
-/// Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder: an OCI layout with their manifests, configs and
-/// layers as they are, under the names that they were opened by. An archive has a manifest.json too, so that it is also what
-/// docker load and podman load take. Every layer is compared with its digest on the way. The path gets what is written
-/// when it is whole; until then it lies beside, as `.<name>.<random>.assembling`. Not flushed to the disk.
+/// Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder: an OCI layout with their manifests, configs
+/// and layers as they are, under the names that they were opened by. An archive has a manifest.json too, so that it is
+/// also what docker load and podman load take. Every layer is compared with its digest on the way. The path gets what
+/// is written when it is whole; until then it lies beside, as `.<name>.<random>.assembling`. Not flushed to the disk.
 ///
-/// images: count of them, 1 or more.
-/// options: NULL for the defaults.
+/// @param images count of them, 1 or more.
+/// @param options NULL for the defaults.
 ///
-/// Returns: BL_OK; BL_E_INVALID_ARGUMENT for no images; BL_E_EXISTS where the path is taken; BL_E_NOT_FOUND where the store
-/// lacks a part; BL_E_DIGEST_MISMATCH, BL_E_SIZE_MISMATCH where one is damaged; BL_E_CANCELLED, BL_E_TIMEOUT,
-/// BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these the path is as it was. Cost: reads and writes
-/// all of it. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT for no images
+/// @retval BL_E_EXISTS where the path is taken
+/// @retval BL_E_NOT_FOUND where the store lacks a part
+/// @retval BL_E_DIGEST_MISMATCH where one is damaged
+/// @retval BL_E_SIZE_MISMATCH where one is damaged
+/// @retval BL_E_CANCELLED the token was triggered
+/// @retval BL_E_TIMEOUT the time was over
+/// @retval BL_E_CALLBACK the callback ended it
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// @note After an error the path is as it was.
+///
+/// Cost: reads and writes all of it.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_export(
     storage: *const bl_storage,
@@ -250,13 +291,17 @@ pub unsafe extern "C" fn bl_export(
     }
 }
 
-/// The same into a descriptor of the host's: a file, from where that stands, a pipe or a socket. A host that has not said
-/// otherwise dies of a SIGPIPE when nobody reads.
+/// The same into a descriptor of the host's: a file, from where that stands, a pipe or a socket. A host that has not
+/// said otherwise dies of a SIGPIPE when nobody reads.
 ///
-/// fd: stays the host's. After a failure it has a part of the archive.
-/// options: NULL for the defaults; without BL_EXPORT_FOLDER and BL_EXPORT_REPLACE.
+/// @param fd stays the host's. After a failure it has a part of the archive.
+/// @param options NULL for the defaults; without BL_EXPORT_FOLDER and BL_EXPORT_REPLACE.
 ///
-/// Returns: as bl_export(). Cost: reads and writes all of it; waits for whoever reads. Since: 0.1.0
+/// @return as bl_export()
+///
+/// Cost: reads and writes all of it; waits for whoever reads.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_export_fd(
     storage: *const bl_storage,

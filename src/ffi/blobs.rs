@@ -9,9 +9,15 @@ use super::helpers::give_path_of;
 
 /// Whether the blobs of all of these layers are in the store; true for none.
 ///
-/// digests, count: an array of strings.
+/// @param digests, count an array of strings.
 ///
-/// Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: a look at the directory for each. Since: 0.1.0
+/// @retval BL_OK *out is set
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: a look at the directory for each.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_verify_blobs_exist(
     storage: *const bl_storage,
@@ -34,10 +40,17 @@ pub unsafe extern "C" fn bl_verify_blobs_exist(
 /// The cache folder in the store for an OCI bundle that the host uses in place: one for each bundle (by its real path)
 /// and state (by its manifest's digest), so that no bundle can serve for another. The folder is not created.
 ///
-/// bundle_path: an existing file or directory.
+/// @param bundle_path an existing file or directory.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND when the bundle does not exist; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with
-/// bl_bytes_free(). Cost: resolves the path. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND when the bundle does not exist
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_bytes_free().
+/// Cost: resolves the path.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_local_bundle_cache_dir(
     storage: *const bl_storage,

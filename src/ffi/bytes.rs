@@ -39,7 +39,9 @@ impl bl_bytes {
 
 /// The bytes. Valid until bl_bytes_free().
 ///
-/// Returns: never NULL; "" for NULL. Since: 0.1.0
+/// @return never NULL; "" for NULL.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_bytes_data(bytes: *const bl_bytes) -> *const u8 {
     // SAFETY: the caller passes NULL or a live bl_bytes.
@@ -48,7 +50,9 @@ pub unsafe extern "C" fn bl_bytes_data(bytes: *const bl_bytes) -> *const u8 {
 
 /// The same bytes as a C string, for text and paths.
 ///
-/// Returns: never NULL; "" for NULL. Since: 0.1.0
+/// @return never NULL; "" for NULL.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_bytes_str(bytes: *const bl_bytes) -> *const c_char {
     // SAFETY: the caller passes NULL or a live bl_bytes.
@@ -57,7 +61,7 @@ pub unsafe extern "C" fn bl_bytes_str(bytes: *const bl_bytes) -> *const c_char {
 
 /// How many bytes there are, without the NUL that follows; 0 for NULL.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_bytes_len(bytes: *const bl_bytes) -> usize {
     // SAFETY: the caller passes NULL or a live bl_bytes.
@@ -66,7 +70,7 @@ pub unsafe extern "C" fn bl_bytes_len(bytes: *const bl_bytes) -> usize {
 
 /// Frees the bytes. NULL is a no-op.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_bytes_free(bytes: *mut bl_bytes) {
     // SAFETY: the caller passes NULL or a bl_bytes that it has not freed.

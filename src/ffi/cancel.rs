@@ -6,7 +6,12 @@ use crate::interrupt::Cancel;
 
 /// Makes a token that has not been triggered.
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_cancel_free(). Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+///
+/// Ownership: release *out with bl_cancel_free().
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_cancel_new(out: *mut *mut bl_cancel, err: *mut *mut bl_error) -> bl_status {
     let body = |c: &super::args::Call<'_>| {
@@ -20,7 +25,7 @@ pub unsafe extern "C" fn bl_cancel_new(out: *mut *mut bl_cancel, err: *mut *mut 
 /// Ends every call that has this token, running or to come, with BL_E_CANCELLED within 100 ms. Safe in a signal handler
 /// and from any thread. NULL is a no-op.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_cancel_trigger(cancel: *mut bl_cancel) {
     // SAFETY: the caller passes NULL or a live bl_cancel.
@@ -31,7 +36,7 @@ pub unsafe extern "C" fn bl_cancel_trigger(cancel: *mut bl_cancel) {
 
 /// Whether the token was triggered; false for NULL.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_cancel_is_triggered(cancel: *const bl_cancel) -> bool {
     // SAFETY: the caller passes NULL or a live bl_cancel.
@@ -40,7 +45,7 @@ pub unsafe extern "C" fn bl_cancel_is_triggered(cancel: *const bl_cancel) -> boo
 
 /// Frees a token. NULL is a no-op.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_cancel_free(cancel: *mut bl_cancel) {
     // SAFETY: the caller passes NULL or a bl_cancel that it has not freed.

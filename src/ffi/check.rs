@@ -125,17 +125,23 @@ pub struct bl_disk_usage_result {
 unsafe impl SizedStruct for bl_disk_usage_result {}
 
 /// Reads everything in the store and compares it with what it should be: blobs with their digests, extracted trees with
-/// their metadata records (names, types, sizes, contents, links, owners, modes, times, extended attributes), image names
-/// with what they need. A finding is no failure of the call. What the file system or the user who extracted could not set
-/// is not compared, nor are owners where that user is seen under another number, as from outside a user namespace, nor
-/// attributes on macOS. The
-/// manifests of boxlite 0.9, which do not hash to their names, are findings: they count as absent.
+/// their metadata records (names, types, sizes, contents, links, owners, modes, times, extended attributes), image
+/// names with what they need. A finding is no failure of the call. What the file system or the user who extracted could
+/// not set is not compared, nor are owners where that user is seen under another number, as from outside a user
+/// namespace, nor attributes on macOS. The manifests of boxlite 0.9, which do not hash to their names, are findings:
+/// they count as absent.
 ///
-/// options: NULL for the defaults. result: may be NULL.
+/// @param options NULL for the defaults. result: may be NULL.
 ///
-/// Returns: BL_OK, also with findings; BL_E_PERMISSION to repair a read-only store; BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_IO
-/// for what says nothing of the store, such as too many open files. Cost: reads the whole store; memory of 8 bytes or so
-/// for each path of a tree. Since: 0.1.0
+/// @retval BL_OK also with findings
+/// @retval BL_E_PERMISSION to repair a read-only store
+/// @retval BL_E_CANCELLED the token was triggered
+/// @retval BL_E_TIMEOUT the time was over
+/// @retval BL_E_IO for what says nothing of the store, such as too many open files
+///
+/// Cost: reads the whole store; memory of 8 bytes or so for each path of a tree.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_check(
     storage: *mut bl_storage,
@@ -203,8 +209,13 @@ fn tell(
 
 /// Adds up what the store holds, by kind. What of it a collection would remove, bl_gc() with BL_GC_DRY_RUN says.
 ///
-/// Returns: BL_OK, BL_E_PERMISSION, BL_E_IO. Cost: looks at every object, and reads the heads of the metadata records.
-/// Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: looks at every object, and reads the heads of the metadata records.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_disk_usage(
     storage: *const bl_storage,

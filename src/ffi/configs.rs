@@ -11,8 +11,15 @@ use crate::store::Storage;
 
 /// Starts to store an image config, of at most 4 MiB. As bl_stage_layer() otherwise.
 ///
-/// Returns: BL_OK; BL_E_PERMISSION for a read-only store; BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with
-/// bl_staged_free(). Cost: creates a file. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_PERMISSION for a read-only store
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_staged_free().
+/// Cost: creates a file.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_stage_config(
     storage: *mut bl_storage,
@@ -34,8 +41,15 @@ pub unsafe extern "C" fn bl_stage_config(
 
 /// The exact bytes of a stored config.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND when it is absent, or its file does not hash to its name; BL_E_PERMISSION, BL_E_IO.
-/// Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND when it is absent, or its file does not hash to its name
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_bytes_free().
+/// Cost: reads and hashes the file.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_load_config(
     storage: *const bl_storage,
@@ -49,7 +63,13 @@ pub unsafe extern "C" fn bl_load_config(
 
 /// Whether bl_load_config() would find it.
 ///
-/// Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
+/// @retval BL_OK *out is set
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: reads and hashes the file.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_has_config(
     storage: *const bl_storage,
@@ -63,7 +83,13 @@ pub unsafe extern "C" fn bl_has_config(
 
 /// Where a config is, or would be.
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+///
+/// Ownership: release *out with bl_bytes_free().
+/// Cost: none.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_config_path(
     storage: *const bl_storage,

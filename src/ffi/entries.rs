@@ -174,8 +174,15 @@ fn kind_of(kind: LayerEntryKind) -> u32 {
 ///
 /// options: those that the layer was extracted with; NULL for the defaults.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND for a layer that was not extracted with such options, or by boxlite 0.9;
-/// BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_layer_entries_free(). Cost: opens a file. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND for a layer that was not extracted with such options, or by boxlite 0.9
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_layer_entries_free().
+/// Cost: opens a file.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_layer_entries_open(
     storage: *const bl_storage,
@@ -200,8 +207,14 @@ pub unsafe extern "C" fn bl_layer_entries_open(
 
 /// The next entry. After the last one, entry->kind is BL_ENTRY_END.
 ///
-/// Returns: BL_OK; BL_E_MALFORMED for a damaged record; BL_E_BUSY while another thread is in a call with the handle;
-/// BL_E_IO. Cost: a line of text. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_MALFORMED for a damaged record
+/// @retval BL_E_BUSY while another thread is in a call with the handle
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: a line of text.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_layer_entries_next(
     entries: *mut bl_layer_entries,
@@ -230,7 +243,7 @@ pub unsafe extern "C" fn bl_layer_entries_next(
 
 /// Ends the list. NULL is a no-op.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_layer_entries_free(entries: *mut bl_layer_entries) {
     // SAFETY: the caller keeps the header's contract on pointers.

@@ -13,7 +13,9 @@ fn text_of(error: *const bl_error, field: impl Fn(&bl_error) -> &CString) -> *co
 
 /// The name of a status: "OK", "DIGEST_MISMATCH"; "UNKNOWN" for a number that this version does not define.
 ///
-/// Returns: a static string, never NULL. Since: 0.1.0
+/// @return a static string, never NULL.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub extern "C" fn bl_status_name(status: bl_status) -> *const c_char {
     match Status::from_code(status) {
@@ -25,7 +27,7 @@ pub extern "C" fn bl_status_name(status: bl_status) -> *const c_char {
 
 /// The error's status, the same that the failed call returned; BL_OK for NULL.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_status(error: *const bl_error) -> bl_status {
     // SAFETY: the caller passes NULL or a live bl_error.
@@ -34,7 +36,9 @@ pub unsafe extern "C" fn bl_error_status(error: *const bl_error) -> bl_status {
 
 /// One line that names the object, says what went wrong and gives the whole cause. For people; not to be parsed.
 ///
-/// Returns: a string that lives as long as the error; "" for NULL. Since: 0.1.0
+/// @return a string that lives as long as the error; "" for NULL.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_message(error: *const bl_error) -> *const c_char {
     text_of(error, |error| &error.message)
@@ -42,7 +46,7 @@ pub unsafe extern "C" fn bl_error_message(error: *const bl_error) -> *const c_ch
 
 /// The operating system's error number (errno) where one was the cause, else 0; also 0 for failures of the network.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_os_errno(error: *const bl_error) -> c_int {
     // SAFETY: the caller passes NULL or a live bl_error.
@@ -51,7 +55,7 @@ pub unsafe extern "C" fn bl_error_os_errno(error: *const bl_error) -> c_int {
 
 /// The HTTP status where a registry's answer was the cause, else 0.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_http_status(error: *const bl_error) -> c_int {
     // SAFETY: the caller passes NULL or a live bl_error.
@@ -60,7 +64,9 @@ pub unsafe extern "C" fn bl_error_http_status(error: *const bl_error) -> c_int {
 
 /// The registry's own error code ("MANIFEST_UNKNOWN") where it gave one, else "".
 ///
-/// Returns: a string that lives as long as the error. Since: 0.1.0
+/// @return a string that lives as long as the error.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_registry_code(error: *const bl_error) -> *const c_char {
     text_of(error, |error| &error.registry_code)
@@ -68,7 +74,9 @@ pub unsafe extern "C" fn bl_error_registry_code(error: *const bl_error) -> *cons
 
 /// The digest that the bytes were to have, for BL_E_DIGEST_MISMATCH, else "".
 ///
-/// Returns: a string that lives as long as the error. Since: 0.1.0
+/// @return a string that lives as long as the error.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_expected_digest(error: *const bl_error) -> *const c_char {
     text_of(error, |error| &error.expected_digest)
@@ -76,7 +84,9 @@ pub unsafe extern "C" fn bl_error_expected_digest(error: *const bl_error) -> *co
 
 /// The digest that the bytes have, for BL_E_DIGEST_MISMATCH, else "".
 ///
-/// Returns: a string that lives as long as the error. Since: 0.1.0
+/// @return a string that lives as long as the error.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_actual_digest(error: *const bl_error) -> *const c_char {
     text_of(error, |error| &error.actual_digest)
@@ -84,7 +94,7 @@ pub unsafe extern "C" fn bl_error_actual_digest(error: *const bl_error) -> *cons
 
 /// Whether the same call may succeed later, without a change to its arguments.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_retryable(error: *const bl_error) -> bool {
     // SAFETY: the caller passes NULL or a live bl_error.
@@ -93,7 +103,7 @@ pub unsafe extern "C" fn bl_error_retryable(error: *const bl_error) -> bool {
 
 /// Frees an error. NULL is a no-op.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_error_free(error: *mut bl_error) {
     // SAFETY: the caller passes NULL or a bl_error that it has not freed.

@@ -106,20 +106,35 @@ impl bl_extract_result {
     }
 }
 
-/// Unpacks a layer into the directory that bl_extracted_path() names for the same kind of tree, unless it is there already.
-/// By default whiteout markers (`.wh.*`) stay as files: they say what to remove from lower layers. Gzip, zstd and plain
-/// tar are told by their bytes. Both digests are checked in the same pass, before the tree appears. Threads and
-/// processes that extract one layer at a time wait for the first of them. Trees that differ in BL_TREE_DEVICE_NODES,
-/// BL_TREE_OVERRIDE_STAT or whiteouts are different trees.
+/// Unpacks a layer into the directory that bl_extracted_path() names for the same kind of tree, unless it is there
+/// already. By default whiteout markers (`.wh.*`) stay as files: they say what to remove from lower layers. Gzip, zstd
+/// and plain tar are told by their bytes. Both digests are checked in the same pass, before the tree appears. Threads
+/// and processes that extract one layer at a time wait for the first of them. Trees that differ in
+/// BL_TREE_DEVICE_NODES, BL_TREE_OVERRIDE_STAT or whiteouts are different trees.
 ///
-/// options: NULL for the defaults.
-/// result: may be NULL.
+/// @param options NULL for the defaults.
+/// @param result may be NULL.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND without a file; BL_E_DIGEST_MISMATCH when the file does not hash to the digest or its
-/// content to options.diff_id; BL_E_MALFORMED, BL_E_UNSAFE_PATH, BL_E_UNSUPPORTED, BL_E_LIMIT for what is in it;
-/// BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these nothing is
-/// left. Cost: reads the layer once and writes its files; not synced. One thread of the library's, five where there
-/// are two cores. A layer that is there costs a look at the directory. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND without a file
+/// @retval BL_E_DIGEST_MISMATCH when the file does not hash to the digest or its content to options.diff_id
+/// @retval BL_E_MALFORMED for what is in it
+/// @retval BL_E_UNSAFE_PATH for what is in it
+/// @retval BL_E_UNSUPPORTED for what is in it
+/// @retval BL_E_LIMIT for what is in it
+/// @retval BL_E_CANCELLED the token was triggered
+/// @retval BL_E_TIMEOUT the time was over
+/// @retval BL_E_CALLBACK the callback ended it
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// @note After an error nothing is left.
+///
+/// Cost: reads the layer once and writes its files; not synced. One thread of the library's, five where there are two
+/// cores. A layer that is there costs a look at the directory.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_extract_layer(
     storage: *mut bl_storage,
@@ -146,10 +161,16 @@ pub unsafe extern "C" fn bl_extract_layer(
 
 /// Where bl_extract_layer() puts a layer's tree of this kind, whether it is there or not.
 ///
-/// tree: as in bl_extract_options; NULL for the defaults.
+/// @param tree as in bl_extract_options; NULL for the defaults.
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED. Ownership: release *out with bl_bytes_free(). Cost: none.
-/// Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+/// @retval BL_E_UNSUPPORTED an unknown value
+///
+/// Ownership: release *out with bl_bytes_free().
+/// Cost: none.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_extracted_path(
     storage: *const bl_storage,

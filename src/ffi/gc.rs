@@ -56,16 +56,23 @@ pub struct bl_gc_result {
 // SAFETY: integers only.
 unsafe impl SizedStruct for bl_gc_result {}
 
-/// Removes what no image name and no lease reaches: manifests, configs, layers and their trees, and what bl_check() moved
-/// away. Safe at any time and in
-/// any process. Running calls of the library are not disturbed; a tree that the host goes on using needs a name or a
-/// lease, and so does everything in a store that boxlite 0.9 made, which has none.
+/// Removes what no image name and no lease reaches: manifests, configs, layers and their trees, and what bl_check()
+/// moved away. Safe at any time and in any process. Running calls of the library are not disturbed; a tree that the
+/// host goes on using needs a name or a lease, and so does everything in a store that boxlite 0.9 made, which has none.
 ///
-/// options: NULL for the defaults. result: may be NULL.
+/// @param options NULL for the defaults. result: may be NULL.
 ///
-/// Returns: BL_OK; BL_E_STATE where the manifest of an image name cannot be read, or BL_E_MALFORMED where a name or a lease
-/// cannot, so that it is not known what must stay; BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images, lists all folders,
-/// deletes. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_STATE where the manifest of an image name cannot be read, or BL_E_MALFORMED where a name or a lease
+///   cannot, so that it is not known what must stay
+/// @retval BL_E_CANCELLED the token was triggered
+/// @retval BL_E_TIMEOUT the time was over
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: reads the manifests of all images, lists all folders, deletes.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_gc(
     storage: *mut bl_storage,

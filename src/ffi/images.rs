@@ -178,10 +178,19 @@ impl bl_names {
 /// Gives an image a name. The manifest, its config and all its layers must be in the store. A name that stands for
 /// another image changes over at once; an image may have any number of names.
 ///
-/// name: a reference as in "docker pull"; "alpine" is "docker.io/library/alpine:latest".
+/// @param name a reference as in "docker pull"; "alpine" is "docker.io/library/alpine:latest".
 ///
-/// Returns: BL_OK; BL_E_INVALID_ARGUMENT for what is no reference; BL_E_NOT_FOUND naming what is missing;
-/// BL_E_UNSUPPORTED for an index; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO. Cost: one small file, synced. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT for what is no reference
+/// @retval BL_E_NOT_FOUND naming what is missing
+/// @retval BL_E_UNSUPPORTED for an index
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: one small file, synced.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_tag_image(
     storage: *mut bl_storage,
@@ -201,8 +210,15 @@ pub unsafe extern "C" fn bl_tag_image(
 
 /// Takes a name away. What it stood for stays in the store.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND; BL_E_INVALID_ARGUMENT for what is no reference; BL_E_PERMISSION, BL_E_IO. Cost: one
-/// file, synced. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND it is not there
+/// @retval BL_E_INVALID_ARGUMENT for what is no reference
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: one file, synced.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_remove_image(
     storage: *mut bl_storage,
@@ -220,8 +236,14 @@ pub unsafe extern "C" fn bl_remove_image(
 
 /// The names of all images, in full and sorted.
 ///
-/// Returns: BL_OK; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_names_free(). Cost: reads a small file for
-/// each name. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_names_free().
+/// Cost: reads a small file for each name.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_list(
     storage: *const bl_storage,
@@ -242,7 +264,7 @@ pub unsafe extern "C" fn bl_image_list(
 
 /// How many names there are; 0 for NULL.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_names_count(names: *const bl_names) -> usize {
     // SAFETY: the caller passes NULL or a live handle.
@@ -251,7 +273,9 @@ pub unsafe extern "C" fn bl_names_count(names: *const bl_names) -> usize {
 
 /// A name. Valid until bl_names_free().
 ///
-/// Returns: NULL from bl_names_count() on. Since: 0.1.0
+/// @return NULL from bl_names_count() on.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_names_get(names: *const bl_names, index: usize) -> *const c_char {
     // SAFETY: the caller passes NULL or a live handle.
@@ -260,7 +284,7 @@ pub unsafe extern "C" fn bl_names_get(names: *const bl_names, index: usize) -> *
 
 /// Frees the names. NULL is a no-op.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_names_free(names: *mut bl_names) {
     // SAFETY: the caller passes NULL or a handle of its own.
@@ -269,12 +293,20 @@ pub unsafe extern "C" fn bl_names_free(names: *mut bl_names) {
 
 /// Opens an image: reads its manifest and config. By name it also notes that the image was used.
 ///
-/// name: a name, or the digest of a manifest.
+/// @param name a name, or the digest of a manifest.
 ///
-/// Returns: BL_OK, also where blobs are missing, which BL_IMAGE_MISSING lists; BL_E_NOT_FOUND for the name or the
-/// manifest; BL_E_INVALID_ARGUMENT for what is neither a reference nor a digest; BL_E_UNSUPPORTED for an index;
-/// BL_E_MALFORMED for a config that is none; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_image_free().
-/// Cost: reads and hashes two documents. Since: 0.1.0
+/// @retval BL_OK also where blobs are missing, which BL_IMAGE_MISSING lists
+/// @retval BL_E_NOT_FOUND for the name or the manifest
+/// @retval BL_E_INVALID_ARGUMENT for what is neither a reference nor a digest
+/// @retval BL_E_UNSUPPORTED for an index
+/// @retval BL_E_MALFORMED for a config that is none
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_image_free().
+/// Cost: reads and hashes two documents.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_open(
     storage: *mut bl_storage,
@@ -301,9 +333,11 @@ pub unsafe extern "C" fn bl_image_open(
 /// What an image says: a text, or one of several, of which an index past the last gives NULL. Valid until
 /// bl_image_free().
 ///
-/// field: BL_IMAGE_*. index: 0 for those that are one text.
+/// @param field BL_IMAGE_*. index: 0 for those that are one text.
 ///
-/// Returns: NULL where there is none, or no more. Since: 0.1.0
+/// @return NULL where there is none, or no more.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_text(image: *const bl_image, field: u32, index: usize) -> *const c_char {
     // SAFETY: the caller passes NULL or a live handle.
@@ -314,7 +348,9 @@ pub unsafe extern "C" fn bl_image_text(image: *const bl_image, field: u32, index
 
 /// How many texts a field has.
 ///
-/// Returns: 0 for a field that is none, and for NULL. Since: 0.1.0
+/// @return 0 for a field that is none, and for NULL.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_text_count(image: *const bl_image, field: u32) -> usize {
     // SAFETY: the caller passes NULL or a live handle.
@@ -323,7 +359,7 @@ pub unsafe extern "C" fn bl_image_text_count(image: *const bl_image, field: u32)
 
 /// How many layers an image has; 0 for NULL.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_layer_count(image: *const bl_image) -> usize {
     // SAFETY: the caller passes NULL or a live handle.
@@ -332,7 +368,10 @@ pub unsafe extern "C" fn bl_image_layer_count(image: *const bl_image) -> usize {
 
 /// A layer of an image, the lowest first.
 ///
-/// Returns: BL_OK; BL_E_INVALID_ARGUMENT for an index from bl_image_layer_count() on. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT for an index from bl_image_layer_count() on
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_layer(
     image: *const bl_image,
@@ -362,7 +401,13 @@ pub unsafe extern "C" fn bl_image_layer(
 
 /// When an image was used, and how much room it takes.
 ///
-/// Returns: BL_OK; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images that have a name. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: reads the manifests of all images that have a name.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_get_usage(
     storage: *const bl_storage,
@@ -394,7 +439,7 @@ pub unsafe extern "C" fn bl_image_get_usage(
 
 /// Frees an image. NULL is a no-op.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_free(image: *mut bl_image) {
     // SAFETY: the caller passes NULL or a handle of its own.

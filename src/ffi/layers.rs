@@ -26,7 +26,13 @@ unsafe impl SizedStruct for bl_verify_options {}
 
 /// Whether a layer's blob is in the store.
 ///
-/// Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: one look at the directory. Since: 0.1.0
+/// @retval BL_OK *out is set
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: one look at the directory.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_has_layer(
     storage: *const bl_storage,
@@ -40,10 +46,19 @@ pub unsafe extern "C" fn bl_has_layer(
 
 /// Reads a layer's blob and checks that it hashes to its digest.
 ///
-/// options: NULL for the defaults.
+/// @param options NULL for the defaults.
 ///
-/// Returns: BL_OK when it does; BL_E_DIGEST_MISMATCH when it does not; BL_E_NOT_FOUND; BL_E_CANCELLED, BL_E_TIMEOUT;
-/// BL_E_PERMISSION, BL_E_IO. Cost: reads the whole blob; 256 KiB of memory. Since: 0.1.0
+/// @retval BL_OK when it does
+/// @retval BL_E_DIGEST_MISMATCH when it does not
+/// @retval BL_E_NOT_FOUND it is not there
+/// @retval BL_E_CANCELLED the token was triggered
+/// @retval BL_E_TIMEOUT the time was over
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: reads the whole blob; 256 KiB of memory.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_verify_layer(
     storage: *const bl_storage,
@@ -64,7 +79,13 @@ pub unsafe extern "C" fn bl_verify_layer(
 
 /// Where a layer's blob is, or would be.
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+///
+/// Ownership: release *out with bl_bytes_free().
+/// Cost: none.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_layer_tarball_path(
     storage: *const bl_storage,
@@ -79,7 +100,13 @@ pub unsafe extern "C" fn bl_layer_tarball_path(
 /// Where bl_extract_layer() with default options puts a layer, whether it is there or not. bl_extracted_path() says it
 /// for other options.
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+///
+/// Ownership: release *out with bl_bytes_free().
+/// Cost: none.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_layer_extracted_path(
     storage: *const bl_storage,
@@ -93,11 +120,19 @@ pub unsafe extern "C" fn bl_layer_extracted_path(
 
 /// Starts to store a layer. Write its bytes with bl_write() and make it visible with bl_commit().
 ///
-/// expected_size: the size that the manifest declares; 0 or less is unknown, then bl_storage_options.max_blob_size
-/// holds.
+/// @param expected_size the size that the manifest declares; 0 or less is unknown, then
+///   bl_storage_options.max_blob_size holds.
 ///
-/// Returns: BL_OK; BL_E_LIMIT for a declared size over max_blob_size; BL_E_PERMISSION for a read-only store;
-/// BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with bl_staged_free(). Cost: creates a file. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_LIMIT for a declared size over max_blob_size
+/// @retval BL_E_PERMISSION for a read-only store
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_staged_free().
+/// Cost: creates a file.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_stage_layer(
     storage: *mut bl_storage,

@@ -31,10 +31,17 @@ fn time(seconds: u64) -> Result<Duration> {
 
 /// Makes a lease, which holds nothing yet. bl_gc() leaves alone what it holds, until its time or bl_lease_release().
 ///
-/// seconds: from now; 1 or more.
+/// @param seconds from now; 1 or more.
 ///
-/// Returns: BL_OK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_lease_free(), which does not
-/// end the lease. Cost: one small file, synced. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_lease_free(), which does not end the lease.
+/// Cost: one small file, synced.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_lease_create(
     storage: *mut bl_storage,
@@ -55,8 +62,16 @@ pub unsafe extern "C" fn bl_lease_create(
 
 /// Opens a lease that was made earlier, perhaps by another process.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND where it has ended; BL_E_INVALID_ARGUMENT for what is no id; BL_E_PERMISSION, BL_E_IO.
-/// Ownership: release *out with bl_lease_free(). Cost: reads a small file. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND where it has ended
+/// @retval BL_E_INVALID_ARGUMENT for what is no id
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_lease_free().
+/// Cost: reads a small file.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_lease_open(
     storage: *mut bl_storage,
@@ -77,7 +92,9 @@ pub unsafe extern "C" fn bl_lease_open(
 
 /// What bl_lease_open() takes. Valid until bl_lease_free().
 ///
-/// Returns: NULL for NULL. Since: 0.1.0
+/// @return NULL for NULL.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_lease_id(lease: *const bl_lease) -> *const c_char {
     // SAFETY: the caller passes NULL or a live handle.
@@ -85,11 +102,18 @@ pub unsafe extern "C" fn bl_lease_id(lease: *const bl_lease) -> *const c_char {
 }
 
 /// Holds an object, which need not be in the store yet. A manifest, once it is there, holds its config and layers, and
-/// their trees.
-/// Hold first and look afterwards: what is there then stays.
+/// their trees. Hold first and look afterwards: what is there then stays.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND where the lease has ended; BL_E_LIMIT after some ten thousand digests; BL_E_NO_SPACE,
-/// BL_E_PERMISSION, BL_E_IO. Cost: one small file, synced; waits for a collection in progress. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND where the lease has ended
+/// @retval BL_E_LIMIT after some ten thousand digests
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: one small file, synced; waits for a collection in progress.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_lease_hold(
     lease: *mut bl_lease,
@@ -102,8 +126,15 @@ pub unsafe extern "C" fn bl_lease_hold(
 
 /// Lets a lease end that many seconds from now, later or earlier than before.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND where it has ended; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO. Cost: as bl_lease_hold().
-/// Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND where it has ended
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: as bl_lease_hold().
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_lease_extend(lease: *mut bl_lease, seconds: u64, err: *mut *mut bl_error) -> bl_status {
     // SAFETY: the caller keeps the header's contract on pointers.
@@ -112,7 +143,13 @@ pub unsafe extern "C" fn bl_lease_extend(lease: *mut bl_lease, seconds: u64, err
 
 /// Ends a lease now. One that has ended is no error. The handle is still to be freed.
 ///
-/// Returns: BL_OK; BL_E_PERMISSION, BL_E_IO. Cost: one file, synced. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: one file, synced.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_lease_release(lease: *mut bl_lease, err: *mut *mut bl_error) -> bl_status {
     // SAFETY: the caller keeps the header's contract on pointers.
@@ -121,7 +158,7 @@ pub unsafe extern "C" fn bl_lease_release(lease: *mut bl_lease, err: *mut *mut b
 
 /// Frees the handle; the lease lives on. NULL is a no-op.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_lease_free(lease: *mut bl_lease) {
     // SAFETY: the caller passes NULL or a handle of its own.

@@ -36,11 +36,14 @@ pub type bl_log_callback = Option<unsafe extern "C" fn(level: i32, message: *con
 /// Sets where log lines go, for the whole process; without a callback, which is how the library begins, or with
 /// BL_LOG_OFF they go nowhere. Once this returns, the callback set before is not running and will not be called again.
 ///
-/// level: the least important level that is wanted, BL_LOG_ERROR to BL_LOG_TRACE.
-/// callback_data: handed to every call of the callback.
+/// @param level the least important level that is wanted, BL_LOG_ERROR to BL_LOG_TRACE.
+/// @param callback_data handed to every call of the callback.
 ///
-/// Returns: BL_OK; BL_E_INVALID_ARGUMENT for an unknown level; BL_E_STATE in a Rust program that has set up `tracing`
-/// itself, whose subscriber has the lines then. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT for an unknown level
+/// @retval BL_E_STATE in a Rust program that has set up `tracing` itself, whose subscriber has the lines then
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_set_log_callback(
     level: i32,

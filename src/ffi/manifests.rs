@@ -10,11 +10,20 @@ use crate::store::Storage;
 
 /// Stores a manifest or index exactly as given. Saving one that is there is success.
 ///
-/// data, len: the document, at most 4 MiB.
+/// @param data, len the document, at most 4 MiB.
 ///
-/// Returns: BL_OK; BL_E_DIGEST_MISMATCH when the bytes do not hash to the digest; BL_E_MALFORMED, BL_E_UNSUPPORTED or
-/// BL_E_LIMIT when they are no OCI or Docker (schema 2) manifest or index; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO.
-/// Cost: one small file, synced. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_DIGEST_MISMATCH when the bytes do not hash to the digest
+/// @retval BL_E_MALFORMED when they are no OCI or Docker (schema 2) manifest or index
+/// @retval BL_E_UNSUPPORTED when they are no OCI or Docker (schema 2) manifest or index
+/// @retval BL_E_LIMIT when they are no OCI or Docker (schema 2) manifest or index
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: one small file, synced.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_save_manifest(
     storage: *mut bl_storage,
@@ -35,8 +44,15 @@ pub unsafe extern "C" fn bl_save_manifest(
 
 /// The exact bytes of a stored manifest or index.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND when it is absent, or its file does not hash to its name; BL_E_PERMISSION, BL_E_IO.
-/// Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND when it is absent, or its file does not hash to its name
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_bytes_free().
+/// Cost: reads and hashes the file.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_load_manifest(
     storage: *const bl_storage,
@@ -50,7 +66,13 @@ pub unsafe extern "C" fn bl_load_manifest(
 
 /// Whether bl_load_manifest() would find it.
 ///
-/// Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
+/// @retval BL_OK *out is set
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Cost: reads and hashes the file.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_has_manifest(
     storage: *const bl_storage,
@@ -64,7 +86,13 @@ pub unsafe extern "C" fn bl_has_manifest(
 
 /// Where a manifest is, or would be.
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+///
+/// Ownership: release *out with bl_bytes_free().
+/// Cost: none.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_manifest_path(
     storage: *const bl_storage,

@@ -19,12 +19,23 @@ pub struct bl_op {
 
 /// Starts bl_pull() on a thread of the library's. bl_op_fd() tells when it is over, bl_op_finish() how it ended.
 ///
-/// options: as for bl_pull(), but for a progress callback, for which there is no thread; options.credentials is called before
-/// this function returns. Nothing of them is used after that but options.cancel, which counts as given.
+/// @param options as for bl_pull(), but for a progress callback, for which there is no thread; options.credentials is
+///   called before this function returns. Nothing of them is used after that but options.cancel, which counts as given.
 ///
-/// Returns: BL_OK; BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED for arguments and options; BL_E_NOT_FOUND with BL_PULL_POLICY_NEVER;
-/// BL_E_CALLBACK; BL_E_MALFORMED, BL_E_IO for a hosts.toml; BL_E_PERMISSION for a store that is open for reading only. What
-/// happens later is for bl_op_finish(). Ownership: release *out with bl_op_free(). Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT for arguments and options
+/// @retval BL_E_UNSUPPORTED for arguments and options
+/// @retval BL_E_NOT_FOUND with BL_PULL_POLICY_NEVER
+/// @retval BL_E_CALLBACK the callback ended it
+/// @retval BL_E_MALFORMED for a hosts.toml
+/// @retval BL_E_IO for a hosts.toml
+/// @retval BL_E_PERMISSION for a store that is open for reading only
+///
+/// @note What happens later is for bl_op_finish().
+///
+/// Ownership: release *out with bl_op_free().
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_pull_start(
     storage: *mut bl_storage,
@@ -48,10 +59,10 @@ pub unsafe extern "C" fn bl_pull_start(
     }
 }
 
-/// A descriptor that becomes readable when the operation is over, and stays so: for poll, epoll, kqueue and everything on
-/// top of them. Do not read from it, do not close it; it is valid until bl_op_free(). -1 for NULL.
+/// A descriptor that becomes readable when the operation is over, and stays so: for poll, epoll, kqueue and everything
+/// on top of them. Do not read from it, do not close it; it is valid until bl_op_free(). -1 for NULL.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_op_fd(op: *const bl_op) -> c_int {
     // SAFETY: the caller passes NULL or a live bl_op.
@@ -60,10 +71,14 @@ pub unsafe extern "C" fn bl_op_fd(op: *const bl_op) -> c_int {
 
 /// Waits until the operation is over.
 ///
-/// timeout_ms: how long at most; 0 only looks, less than 0 is without an end.
-/// finished: whether it is over.
+/// @param timeout_ms how long at most; 0 only looks, less than 0 is without an end.
+/// @param finished whether it is over.
 ///
-/// Returns: BL_OK, also when it is not over; BL_E_INVALID_ARGUMENT, BL_E_FORKED. Since: 0.1.0
+/// @retval BL_OK also when it is not over
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+/// @retval BL_E_FORKED the process was forked since
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_op_wait(
     op: *const bl_op,
@@ -84,9 +99,13 @@ pub unsafe extern "C" fn bl_op_wait(
 
 /// How far the operation came, at this moment.
 ///
-/// progress: its each_layer is valid until bl_op_free().
+/// @param progress its each_layer is valid until bl_op_free().
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_FORKED. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+/// @retval BL_E_FORKED the process was forked since
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_op_progress(
     op: *const bl_op,
@@ -107,7 +126,7 @@ pub unsafe extern "C" fn bl_op_progress(
 
 /// Ends the pull within 100 ms, with BL_E_CANCELLED, unless it is over before. NULL is a no-op.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_op_cancel(op: *mut bl_op) {
     // SAFETY: the caller passes NULL or a live bl_op.
@@ -118,8 +137,16 @@ pub unsafe extern "C" fn bl_op_cancel(op: *mut bl_op) {
 
 /// How the operation ended: its image, or its error. Once: who comes second gets BL_E_STATE.
 ///
-/// Returns: BL_OK; BL_E_BUSY when it is not over; BL_E_STATE when it was asked before; BL_E_INVALID_ARGUMENT, BL_E_FORKED; and
-/// everything that bl_pull() returns. Ownership: release *out with bl_image_free(). Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_BUSY when it is not over
+/// @retval BL_E_STATE when it was asked before
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+/// @retval BL_E_FORKED the process was forked since
+/// @return everything that bl_pull() returns
+///
+/// Ownership: release *out with bl_image_free().
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_op_finish(op: *mut bl_op, out: *mut *mut bl_image, err: *mut *mut bl_error) -> bl_status {
     // SAFETY: the caller keeps the header's contract on pointers.
@@ -135,7 +162,7 @@ pub unsafe extern "C" fn bl_op_finish(op: *mut bl_op, out: *mut *mut bl_image, e
 
 /// Frees an operation. One that still runs is cancelled, and waited for. NULL is a no-op.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_op_free(op: *mut bl_op) {
     // SAFETY: the caller passes NULL or a bl_op that it has not freed.
@@ -143,12 +170,15 @@ pub unsafe extern "C" fn bl_op_free(op: *mut bl_op) {
 }
 
 /// Ends what the library does on the network in this process: pulls that run end with BL_E_CANCELLED, then its network
-/// threads end. With this, and its stores closed, a host has no thread of ours left, before it forks, say. The next pull
-/// starts them again. Not from a callback of a pull, which would wait for itself.
+/// threads end. With this, and its stores closed, a host has no thread of ours left, before it forks, say. The next
+/// pull starts them again. Not from a callback of a pull, which would wait for itself.
 ///
-/// timeout_ms: how long to wait for them; 0 only tells them.
+/// @param timeout_ms how long to wait for them; 0 only tells them.
 ///
-/// Returns: BL_OK; BL_E_TIMEOUT when pulls have not ended by then: call again. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_TIMEOUT when pulls have not ended by then: call again
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_shutdown(timeout_ms: u64, err: *mut *mut bl_error) -> bl_status {
     // SAFETY: the caller keeps the header's contract on pointers.

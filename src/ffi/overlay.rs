@@ -63,18 +63,24 @@ fn bytes(value: Vec<u8>) -> Result<CString> {
 }
 
 /// Extracts an image's layers, where they are missing, in the form that overlayfs takes. The host makes the mount:
-/// mount(2) with bl_overlay_mount_options(), upperdir and workdir, in the directory bl_overlay_mount_dir() where there is
-/// one. docs/rootfs.md has the code.
+/// mount(2) with bl_overlay_mount_options(), upperdir and workdir, in the directory bl_overlay_mount_dir() where there
+/// is one. docs/rootfs.md has the code.
 ///
-/// options: NULL for the defaults.
-/// lease: keeps a collection from taking the layers. It is the host's to extend (bl_lease_extend) as long as it mounts
-/// them, and to end (bl_lease_release) after that.
+/// @param options NULL for the defaults.
+/// @param lease keeps a collection from taking the layers. It is the host's to extend (bl_lease_extend) as long as it
+///   mounts them, and to end (bl_lease_release) after that.
 ///
-/// Returns: BL_OK; BL_E_UNSUPPORTED for an image of which overlayfs would show something else (hard links to lower
-/// layers, directories without an entry over symlinks or over directories of another owner or mode): assemble a root file
-/// system of it; BL_E_NOT_FOUND where the store lacks a layer; otherwise as bl_extract_layer(). Ownership: release *out
-/// with bl_overlay_free() and *lease with bl_lease_free(), which does not end it. Cost: reads the layers' records. Since:
-/// 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_UNSUPPORTED for an image of which overlayfs would show something else (hard links to lower layers,
+///   directories without an entry over symlinks or over directories of another owner or mode): assemble a root file
+///   system of it
+/// @retval BL_E_NOT_FOUND where the store lacks a layer
+/// @return otherwise as bl_extract_layer()
+///
+/// Ownership: release *out with bl_overlay_free() and *lease with bl_lease_free(), which does not end it.
+/// Cost: reads the layers' records.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_prepare_overlay(
     storage: *mut bl_storage,
@@ -102,22 +108,27 @@ pub unsafe extern "C" fn bl_prepare_overlay(
     }
 }
 
-/// What goes into the options of mount(2): "lowerdir=..." with the extracted layers, the uppermost first, and "userxattr"
-/// where it is that kind; at most 3 KiB for 127 layers. The host adds upperdir and workdir, or another lower directory,
-/// without which overlayfs refuses a single one. Names are relative to bl_overlay_mount_dir(), where there is one.
+/// What goes into the options of mount(2): "lowerdir=..." with the extracted layers, the uppermost first, and
+/// "userxattr" where it is that kind; at most 3 KiB for 127 layers. The host adds upperdir and workdir, or another
+/// lower directory, without which overlayfs refuses a single one. Names are relative to bl_overlay_mount_dir(), where
+/// there is one.
 ///
-/// Returns: NULL for NULL. Valid until bl_overlay_free(). Since: 0.1.0
+/// @return NULL for NULL. Valid until bl_overlay_free().
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_overlay_mount_options(overlay: *const bl_overlay) -> *const c_char {
     // SAFETY: the caller keeps the header's contract on pointers.
     unsafe { borrow_handle(overlay) }.map_or(std::ptr::null(), |overlay| overlay.mount_options.as_ptr())
 }
 
-/// The directory in which the thread that mounts has to be, since mount(2) takes a page of options and absolute paths would
-/// be longer. chdir(2) changes the directory of all threads: a host with several forks for it, or calls
+/// The directory in which the thread that mounts has to be, since mount(2) takes a page of options and absolute paths
+/// would be longer. chdir(2) changes the directory of all threads: a host with several forks for it, or calls
 /// unshare(CLONE_FS) first. upperdir and workdir are absolute all the same.
 ///
-/// Returns: NULL where the options have absolute paths. Valid until bl_overlay_free(). Since: 0.1.0
+/// @return NULL where the options have absolute paths. Valid until bl_overlay_free().
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_overlay_mount_dir(overlay: *const bl_overlay) -> *const c_char {
     // SAFETY: the caller keeps the header's contract on pointers.
@@ -127,7 +138,9 @@ pub unsafe extern "C" fn bl_overlay_mount_dir(overlay: *const bl_overlay) -> *co
 
 /// How many lower directories there are.
 ///
-/// Returns: 0 for NULL. Since: 0.1.0
+/// @return 0 for NULL.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_overlay_lower_dir_count(overlay: *const bl_overlay) -> usize {
     // SAFETY: the caller keeps the header's contract on pointers.
@@ -137,7 +150,9 @@ pub unsafe extern "C" fn bl_overlay_lower_dir_count(overlay: *const bl_overlay) 
 /// The absolute path of a lower directory, from 0, the uppermost; not escaped. fsconfig(2) takes each as a "lowerdir+"
 /// (Linux 6.8), of at most 255 bytes.
 ///
-/// Returns: NULL from the count on. Valid until bl_overlay_free(). Since: 0.1.0
+/// @return NULL from the count on. Valid until bl_overlay_free().
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_overlay_lower_dir(overlay: *const bl_overlay, index: usize) -> *const c_char {
     // SAFETY: the caller keeps the header's contract on pointers.
@@ -147,7 +162,7 @@ pub unsafe extern "C" fn bl_overlay_lower_dir(overlay: *const bl_overlay, index:
 
 /// Releases it; NULL is no error. A mount stays.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_overlay_free(overlay: *mut bl_overlay) {
     // SAFETY: the caller keeps the header's contract on pointers.

@@ -72,15 +72,23 @@ pub struct bl_process_user {
 // SAFETY: integers, and a pointer for which zero is none.
 unsafe impl SizedStruct for bl_process_user {}
 
-/// What a guest's init needs to know to start an image's program: the command (entrypoint and cmd), variables, directory,
-/// and the user, looked up in the image's own /etc/passwd and /etc/group. These are read as regular files of at most 1 MiB;
-/// symlinks lead nowhere outside the root file system. Nothing else of the config is followed.
+/// What a guest's init needs to know to start an image's program: the command (entrypoint and cmd), variables,
+/// directory, and the user, looked up in the image's own /etc/passwd and /etc/group. These are read as regular files of
+/// at most 1 MiB; symlinks lead nowhere outside the root file system. Nothing else of the config is followed.
 ///
-/// rootfs: the root file system, assembled or mounted.
+/// @param rootfs the root file system, assembled or mounted.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND for a user or group that is not there by name, and where the config is missing;
-/// BL_E_MALFORMED for files that are none; BL_E_LIMIT for those that are too large and for numbers from 2^31 on;
-/// BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_process_free(). Cost: reads two files. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND for a user or group that is not there by name, and where the config is missing
+/// @retval BL_E_MALFORMED for files that are none
+/// @retval BL_E_LIMIT for those that are too large and for numbers from 2^31 on
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_process_free().
+/// Cost: reads two files.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_process(
     image: *const bl_image,
@@ -102,7 +110,7 @@ pub unsafe extern "C" fn bl_image_process(
 /// A text by its field, BL_PROCESS_ARG and so on, and from 0 the index for those that have several; NULL where there is
 /// none. Valid until bl_process_free().
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_process_text(process: *const bl_process, field: u32, index: usize) -> *const c_char {
     // SAFETY: the caller keeps the header's contract on pointers.
@@ -112,7 +120,9 @@ pub unsafe extern "C" fn bl_process_text(process: *const bl_process, field: u32,
 
 /// How many texts a field has.
 ///
-/// Returns: 0 for a field that is none, and for NULL. Since: 0.1.0
+/// @return 0 for a field that is none, and for NULL.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_process_text_count(process: *const bl_process, field: u32) -> usize {
     // SAFETY: the caller keeps the header's contract on pointers.
@@ -121,7 +131,9 @@ pub unsafe extern "C" fn bl_process_text_count(process: *const bl_process, field
 
 /// Who it runs as.
 ///
-/// Returns: BL_OK. Since: 0.1.0
+/// @retval BL_OK
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_process_get_user(
     process: *const bl_process,
@@ -148,7 +160,7 @@ pub unsafe extern "C" fn bl_process_get_user(
 
 /// Releases a process; NULL is no error.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_process_free(process: *mut bl_process) {
     // SAFETY: the caller keeps the header's contract on pointers.

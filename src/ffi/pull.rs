@@ -88,9 +88,12 @@ pub type bl_credentials_callback = Option<
 
 /// Answers a bl_credentials_callback. The strings are copied.
 ///
-/// user: "<token>" where the other is an identity token, which a token server exchanges.
+/// @param user "<token>" where the other is an identity token, which a token server exchanges.
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_credentials_set(
     answer: *mut bl_credentials,
@@ -167,21 +170,42 @@ pub struct bl_pull_options {
 // SAFETY: integers, pointers, and function pointers for which zero is none.
 unsafe impl SizedStruct for bl_pull_options {}
 
-/// Pulls an image from a registry: fetches what the store has not, verifies it, unpacks its layers while they arrive, and
-/// then gives the image its name, which is the reference in full. A pull that fails leaves what was fetched and verified,
-/// until a collection, and what arrived of a layer, for a day, for the next one to go on with.
+/// Pulls an image from a registry: fetches what the store has not, verifies it, unpacks its layers while they arrive,
+/// and then gives the image its name, which is the reference in full. A pull that fails leaves what was fetched and
+/// verified, until a collection, and what arrived of a layer, for a day, for the next one to go on with.
 ///
-/// reference: as for `docker pull`: "debian:12", "ghcr.io/owner/image@sha256:...".
-/// options: NULL for the defaults.
+/// @param reference as for `docker pull`: "debian:12", "ghcr.io/owner/image@sha256:...".
+/// @param options NULL for the defaults.
 ///
-/// Returns: BL_OK; BL_E_INVALID_ARGUMENT for what is no reference; BL_E_NOT_FOUND where the registry, or with
-/// BL_PULL_POLICY_NEVER the store, does not have it, or not for the platform; BL_E_UNAUTHORIZED, BL_E_DENIED,
-/// BL_E_RATE_LIMITED, BL_E_REGISTRY, with bl_error_http_status() and bl_error_registry_code(); BL_E_NETWORK and
-/// BL_E_TIMEOUT where it cannot be reached or goes silent, after several tries; BL_E_DIGEST_MISMATCH,
-/// BL_E_SIZE_MISMATCH, BL_E_MALFORMED, BL_E_UNSUPPORTED, BL_E_LIMIT, BL_E_UNSAFE_PATH for what it sends; BL_E_CANCELLED,
-/// BL_E_CALLBACK; BL_E_INVALID_ARGUMENT, BL_E_MALFORMED for files that the options name; BL_E_NO_SPACE, BL_E_PERMISSION,
-/// BL_E_IO. Ownership: release *out with bl_image_free(). Cost: the
-/// network; the threads of an extraction and two more for each layer at a time, up to four where a connection is slow. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT for what is no reference
+/// @retval BL_E_NOT_FOUND where the registry, or with BL_PULL_POLICY_NEVER the store, does not have it, or not for the
+///   platform
+/// @retval BL_E_UNAUTHORIZED with bl_error_http_status() and bl_error_registry_code()
+/// @retval BL_E_DENIED with bl_error_http_status() and bl_error_registry_code()
+/// @retval BL_E_RATE_LIMITED with bl_error_http_status() and bl_error_registry_code()
+/// @retval BL_E_REGISTRY with bl_error_http_status() and bl_error_registry_code()
+/// @retval BL_E_NETWORK where it cannot be reached or goes silent, after several tries
+/// @retval BL_E_TIMEOUT where it cannot be reached or goes silent, after several tries
+/// @retval BL_E_DIGEST_MISMATCH for what it sends
+/// @retval BL_E_SIZE_MISMATCH for what it sends
+/// @retval BL_E_MALFORMED for what it sends
+/// @retval BL_E_UNSUPPORTED for what it sends
+/// @retval BL_E_LIMIT for what it sends
+/// @retval BL_E_UNSAFE_PATH for what it sends
+/// @retval BL_E_CANCELLED the token was triggered
+/// @retval BL_E_CALLBACK the callback ended it
+/// @retval BL_E_INVALID_ARGUMENT for files that the options name
+/// @retval BL_E_MALFORMED for files that the options name
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_image_free().
+/// Cost: the network; the threads of an extraction and two more for each layer at a time, up to four where a connection
+/// is slow.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_pull(
     storage: *mut bl_storage,

@@ -82,9 +82,13 @@ pub type bl_pull_progress_callback =
 
 /// How far one layer of a pull came.
 ///
-/// index: below bl_pull_progress.layers.
+/// @param index below bl_pull_progress.layers.
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_NOT_FOUND for an index that is none. Since: 0.1.0
+/// @retval BL_OK for an index that is none
+/// @retval BL_E_INVALID_ARGUMENT for an index that is none
+/// @retval BL_E_NOT_FOUND for an index that is none
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_pull_layers_get(
     list: *const bl_pull_layers,

@@ -80,17 +80,32 @@ unsafe impl SizedStruct for bl_rootfs_result {}
 /// destination when it is whole; the folder that it goes into must be there, and so may be an empty directory of its
 /// name. While it is made it lies beside the destination, as `.<name>.<random>.assembling`. As root, files have the
 /// image's owners; as an ordinary user they are the user's, and the record has the rest. It is not flushed to the disk.
-/// A mount point cannot be renamed to: it is filled in place, as any directory is with BL_ROOTFS_INTO_EXISTING. It may have
-/// a lost+found and nothing else; entries appear one after the other, and after a kill some of them may be there.
+/// A mount point cannot be renamed to: it is filled in place, as any directory is with BL_ROOTFS_INTO_EXISTING. It may
+/// have a lost+found and nothing else; entries appear one after the other, and after a kill some of them may be there.
 ///
-/// options: NULL for the defaults.
-/// result: may be NULL.
+/// @param options NULL for the defaults.
+/// @param result may be NULL.
 ///
-/// Returns: BL_OK; BL_E_NOT_FOUND where the store lacks a layer, or there is no folder; BL_E_EXISTS where the destination
-/// is taken; BL_E_UNSUPPORTED for BL_ROOTFS_MODE_HARDLINK to another file system; BL_E_MALFORMED, BL_E_UNSAFE_PATH,
-/// BL_E_LIMIT, BL_E_DIGEST_MISMATCH for what is in a layer; BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE,
-/// BL_E_PERMISSION, BL_E_IO: after each of these the destination is as it was. Cost: that of writing all files, or a
-/// link each; threads as in bl_extract_layer(). Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND where the store lacks a layer, or there is no folder
+/// @retval BL_E_EXISTS where the destination is taken
+/// @retval BL_E_UNSUPPORTED for BL_ROOTFS_MODE_HARDLINK to another file system
+/// @retval BL_E_MALFORMED for what is in a layer
+/// @retval BL_E_UNSAFE_PATH for what is in a layer
+/// @retval BL_E_LIMIT for what is in a layer
+/// @retval BL_E_DIGEST_MISMATCH for what is in a layer
+/// @retval BL_E_CANCELLED the token was triggered
+/// @retval BL_E_TIMEOUT the time was over
+/// @retval BL_E_CALLBACK the callback ended it
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// @note After an error the destination is as it was.
+///
+/// Cost: that of writing all files, or a link each; threads as in bl_extract_layer().
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_assemble_rootfs(
     storage: *mut bl_storage,

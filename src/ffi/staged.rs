@@ -52,12 +52,21 @@ impl bl_staged {
 
 /// Appends bytes. They are hashed and written before this returns and are not kept.
 ///
-/// data, len: the bytes; NULL is allowed for none. To stop early, call bl_abort() or bl_staged_free().
+/// @param data, len the bytes; NULL is allowed for none. To stop early, call bl_abort() or bl_staged_free().
 ///
-/// Returns: BL_OK; BL_E_SIZE_MISMATCH at the first byte over the declared size; BL_E_LIMIT over the store's limit where
-/// no size was declared, or over RLIMIT_FSIZE; BL_E_NO_SPACE, BL_E_IO: each of these ends the download and frees its
-/// disk space. BL_E_STATE after commit, abort or a failure; BL_E_BUSY while another thread is in a call with it.
-/// Cost: hashing and one write. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_SIZE_MISMATCH at the first byte over the declared size
+/// @retval BL_E_LIMIT over the store's limit where no size was declared, or over RLIMIT_FSIZE
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+/// @retval BL_E_STATE after commit, abort or a failure
+/// @retval BL_E_BUSY while another thread is in a call with it
+///
+/// @note A mismatch, a limit, a full disk and a failing one end the download and free its disk space.
+///
+/// Cost: hashing and one write.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_write(
     staged: *mut bl_staged,
@@ -78,10 +87,21 @@ pub unsafe extern "C" fn bl_write(
 /// Verifies size and digest and makes the blob visible, durably unless the store was opened otherwise. That the store
 /// has the blob already is success. Does not free the handle.
 ///
-/// Returns: BL_OK; BL_E_SIZE_MISMATCH, BL_E_DIGEST_MISMATCH; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of
-/// these nothing is left, except that the verified blob may be visible where only the last sync, of the folder, failed.
-/// BL_E_STATE after commit, abort or a failure; BL_E_BUSY. Cost: syncs file and folder.
-/// Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_SIZE_MISMATCH fewer bytes than were declared
+/// @retval BL_E_DIGEST_MISMATCH other bytes
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+/// @retval BL_E_STATE after commit, abort or a failure
+/// @retval BL_E_BUSY another thread is in a call with the handle
+///
+/// @note After an error nothing is left, except that the verified blob may be visible where only the last sync, of the
+///   folder, failed.
+///
+/// Cost: syncs file and folder.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_commit(staged: *mut bl_staged, err: *mut *mut bl_error) -> bl_status {
     // SAFETY: the caller keeps the header's contract on pointers.
@@ -90,7 +110,13 @@ pub unsafe extern "C" fn bl_commit(staged: *mut bl_staged, err: *mut *mut bl_err
 
 /// Ends the download and removes what was written. Does not free the handle. After a failure, or twice, it is a no-op.
 ///
-/// Returns: BL_OK; BL_E_STATE after a commit; BL_E_BUSY. Cost: removes a file. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_STATE after a commit
+/// @retval BL_E_BUSY another thread is in a call with the handle
+///
+/// Cost: removes a file.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_abort(staged: *mut bl_staged, err: *mut *mut bl_error) -> bl_status {
     // SAFETY: the caller keeps the header's contract on pointers.
@@ -99,7 +125,7 @@ pub unsafe extern "C" fn bl_abort(staged: *mut bl_staged, err: *mut *mut bl_erro
 
 /// How many bytes were written so far; 0 for NULL. May be asked from any thread at any time.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_staged_bytes_written(staged: *const bl_staged) -> u64 {
     // SAFETY: the caller passes NULL or a live bl_staged.
@@ -108,7 +134,13 @@ pub unsafe extern "C" fn bl_staged_bytes_written(staged: *const bl_staged) -> u6
 
 /// The partial file, which belongs to the library and is gone after commit, abort and failure.
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+///
+/// Ownership: release *out with bl_bytes_free().
+/// Cost: none.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_staged_path(
     staged: *const bl_staged,
@@ -121,7 +153,13 @@ pub unsafe extern "C" fn bl_staged_path(
 
 /// Where the blob is after the commit.
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+///
+/// Ownership: release *out with bl_bytes_free().
+/// Cost: none.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_final_path(
     staged: *const bl_staged,
@@ -134,7 +172,7 @@ pub unsafe extern "C" fn bl_final_path(
 
 /// Frees the handle, and aborts a download that was not committed. NULL is a no-op.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_staged_free(staged: *mut bl_staged) {
     // SAFETY: the caller passes NULL or a bl_staged that it has not freed.

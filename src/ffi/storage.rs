@@ -53,13 +53,21 @@ unsafe impl SizedStruct for bl_storage_options {}
 /// Opens the store in a directory, which is created with its folders where they are missing, and removes what processes
 /// that died in the middle of something left there.
 ///
-/// images_dir: any path; it is resolved once, here.
-/// options: NULL for the defaults.
+/// @param images_dir any path; it is resolved once, here.
+/// @param options NULL for the defaults.
 ///
-/// Returns: BL_OK; BL_E_UNSUPPORTED for a store of a newer format, an unknown option, or
-/// a file system where file locks do not work; BL_E_NOT_FOUND for a missing
-/// directory when read-only; BL_E_PERMISSION, BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with bl_storage_close().
-/// Cost: a few directory reads; syncs when it creates something. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_UNSUPPORTED for a store of a newer format, an unknown option, or a file system where file locks do not
+///   work
+/// @retval BL_E_NOT_FOUND for a missing directory when read-only
+/// @retval BL_E_PERMISSION the system, or a read-only store, refuses
+/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_IO the system failed; bl_error_os_errno()
+///
+/// Ownership: release *out with bl_storage_close().
+/// Cost: a few directory reads; syncs when it creates something.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_storage_open(
     images_dir: *const c_char,
@@ -97,10 +105,10 @@ pub unsafe extern "C" fn bl_storage_open(
     unsafe { call(err, body) }
 }
 
-/// Frees the handle. Staged downloads made with it stay valid. Waits for the removal of what cancelled or failed calls had
-/// made, if that was much, and for a flush of trees that is under way. NULL is a no-op.
+/// Frees the handle. Staged downloads made with it stay valid. Waits for the removal of what cancelled or failed calls
+/// had made, if that was much, and for a flush of trees that is under way. NULL is a no-op.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_storage_close(storage: *mut bl_storage) {
     // SAFETY: the caller passes NULL or a bl_storage that it has not closed.
@@ -109,7 +117,13 @@ pub unsafe extern "C" fn bl_storage_close(storage: *mut bl_storage) {
 
 /// The store's directory as an absolute path.
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+///
+/// Ownership: release *out with bl_bytes_free().
+/// Cost: none.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_images_dir(
     storage: *const bl_storage,
@@ -122,7 +136,13 @@ pub unsafe extern "C" fn bl_images_dir(
 
 /// The folder of the layers' blobs as an absolute path.
 ///
-/// Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+///
+/// Ownership: release *out with bl_bytes_free().
+/// Cost: none.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_layers_dir(
     storage: *const bl_storage,

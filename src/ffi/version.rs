@@ -4,7 +4,9 @@ use std::ffi::c_char;
 
 /// The version of the library that is loaded, "0.1.0"; BL_VERSION_STRING is the one that was compiled against.
 ///
-/// Returns: a static string. Since: 0.1.0
+/// @return a static string.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub extern "C" fn bl_version_string() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
@@ -13,7 +15,7 @@ pub extern "C" fn bl_version_string() -> *const c_char {
 /// The version of the library that is loaded as a number that grows: major * 1000000 + minor * 1000 + patch, as in
 /// BL_VERSION_NUMBER.
 ///
-/// Since: 0.1.0
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub extern "C" fn bl_version_number() -> u32 {
     const fn number(text: &str) -> u32 {
@@ -37,9 +39,11 @@ pub const BL_FEATURE_ISAL: u32 = 2;
 
 /// Whether the library that is loaded was built with a feature.
 ///
-/// feature: BL_FEATURE_PULL and so on.
+/// @param feature BL_FEATURE_PULL and so on.
 ///
-/// Returns: false also for a feature that this version does not know. Since: 0.1.0
+/// @return false also for a feature that this version does not know.
+///
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 pub extern "C" fn bl_has_feature(feature: u32) -> bool {
     let features = [(BL_FEATURE_PULL, cfg!(feature = "pull")), (BL_FEATURE_ISAL, cfg!(feature = "isal"))];

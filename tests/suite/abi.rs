@@ -58,7 +58,7 @@ fn since(name: &str) -> String {
     });
     let above = &header[..at.unwrap_or_else(|| panic!("{name} is not declared"))];
     let comment = above.rsplit("/**").next().unwrap().replace("\n *", " ");
-    let release = comment.rsplit("Since:").next().unwrap().split_whitespace().next().unwrap();
+    let release = comment.rsplit("@since").next().unwrap().split_whitespace().next().unwrap();
     assert!(release.starts_with(|c: char| c.is_ascii_digit()), "{name} does not say since when it is there");
     release.to_owned()
 }

@@ -1,4 +1,4 @@
-//! docs/api.md: the header's comments as a page to browse, with the README's areas as its chapters. `BLESS=1` writes it.
+//! docs/api.md: the header's comments as a page to browse, with the areas of docs/functions.md as its chapters. `BLESS=1` writes it.
 
 use std::fmt::Write as _;
 
@@ -93,31 +93,40 @@ fn markdown(text: &str) -> String {
     out
 }
 
-/// Paragraphs; arguments, and the parts of what a call gives and costs, as lists.
+/// Paragraphs; arguments as a list, statuses as a table.
 fn prose(comment: &[String]) -> String {
     let mut out = String::new();
-    let is_argument = |line: &str| {
-        let name = line.split_once(": ").map_or("", |(name, _)| name);
-        !name.is_empty()
-            && name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == ',' || c == ' ')
-            && name.len() < 25
-    };
     for paragraph in comment.split(String::is_empty).filter(|lines| !lines.is_empty()) {
-        if paragraph[0].starts_with("Returns:") || paragraph[0].starts_with("Since:") {
-            let mut text = paragraph.join(" ");
-            for word in ["Ownership:", "Cost:", "Since:"] {
-                text = text.replace(&format!(" {word}"), &format!("\n{word}"));
+        // A command goes on until the next one.
+        let mut parts: Vec<String> = Vec::new();
+        for line in paragraph {
+            match parts.last_mut() {
+                Some(part) if part.starts_with('@') && !line.starts_with('@') => *part += &format!(" {line}"),
+                _ => parts.push(line.clone()),
             }
-            for line in text.lines() {
-                let (word, rest) = line.split_once(": ").unwrap();
-                writeln!(out, "- **{word}**: {}", markdown(rest)).unwrap();
+        }
+        let mut is_in_table = false;
+        for part in parts {
+            let (command, rest) = part.split_once(' ').unwrap_or((&part, ""));
+            if std::mem::replace(&mut is_in_table, command == "@retval") != is_in_table {
+                out.push_str(if is_in_table { "| status | when |\n|---|---|\n" } else { "\n" });
             }
-        } else {
-            for line in paragraph {
-                match line.split_once(": ").filter(|_| is_argument(line)) {
-                    Some((name, rest)) => writeln!(out, "- `{name}`: {}", markdown(rest)).unwrap(),
-                    None => writeln!(out, "{}", markdown(line)).unwrap(),
+            match command {
+                "@param" => {
+                    // Several share a text: `data, len the bytes`.
+                    let names = rest.split(' ').take_while(|word| word.ends_with(',')).count() + 1;
+                    let (names, text): (Vec<&str>, Vec<&str>) =
+                        (rest.split(' ').take(names).collect(), rest.split(' ').skip(names).collect());
+                    writeln!(out, "- `{}`: {}", names.join(" "), markdown(&text.join(" "))).unwrap();
                 }
+                "@retval" => {
+                    let (status, text) = rest.split_once(' ').unwrap_or((rest, ""));
+                    writeln!(out, "| `{status}` | {} |", markdown(text)).unwrap();
+                }
+                "@return" => writeln!(out, "Returns {}\n", markdown(rest)).unwrap(),
+                "@note" => writeln!(out, "{}", markdown(rest)).unwrap(),
+                "@since" => writeln!(out, "Since {rest}.").unwrap(),
+                _ => writeln!(out, "{}", markdown(&part)).unwrap(),
             }
         }
         out.push('\n');
@@ -125,10 +134,35 @@ fn prose(comment: &[String]) -> String {
     out
 }
 
+/// Doxygen and clangd show what has their commands: each argument that a comment speaks of, each status, and the version.
+#[test]
+fn every_function_is_documented_in_their_form() {
+    let mut count = 0;
+    for item in items().iter().filter(|item| item.declaration.contains('(') && !item.declaration.contains("(*")) {
+        let (name, text) = (item.name(), item.comment.join("\n"));
+        if !name.starts_with("bl_") || item.declaration.starts_with('#') {
+            continue;
+        }
+        count += 1;
+        assert!(text.contains("@since "), "{name} does not say since when");
+        if item.declaration.contains("bl_error **err") {
+            assert!(text.contains("@retval BL_OK") || text.contains("@return "), "{name} does not say what it returns");
+        }
+        for line in text.lines().filter_map(|line| line.strip_prefix("@param ")) {
+            for word in line.split(' ').take_while(|word| word.ends_with(',')).chain(line.split(' ').take(1)) {
+                let argument = word.trim_end_matches(',');
+                assert!(item.declaration.contains(argument), "{name} has no argument {argument}");
+            }
+        }
+        let is_old = |line: &str| ["Returns:", "Since:"].iter().any(|word| line.contains(word));
+        assert!(!text.lines().any(is_old), "{name} has another form");
+    }
+    assert!(count > 90, "only {count} functions were seen");
+}
+
 #[test]
 fn the_reference_is_up_to_date() {
-    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
-    let table = readme.split("## Functions").nth(1).and_then(|rest| rest.split("## ").next()).unwrap();
+    let table = std::fs::read_to_string(repository().join("docs/functions.md")).unwrap();
     let rows =
         table.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")).filter(|(area, _)| *area != "area");
     let areas: Vec<(&str, Vec<&str>)> =

@@ -1795,7 +1795,9 @@ extern "C" {
 /**
  * The version of the library that is loaded, "0.1.0"; BL_VERSION_STRING is the one that was compiled against.
  *
- * Returns: a static string. Since: 0.1.0
+ * @return a static string.
+ *
+ * @since 0.1.0
  */
 const char *bl_version_string(void);
 
@@ -1803,121 +1805,142 @@ const char *bl_version_string(void);
  * The version of the library that is loaded as a number that grows: major * 1000000 + minor * 1000 + patch, as in
  * BL_VERSION_NUMBER.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 uint32_t bl_version_number(void);
 
 /**
  * Whether the library that is loaded was built with a feature.
  *
- * feature: BL_FEATURE_PULL and so on.
+ * @param feature BL_FEATURE_PULL and so on.
  *
- * Returns: false also for a feature that this version does not know. Since: 0.1.0
+ * @return false also for a feature that this version does not know.
+ *
+ * @since 0.1.0
  */
 bool bl_has_feature(uint32_t feature);
 
 /**
  * The name of a status: "OK", "DIGEST_MISMATCH"; "UNKNOWN" for a number that this version does not define.
  *
- * Returns: a static string, never NULL. Since: 0.1.0
+ * @return a static string, never NULL.
+ *
+ * @since 0.1.0
  */
 const char *bl_status_name(bl_status status);
 
 /**
  * The error's status, the same that the failed call returned; BL_OK for NULL.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 bl_status bl_error_status(const bl_error *error);
 
 /**
  * One line that names the object, says what went wrong and gives the whole cause. For people; not to be parsed.
  *
- * Returns: a string that lives as long as the error; "" for NULL. Since: 0.1.0
+ * @return a string that lives as long as the error; "" for NULL.
+ *
+ * @since 0.1.0
  */
 const char *bl_error_message(const bl_error *error);
 
 /**
  * The operating system's error number (errno) where one was the cause, else 0; also 0 for failures of the network.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 int bl_error_os_errno(const bl_error *error);
 
 /**
  * The HTTP status where a registry's answer was the cause, else 0.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 int bl_error_http_status(const bl_error *error);
 
 /**
  * The registry's own error code ("MANIFEST_UNKNOWN") where it gave one, else "".
  *
- * Returns: a string that lives as long as the error. Since: 0.1.0
+ * @return a string that lives as long as the error.
+ *
+ * @since 0.1.0
  */
 const char *bl_error_registry_code(const bl_error *error);
 
 /**
  * The digest that the bytes were to have, for BL_E_DIGEST_MISMATCH, else "".
  *
- * Returns: a string that lives as long as the error. Since: 0.1.0
+ * @return a string that lives as long as the error.
+ *
+ * @since 0.1.0
  */
 const char *bl_error_expected_digest(const bl_error *error);
 
 /**
  * The digest that the bytes have, for BL_E_DIGEST_MISMATCH, else "".
  *
- * Returns: a string that lives as long as the error. Since: 0.1.0
+ * @return a string that lives as long as the error.
+ *
+ * @since 0.1.0
  */
 const char *bl_error_actual_digest(const bl_error *error);
 
 /**
  * Whether the same call may succeed later, without a change to its arguments.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 bool bl_error_retryable(const bl_error *error);
 
 /**
  * Frees an error. NULL is a no-op.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_error_free(bl_error *error);
 
 /**
  * The bytes. Valid until bl_bytes_free().
  *
- * Returns: never NULL; "" for NULL. Since: 0.1.0
+ * @return never NULL; "" for NULL.
+ *
+ * @since 0.1.0
  */
 const uint8_t *bl_bytes_data(const bl_bytes *bytes);
 
 /**
  * The same bytes as a C string, for text and paths.
  *
- * Returns: never NULL; "" for NULL. Since: 0.1.0
+ * @return never NULL; "" for NULL.
+ *
+ * @since 0.1.0
  */
 const char *bl_bytes_str(const bl_bytes *bytes);
 
 /**
  * How many bytes there are, without the NUL that follows; 0 for NULL.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 size_t bl_bytes_len(const bl_bytes *bytes);
 
 /**
  * Frees the bytes. NULL is a no-op.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_bytes_free(bl_bytes *bytes);
 
 /**
  * Makes a token that has not been triggered.
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_cancel_free(). Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ *
+ * Ownership: release *out with bl_cancel_free().
+ *
+ * @since 0.1.0
  */
 bl_status bl_cancel_new(bl_cancel **out,
                         bl_error **err);
@@ -1926,21 +1949,21 @@ bl_status bl_cancel_new(bl_cancel **out,
  * Ends every call that has this token, running or to come, with BL_E_CANCELLED within 100 ms. Safe in a signal handler
  * and from any thread. NULL is a no-op.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_cancel_trigger(bl_cancel *cancel);
 
 /**
  * Whether the token was triggered; false for NULL.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 bool bl_cancel_is_triggered(const bl_cancel *cancel);
 
 /**
  * Frees a token. NULL is a no-op.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_cancel_free(bl_cancel *cancel);
 
@@ -1948,11 +1971,14 @@ void bl_cancel_free(bl_cancel *cancel);
  * Sets where log lines go, for the whole process; without a callback, which is how the library begins, or with
  * BL_LOG_OFF they go nowhere. Once this returns, the callback set before is not running and will not be called again.
  *
- * level: the least important level that is wanted, BL_LOG_ERROR to BL_LOG_TRACE.
- * callback_data: handed to every call of the callback.
+ * @param level the least important level that is wanted, BL_LOG_ERROR to BL_LOG_TRACE.
+ * @param callback_data handed to every call of the callback.
  *
- * Returns: BL_OK; BL_E_INVALID_ARGUMENT for an unknown level; BL_E_STATE in a Rust program that has set up `tracing`
- * itself, whose subscriber has the lines then. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT for an unknown level
+ * @retval BL_E_STATE in a Rust program that has set up `tracing` itself, whose subscriber has the lines then
+ *
+ * @since 0.1.0
  */
 bl_status bl_set_log_callback(int32_t level,
                               bl_log_callback callback,
@@ -1963,13 +1989,21 @@ bl_status bl_set_log_callback(int32_t level,
  * Opens the store in a directory, which is created with its folders where they are missing, and removes what processes
  * that died in the middle of something left there.
  *
- * images_dir: any path; it is resolved once, here.
- * options: NULL for the defaults.
+ * @param images_dir any path; it is resolved once, here.
+ * @param options NULL for the defaults.
  *
- * Returns: BL_OK; BL_E_UNSUPPORTED for a store of a newer format, an unknown option, or
- * a file system where file locks do not work; BL_E_NOT_FOUND for a missing
- * directory when read-only; BL_E_PERMISSION, BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with bl_storage_close().
- * Cost: a few directory reads; syncs when it creates something. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_UNSUPPORTED for a store of a newer format, an unknown option, or a file system where file locks do not
+ *   work
+ * @retval BL_E_NOT_FOUND for a missing directory when read-only
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_storage_close().
+ * Cost: a few directory reads; syncs when it creates something.
+ *
+ * @since 0.1.0
  */
 bl_status bl_storage_open(const char *images_dir,
                           const bl_storage_options *options,
@@ -1977,17 +2011,23 @@ bl_status bl_storage_open(const char *images_dir,
                           bl_error **err);
 
 /**
- * Frees the handle. Staged downloads made with it stay valid. Waits for the removal of what cancelled or failed calls had
- * made, if that was much, and for a flush of trees that is under way. NULL is a no-op.
+ * Frees the handle. Staged downloads made with it stay valid. Waits for the removal of what cancelled or failed calls
+ * had made, if that was much, and for a flush of trees that is under way. NULL is a no-op.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_storage_close(bl_storage *storage);
 
 /**
  * The store's directory as an absolute path.
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ *
+ * Ownership: release *out with bl_bytes_free().
+ * Cost: none.
+ *
+ * @since 0.1.0
  */
 bl_status bl_images_dir(const bl_storage *storage,
                         bl_bytes **out,
@@ -1996,7 +2036,13 @@ bl_status bl_images_dir(const bl_storage *storage,
 /**
  * The folder of the layers' blobs as an absolute path.
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ *
+ * Ownership: release *out with bl_bytes_free().
+ * Cost: none.
+ *
+ * @since 0.1.0
  */
 bl_status bl_layers_dir(const bl_storage *storage,
                         bl_bytes **out,
@@ -2005,11 +2051,20 @@ bl_status bl_layers_dir(const bl_storage *storage,
 /**
  * Stores a manifest or index exactly as given. Saving one that is there is success.
  *
- * data, len: the document, at most 4 MiB.
+ * @param data, len the document, at most 4 MiB.
  *
- * Returns: BL_OK; BL_E_DIGEST_MISMATCH when the bytes do not hash to the digest; BL_E_MALFORMED, BL_E_UNSUPPORTED or
- * BL_E_LIMIT when they are no OCI or Docker (schema 2) manifest or index; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO.
- * Cost: one small file, synced. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_DIGEST_MISMATCH when the bytes do not hash to the digest
+ * @retval BL_E_MALFORMED when they are no OCI or Docker (schema 2) manifest or index
+ * @retval BL_E_UNSUPPORTED when they are no OCI or Docker (schema 2) manifest or index
+ * @retval BL_E_LIMIT when they are no OCI or Docker (schema 2) manifest or index
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: one small file, synced.
+ *
+ * @since 0.1.0
  */
 bl_status bl_save_manifest(bl_storage *storage,
                            const char *digest,
@@ -2020,8 +2075,15 @@ bl_status bl_save_manifest(bl_storage *storage,
 /**
  * The exact bytes of a stored manifest or index.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND when it is absent, or its file does not hash to its name; BL_E_PERMISSION, BL_E_IO.
- * Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND when it is absent, or its file does not hash to its name
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_bytes_free().
+ * Cost: reads and hashes the file.
+ *
+ * @since 0.1.0
  */
 bl_status bl_load_manifest(const bl_storage *storage,
                            const char *digest,
@@ -2031,7 +2093,13 @@ bl_status bl_load_manifest(const bl_storage *storage,
 /**
  * Whether bl_load_manifest() would find it.
  *
- * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
+ * @retval BL_OK *out is set
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: reads and hashes the file.
+ *
+ * @since 0.1.0
  */
 bl_status bl_has_manifest(const bl_storage *storage,
                           const char *digest,
@@ -2041,7 +2109,13 @@ bl_status bl_has_manifest(const bl_storage *storage,
 /**
  * Where a manifest is, or would be.
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ *
+ * Ownership: release *out with bl_bytes_free().
+ * Cost: none.
+ *
+ * @since 0.1.0
  */
 bl_status bl_manifest_path(const bl_storage *storage,
                            const char *digest,
@@ -2051,7 +2125,13 @@ bl_status bl_manifest_path(const bl_storage *storage,
 /**
  * Whether a layer's blob is in the store.
  *
- * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: one look at the directory. Since: 0.1.0
+ * @retval BL_OK *out is set
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: one look at the directory.
+ *
+ * @since 0.1.0
  */
 bl_status bl_has_layer(const bl_storage *storage,
                        const char *digest,
@@ -2061,10 +2141,19 @@ bl_status bl_has_layer(const bl_storage *storage,
 /**
  * Reads a layer's blob and checks that it hashes to its digest.
  *
- * options: NULL for the defaults.
+ * @param options NULL for the defaults.
  *
- * Returns: BL_OK when it does; BL_E_DIGEST_MISMATCH when it does not; BL_E_NOT_FOUND; BL_E_CANCELLED, BL_E_TIMEOUT;
- * BL_E_PERMISSION, BL_E_IO. Cost: reads the whole blob; 256 KiB of memory. Since: 0.1.0
+ * @retval BL_OK when it does
+ * @retval BL_E_DIGEST_MISMATCH when it does not
+ * @retval BL_E_NOT_FOUND it is not there
+ * @retval BL_E_CANCELLED the token was triggered
+ * @retval BL_E_TIMEOUT the time was over
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: reads the whole blob; 256 KiB of memory.
+ *
+ * @since 0.1.0
  */
 bl_status bl_verify_layer(const bl_storage *storage,
                           const char *digest,
@@ -2074,7 +2163,13 @@ bl_status bl_verify_layer(const bl_storage *storage,
 /**
  * Where a layer's blob is, or would be.
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ *
+ * Ownership: release *out with bl_bytes_free().
+ * Cost: none.
+ *
+ * @since 0.1.0
  */
 bl_status bl_layer_tarball_path(const bl_storage *storage,
                                 const char *digest,
@@ -2085,7 +2180,13 @@ bl_status bl_layer_tarball_path(const bl_storage *storage,
  * Where bl_extract_layer() with default options puts a layer, whether it is there or not. bl_extracted_path() says it
  * for other options.
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ *
+ * Ownership: release *out with bl_bytes_free().
+ * Cost: none.
+ *
+ * @since 0.1.0
  */
 bl_status bl_layer_extracted_path(const bl_storage *storage,
                                   const char *digest,
@@ -2095,11 +2196,19 @@ bl_status bl_layer_extracted_path(const bl_storage *storage,
 /**
  * Starts to store a layer. Write its bytes with bl_write() and make it visible with bl_commit().
  *
- * expected_size: the size that the manifest declares; 0 or less is unknown, then bl_storage_options.max_blob_size
- * holds.
+ * @param expected_size the size that the manifest declares; 0 or less is unknown, then
+ *   bl_storage_options.max_blob_size holds.
  *
- * Returns: BL_OK; BL_E_LIMIT for a declared size over max_blob_size; BL_E_PERMISSION for a read-only store;
- * BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with bl_staged_free(). Cost: creates a file. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_LIMIT for a declared size over max_blob_size
+ * @retval BL_E_PERMISSION for a read-only store
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_staged_free().
+ * Cost: creates a file.
+ *
+ * @since 0.1.0
  */
 bl_status bl_stage_layer(bl_storage *storage,
                          const char *digest,
@@ -2108,20 +2217,35 @@ bl_status bl_stage_layer(bl_storage *storage,
                          bl_error **err);
 
 /**
- * Unpacks a layer into the directory that bl_extracted_path() names for the same kind of tree, unless it is there already.
- * By default whiteout markers (`.wh.*`) stay as files: they say what to remove from lower layers. Gzip, zstd and plain
- * tar are told by their bytes. Both digests are checked in the same pass, before the tree appears. Threads and
- * processes that extract one layer at a time wait for the first of them. Trees that differ in BL_TREE_DEVICE_NODES,
- * BL_TREE_OVERRIDE_STAT or whiteouts are different trees.
+ * Unpacks a layer into the directory that bl_extracted_path() names for the same kind of tree, unless it is there
+ * already. By default whiteout markers (`.wh.*`) stay as files: they say what to remove from lower layers. Gzip, zstd
+ * and plain tar are told by their bytes. Both digests are checked in the same pass, before the tree appears. Threads
+ * and processes that extract one layer at a time wait for the first of them. Trees that differ in
+ * BL_TREE_DEVICE_NODES, BL_TREE_OVERRIDE_STAT or whiteouts are different trees.
  *
- * options: NULL for the defaults.
- * result: may be NULL.
+ * @param options NULL for the defaults.
+ * @param result may be NULL.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND without a file; BL_E_DIGEST_MISMATCH when the file does not hash to the digest or its
- * content to options.diff_id; BL_E_MALFORMED, BL_E_UNSAFE_PATH, BL_E_UNSUPPORTED, BL_E_LIMIT for what is in it;
- * BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these nothing is
- * left. Cost: reads the layer once and writes its files; not synced. One thread of the library's, five where there
- * are two cores. A layer that is there costs a look at the directory. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND without a file
+ * @retval BL_E_DIGEST_MISMATCH when the file does not hash to the digest or its content to options.diff_id
+ * @retval BL_E_MALFORMED for what is in it
+ * @retval BL_E_UNSAFE_PATH for what is in it
+ * @retval BL_E_UNSUPPORTED for what is in it
+ * @retval BL_E_LIMIT for what is in it
+ * @retval BL_E_CANCELLED the token was triggered
+ * @retval BL_E_TIMEOUT the time was over
+ * @retval BL_E_CALLBACK the callback ended it
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * @note After an error nothing is left.
+ *
+ * Cost: reads the layer once and writes its files; not synced. One thread of the library's, five where there are two
+ * cores. A layer that is there costs a look at the directory.
+ *
+ * @since 0.1.0
  */
 bl_status bl_extract_layer(bl_storage *storage,
                            const char *digest,
@@ -2132,10 +2256,16 @@ bl_status bl_extract_layer(bl_storage *storage,
 /**
  * Where bl_extract_layer() puts a layer's tree of this kind, whether it is there or not.
  *
- * tree: as in bl_extract_options; NULL for the defaults.
+ * @param tree as in bl_extract_options; NULL for the defaults.
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED. Ownership: release *out with bl_bytes_free(). Cost: none.
- * Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ * @retval BL_E_UNSUPPORTED an unknown value
+ *
+ * Ownership: release *out with bl_bytes_free().
+ * Cost: none.
+ *
+ * @since 0.1.0
  */
 bl_status bl_extracted_path(const bl_storage *storage,
                             const char *digest,
@@ -2149,8 +2279,15 @@ bl_status bl_extracted_path(const bl_storage *storage,
  *
  * options: those that the layer was extracted with; NULL for the defaults.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND for a layer that was not extracted with such options, or by boxlite 0.9;
- * BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_layer_entries_free(). Cost: opens a file. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND for a layer that was not extracted with such options, or by boxlite 0.9
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_layer_entries_free().
+ * Cost: opens a file.
+ *
+ * @since 0.1.0
  */
 bl_status bl_layer_entries_open(const bl_storage *storage,
                                 const char *digest,
@@ -2161,8 +2298,14 @@ bl_status bl_layer_entries_open(const bl_storage *storage,
 /**
  * The next entry. After the last one, entry->kind is BL_ENTRY_END.
  *
- * Returns: BL_OK; BL_E_MALFORMED for a damaged record; BL_E_BUSY while another thread is in a call with the handle;
- * BL_E_IO. Cost: a line of text. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_MALFORMED for a damaged record
+ * @retval BL_E_BUSY while another thread is in a call with the handle
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: a line of text.
+ *
+ * @since 0.1.0
  */
 bl_status bl_layer_entries_next(bl_layer_entries *entries,
                                 bl_layer_entry *entry,
@@ -2171,19 +2314,28 @@ bl_status bl_layer_entries_next(bl_layer_entries *entries,
 /**
  * Ends the list. NULL is a no-op.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_layer_entries_free(bl_layer_entries *entries);
 
 /**
  * Appends bytes. They are hashed and written before this returns and are not kept.
  *
- * data, len: the bytes; NULL is allowed for none. To stop early, call bl_abort() or bl_staged_free().
+ * @param data, len the bytes; NULL is allowed for none. To stop early, call bl_abort() or bl_staged_free().
  *
- * Returns: BL_OK; BL_E_SIZE_MISMATCH at the first byte over the declared size; BL_E_LIMIT over the store's limit where
- * no size was declared, or over RLIMIT_FSIZE; BL_E_NO_SPACE, BL_E_IO: each of these ends the download and frees its
- * disk space. BL_E_STATE after commit, abort or a failure; BL_E_BUSY while another thread is in a call with it.
- * Cost: hashing and one write. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_SIZE_MISMATCH at the first byte over the declared size
+ * @retval BL_E_LIMIT over the store's limit where no size was declared, or over RLIMIT_FSIZE
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ * @retval BL_E_STATE after commit, abort or a failure
+ * @retval BL_E_BUSY while another thread is in a call with it
+ *
+ * @note A mismatch, a limit, a full disk and a failing one end the download and free its disk space.
+ *
+ * Cost: hashing and one write.
+ *
+ * @since 0.1.0
  */
 bl_status bl_write(bl_staged *staged,
                    const void *data,
@@ -2194,10 +2346,21 @@ bl_status bl_write(bl_staged *staged,
  * Verifies size and digest and makes the blob visible, durably unless the store was opened otherwise. That the store
  * has the blob already is success. Does not free the handle.
  *
- * Returns: BL_OK; BL_E_SIZE_MISMATCH, BL_E_DIGEST_MISMATCH; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of
- * these nothing is left, except that the verified blob may be visible where only the last sync, of the folder, failed.
- * BL_E_STATE after commit, abort or a failure; BL_E_BUSY. Cost: syncs file and folder.
- * Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_SIZE_MISMATCH fewer bytes than were declared
+ * @retval BL_E_DIGEST_MISMATCH other bytes
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ * @retval BL_E_STATE after commit, abort or a failure
+ * @retval BL_E_BUSY another thread is in a call with the handle
+ *
+ * @note After an error nothing is left, except that the verified blob may be visible where only the last sync, of the
+ *   folder, failed.
+ *
+ * Cost: syncs file and folder.
+ *
+ * @since 0.1.0
  */
 bl_status bl_commit(bl_staged *staged,
                     bl_error **err);
@@ -2205,7 +2368,13 @@ bl_status bl_commit(bl_staged *staged,
 /**
  * Ends the download and removes what was written. Does not free the handle. After a failure, or twice, it is a no-op.
  *
- * Returns: BL_OK; BL_E_STATE after a commit; BL_E_BUSY. Cost: removes a file. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_STATE after a commit
+ * @retval BL_E_BUSY another thread is in a call with the handle
+ *
+ * Cost: removes a file.
+ *
+ * @since 0.1.0
  */
 bl_status bl_abort(bl_staged *staged,
                    bl_error **err);
@@ -2213,14 +2382,20 @@ bl_status bl_abort(bl_staged *staged,
 /**
  * How many bytes were written so far; 0 for NULL. May be asked from any thread at any time.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 uint64_t bl_staged_bytes_written(const bl_staged *staged);
 
 /**
  * The partial file, which belongs to the library and is gone after commit, abort and failure.
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ *
+ * Ownership: release *out with bl_bytes_free().
+ * Cost: none.
+ *
+ * @since 0.1.0
  */
 bl_status bl_staged_path(const bl_staged *staged,
                          bl_bytes **out,
@@ -2229,7 +2404,13 @@ bl_status bl_staged_path(const bl_staged *staged,
 /**
  * Where the blob is after the commit.
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ *
+ * Ownership: release *out with bl_bytes_free().
+ * Cost: none.
+ *
+ * @since 0.1.0
  */
 bl_status bl_final_path(const bl_staged *staged,
                         bl_bytes **out,
@@ -2238,15 +2419,22 @@ bl_status bl_final_path(const bl_staged *staged,
 /**
  * Frees the handle, and aborts a download that was not committed. NULL is a no-op.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_staged_free(bl_staged *staged);
 
 /**
  * Starts to store an image config, of at most 4 MiB. As bl_stage_layer() otherwise.
  *
- * Returns: BL_OK; BL_E_PERMISSION for a read-only store; BL_E_NO_SPACE, BL_E_IO. Ownership: release *out with
- * bl_staged_free(). Cost: creates a file. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_PERMISSION for a read-only store
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_staged_free().
+ * Cost: creates a file.
+ *
+ * @since 0.1.0
  */
 bl_status bl_stage_config(bl_storage *storage,
                           const char *digest,
@@ -2256,8 +2444,15 @@ bl_status bl_stage_config(bl_storage *storage,
 /**
  * The exact bytes of a stored config.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND when it is absent, or its file does not hash to its name; BL_E_PERMISSION, BL_E_IO.
- * Ownership: release *out with bl_bytes_free(). Cost: reads and hashes the file. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND when it is absent, or its file does not hash to its name
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_bytes_free().
+ * Cost: reads and hashes the file.
+ *
+ * @since 0.1.0
  */
 bl_status bl_load_config(const bl_storage *storage,
                          const char *digest,
@@ -2267,7 +2462,13 @@ bl_status bl_load_config(const bl_storage *storage,
 /**
  * Whether bl_load_config() would find it.
  *
- * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: reads and hashes the file. Since: 0.1.0
+ * @retval BL_OK *out is set
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: reads and hashes the file.
+ *
+ * @since 0.1.0
  */
 bl_status bl_has_config(const bl_storage *storage,
                         const char *digest,
@@ -2277,7 +2478,13 @@ bl_status bl_has_config(const bl_storage *storage,
 /**
  * Where a config is, or would be.
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Ownership: release *out with bl_bytes_free(). Cost: none. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ *
+ * Ownership: release *out with bl_bytes_free().
+ * Cost: none.
+ *
+ * @since 0.1.0
  */
 bl_status bl_config_path(const bl_storage *storage,
                          const char *digest,
@@ -2288,10 +2495,19 @@ bl_status bl_config_path(const bl_storage *storage,
  * Gives an image a name. The manifest, its config and all its layers must be in the store. A name that stands for
  * another image changes over at once; an image may have any number of names.
  *
- * name: a reference as in "docker pull"; "alpine" is "docker.io/library/alpine:latest".
+ * @param name a reference as in "docker pull"; "alpine" is "docker.io/library/alpine:latest".
  *
- * Returns: BL_OK; BL_E_INVALID_ARGUMENT for what is no reference; BL_E_NOT_FOUND naming what is missing;
- * BL_E_UNSUPPORTED for an index; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO. Cost: one small file, synced. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT for what is no reference
+ * @retval BL_E_NOT_FOUND naming what is missing
+ * @retval BL_E_UNSUPPORTED for an index
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: one small file, synced.
+ *
+ * @since 0.1.0
  */
 bl_status bl_tag_image(bl_storage *storage,
                        const char *name,
@@ -2301,8 +2517,15 @@ bl_status bl_tag_image(bl_storage *storage,
 /**
  * Takes a name away. What it stood for stays in the store.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND; BL_E_INVALID_ARGUMENT for what is no reference; BL_E_PERMISSION, BL_E_IO. Cost: one
- * file, synced. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND it is not there
+ * @retval BL_E_INVALID_ARGUMENT for what is no reference
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: one file, synced.
+ *
+ * @since 0.1.0
  */
 bl_status bl_remove_image(bl_storage *storage,
                           const char *name,
@@ -2311,8 +2534,14 @@ bl_status bl_remove_image(bl_storage *storage,
 /**
  * The names of all images, in full and sorted.
  *
- * Returns: BL_OK; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_names_free(). Cost: reads a small file for
- * each name. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_names_free().
+ * Cost: reads a small file for each name.
+ *
+ * @since 0.1.0
  */
 bl_status bl_image_list(const bl_storage *storage,
                         bl_names **out,
@@ -2321,14 +2550,16 @@ bl_status bl_image_list(const bl_storage *storage,
 /**
  * How many names there are; 0 for NULL.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 size_t bl_names_count(const bl_names *names);
 
 /**
  * A name. Valid until bl_names_free().
  *
- * Returns: NULL from bl_names_count() on. Since: 0.1.0
+ * @return NULL from bl_names_count() on.
+ *
+ * @since 0.1.0
  */
 const char *bl_names_get(const bl_names *names,
                          size_t index);
@@ -2336,19 +2567,27 @@ const char *bl_names_get(const bl_names *names,
 /**
  * Frees the names. NULL is a no-op.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_names_free(bl_names *names);
 
 /**
  * Opens an image: reads its manifest and config. By name it also notes that the image was used.
  *
- * name: a name, or the digest of a manifest.
+ * @param name a name, or the digest of a manifest.
  *
- * Returns: BL_OK, also where blobs are missing, which BL_IMAGE_MISSING lists; BL_E_NOT_FOUND for the name or the
- * manifest; BL_E_INVALID_ARGUMENT for what is neither a reference nor a digest; BL_E_UNSUPPORTED for an index;
- * BL_E_MALFORMED for a config that is none; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_image_free().
- * Cost: reads and hashes two documents. Since: 0.1.0
+ * @retval BL_OK also where blobs are missing, which BL_IMAGE_MISSING lists
+ * @retval BL_E_NOT_FOUND for the name or the manifest
+ * @retval BL_E_INVALID_ARGUMENT for what is neither a reference nor a digest
+ * @retval BL_E_UNSUPPORTED for an index
+ * @retval BL_E_MALFORMED for a config that is none
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_image_free().
+ * Cost: reads and hashes two documents.
+ *
+ * @since 0.1.0
  */
 bl_status bl_image_open(bl_storage *storage,
                         const char *name,
@@ -2359,9 +2598,11 @@ bl_status bl_image_open(bl_storage *storage,
  * What an image says: a text, or one of several, of which an index past the last gives NULL. Valid until
  * bl_image_free().
  *
- * field: BL_IMAGE_*. index: 0 for those that are one text.
+ * @param field BL_IMAGE_*. index: 0 for those that are one text.
  *
- * Returns: NULL where there is none, or no more. Since: 0.1.0
+ * @return NULL where there is none, or no more.
+ *
+ * @since 0.1.0
  */
 const char *bl_image_text(const bl_image *image,
                           uint32_t field,
@@ -2370,7 +2611,9 @@ const char *bl_image_text(const bl_image *image,
 /**
  * How many texts a field has.
  *
- * Returns: 0 for a field that is none, and for NULL. Since: 0.1.0
+ * @return 0 for a field that is none, and for NULL.
+ *
+ * @since 0.1.0
  */
 size_t bl_image_text_count(const bl_image *image,
                            uint32_t field);
@@ -2378,14 +2621,17 @@ size_t bl_image_text_count(const bl_image *image,
 /**
  * How many layers an image has; 0 for NULL.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 size_t bl_image_layer_count(const bl_image *image);
 
 /**
  * A layer of an image, the lowest first.
  *
- * Returns: BL_OK; BL_E_INVALID_ARGUMENT for an index from bl_image_layer_count() on. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT for an index from bl_image_layer_count() on
+ *
+ * @since 0.1.0
  */
 bl_status bl_image_layer(const bl_image *image,
                          size_t index,
@@ -2395,7 +2641,13 @@ bl_status bl_image_layer(const bl_image *image,
 /**
  * When an image was used, and how much room it takes.
  *
- * Returns: BL_OK; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images that have a name. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: reads the manifests of all images that have a name.
+ *
+ * @since 0.1.0
  */
 bl_status bl_image_get_usage(const bl_storage *storage,
                              const bl_image *image,
@@ -2405,16 +2657,20 @@ bl_status bl_image_get_usage(const bl_storage *storage,
 /**
  * Frees an image. NULL is a no-op.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_image_free(bl_image *image);
 
 /**
  * How far one layer of a pull came.
  *
- * index: below bl_pull_progress.layers.
+ * @param index below bl_pull_progress.layers.
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_NOT_FOUND for an index that is none. Since: 0.1.0
+ * @retval BL_OK for an index that is none
+ * @retval BL_E_INVALID_ARGUMENT for an index that is none
+ * @retval BL_E_NOT_FOUND for an index that is none
+ *
+ * @since 0.1.0
  */
 bl_status bl_pull_layers_get(const bl_pull_layers *list,
                              size_t index,
@@ -2424,9 +2680,12 @@ bl_status bl_pull_layers_get(const bl_pull_layers *list,
 /**
  * Answers a bl_credentials_callback. The strings are copied.
  *
- * user: "<token>" where the other is an identity token, which a token server exchanges.
+ * @param user "<token>" where the other is an identity token, which a token server exchanges.
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ *
+ * @since 0.1.0
  */
 bl_status bl_credentials_set(bl_credentials *answer,
                              const char *user,
@@ -2434,21 +2693,42 @@ bl_status bl_credentials_set(bl_credentials *answer,
                              bl_error **err);
 
 /**
- * Pulls an image from a registry: fetches what the store has not, verifies it, unpacks its layers while they arrive, and
- * then gives the image its name, which is the reference in full. A pull that fails leaves what was fetched and verified,
- * until a collection, and what arrived of a layer, for a day, for the next one to go on with.
+ * Pulls an image from a registry: fetches what the store has not, verifies it, unpacks its layers while they arrive,
+ * and then gives the image its name, which is the reference in full. A pull that fails leaves what was fetched and
+ * verified, until a collection, and what arrived of a layer, for a day, for the next one to go on with.
  *
- * reference: as for `docker pull`: "debian:12", "ghcr.io/owner/image@sha256:...".
- * options: NULL for the defaults.
+ * @param reference as for `docker pull`: "debian:12", "ghcr.io/owner/image@sha256:...".
+ * @param options NULL for the defaults.
  *
- * Returns: BL_OK; BL_E_INVALID_ARGUMENT for what is no reference; BL_E_NOT_FOUND where the registry, or with
- * BL_PULL_POLICY_NEVER the store, does not have it, or not for the platform; BL_E_UNAUTHORIZED, BL_E_DENIED,
- * BL_E_RATE_LIMITED, BL_E_REGISTRY, with bl_error_http_status() and bl_error_registry_code(); BL_E_NETWORK and
- * BL_E_TIMEOUT where it cannot be reached or goes silent, after several tries; BL_E_DIGEST_MISMATCH,
- * BL_E_SIZE_MISMATCH, BL_E_MALFORMED, BL_E_UNSUPPORTED, BL_E_LIMIT, BL_E_UNSAFE_PATH for what it sends; BL_E_CANCELLED,
- * BL_E_CALLBACK; BL_E_INVALID_ARGUMENT, BL_E_MALFORMED for files that the options name; BL_E_NO_SPACE, BL_E_PERMISSION,
- * BL_E_IO. Ownership: release *out with bl_image_free(). Cost: the
- * network; the threads of an extraction and two more for each layer at a time, up to four where a connection is slow. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT for what is no reference
+ * @retval BL_E_NOT_FOUND where the registry, or with BL_PULL_POLICY_NEVER the store, does not have it, or not for the
+ *   platform
+ * @retval BL_E_UNAUTHORIZED with bl_error_http_status() and bl_error_registry_code()
+ * @retval BL_E_DENIED with bl_error_http_status() and bl_error_registry_code()
+ * @retval BL_E_RATE_LIMITED with bl_error_http_status() and bl_error_registry_code()
+ * @retval BL_E_REGISTRY with bl_error_http_status() and bl_error_registry_code()
+ * @retval BL_E_NETWORK where it cannot be reached or goes silent, after several tries
+ * @retval BL_E_TIMEOUT where it cannot be reached or goes silent, after several tries
+ * @retval BL_E_DIGEST_MISMATCH for what it sends
+ * @retval BL_E_SIZE_MISMATCH for what it sends
+ * @retval BL_E_MALFORMED for what it sends
+ * @retval BL_E_UNSUPPORTED for what it sends
+ * @retval BL_E_LIMIT for what it sends
+ * @retval BL_E_UNSAFE_PATH for what it sends
+ * @retval BL_E_CANCELLED the token was triggered
+ * @retval BL_E_CALLBACK the callback ended it
+ * @retval BL_E_INVALID_ARGUMENT for files that the options name
+ * @retval BL_E_MALFORMED for files that the options name
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_image_free().
+ * Cost: the network; the threads of an extraction and two more for each layer at a time, up to four where a connection
+ * is slow.
+ *
+ * @since 0.1.0
  */
 bl_status bl_pull(bl_storage *storage,
                   const char *reference,
@@ -2459,12 +2739,23 @@ bl_status bl_pull(bl_storage *storage,
 /**
  * Starts bl_pull() on a thread of the library's. bl_op_fd() tells when it is over, bl_op_finish() how it ended.
  *
- * options: as for bl_pull(), but for a progress callback, for which there is no thread; options.credentials is called before
- * this function returns. Nothing of them is used after that but options.cancel, which counts as given.
+ * @param options as for bl_pull(), but for a progress callback, for which there is no thread; options.credentials is
+ *   called before this function returns. Nothing of them is used after that but options.cancel, which counts as given.
  *
- * Returns: BL_OK; BL_E_INVALID_ARGUMENT, BL_E_UNSUPPORTED for arguments and options; BL_E_NOT_FOUND with BL_PULL_POLICY_NEVER;
- * BL_E_CALLBACK; BL_E_MALFORMED, BL_E_IO for a hosts.toml; BL_E_PERMISSION for a store that is open for reading only. What
- * happens later is for bl_op_finish(). Ownership: release *out with bl_op_free(). Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT for arguments and options
+ * @retval BL_E_UNSUPPORTED for arguments and options
+ * @retval BL_E_NOT_FOUND with BL_PULL_POLICY_NEVER
+ * @retval BL_E_CALLBACK the callback ended it
+ * @retval BL_E_MALFORMED for a hosts.toml
+ * @retval BL_E_IO for a hosts.toml
+ * @retval BL_E_PERMISSION for a store that is open for reading only
+ *
+ * @note What happens later is for bl_op_finish().
+ *
+ * Ownership: release *out with bl_op_free().
+ *
+ * @since 0.1.0
  */
 bl_status bl_pull_start(bl_storage *storage,
                         const char *reference,
@@ -2473,20 +2764,24 @@ bl_status bl_pull_start(bl_storage *storage,
                         bl_error **err);
 
 /**
- * A descriptor that becomes readable when the operation is over, and stays so: for poll, epoll, kqueue and everything on
- * top of them. Do not read from it, do not close it; it is valid until bl_op_free(). -1 for NULL.
+ * A descriptor that becomes readable when the operation is over, and stays so: for poll, epoll, kqueue and everything
+ * on top of them. Do not read from it, do not close it; it is valid until bl_op_free(). -1 for NULL.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 int bl_op_fd(const bl_op *op);
 
 /**
  * Waits until the operation is over.
  *
- * timeout_ms: how long at most; 0 only looks, less than 0 is without an end.
- * finished: whether it is over.
+ * @param timeout_ms how long at most; 0 only looks, less than 0 is without an end.
+ * @param finished whether it is over.
  *
- * Returns: BL_OK, also when it is not over; BL_E_INVALID_ARGUMENT, BL_E_FORKED. Since: 0.1.0
+ * @retval BL_OK also when it is not over
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ * @retval BL_E_FORKED the process was forked since
+ *
+ * @since 0.1.0
  */
 bl_status bl_op_wait(const bl_op *op,
                      int64_t timeout_ms,
@@ -2496,9 +2791,13 @@ bl_status bl_op_wait(const bl_op *op,
 /**
  * How far the operation came, at this moment.
  *
- * progress: its each_layer is valid until bl_op_free().
+ * @param progress its each_layer is valid until bl_op_free().
  *
- * Returns: BL_OK, BL_E_INVALID_ARGUMENT, BL_E_FORKED. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ * @retval BL_E_FORKED the process was forked since
+ *
+ * @since 0.1.0
  */
 bl_status bl_op_progress(const bl_op *op,
                          bl_pull_progress *progress,
@@ -2507,15 +2806,23 @@ bl_status bl_op_progress(const bl_op *op,
 /**
  * Ends the pull within 100 ms, with BL_E_CANCELLED, unless it is over before. NULL is a no-op.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_op_cancel(bl_op *op);
 
 /**
  * How the operation ended: its image, or its error. Once: who comes second gets BL_E_STATE.
  *
- * Returns: BL_OK; BL_E_BUSY when it is not over; BL_E_STATE when it was asked before; BL_E_INVALID_ARGUMENT, BL_E_FORKED; and
- * everything that bl_pull() returns. Ownership: release *out with bl_image_free(). Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_BUSY when it is not over
+ * @retval BL_E_STATE when it was asked before
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
+ * @retval BL_E_FORKED the process was forked since
+ * @return everything that bl_pull() returns
+ *
+ * Ownership: release *out with bl_image_free().
+ *
+ * @since 0.1.0
  */
 bl_status bl_op_finish(bl_op *op,
                        bl_image **out,
@@ -2524,18 +2831,21 @@ bl_status bl_op_finish(bl_op *op,
 /**
  * Frees an operation. One that still runs is cancelled, and waited for. NULL is a no-op.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_op_free(bl_op *op);
 
 /**
  * Ends what the library does on the network in this process: pulls that run end with BL_E_CANCELLED, then its network
- * threads end. With this, and its stores closed, a host has no thread of ours left, before it forks, say. The next pull
- * starts them again. Not from a callback of a pull, which would wait for itself.
+ * threads end. With this, and its stores closed, a host has no thread of ours left, before it forks, say. The next
+ * pull starts them again. Not from a callback of a pull, which would wait for itself.
  *
- * timeout_ms: how long to wait for them; 0 only tells them.
+ * @param timeout_ms how long to wait for them; 0 only tells them.
  *
- * Returns: BL_OK; BL_E_TIMEOUT when pulls have not ended by then: call again. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_TIMEOUT when pulls have not ended by then: call again
+ *
+ * @since 0.1.0
  */
 bl_status bl_shutdown(uint64_t timeout_ms,
                       bl_error **err);
@@ -2543,17 +2853,34 @@ bl_status bl_shutdown(uint64_t timeout_ms,
 /**
  * Stores the images of a file, verified, unpacks them, and gives them their names: an OCI layout (a folder, or a tar
  * archive of one) or what docker save writes, plain or compressed with gzip or zstd; which of these it is, the content
- * tells. Every blob is compared with its digest, and every layer with the config's diff_ids. An archive is read once, from
- * its beginning to its end.
+ * tells. Every blob is compared with its digest, and every layer with the config's diff_ids. An archive is read once,
+ * from its beginning to its end.
  *
- * options: NULL for the defaults.
- * out: what bl_image_open() takes for each image: a name, or the manifest's digest where the archive has no name.
+ * @param options NULL for the defaults.
+ * @param out what bl_image_open() takes for each image: a name, or the manifest's digest where the archive has no
+ *   name.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND without a file, an image of the name or for the platform, or a blob; BL_E_MALFORMED for
- * what is no archive of images; BL_E_DIGEST_MISMATCH, BL_E_SIZE_MISMATCH, BL_E_UNSAFE_PATH, BL_E_UNSUPPORTED,
- * BL_E_LIMIT for what is in it; BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after
- * each of these there is no name, and what was stored goes with the next collection. Ownership: release *out with
- * bl_names_free(). Cost: reads all of it, and writes it. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND without a file, an image of the name or for the platform, or a blob
+ * @retval BL_E_MALFORMED for what is no archive of images
+ * @retval BL_E_DIGEST_MISMATCH for what is in it
+ * @retval BL_E_SIZE_MISMATCH for what is in it
+ * @retval BL_E_UNSAFE_PATH for what is in it
+ * @retval BL_E_UNSUPPORTED for what is in it
+ * @retval BL_E_LIMIT for what is in it
+ * @retval BL_E_CANCELLED the token was triggered
+ * @retval BL_E_TIMEOUT the time was over
+ * @retval BL_E_CALLBACK the callback ended it
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * @note After an error there is no name, and what was stored goes with the next collection.
+ *
+ * Ownership: release *out with bl_names_free().
+ * Cost: reads all of it, and writes it.
+ *
+ * @since 0.1.0
  */
 bl_status bl_import(bl_storage *storage,
                     const char *path,
@@ -2564,10 +2891,15 @@ bl_status bl_import(bl_storage *storage,
 /**
  * The same from a descriptor of the host's: an archive in a file, from where that stands, or in a pipe or socket.
  *
- * fd: stays the host's, and is read to its end.
+ * @param fd stays the host's, and is read to its end.
  *
- * Returns: as bl_import(); BL_E_INVALID_ARGUMENT for what is no descriptor. Ownership: release *out with bl_names_free().
- * Cost: reads all of it, and writes it. Since: 0.1.0
+ * @return as bl_import()
+ * @retval BL_E_INVALID_ARGUMENT for what is no descriptor
+ *
+ * Ownership: release *out with bl_names_free().
+ * Cost: reads all of it, and writes it.
+ *
+ * @since 0.1.0
  */
 bl_status bl_import_fd(bl_storage *storage,
                        int fd,
@@ -2577,19 +2909,24 @@ bl_status bl_import_fd(bl_storage *storage,
 
 /**
  * Opens an OCI layout's folder where it is, without copying its layers: what comes out is a store in the folder that
- * bl_local_bundle_cache_dir() names, with the image's documents and trees; a layer is read in the bundle when it is needed,
- * and compared with its digest each time. The image is used as any other, with *out as its store. Where the bundle's
- * index says something else the next time, that is another store; the host removes the ones that it no longer needs, by
- * removing their folders when no process has them open.
+ * bl_local_bundle_cache_dir() names, with the image's documents and trees; a layer is read in the bundle when it is
+ * needed, and compared with its digest each time. The image is used as any other, with *out as its store. Where the
+ * bundle's index says something else the next time, that is another store; the host removes the ones that it no longer
+ * needs, by removing their folders when no process has them open.
  *
- * storage: open for writing; need not stay open.
- * options: as for bl_import(), and with them one image must be left. With BL_IMPORT_NO_UNPACK layers are looked for, and
- * read when they are needed. NULL for the defaults.
- * names: what bl_image_open() takes for the image; may be NULL.
+ * @param storage open for writing; need not stay open.
+ * @param options as for bl_import(), and with them one image must be left. With BL_IMPORT_NO_UNPACK layers are looked
+ *   for, and read when they are needed. NULL for the defaults.
+ * @param names what bl_image_open() takes for the image; may be NULL.
  *
- * Returns: as bl_import(); BL_E_INVALID_ARGUMENT for several images, and for BL_IMPORT_HARD_LINK; BL_E_UNSUPPORTED for an
- * archive, which bl_import() takes. Ownership: release *out with bl_storage_close(), *names with bl_names_free(). Cost: the
- * documents; reads the layers that are to be unpacked and are not yet. Since: 0.1.0
+ * @return as bl_import()
+ * @retval BL_E_INVALID_ARGUMENT for several images, and for BL_IMPORT_HARD_LINK
+ * @retval BL_E_UNSUPPORTED for an archive, which bl_import() takes
+ *
+ * Ownership: release *out with bl_storage_close(), *names with bl_names_free().
+ * Cost: the documents; reads the layers that are to be unpacked and are not yet.
+ *
+ * @since 0.1.0
  */
 bl_status bl_bundle_open(bl_storage *storage,
                          const char *bundle_path,
@@ -2599,18 +2936,32 @@ bl_status bl_bundle_open(bl_storage *storage,
                          bl_error **err);
 
 /**
- * Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder: an OCI layout with their manifests, configs and
- * layers as they are, under the names that they were opened by. An archive has a manifest.json too, so that it is also what
- * docker load and podman load take. Every layer is compared with its digest on the way. The path gets what is written
- * when it is whole; until then it lies beside, as `.<name>.<random>.assembling`. Not flushed to the disk.
+ * Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder: an OCI layout with their manifests, configs
+ * and layers as they are, under the names that they were opened by. An archive has a manifest.json too, so that it is
+ * also what docker load and podman load take. Every layer is compared with its digest on the way. The path gets what
+ * is written when it is whole; until then it lies beside, as `.<name>.<random>.assembling`. Not flushed to the disk.
  *
- * images: count of them, 1 or more.
- * options: NULL for the defaults.
+ * @param images count of them, 1 or more.
+ * @param options NULL for the defaults.
  *
- * Returns: BL_OK; BL_E_INVALID_ARGUMENT for no images; BL_E_EXISTS where the path is taken; BL_E_NOT_FOUND where the store
- * lacks a part; BL_E_DIGEST_MISMATCH, BL_E_SIZE_MISMATCH where one is damaged; BL_E_CANCELLED, BL_E_TIMEOUT,
- * BL_E_CALLBACK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO: after each of these the path is as it was. Cost: reads and writes
- * all of it. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT for no images
+ * @retval BL_E_EXISTS where the path is taken
+ * @retval BL_E_NOT_FOUND where the store lacks a part
+ * @retval BL_E_DIGEST_MISMATCH where one is damaged
+ * @retval BL_E_SIZE_MISMATCH where one is damaged
+ * @retval BL_E_CANCELLED the token was triggered
+ * @retval BL_E_TIMEOUT the time was over
+ * @retval BL_E_CALLBACK the callback ended it
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * @note After an error the path is as it was.
+ *
+ * Cost: reads and writes all of it.
+ *
+ * @since 0.1.0
  */
 bl_status bl_export(const bl_storage *storage,
                     bl_image *const *images,
@@ -2620,13 +2971,17 @@ bl_status bl_export(const bl_storage *storage,
                     bl_error **err);
 
 /**
- * The same into a descriptor of the host's: a file, from where that stands, a pipe or a socket. A host that has not said
- * otherwise dies of a SIGPIPE when nobody reads.
+ * The same into a descriptor of the host's: a file, from where that stands, a pipe or a socket. A host that has not
+ * said otherwise dies of a SIGPIPE when nobody reads.
  *
- * fd: stays the host's. After a failure it has a part of the archive.
- * options: NULL for the defaults; without BL_EXPORT_FOLDER and BL_EXPORT_REPLACE.
+ * @param fd stays the host's. After a failure it has a part of the archive.
+ * @param options NULL for the defaults; without BL_EXPORT_FOLDER and BL_EXPORT_REPLACE.
  *
- * Returns: as bl_export(). Cost: reads and writes all of it; waits for whoever reads. Since: 0.1.0
+ * @return as bl_export()
+ *
+ * Cost: reads and writes all of it; waits for whoever reads.
+ *
+ * @since 0.1.0
  */
 bl_status bl_export_fd(const bl_storage *storage,
                        bl_image *const *images,
@@ -2640,17 +2995,32 @@ bl_status bl_export_fd(const bl_storage *storage,
  * destination when it is whole; the folder that it goes into must be there, and so may be an empty directory of its
  * name. While it is made it lies beside the destination, as `.<name>.<random>.assembling`. As root, files have the
  * image's owners; as an ordinary user they are the user's, and the record has the rest. It is not flushed to the disk.
- * A mount point cannot be renamed to: it is filled in place, as any directory is with BL_ROOTFS_INTO_EXISTING. It may have
- * a lost+found and nothing else; entries appear one after the other, and after a kill some of them may be there.
+ * A mount point cannot be renamed to: it is filled in place, as any directory is with BL_ROOTFS_INTO_EXISTING. It may
+ * have a lost+found and nothing else; entries appear one after the other, and after a kill some of them may be there.
  *
- * options: NULL for the defaults.
- * result: may be NULL.
+ * @param options NULL for the defaults.
+ * @param result may be NULL.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND where the store lacks a layer, or there is no folder; BL_E_EXISTS where the destination
- * is taken; BL_E_UNSUPPORTED for BL_ROOTFS_MODE_HARDLINK to another file system; BL_E_MALFORMED, BL_E_UNSAFE_PATH,
- * BL_E_LIMIT, BL_E_DIGEST_MISMATCH for what is in a layer; BL_E_CANCELLED, BL_E_TIMEOUT, BL_E_CALLBACK; BL_E_NO_SPACE,
- * BL_E_PERMISSION, BL_E_IO: after each of these the destination is as it was. Cost: that of writing all files, or a
- * link each; threads as in bl_extract_layer(). Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND where the store lacks a layer, or there is no folder
+ * @retval BL_E_EXISTS where the destination is taken
+ * @retval BL_E_UNSUPPORTED for BL_ROOTFS_MODE_HARDLINK to another file system
+ * @retval BL_E_MALFORMED for what is in a layer
+ * @retval BL_E_UNSAFE_PATH for what is in a layer
+ * @retval BL_E_LIMIT for what is in a layer
+ * @retval BL_E_DIGEST_MISMATCH for what is in a layer
+ * @retval BL_E_CANCELLED the token was triggered
+ * @retval BL_E_TIMEOUT the time was over
+ * @retval BL_E_CALLBACK the callback ended it
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * @note After an error the destination is as it was.
+ *
+ * Cost: that of writing all files, or a link each; threads as in bl_extract_layer().
+ *
+ * @since 0.1.0
  */
 bl_status bl_assemble_rootfs(bl_storage *storage,
                              const bl_image *image,
@@ -2662,10 +3032,17 @@ bl_status bl_assemble_rootfs(bl_storage *storage,
 /**
  * Makes a lease, which holds nothing yet. bl_gc() leaves alone what it holds, until its time or bl_lease_release().
  *
- * seconds: from now; 1 or more.
+ * @param seconds from now; 1 or more.
  *
- * Returns: BL_OK; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_lease_free(), which does not
- * end the lease. Cost: one small file, synced. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_lease_free(), which does not end the lease.
+ * Cost: one small file, synced.
+ *
+ * @since 0.1.0
  */
 bl_status bl_lease_create(bl_storage *storage,
                           uint64_t seconds,
@@ -2675,8 +3052,16 @@ bl_status bl_lease_create(bl_storage *storage,
 /**
  * Opens a lease that was made earlier, perhaps by another process.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND where it has ended; BL_E_INVALID_ARGUMENT for what is no id; BL_E_PERMISSION, BL_E_IO.
- * Ownership: release *out with bl_lease_free(). Cost: reads a small file. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND where it has ended
+ * @retval BL_E_INVALID_ARGUMENT for what is no id
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_lease_free().
+ * Cost: reads a small file.
+ *
+ * @since 0.1.0
  */
 bl_status bl_lease_open(bl_storage *storage,
                         const char *id,
@@ -2686,17 +3071,26 @@ bl_status bl_lease_open(bl_storage *storage,
 /**
  * What bl_lease_open() takes. Valid until bl_lease_free().
  *
- * Returns: NULL for NULL. Since: 0.1.0
+ * @return NULL for NULL.
+ *
+ * @since 0.1.0
  */
 const char *bl_lease_id(const bl_lease *lease);
 
 /**
  * Holds an object, which need not be in the store yet. A manifest, once it is there, holds its config and layers, and
- * their trees.
- * Hold first and look afterwards: what is there then stays.
+ * their trees. Hold first and look afterwards: what is there then stays.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND where the lease has ended; BL_E_LIMIT after some ten thousand digests; BL_E_NO_SPACE,
- * BL_E_PERMISSION, BL_E_IO. Cost: one small file, synced; waits for a collection in progress. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND where the lease has ended
+ * @retval BL_E_LIMIT after some ten thousand digests
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: one small file, synced; waits for a collection in progress.
+ *
+ * @since 0.1.0
  */
 bl_status bl_lease_hold(bl_lease *lease,
                         const char *digest,
@@ -2705,8 +3099,15 @@ bl_status bl_lease_hold(bl_lease *lease,
 /**
  * Lets a lease end that many seconds from now, later or earlier than before.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND where it has ended; BL_E_NO_SPACE, BL_E_PERMISSION, BL_E_IO. Cost: as bl_lease_hold().
- * Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND where it has ended
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: as bl_lease_hold().
+ *
+ * @since 0.1.0
  */
 bl_status bl_lease_extend(bl_lease *lease,
                           uint64_t seconds,
@@ -2715,7 +3116,13 @@ bl_status bl_lease_extend(bl_lease *lease,
 /**
  * Ends a lease now. One that has ended is no error. The handle is still to be freed.
  *
- * Returns: BL_OK; BL_E_PERMISSION, BL_E_IO. Cost: one file, synced. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: one file, synced.
+ *
+ * @since 0.1.0
  */
 bl_status bl_lease_release(bl_lease *lease,
                            bl_error **err);
@@ -2723,24 +3130,30 @@ bl_status bl_lease_release(bl_lease *lease,
 /**
  * Frees the handle; the lease lives on. NULL is a no-op.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_lease_free(bl_lease *lease);
 
 /**
  * Extracts an image's layers, where they are missing, in the form that overlayfs takes. The host makes the mount:
- * mount(2) with bl_overlay_mount_options(), upperdir and workdir, in the directory bl_overlay_mount_dir() where there is
- * one. docs/rootfs.md has the code.
+ * mount(2) with bl_overlay_mount_options(), upperdir and workdir, in the directory bl_overlay_mount_dir() where there
+ * is one. docs/rootfs.md has the code.
  *
- * options: NULL for the defaults.
- * lease: keeps a collection from taking the layers. It is the host's to extend (bl_lease_extend) as long as it mounts
- * them, and to end (bl_lease_release) after that.
+ * @param options NULL for the defaults.
+ * @param lease keeps a collection from taking the layers. It is the host's to extend (bl_lease_extend) as long as it
+ *   mounts them, and to end (bl_lease_release) after that.
  *
- * Returns: BL_OK; BL_E_UNSUPPORTED for an image of which overlayfs would show something else (hard links to lower
- * layers, directories without an entry over symlinks or over directories of another owner or mode): assemble a root file
- * system of it; BL_E_NOT_FOUND where the store lacks a layer; otherwise as bl_extract_layer(). Ownership: release *out
- * with bl_overlay_free() and *lease with bl_lease_free(), which does not end it. Cost: reads the layers' records. Since:
- * 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_UNSUPPORTED for an image of which overlayfs would show something else (hard links to lower layers,
+ *   directories without an entry over symlinks or over directories of another owner or mode): assemble a root file
+ *   system of it
+ * @retval BL_E_NOT_FOUND where the store lacks a layer
+ * @return otherwise as bl_extract_layer()
+ *
+ * Ownership: release *out with bl_overlay_free() and *lease with bl_lease_free(), which does not end it.
+ * Cost: reads the layers' records.
+ *
+ * @since 0.1.0
  */
 bl_status bl_prepare_overlay(bl_storage *storage,
                              const bl_image *image,
@@ -2750,27 +3163,34 @@ bl_status bl_prepare_overlay(bl_storage *storage,
                              bl_error **err);
 
 /**
- * What goes into the options of mount(2): "lowerdir=..." with the extracted layers, the uppermost first, and "userxattr"
- * where it is that kind; at most 3 KiB for 127 layers. The host adds upperdir and workdir, or another lower directory,
- * without which overlayfs refuses a single one. Names are relative to bl_overlay_mount_dir(), where there is one.
+ * What goes into the options of mount(2): "lowerdir=..." with the extracted layers, the uppermost first, and
+ * "userxattr" where it is that kind; at most 3 KiB for 127 layers. The host adds upperdir and workdir, or another
+ * lower directory, without which overlayfs refuses a single one. Names are relative to bl_overlay_mount_dir(), where
+ * there is one.
  *
- * Returns: NULL for NULL. Valid until bl_overlay_free(). Since: 0.1.0
+ * @return NULL for NULL. Valid until bl_overlay_free().
+ *
+ * @since 0.1.0
  */
 const char *bl_overlay_mount_options(const bl_overlay *overlay);
 
 /**
- * The directory in which the thread that mounts has to be, since mount(2) takes a page of options and absolute paths would
- * be longer. chdir(2) changes the directory of all threads: a host with several forks for it, or calls
+ * The directory in which the thread that mounts has to be, since mount(2) takes a page of options and absolute paths
+ * would be longer. chdir(2) changes the directory of all threads: a host with several forks for it, or calls
  * unshare(CLONE_FS) first. upperdir and workdir are absolute all the same.
  *
- * Returns: NULL where the options have absolute paths. Valid until bl_overlay_free(). Since: 0.1.0
+ * @return NULL where the options have absolute paths. Valid until bl_overlay_free().
+ *
+ * @since 0.1.0
  */
 const char *bl_overlay_mount_dir(const bl_overlay *overlay);
 
 /**
  * How many lower directories there are.
  *
- * Returns: 0 for NULL. Since: 0.1.0
+ * @return 0 for NULL.
+ *
+ * @since 0.1.0
  */
 size_t bl_overlay_lower_dir_count(const bl_overlay *overlay);
 
@@ -2778,7 +3198,9 @@ size_t bl_overlay_lower_dir_count(const bl_overlay *overlay);
  * The absolute path of a lower directory, from 0, the uppermost; not escaped. fsconfig(2) takes each as a "lowerdir+"
  * (Linux 6.8), of at most 255 bytes.
  *
- * Returns: NULL from the count on. Valid until bl_overlay_free(). Since: 0.1.0
+ * @return NULL from the count on. Valid until bl_overlay_free().
+ *
+ * @since 0.1.0
  */
 const char *bl_overlay_lower_dir(const bl_overlay *overlay,
                                  size_t index);
@@ -2786,20 +3208,28 @@ const char *bl_overlay_lower_dir(const bl_overlay *overlay,
 /**
  * Releases it; NULL is no error. A mount stays.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_overlay_free(bl_overlay *overlay);
 
 /**
- * What a guest's init needs to know to start an image's program: the command (entrypoint and cmd), variables, directory,
- * and the user, looked up in the image's own /etc/passwd and /etc/group. These are read as regular files of at most 1 MiB;
- * symlinks lead nowhere outside the root file system. Nothing else of the config is followed.
+ * What a guest's init needs to know to start an image's program: the command (entrypoint and cmd), variables,
+ * directory, and the user, looked up in the image's own /etc/passwd and /etc/group. These are read as regular files of
+ * at most 1 MiB; symlinks lead nowhere outside the root file system. Nothing else of the config is followed.
  *
- * rootfs: the root file system, assembled or mounted.
+ * @param rootfs the root file system, assembled or mounted.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND for a user or group that is not there by name, and where the config is missing;
- * BL_E_MALFORMED for files that are none; BL_E_LIMIT for those that are too large and for numbers from 2^31 on;
- * BL_E_PERMISSION, BL_E_IO. Ownership: release *out with bl_process_free(). Cost: reads two files. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND for a user or group that is not there by name, and where the config is missing
+ * @retval BL_E_MALFORMED for files that are none
+ * @retval BL_E_LIMIT for those that are too large and for numbers from 2^31 on
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_process_free().
+ * Cost: reads two files.
+ *
+ * @since 0.1.0
  */
 bl_status bl_image_process(const bl_image *image,
                            const char *rootfs,
@@ -2810,7 +3240,7 @@ bl_status bl_image_process(const bl_image *image,
  * A text by its field, BL_PROCESS_ARG and so on, and from 0 the index for those that have several; NULL where there is
  * none. Valid until bl_process_free().
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 const char *bl_process_text(const bl_process *process,
                             uint32_t field,
@@ -2819,7 +3249,9 @@ const char *bl_process_text(const bl_process *process,
 /**
  * How many texts a field has.
  *
- * Returns: 0 for a field that is none, and for NULL. Since: 0.1.0
+ * @return 0 for a field that is none, and for NULL.
+ *
+ * @since 0.1.0
  */
 size_t bl_process_text_count(const bl_process *process,
                              uint32_t field);
@@ -2827,7 +3259,9 @@ size_t bl_process_text_count(const bl_process *process,
 /**
  * Who it runs as.
  *
- * Returns: BL_OK. Since: 0.1.0
+ * @retval BL_OK
+ *
+ * @since 0.1.0
  */
 bl_status bl_process_get_user(const bl_process *process,
                               bl_process_user *user,
@@ -2836,21 +3270,28 @@ bl_status bl_process_get_user(const bl_process *process,
 /**
  * Releases a process; NULL is no error.
  *
- * Since: 0.1.0
+ * @since 0.1.0
  */
 void bl_process_free(bl_process *process);
 
 /**
- * Removes what no image name and no lease reaches: manifests, configs, layers and their trees, and what bl_check() moved
- * away. Safe at any time and in
- * any process. Running calls of the library are not disturbed; a tree that the host goes on using needs a name or a
- * lease, and so does everything in a store that boxlite 0.9 made, which has none.
+ * Removes what no image name and no lease reaches: manifests, configs, layers and their trees, and what bl_check()
+ * moved away. Safe at any time and in any process. Running calls of the library are not disturbed; a tree that the
+ * host goes on using needs a name or a lease, and so does everything in a store that boxlite 0.9 made, which has none.
  *
- * options: NULL for the defaults. result: may be NULL.
+ * @param options NULL for the defaults. result: may be NULL.
  *
- * Returns: BL_OK; BL_E_STATE where the manifest of an image name cannot be read, or BL_E_MALFORMED where a name or a lease
- * cannot, so that it is not known what must stay; BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_PERMISSION, BL_E_IO. Cost: reads the manifests of all images, lists all folders,
- * deletes. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_STATE where the manifest of an image name cannot be read, or BL_E_MALFORMED where a name or a lease
+ *   cannot, so that it is not known what must stay
+ * @retval BL_E_CANCELLED the token was triggered
+ * @retval BL_E_TIMEOUT the time was over
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: reads the manifests of all images, lists all folders, deletes.
+ *
+ * @since 0.1.0
  */
 bl_status bl_gc(bl_storage *storage,
                 const bl_gc_options *options,
@@ -2859,17 +3300,23 @@ bl_status bl_gc(bl_storage *storage,
 
 /**
  * Reads everything in the store and compares it with what it should be: blobs with their digests, extracted trees with
- * their metadata records (names, types, sizes, contents, links, owners, modes, times, extended attributes), image names
- * with what they need. A finding is no failure of the call. What the file system or the user who extracted could not set
- * is not compared, nor are owners where that user is seen under another number, as from outside a user namespace, nor
- * attributes on macOS. The
- * manifests of boxlite 0.9, which do not hash to their names, are findings: they count as absent.
+ * their metadata records (names, types, sizes, contents, links, owners, modes, times, extended attributes), image
+ * names with what they need. A finding is no failure of the call. What the file system or the user who extracted could
+ * not set is not compared, nor are owners where that user is seen under another number, as from outside a user
+ * namespace, nor attributes on macOS. The manifests of boxlite 0.9, which do not hash to their names, are findings:
+ * they count as absent.
  *
- * options: NULL for the defaults. result: may be NULL.
+ * @param options NULL for the defaults. result: may be NULL.
  *
- * Returns: BL_OK, also with findings; BL_E_PERMISSION to repair a read-only store; BL_E_CANCELLED, BL_E_TIMEOUT; BL_E_IO
- * for what says nothing of the store, such as too many open files. Cost: reads the whole store; memory of 8 bytes or so
- * for each path of a tree. Since: 0.1.0
+ * @retval BL_OK also with findings
+ * @retval BL_E_PERMISSION to repair a read-only store
+ * @retval BL_E_CANCELLED the token was triggered
+ * @retval BL_E_TIMEOUT the time was over
+ * @retval BL_E_IO for what says nothing of the store, such as too many open files
+ *
+ * Cost: reads the whole store; memory of 8 bytes or so for each path of a tree.
+ *
+ * @since 0.1.0
  */
 bl_status bl_check(bl_storage *storage,
                    const bl_check_options *options,
@@ -2879,8 +3326,13 @@ bl_status bl_check(bl_storage *storage,
 /**
  * Adds up what the store holds, by kind. What of it a collection would remove, bl_gc() with BL_GC_DRY_RUN says.
  *
- * Returns: BL_OK, BL_E_PERMISSION, BL_E_IO. Cost: looks at every object, and reads the heads of the metadata records.
- * Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: looks at every object, and reads the heads of the metadata records.
+ *
+ * @since 0.1.0
  */
 bl_status bl_disk_usage(const bl_storage *storage,
                         bl_disk_usage_result *result,
@@ -2889,9 +3341,15 @@ bl_status bl_disk_usage(const bl_storage *storage,
 /**
  * Whether the blobs of all of these layers are in the store; true for none.
  *
- * digests, count: an array of strings.
+ * @param digests, count an array of strings.
  *
- * Returns: BL_OK with *out set; BL_E_PERMISSION, BL_E_IO. Cost: a look at the directory for each. Since: 0.1.0
+ * @retval BL_OK *out is set
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Cost: a look at the directory for each.
+ *
+ * @since 0.1.0
  */
 bl_status bl_verify_blobs_exist(const bl_storage *storage,
                                 const char *const *digests,
@@ -2903,10 +3361,17 @@ bl_status bl_verify_blobs_exist(const bl_storage *storage,
  * The cache folder in the store for an OCI bundle that the host uses in place: one for each bundle (by its real path)
  * and state (by its manifest's digest), so that no bundle can serve for another. The folder is not created.
  *
- * bundle_path: an existing file or directory.
+ * @param bundle_path an existing file or directory.
  *
- * Returns: BL_OK; BL_E_NOT_FOUND when the bundle does not exist; BL_E_PERMISSION, BL_E_IO. Ownership: release *out with
- * bl_bytes_free(). Cost: resolves the path. Since: 0.1.0
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND when the bundle does not exist
+ * @retval BL_E_PERMISSION the system, or a read-only store, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * Ownership: release *out with bl_bytes_free().
+ * Cost: resolves the path.
+ *
+ * @since 0.1.0
  */
 bl_status bl_local_bundle_cache_dir(const bl_storage *storage,
                                     const char *bundle_path,
