@@ -142,6 +142,61 @@ fn header_is_up_to_date() {
     is_up_to_date(&root().join("include/boxlite_images.h"), &header);
 }
 
+/// Go's names of the header's flags and fields, which cgo hides in a package of its own.
+#[test]
+fn flags_of_go_are_up_to_date() {
+    const SETS: [&str; 12] = [
+        "STORAGE",
+        "DURABILITY",
+        "TREE",
+        "ENTRY_FLAG",
+        "IMPORT",
+        "EXPORT",
+        "ROOTFS",
+        "PULL",
+        "REGISTRY",
+        "GC",
+        "CHECK",
+        "IMAGE",
+    ];
+    let header = std::fs::read_to_string(root().join("include/boxlite_images.h")).unwrap();
+    let mut out = String::from(
+        "package boxlite\n\n// Code generated from boxlite_images.h by the tests of the library. DO NOT EDIT.\n\nconst (\n",
+    );
+    let mut count = 0;
+    for line in header.lines().filter_map(|line| line.strip_prefix("#define BL_")) {
+        let Some((name, value)) = line.split_once(' ') else { continue };
+        let is_of = |set: &str| name.strip_prefix(set).is_some_and(|rest| rest.starts_with('_'));
+        let is_number = value.chars().all(|c| c.is_ascii_digit());
+        // These are types of their own in Go.
+        let is_enum = ["MODE", "POLICY", "PHASE"].iter().any(|word| name.contains(&format!("_{word}_")));
+        if !is_number || is_enum || !SETS.iter().any(|set| is_of(set)) {
+            continue;
+        }
+        let word = |(i, word): (usize, &str)| match word {
+            _ if i == 0 => word.to_lowercase(),
+            "HTTP" | "JSON" | "OS" => word.to_owned(),
+            _ => word[..1].to_owned() + &word[1..].to_lowercase(),
+        };
+        let name: String = name.split('_').enumerate().map(word).collect();
+        writeln!(out, "\t{name} = {value}").unwrap();
+        count += 1;
+    }
+    assert!(count > 40, "only {count} flags were seen");
+    is_up_to_date(&root().join("bindings/go/boxlite/flags.go"), &aligned(&(out + ")\n")));
+}
+
+/// As gofmt writes a list of constants: the equals signs below each other.
+fn aligned(text: &str) -> String {
+    let longest = text.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name.len()).max().unwrap();
+    text.lines()
+        .map(|line| match line.split_once(" = ") {
+            Some((name, value)) => format!("{name:longest$} = {value}\n"),
+            None => format!("{line}\n"),
+        })
+        .collect()
+}
+
 /// Replaces what is between `<!-- name -->` and `<!-- end -->`.
 fn with_table(text: &str, name: &str, table: &str) -> String {
     let begin = format!("<!-- {name} -->\n");

@@ -227,7 +227,7 @@ func TestImages(t *testing.T) {
 	for err == nil && entry.Kind != EntryFile {
 		entry, err = entries.Next()
 	}
-	if err != nil || entry.Path != "one" || entry.UID != 7 || entry.Mode&0o777 != 0o640 || !entry.Mtime.Equal(time.Unix(1e9, 0)) {
+	if err != nil || entry.Path != "one" || entry.UID != 7 || entry.Mode != 0o640 || !entry.Mtime.Equal(time.Unix(1e9, 0)) {
 		t.Fatal(entry, err)
 	}
 	_, err = entries.Next()
@@ -357,7 +357,7 @@ func TestContexts(t *testing.T) {
 	deadline, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	_, err = store.ImportFile(deadline, silent, nil)
-	wants(t, err, ErrCancelled, context.DeadlineExceeded)
+	wants(t, err, ErrTimeout, context.DeadlineExceeded)
 	if time.Since(started) > 5*time.Second {
 		t.Fatal("contexts end calls late")
 	}
@@ -538,11 +538,6 @@ func TestNumbers(t *testing.T) {
 			t.Errorf("%s is %d in the header and %d here", name, actual, number)
 		}
 	}
-	for name, number := range flagsByName {
-		if actual, found := numbers[name]; !found || actual != int64(number) {
-			t.Errorf("%s is %d in the header and %d here", name, actual, number)
-		}
-	}
 	if !HasFeature(FeaturePull) || HasFeature(0) {
 		t.Error("the library is built with pulls, and there is no feature 0")
 	}
@@ -578,54 +573,4 @@ func benchmarkWrite(b *testing.B, size int) {
 			b.Fatal(err)
 		}
 	}
-}
-
-var flagsByName = map[string]uint64{
-	"BL_STORAGE_READ_ONLY":          storageReadOnly,
-	"BL_STORAGE_SINGLE_PROCESS":     storageSingleProcess,
-	"BL_DURABILITY_NONE":            durabilityNone,
-	"BL_TREE_DEVICE_NODES":          treeDeviceNodes,
-	"BL_TREE_STRICT":                treeStrict,
-	"BL_TREE_OVERRIDE_STAT":         treeOverrideStat,
-	"BL_ENTRY_FLAG_IMPLIED":         entryImplied,
-	"BL_IMPORT_NO_UNPACK":           importNoUnpack,
-	"BL_IMPORT_STRICT_PLATFORM":     importStrictPlatform,
-	"BL_IMPORT_HARD_LINK":           importHardLink,
-	"BL_EXPORT_FOLDER":              exportFolder,
-	"BL_EXPORT_REPLACE":             exportReplace,
-	"BL_ROOTFS_REPLACE":             rootfsReplace,
-	"BL_ROOTFS_INTO_EXISTING":       rootfsIntoExisting,
-	"BL_PULL_NO_UNPACK":             pullNoUnpack,
-	"BL_PULL_STRICT_PLATFORM":       pullStrictPlatform,
-	"BL_PULL_AUTH_FILES":            pullAuthFiles,
-	"BL_PULL_NO_CREDENTIAL_HELPERS": pullNoCredentialHelpers,
-	"BL_PULL_PROXY_ENVIRONMENT":     pullProxyEnvironment,
-	"BL_PULL_MIRRORS_ONLY":          pullMirrorsOnly,
-	"BL_REGISTRY_PLAIN_HTTP":        registryPlainHTTP,
-	"BL_REGISTRY_SKIP_VERIFY":       registrySkipVerify,
-	"BL_GC_DRY_RUN":                 gcDryRun,
-	"BL_GC_ANY_AGE":                 gcAnyAge,
-	"BL_CHECK_REPAIR":               checkRepair,
-	"BL_CHECK_SKIP_TREES":           checkSkipTrees,
-	"BL_IMAGE_NAME":                 imageName,
-	"BL_IMAGE_MANIFEST_DIGEST":      imageManifestDigest,
-	"BL_IMAGE_CONFIG_DIGEST":        imageConfigDigest,
-	"BL_IMAGE_CONFIG_JSON":          imageConfigJSON,
-	"BL_IMAGE_CREATED":              imageCreated,
-	"BL_IMAGE_ARCHITECTURE":         imageArchitecture,
-	"BL_IMAGE_VARIANT":              imageVariant,
-	"BL_IMAGE_OS":                   imageOS,
-	"BL_IMAGE_ENTRYPOINT":           imageEntrypoint,
-	"BL_IMAGE_CMD":                  imageCmd,
-	"BL_IMAGE_ENV":                  imageEnv,
-	"BL_IMAGE_WORKING_DIR":          imageWorkingDir,
-	"BL_IMAGE_USER":                 imageUser,
-	"BL_IMAGE_STOP_SIGNAL":          imageStopSignal,
-	"BL_IMAGE_EXPOSED_PORT":         imageExposedPort,
-	"BL_IMAGE_VOLUME":               imageVolume,
-	"BL_IMAGE_LABEL_KEY":            imageLabelKey,
-	"BL_IMAGE_LABEL_VALUE":          imageLabelValue,
-	"BL_IMAGE_MISSING":              imageMissing,
-	"BL_IMAGE_INDEX_DIGEST":         imageIndexDigest,
-	"BL_IMAGE_FAMILIAR_NAME":        imageFamiliarName,
 }

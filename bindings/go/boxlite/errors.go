@@ -103,10 +103,18 @@ func of(err *capi.Error, cause error) error {
 	}
 }
 
+// ofContext is the status of a call that its context ended.
+func ofContext(err error) Status {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return ErrTimeout
+	}
+	return ErrCancelled
+}
+
 // within runs a call that ends when the context does.
 func within(ctx context.Context, call func(*capi.Cancel) (*capi.Error, error)) error {
 	if err := ctx.Err(); err != nil {
-		return &Error{Status: ErrCancelled, Message: "the context is done: " + err.Error(), cause: err}
+		return &Error{Status: ofContext(err), Message: "the context is done: " + err.Error(), cause: err}
 	}
 	if ctx.Done() == nil {
 		return of(call(nil))
@@ -131,6 +139,7 @@ func within(ctx context.Context, call func(*capi.Cancel) (*capi.Error, error)) e
 	err, cause := call(cancel)
 	if err != nil && Status(err.Status) == ErrCancelled && ctx.Err() != nil {
 		cause = ctx.Err()
+		err.Status = int32(ofContext(cause))
 	}
 	return of(err, cause)
 }

@@ -3,6 +3,7 @@ package boxlite
 import (
 	"context"
 	"io"
+	"io/fs"
 	"time"
 
 	"github.com/boxlite-ai/boxlite-images/bindings/go/boxlite/internal/capi"
@@ -160,9 +161,11 @@ type Xattr struct {
 type Entry struct {
 	Kind EntryKind
 	// Implied: a directory that has no entry of its own.
-	Implied                  bool
-	Path, Link               string
-	Mode, UID, GID           uint32
+	Implied    bool
+	Path, Link string
+	// Mode has the bits of the type too.
+	Mode                     fs.FileMode
+	UID, GID                 uint32
 	Mtime                    time.Time
 	Size                     uint64
 	DeviceMajor, DeviceMinor uint32
@@ -188,6 +191,31 @@ func (s *Storage) LayerEntries(digest string, tree *TreeOptions) (*LayerEntries,
 	return &LayerEntries{raw: raw}, nil
 }
 
+func fileMode(kind EntryKind, mode uint32) fs.FileMode {
+	m := fs.FileMode(mode & 0o777)
+	for _, bit := range []struct {
+		c uint32
+		m fs.FileMode
+	}{{0o4000, fs.ModeSetuid}, {0o2000, fs.ModeSetgid}, {0o1000, fs.ModeSticky}} {
+		if mode&bit.c != 0 {
+			m |= bit.m
+		}
+	}
+	switch kind {
+	case EntryDirectory:
+		m |= fs.ModeDir
+	case EntrySymlink:
+		m |= fs.ModeSymlink
+	case EntryFifo:
+		m |= fs.ModeNamedPipe
+	case EntryCharDevice:
+		m |= fs.ModeDevice | fs.ModeCharDevice
+	case EntryBlockDevice:
+		m |= fs.ModeDevice
+	}
+	return m
+}
+
 // Next gives the next entry, or io.EOF.
 func (l *LayerEntries) Next() (*Entry, error) {
 	if err := l.enter(); err != nil {
@@ -202,7 +230,7 @@ func (l *LayerEntries) Next() (*Entry, error) {
 		return nil, io.EOF
 	}
 	entry := &Entry{
-		Kind: EntryKind(e.Kind), Implied: e.Flags&entryImplied != 0, Path: e.Path, Link: e.Link, Mode: e.Mode, UID: e.UID, GID: e.GID,
+		Kind: EntryKind(e.Kind), Implied: e.Flags&entryFlagImplied != 0, Path: e.Path, Link: e.Link, Mode: fileMode(EntryKind(e.Kind), e.Mode), UID: e.UID, GID: e.GID,
 		Mtime: time.Unix(e.Mtime, int64(e.MtimeNsec)), Size: e.Size, DeviceMajor: e.DeviceMajor, DeviceMinor: e.DeviceMinor,
 	}
 	for _, x := range e.Xattrs {

@@ -348,9 +348,9 @@ func (s *Staged) path(final bool) (string, error) {
 	return path, of(err, nil)
 }
 
-// CreateLease makes a lease, which holds objects without a name until its time, also when this process is gone.
-func (s *Storage) CreateLease(time time.Duration) (*Lease, error) {
-	return s.lease(func() (*capi.Lease, *capi.Error) { return s.raw.CreateLease(seconds(time)) })
+// CreateLease makes a lease, which holds objects without a name for so long, also when this process is gone.
+func (s *Storage) CreateLease(d time.Duration) (*Lease, error) {
+	return s.lease(func() (*capi.Lease, *capi.Error) { return s.raw.CreateLease(seconds(d)) })
 }
 
 // OpenLease finds a lease again.
@@ -388,8 +388,8 @@ func (l *Lease) Hold(digest string) error {
 }
 
 // Extend gives it so much time from now.
-func (l *Lease) Extend(time time.Duration) error {
-	return l.do(func() *capi.Error { return l.raw.Extend(seconds(time)) })
+func (l *Lease) Extend(d time.Duration) error {
+	return l.do(func() *capi.Error { return l.raw.Extend(seconds(d)) })
 }
 
 // Release ends it.

@@ -211,3 +211,13 @@ public final class LayerEntries: Sendable {
 
   public func close() { handle.close() }
 }
+
+/// `for try await entry in entries`: goes on where ``next()`` came to.
+extension LayerEntries: AsyncSequence {
+  public struct AsyncIterator: AsyncIteratorProtocol {
+    let entries: LayerEntries
+    public func next() async throws -> LayerEntry? { try entries.next() }
+  }
+
+  public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(entries: self) }
+}

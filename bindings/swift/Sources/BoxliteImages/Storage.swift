@@ -30,7 +30,7 @@ public final class Storage: Sendable {
   init(taking raw: OpaquePointer) { handle = Handle("storage", raw) { bl_storage_close($0) } }
 
   /// Opens the store in a directory, which is created where it is missing.
-  public convenience init(_ directory: String, options: StorageOptions = StorageOptions()) throws {
+  public convenience init(at directory: String, options: StorageOptions = StorageOptions()) throws {
     var c = bl_storage_options_init()
     c.flags = flags((options.isReadOnly, BL_STORAGE_READ_ONLY), (options.isSingleProcess, BL_STORAGE_SINGLE_PROCESS))
     c.max_blob_size = options.maxBlobSize ?? 0

@@ -5,13 +5,13 @@ import XCTest
 import BoxliteImages
 
 func makeRootfs(_ store: String, _ reference: String, _ destination: String) async throws {
-  let storage = try Storage(store)
+  let storage = try Storage(at: store)
   let image = try await storage.pull(reference)  // verified, unpacked, named
   try await storage.assembleRootfs(image, at: destination)
 }
 
 func storeLayer(_ directory: String, _ digest: String, _ data: [UInt8]) async throws {
-  let storage = try Storage(directory)
+  let storage = try Storage(at: directory)
   let staged = try storage.stageLayer(digest, size: Int64(data.count))
   try staged.write(data)  // as often as bytes arrive
   try await staged.commit()  // verified, synced, visible

@@ -92,7 +92,7 @@ final class StoreTests: XCTestCase {
     wants(.state) { try other.exportImages([image], to: folder(self) + "/out.tar") }
     wants(.invalidArgument) { try other.exportImages([], to: folder(self) + "/out.tar") }
     for zero in [
-      { _ = try Storage("/tmp\0/x") }, { _ = try other.openImage("a\0") }, { _ = try other.hasLayer("\0") },
+      { _ = try Storage(at: "/tmp\0/x") }, { _ = try other.openImage("a\0") }, { _ = try other.hasLayer("\0") },
       { _ = try other.openLease("\0") }, { _ = try other.importImages(from: "/\0") },
     ] as [() throws -> Void] {
       let error = wants(.invalidArgument, zero)
@@ -128,17 +128,17 @@ final class StoreTests: XCTestCase {
     let path = folder(self) + "/store"
     var options = StorageOptions()
     options.isReadOnly = true
-    wants(.notFound) { _ = try Storage(path, options: options) }
-    _ = try Storage(path)
-    wants(.permission) { _ = try Storage(path, options: options).createLease(for: .seconds(1)) }
+    wants(.notFound) { _ = try Storage(at: path, options: options) }
+    _ = try Storage(at: path)
+    wants(.permission) { _ = try Storage(at: path, options: options).createLease(for: .seconds(1)) }
     options = StorageOptions()
     options.maxBlobSize = 5
     options.isDurable = false
     options.isSingleProcess = true
     options.gcMinAge = .seconds(1)
-    wants(.limit) { _ = try Storage(path, options: options).stageLayer(try Layout().layers[0], size: 6) }
+    wants(.limit) { _ = try Storage(at: path, options: options).stageLayer(try Layout().layers[0], size: 6) }
     options.minFreeBytes = UInt64.max / 2
-    wants(.noSpace) { _ = try Storage(path, options: options).stageLayer(try Layout().layers[0], size: 5) }
+    wants(.noSpace) { _ = try Storage(at: path, options: options).stageLayer(try Layout().layers[0], size: 5) }
   }
 
   func testLeasesAndCollection() throws {

@@ -45,7 +45,7 @@ func folder(_ test: XCTestCase) -> String {
   return path
 }
 
-func store(_ test: XCTestCase) throws -> Storage { try Storage(folder(test) + "/store") }
+func store(_ test: XCTestCase) throws -> Storage { try Storage(at: folder(test) + "/store") }
 
 /// What is thrown, which must have the status.
 @discardableResult
