@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
+use crate::options::options;
 use crate::record::{RecordHead, Validity, record_name};
 use crate::store::{
     CollectionLock, EXTRACTION_LOCK, Folder, Lock, Partial, Storage, check_lease, was_opened_in_this_boot,
@@ -27,18 +28,19 @@ use crate::unpack::{TreeForm, damage, verify_tree};
 
 const READ_BUFFER_BYTES: usize = 256 << 10;
 
-/// What [`Storage::check`] does.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct CheckOptions {
-    /// Move what is damaged to the folder `quarantine`.
-    pub repair: bool,
-    /// Do not compare trees.
-    pub skip_trees: bool,
-    /// Read no faster than this; `None` is as fast as it goes.
-    pub bytes_per_second: Option<u64>,
-    /// What may end the check early.
-    pub interrupt: Interrupt,
+options! {
+    /// What [`Storage::check`] does.
+    #[derive(Clone, Debug, Default)]
+    pub struct CheckOptions {
+        /// Move what is damaged to the folder `quarantine`.
+        pub repair: bool,
+        /// Do not compare trees.
+        pub skip_trees: bool,
+        /// Read no faster than this; `None` is as fast as it goes.
+        pub bytes_per_second: Option<u64>,
+        /// What may end the check early.
+        pub interrupt: Interrupt,
+    }
 }
 
 /// Something that is not as it should be.

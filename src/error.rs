@@ -26,7 +26,7 @@ pub struct Error {
 struct Details {
     status: Status,
     message: String,
-    os_errno: Option<i32>,
+    errno: Option<Errno>,
     expected: Option<String>,
     actual: Option<String>,
     http_status: Option<u16>,
@@ -40,7 +40,7 @@ impl Error {
             details: Box::new(Details {
                 status,
                 message: message.into(),
-                os_errno: None,
+                errno: None,
                 expected: None,
                 actual: None,
                 http_status: None,
@@ -54,7 +54,7 @@ impl Error {
     pub(crate) fn os(errno: Errno, action: impl Display) -> Error {
         let cause = std::io::Error::from(errno);
         let mut error = Error::new(status_of(errno), format!("cannot {action}: {cause}"));
-        error.details.os_errno = Some(errno.raw_os_error());
+        error.details.errno = Some(errno);
         error
     }
 
@@ -83,7 +83,7 @@ impl Error {
     /// A disk that is known to be too full before anything is written.
     pub(crate) fn no_space(message: String) -> Error {
         let mut error = Error::new(Status::NoSpace, message);
-        error.details.os_errno = Some(Errno::NOSPC.raw_os_error());
+        error.details.errno = Some(Errno::NOSPC);
         error
     }
 
@@ -126,7 +126,7 @@ impl Error {
 
     /// The operating system's error number, where one was the cause.
     pub fn os_errno(&self) -> Option<i32> {
-        self.details.os_errno
+        self.details.errno.map(Errno::raw_os_error)
     }
 
     /// The HTTP status of a registry's answer, where one was the cause.
@@ -155,10 +155,7 @@ impl Error {
         use Status::*;
         match self.details.status {
             Busy | NoSpace | Network | Timeout | RateLimited => true,
-            Io => matches!(
-                self.details.os_errno.map(Errno::from_raw_os_error),
-                Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN)
-            ),
+            Io => matches!(self.details.errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN)),
             _ => false,
         }
     }
@@ -170,7 +167,12 @@ impl Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    /// What the operating system answered, where that was the cause. The message has it too.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.details.errno.as_ref().map(|errno| errno as _)
+    }
+}
 
 /// `std::io::Write` for a staged download, and other places that must speak `std::io`, keep the whole error inside.
 impl From<Error> for std::io::Error {
@@ -272,6 +274,8 @@ mod tests {
             let error = Error::os(errno, "open x");
             assert_eq!((error.status(), error.is_retryable()), (status, retry), "{error}");
             assert_eq!(error.os_errno(), Some(errno.raw_os_error()));
+            let source = std::error::Error::source(&error).unwrap().downcast_ref::<Errno>();
+            assert_eq!(source, Some(&errno));
             assert!(error.message().starts_with("cannot open x: "), "{error}");
         }
     }

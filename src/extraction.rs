@@ -16,25 +16,27 @@ use crate::interrupt::Interrupt;
 #[cfg(feature = "pull")]
 use crate::layer::GrowingBlob;
 use crate::layer::{Anomalies, Decompressor, Entry, LayerFile, Reader, Stream};
+use crate::options::options;
 use crate::record::{LayerEntries, RecordFile, RecordHead, RecordWriter, TreeOwner, Validity, record_name};
 use crate::store::{EXTRACTION_LOCK, Folder, Lock, Partial, Storage};
 use crate::sys::is_regular;
 use crate::unpack::{Aside, AsideDir, ProgressCallback, TreeForm, TreeOptions, TreeWriter};
 
-/// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ExtractOptions {
-    /// The layer's file, where it is not in the store. It must hash to the layer's digest.
-    pub tarball_path: Option<PathBuf>,
-    /// What the uncompressed layer must hash to (OCI image-spec, config.md, `rootfs.diff_ids`).
-    pub diff_id: Option<Digest>,
-    /// What the tree looks like, and what it may cost. Each form is a tree of its own.
-    pub tree: TreeOptions,
-    /// Is told how far the extraction came, about every MiB or 256 entries, and once at the end.
-    pub progress: Option<ProgressCallback>,
-    /// What may end the extraction early.
-    pub interrupt: Interrupt,
+options! {
+    /// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.
+    #[derive(Clone, Debug, Default)]
+    pub struct ExtractOptions {
+        /// The layer's file, where it is not in the store. It must hash to the layer's digest.
+        pub tarball_path: Option<PathBuf>,
+        /// What the uncompressed layer must hash to (OCI image-spec, config.md, `rootfs.diff_ids`).
+        pub diff_id: Option<Digest>,
+        /// What the tree looks like, and what it may cost. Each form is a tree of its own.
+        pub tree: TreeOptions,
+        /// Is told how far the extraction came, about every MiB or 256 entries, and once at the end.
+        pub progress: Option<ProgressCallback>,
+        /// What may end the extraction early.
+        pub interrupt: Interrupt,
+    }
 }
 
 /// What an extraction did.

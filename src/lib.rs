@@ -44,6 +44,7 @@ mod interrupt;
 mod layer;
 pub mod limits;
 pub mod oci;
+mod options;
 #[cfg(feature = "pull")]
 mod pull;
 mod queue;
@@ -64,7 +65,7 @@ pub use error::{Error, Result, Status};
 pub use extraction::{ExtractOptions, Extraction};
 pub use image::{Image, ImageSizes};
 pub use interrupt::{Cancel, Interrupt};
-pub use layer::{Anomalies, Progress};
+pub use layer::{Anomalies, Device, Progress, Timestamp};
 pub use limits::LayerLimits;
 #[cfg(feature = "pull")]
 pub use pull::{
@@ -77,6 +78,7 @@ pub use rootfs::{Overlay, OverlayOptions, Process, Rootfs, RootfsMode, RootfsOpt
 pub use runtime::shutdown;
 pub use store::{
     DiskUsage, Durability, GcOptions, GcReport, ImageName, Lease, Staged, Storage, StorageOptions, TaggedImage, Usage,
+    VerifyOptions,
 };
 pub use unpack::{ProgressCallback, TreeForm, TreeOptions, WhiteoutForm};
 

@@ -19,6 +19,7 @@ use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::layer::Progress;
 use crate::oci::media_type;
+use crate::options::options;
 use crate::store::{CallLease, Storage, path_of};
 use crate::unpack::ProgressCallback;
 
@@ -35,16 +36,17 @@ pub enum ExportTarget {
     File(OwnedFd),
 }
 
-/// How to export.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ExportOptions {
-    /// Replace what is at the target: a file by an archive, a folder by a folder.
-    pub replace: bool,
-    /// Is told how many bytes went out.
-    pub progress: Option<ProgressCallback>,
-    /// What may end it early.
-    pub interrupt: Interrupt,
+options! {
+    /// How to export.
+    #[derive(Clone, Debug, Default)]
+    pub struct ExportOptions {
+        /// Replace what is at the target: a file by an archive, a folder by a folder.
+        pub replace: bool,
+        /// Is told how many bytes went out.
+        pub progress: Option<ProgressCallback>,
+        /// What may end it early.
+        pub interrupt: Interrupt,
+    }
 }
 
 #[derive(Serialize)]

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::Progress;
 use crate::oci::Platform;
+use crate::options::options;
 use crate::store::ImageName;
 use crate::unpack::{ProgressCallback, TreeOptions};
 
@@ -20,30 +21,31 @@ pub enum ImportSource {
     File(OwnedFd),
 }
 
-/// How to import. The default takes every image for this machine's platform, and unpacks it.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ImportOptions {
-    /// Only the image of this name or tag, as the archive has it, or of this digest.
-    pub select: Option<String>,
-    /// Under this name, which is for one image; `None`: under the names that the archive has.
-    pub name: Option<ImageName>,
-    /// Which of the images of an index; `None` is this machine's.
-    pub platform: Option<Platform>,
-    /// No variant below the one that is wanted.
-    pub strict_platform: bool,
-    /// Do not unpack. Then layers are read once more, to compare them with the config's diff_ids; those of a bundle that is
-    /// used in place are not read.
-    pub no_unpack: bool,
-    /// The layers of a folder may be its own files under one more name: nothing is copied, but whoever can write to the
-    /// folder's files can change the store's layers.
-    pub hard_link: bool,
-    /// What the trees look like, and what each layer, and the archive, may cost.
-    pub tree: TreeOptions,
-    /// Is told how far reading the archive came.
-    pub progress: Option<ProgressCallback>,
-    /// What may end it early.
-    pub interrupt: Interrupt,
+options! {
+    /// How to import. The default takes every image for this machine's platform, and unpacks it.
+    #[derive(Clone, Debug, Default)]
+    pub struct ImportOptions {
+        /// Only the image of this name or tag, as the archive has it, or of this digest.
+        pub select: Option<String>,
+        /// Under this name, which is for one image; `None`: under the names that the archive has.
+        pub name: Option<ImageName>,
+        /// Which of the images of an index; `None` is this machine's.
+        pub platform: Option<Platform>,
+        /// No variant below the one that is wanted.
+        pub strict_platform: bool,
+        /// Do not unpack. Then layers are read once more, to compare them with the config's diff_ids; those of a bundle that is
+        /// used in place are not read.
+        pub no_unpack: bool,
+        /// The layers of a folder may be its own files under one more name: nothing is copied, but whoever can write to the
+        /// folder's files can change the store's layers.
+        pub hard_link: bool,
+        /// What the trees look like, and what each layer, and the archive, may cost.
+        pub tree: TreeOptions,
+        /// Is told how far reading the archive came.
+        pub progress: Option<ProgressCallback>,
+        /// What may end it early.
+        pub interrupt: Interrupt,
+    }
 }
 
 /// An image that was imported.

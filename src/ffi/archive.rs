@@ -17,9 +17,8 @@ use crate::sys;
 pub const BL_IMPORT_NO_UNPACK: u64 = 1;
 /// bl_import_options.flags: no variant of the platform below the one that is wanted.
 pub const BL_IMPORT_STRICT_PLATFORM: u64 = 2;
-/// bl_import_options.flags: where the store is on the file system of a layout's folder, its layers become one more name
-/// of the folder's files, which are then one with the store's: whoever can write to them can change a layer. What cannot
-/// be linked is copied.
+/// bl_import_options.flags: a layout's folder on the store's file system gives its layers by hard links. Whoever can
+/// write to the folder's files can then change a layer. What cannot be linked is copied.
 pub const BL_IMPORT_HARD_LINK: u64 = 4;
 
 /// How to import images. Zero in a field is its default; initialise with BL_IMPORT_OPTIONS_INIT.
@@ -52,10 +51,10 @@ pub struct bl_import_options {
 // is what the caller vouches for.
 unsafe impl SizedStruct for bl_import_options {}
 
-/// Stores the images of a file, verified, unpacks them, and gives them their names: an OCI layout (a folder, or a tar
-/// archive of one) or what docker save writes, plain or compressed with gzip or zstd; which of these it is, the content
-/// tells. Every blob is compared with its digest, and every layer with the config's diff_ids. An archive is read once,
-/// from its beginning to its end.
+/// Stores the images of a file, verified, unpacks them, and gives them their names. It takes an OCI layout (a folder,
+/// or a tar archive of one) and what docker save writes, plain or compressed with gzip or zstd. The content tells
+/// which. Every blob is compared with its digest, and every layer with the config's diff_ids. An archive is read
+/// once, from its beginning to its end.
 ///
 /// @param options NULL for the defaults.
 /// @param out what bl_image_open() takes for each image: a name, or the manifest's digest where the archive has no
@@ -135,11 +134,11 @@ pub unsafe extern "C" fn bl_import_fd(
     }
 }
 
-/// Opens an OCI layout's folder where it is, without copying its layers: what comes out is a store in the folder that
-/// bl_local_bundle_cache_dir() names, with the image's documents and trees; a layer is read in the bundle when it is
-/// needed, and compared with its digest each time. The image is used as any other, with *out as its store. Where the
-/// bundle's index says something else the next time, that is another store; the host removes the ones that it no longer
-/// needs, by removing their folders when no process has them open.
+/// Opens an OCI layout's folder where it is, without copying its layers. The result is a store in the folder that
+/// bl_local_bundle_cache_dir() names, with the image's documents and trees. A layer is read in the bundle when it is
+/// needed, and compared with its digest each time. The image is used as any other, with *out as its store. If the
+/// bundle's index says something else the next time, that is another store. The host removes the folders of those
+/// that it no longer needs, when no process has them open.
 ///
 /// @param storage open for writing; need not stay open.
 /// @param options as for bl_import(), and with them one image must be left. With BL_IMPORT_NO_UNPACK layers are looked
@@ -242,10 +241,11 @@ pub struct bl_export_options {
 // is what the caller vouches for.
 unsafe impl SizedStruct for bl_export_options {}
 
-/// Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder: an OCI layout with their manifests, configs
-/// and layers as they are, under the names that they were opened by. An archive has a manifest.json too, so that it is
-/// also what docker load and podman load take. Every layer is compared with its digest on the way. The path gets what
-/// is written when it is whole; until then it lies beside, as `.<name>.<random>.assembling`. Not flushed to the disk.
+/// Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder. It is an OCI layout: manifests, configs and
+/// layers as they are, under the names that the images were opened by. An archive has a manifest.json too, so that it
+/// is also what docker load and podman load take. Every layer is compared with its digest on the way. The path gets
+/// what is written when it is whole; until then it lies beside, as `.<name>.<random>.assembling`. Not flushed to the
+/// disk.
 ///
 /// @param images count of them, 1 or more.
 /// @param options NULL for the defaults.

@@ -37,8 +37,8 @@ pub unsafe extern "C" fn bl_verify_blobs_exist(
     }
 }
 
-/// The cache folder in the store for an OCI bundle that the host uses in place: one for each bundle (by its real path)
-/// and state (by its manifest's digest), so that no bundle can serve for another. The folder is not created.
+/// The cache folder in the store for an OCI bundle that the host uses in place. There is one for each bundle, by its
+/// real path, and state, by its manifest's digest: no bundle can serve for another. The folder is not created.
 ///
 /// @param bundle_path an existing file or directory.
 ///

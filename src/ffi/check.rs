@@ -71,8 +71,8 @@ pub struct bl_check_result {
     pub objects: u64,
     /// Bytes that were read of them.
     pub bytes: u64,
-    /// Trees that could not be compared, because boxlite 0.9 made them, or because they do not count after a start of the
-    /// machine, or because they have directories that this user may not enter.
+    /// Trees that could not be compared: made by boxlite 0.9, not flushed before a start of the machine, or with
+    /// directories that this user may not enter.
     pub skipped: u64,
     /// Objects that are not what they were.
     pub damaged: u64,
@@ -124,12 +124,12 @@ pub struct bl_disk_usage_result {
 // SAFETY: integers only.
 unsafe impl SizedStruct for bl_disk_usage_result {}
 
-/// Reads everything in the store and compares it with what it should be: blobs with their digests, extracted trees with
-/// their metadata records (names, types, sizes, contents, links, owners, modes, times, extended attributes), image
-/// names with what they need. A finding is no failure of the call. What the file system or the user who extracted could
-/// not set is not compared, nor are owners where that user is seen under another number, as from outside a user
-/// namespace, nor attributes on macOS. The manifests of boxlite 0.9, which do not hash to their names, are findings:
-/// they count as absent.
+/// Reads everything in the store and compares it with what it should be. Blobs are compared with their digests, and
+/// image names with what they need. Extracted trees are compared with their metadata records: names, types, sizes,
+/// contents, links, owners, modes, times, extended attributes. A finding is no failure of the call. What could not be
+/// set, by the file system or the user who extracted, is not compared. Owners are not where that user is seen under
+/// another number, as from outside a user namespace. Attributes are not on macOS. The manifests of boxlite 0.9, which
+/// do not hash to their names, are findings: they count as absent.
 ///
 /// @param options NULL for the defaults. result: may be NULL.
 ///

@@ -57,8 +57,8 @@ pub struct bl_gc_result {
 unsafe impl SizedStruct for bl_gc_result {}
 
 /// Removes what no image name and no lease reaches: manifests, configs, layers and their trees, and what bl_check()
-/// moved away. Safe at any time and in any process. Running calls of the library are not disturbed; a tree that the
-/// host goes on using needs a name or a lease, and so does everything in a store that boxlite 0.9 made, which has none.
+/// moved away. Safe at any time and in any process. Running calls of the library are not disturbed. A tree that the
+/// host goes on using needs a name or a lease. A store of boxlite 0.9 has no names: there everything needs one.
 ///
 /// @param options NULL for the defaults. result: may be NULL.
 ///

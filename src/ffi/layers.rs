@@ -8,6 +8,7 @@ use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::helpers::{answer, give_path};
 use super::staged::bl_staged;
 use crate::store::Storage;
+use crate::store::VerifyOptions;
 
 /// How to verify a layer. Zero in a field is its default; initialise with BL_VERIFY_OPTIONS_INIT.
 #[repr(C)]
@@ -72,7 +73,8 @@ pub unsafe extern "C" fn bl_verify_layer(
             let storage = c.handle(storage, "storage")?;
             let digest = c.digest(digest, "digest")?;
             let options = c.options(options, "options")?;
-            storage.0.verify_layer(&digest, &c.interrupt(options.cancel, options.timeout_ms))
+            let interrupt = c.interrupt(options.cancel, options.timeout_ms);
+            storage.0.verify_layer(&digest, &VerifyOptions::default().interrupt(interrupt))
         })
     }
 }

@@ -122,9 +122,9 @@ pub unsafe extern "C" fn bl_overlay_mount_options(overlay: *const bl_overlay) ->
     unsafe { borrow_handle(overlay) }.map_or(std::ptr::null(), |overlay| overlay.mount_options.as_ptr())
 }
 
-/// The directory in which the thread that mounts has to be, since mount(2) takes a page of options and absolute paths
-/// would be longer. chdir(2) changes the directory of all threads: a host with several forks for it, or calls
-/// unshare(CLONE_FS) first. upperdir and workdir are absolute all the same.
+/// The directory to mount from. mount(2) takes a page of options, and absolute paths would be longer. chdir(2)
+/// changes the directory of all threads: a host with several forks for it, or calls unshare(CLONE_FS) first. upperdir
+/// and workdir are absolute all the same.
 ///
 /// @return NULL where the options have absolute paths. Valid until bl_overlay_free().
 ///

@@ -73,10 +73,11 @@ unsafe impl SizedStruct for bl_registry_options {}
 /// A place for a user and a password, during the callback that is asked for them.
 pub struct bl_credentials(Mutex<Option<Credentials>>);
 
-/// Is asked for the credentials for a repository on a registry ("docker.io", "localhost:5000") or mirror, before that is
-/// asked anything, on the thread that called; once for each place that a pull may ask, but not for the registry where
-/// bl_pull_options has a user, and for nobody where the image is here already. It answers by bl_credentials_set(), or not
-/// at all where it has none. Anything but 0 ends the pull with BL_E_CALLBACK. All arguments are valid until it returns.
+/// Is asked for the credentials for a repository on a registry ("docker.io", "localhost:5000") or mirror. It is
+/// called on the thread of the pull, once for each host that may be asked, before the first request. It is not called
+/// for the registry where bl_pull_options has a user, nor where the image is in the store already. It answers by
+/// bl_credentials_set(), or not at all. Anything but 0 ends the pull with BL_E_CALLBACK. All arguments are valid
+/// until it returns.
 pub type bl_credentials_callback = Option<
     unsafe extern "C" fn(
         host: *const c_char,
@@ -170,8 +171,8 @@ pub struct bl_pull_options {
 // SAFETY: integers, pointers, and function pointers for which zero is none.
 unsafe impl SizedStruct for bl_pull_options {}
 
-/// Pulls an image from a registry: fetches what the store has not, verifies it, unpacks its layers while they arrive,
-/// and then gives the image its name, which is the reference in full. A pull that fails leaves what was fetched and
+/// Pulls an image from a registry. What the store lacks is fetched and verified, and layers are unpacked while they
+/// arrive. The image's name, the reference in full, comes last. A pull that fails leaves what was fetched and
 /// verified, until a collection, and what arrived of a layer, for a day, for the next one to go on with.
 ///
 /// @param reference as for `docker pull`: "debian:12", "ghcr.io/owner/image@sha256:...".

@@ -40,8 +40,8 @@ pub struct bl_storage_options {
     /// Bytes of the file system that are to stay free: a blob or an extraction that would take of them is refused with
     /// BL_E_NO_SPACE.
     pub min_free_bytes: u64,
-    /// When a layer that is to be stored would bring the store above so many bytes, or there is no room for it, the store
-    /// is collected first, as bl_gc() does by default; 0 is never.
+    /// The store is collected, as by bl_gc(), before a layer that would bring it above so many bytes, or that has no
+    /// room; 0 is never.
     pub gc_above_bytes: u64,
     /// Seconds: what is younger stays in such a collection; 0 is an hour.
     pub gc_min_age_seconds: u64,

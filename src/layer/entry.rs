@@ -38,17 +38,22 @@ pub(crate) enum Kind {
     Opaque,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Device {
-    pub(crate) major: u32,
-    pub(crate) minor: u32,
+/// The number of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Which driver.
+    pub major: u32,
+    /// Which of its devices.
+    pub minor: u32,
 }
 
 /// Seconds since the epoch and the nanoseconds after them, also before the epoch: -0.5 s is `(-1, 500_000_000)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Timestamp {
-    pub(crate) seconds: i64,
-    pub(crate) nanoseconds: u32,
+pub struct Timestamp {
+    /// Since 1970, rounded down.
+    pub seconds: i64,
+    /// Below a second.
+    pub nanoseconds: u32,
 }
 
 macro_rules! anomaly_table {
@@ -57,7 +62,21 @@ macro_rules! anomaly_table {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Anomalies(u64);
 
-        impl Anomalies {
+        impl std::ops::BitOr for Anomalies {
+    type Output = Anomalies;
+
+    fn bitor(self, other: Anomalies) -> Anomalies {
+        Anomalies(self.0 | other.0)
+    }
+}
+
+impl std::ops::BitOrAssign for Anomalies {
+    fn bitor_assign(&mut self, other: Anomalies) {
+        *self = *self | other;
+    }
+}
+
+impl Anomalies {
             $(#[doc = $doc] pub const $const: Anomalies = Anomalies(1 << $bit);)*
 
             /// Name, bit and meaning of each anomaly.

@@ -32,7 +32,8 @@ pub(crate) use blob_file::LayerFile;
 pub(crate) use buffers::SharedBytes;
 pub(crate) use decompress::Decompressor;
 pub use entry::Anomalies;
-pub(crate) use entry::{Device, Entry, Kind, Timestamp};
+pub use entry::{Device, Timestamp};
+pub(crate) use entry::{Entry, Kind};
 #[cfg(feature = "pull")]
 pub(crate) use follow::GrowingBlob;
 pub(crate) use path::split_parent;

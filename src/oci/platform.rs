@@ -10,14 +10,29 @@ use crate::error::{Error, Result, Status, quoted};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Platform {
     /// Such as `linux`.
-    pub os: String,
+    pub(crate) os: String,
     /// Such as `amd64`.
-    pub architecture: String,
+    pub(crate) architecture: String,
     /// Such as `v7`; empty for none.
-    pub variant: String,
+    pub(crate) variant: String,
 }
 
 impl Platform {
+    /// Such as `linux`.
+    pub fn os(&self) -> &str {
+        &self.os
+    }
+
+    /// Such as `amd64`.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
+    /// Such as `v7`; empty for none.
+    pub fn variant(&self) -> &str {
+        &self.variant
+    }
+
     /// Normalises what a manifest or a host says.
     pub fn new(os: &str, architecture: &str, variant: &str) -> Platform {
         let (os, architecture) = (os.to_ascii_lowercase(), architecture.to_ascii_lowercase());

@@ -23,16 +23,36 @@ const LONGEST: usize = 4096;
 #[non_exhaustive]
 pub struct Reference {
     /// The registry as in the name, with its port: `docker.io`, `localhost:5000`.
-    pub registry: String,
+    pub(crate) registry: String,
     /// The repository: `library/alpine`.
-    pub repository: String,
+    pub(crate) repository: String,
     /// The tag; `latest` where the reference has neither a tag nor a digest, empty where it has only a digest.
-    pub tag: String,
+    pub(crate) tag: String,
     /// What the manifest must hash to. It decides, whatever the tag.
-    pub digest: Option<Digest>,
+    pub(crate) digest: Option<Digest>,
 }
 
 impl Reference {
+    /// The registry as in the name, with its port: `docker.io`, `localhost:5000`.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The repository: `library/alpine`.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The tag; `latest` where the reference has neither a tag nor a digest, empty where it has only a digest.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// What the manifest must hash to. It decides, whatever the tag.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
     /// `INVALID_ARGUMENT` for what is no reference, and for what looks like one and is an attack or an image id.
     pub fn parse(text: &str) -> Result<Reference> {
         let invalid =

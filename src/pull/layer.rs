@@ -16,7 +16,7 @@ use crate::extraction::{ExtractOptions, Extraction};
 use crate::fault;
 use crate::interrupt::Cancel;
 use crate::layer::GrowingBlob;
-use crate::store::{Lock, Staged, download_lock};
+use crate::store::{Lock, Staged, VerifyOptions, download_lock};
 use crate::sys;
 use crate::unpack::ProgressCallback;
 
@@ -56,7 +56,7 @@ impl Pull {
 
     /// Whether a stored layer is not what it was.
     fn has_decayed(&self, digest: &Digest) -> bool {
-        let verified = self.storage.verify_layer(digest, &self.interrupt);
+        let verified = self.storage.verify_layer(digest, &VerifyOptions::default().interrupt(self.interrupt.clone()));
         verified.is_err_and(|error| error.status() == Status::DigestMismatch)
     }
 

@@ -1,13 +1,16 @@
 //! The record as a host reads it: one entry after the other, without a look at the tree.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::line::{RecordLine, RecordLines, broken, relative};
 use crate::error::Result;
-use crate::layer::split_parent;
+use crate::layer::{Device, Timestamp, split_parent};
 
 /// What a layer has at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +55,12 @@ pub struct LayerEntry {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Seconds since the epoch of the last modification, and nanoseconds after them.
-    pub mtime: (i64, u32),
+    /// Of the last modification.
+    pub mtime: Timestamp,
     /// Bytes of a file.
     pub size: u64,
-    /// Major and minor number of a device.
-    pub device: (u32, u32),
+    /// The number of a device; zeros for the rest.
+    pub device: Device,
     /// A directory that the layer uses without an entry for it.
     pub is_implied: bool,
     /// Extended attributes, by their full names.
@@ -65,6 +68,11 @@ pub struct LayerEntry {
 }
 
 impl LayerEntry {
+    /// The path, as the host's system has paths.
+    pub fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.path))
+    }
+
     /// What a directory without an entry of its own may have done with it (family 83).
     pub(crate) const IMPLIED_MODE: u32 = 0o755;
 
@@ -86,9 +94,9 @@ impl LayerEntry {
             mode: 0,
             uid: 0,
             gid: 0,
-            mtime: (0, 0),
+            mtime: Timestamp::default(),
             size: 0,
-            device: (0, 0),
+            device: Device::default(),
             is_implied: false,
             xattrs: Vec::new(),
         }
@@ -147,7 +155,10 @@ pub(crate) fn parse_line(line: &RecordLine<'_>) -> Result<LayerEntry> {
             b"size" => entry.size = text(value)?.parse().map_err(|_| broken())?,
             b"time" => {
                 let (seconds, nanoseconds) = text(value)?.split_once('.').ok_or_else(broken)?;
-                entry.mtime = (seconds.parse().map_err(|_| broken())?, nanoseconds.parse().map_err(|_| broken())?);
+                entry.mtime = Timestamp {
+                    seconds: seconds.parse().map_err(|_| broken())?,
+                    nanoseconds: nanoseconds.parse().map_err(|_| broken())?,
+                };
             }
             b"link" => entry.link = super::line::unescape(value).ok_or_else(broken)?,
             b"hardlink" | b"lowerlink" => {
@@ -158,7 +169,7 @@ pub(crate) fn parse_line(line: &RecordLine<'_>) -> Result<LayerEntry> {
             b"device" => {
                 let mut numbers = text(value)?.split(',').skip(1);
                 let mut next = || numbers.next().and_then(|n| n.parse().ok()).ok_or_else(broken);
-                entry.device = (next()?, next()?);
+                entry.device = Device { major: next()?, minor: next()? };
             }
             b"implied" => entry.is_implied = true,
             b"whiteout" if value == b"opaque" => {

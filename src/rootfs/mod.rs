@@ -20,6 +20,7 @@ use crate::extraction::ExtractOptions;
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Progress};
+use crate::options::options;
 use crate::record::{RECORD_SUFFIX, RecordFile, image_head};
 use crate::store::{CallLease, Storage};
 use crate::unpack::{Assembler, CopyMode, ProgressCallback, TreeForm, TreeOptions};
@@ -43,26 +44,27 @@ pub enum RootfsMode {
     Direct,
 }
 
-/// How to assemble a root file system.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct RootfsOptions {
-    /// How files come into it.
-    pub mode: RootfsMode,
-    /// A destination that is a directory and not empty is replaced, in one step where the file system can do that.
-    pub replace: bool,
-    /// A destination that is a directory is filled where it is, as one is that something is mounted on.
-    pub into_existing: bool,
-    /// Where the metadata record of the whole tree goes (mtree(5)). `None`: for an ordinary user beside the destination,
-    /// with the suffix `.mtree`; for root, who can set everything, nowhere.
-    pub record_path: Option<PathBuf>,
-    /// How devices and owners are said in it, and what each layer may cost. There are no whiteouts in a root file system;
-    /// `whiteouts` says which extracted layers are used, and made where they are missing.
-    pub tree: TreeOptions,
-    /// Is told how far it came.
-    pub progress: Option<ProgressCallback>,
-    /// What may end it early.
-    pub interrupt: Interrupt,
+options! {
+    /// How to assemble a root file system.
+    #[derive(Clone, Debug, Default)]
+    pub struct RootfsOptions {
+        /// How files come into it.
+        pub mode: RootfsMode,
+        /// A destination that is a directory and not empty is replaced, in one step where the file system can do that.
+        pub replace: bool,
+        /// A destination that is a directory is filled where it is, as one is that something is mounted on.
+        pub into_existing: bool,
+        /// Where the metadata record of the whole tree goes (mtree(5)). `None`: for an ordinary user beside the destination,
+        /// with the suffix `.mtree`; for root, who can set everything, nowhere.
+        pub record_path: Option<PathBuf>,
+        /// How devices and owners are said in it, and what each layer may cost. There are no whiteouts in a root file system;
+        /// `whiteouts` says which extracted layers are used, and made where they are missing.
+        pub tree: TreeOptions,
+        /// Is told how far it came.
+        pub progress: Option<ProgressCallback>,
+        /// What may end it early.
+        pub interrupt: Interrupt,
+    }
 }
 
 /// What an assembly did.

@@ -15,6 +15,7 @@ use crate::error::{Error, Result, Status, quoted};
 use crate::extraction::ExtractOptions;
 use crate::image::Image;
 use crate::interrupt::Interrupt;
+use crate::options::options;
 use crate::record::LayerEntryKind;
 use crate::store::{Folder, Lease, Storage};
 use crate::unpack::{ProgressCallback, TreeForm, TreeOptions, WhiteoutForm};
@@ -22,20 +23,21 @@ use crate::unpack::{ProgressCallback, TreeForm, TreeOptions, WhiteoutForm};
 /// How long the layers are held unless the caller says otherwise.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
 
-/// What kind of overlay mount it is to be. The default is one by root.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct OverlayOptions {
-    /// What the directories look like, and what each layer may cost. `whiteouts` is [`WhiteoutForm::UserOverlay`] for a mount
-    /// with `userxattr`, as in a user namespace, which is also what an ordinary user can make. Anything else is
-    /// [`WhiteoutForm::Overlay`].
-    pub tree: TreeOptions,
-    /// How long the layers are held; `None` is a day.
-    pub lease_time: Option<Duration>,
-    /// Is told how far the extraction of each layer came.
-    pub progress: Option<ProgressCallback>,
-    /// What may end it early.
-    pub interrupt: Interrupt,
+options! {
+    /// What kind of overlay mount it is to be. The default is one by root.
+    #[derive(Clone, Debug, Default)]
+    pub struct OverlayOptions {
+        /// What the directories look like, and what each layer may cost. `whiteouts` is [`WhiteoutForm::UserOverlay`] for a mount
+        /// with `userxattr`, as in a user namespace, which is also what an ordinary user can make. Anything else is
+        /// [`WhiteoutForm::Overlay`].
+        pub tree: TreeOptions,
+        /// How long the layers are held; `None` is a day.
+        pub lease_time: Option<Duration>,
+        /// Is told how far the extraction of each layer came.
+        pub progress: Option<ProgressCallback>,
+        /// What may end it early.
+        pub interrupt: Interrupt,
+    }
 }
 
 /// Bytes of options that may have absolute paths. mount(2) takes a page, in which the host's `upperdir` and `workdir`

@@ -22,22 +22,24 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::oci::Document;
+use crate::options::options;
 use crate::record::{RECORD_SUFFIX, record_name};
 use crate::sys::is_regular;
 
 /// Trees that are removed together, under as many locks.
 const LOCKS: usize = 64;
 
-/// What [`Storage::collect`] does.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct GcOptions {
-    /// Only say what would be removed.
-    pub dry_run: bool,
-    /// What is younger stays; an hour.
-    pub min_age: Duration,
-    /// What may end the collection early.
-    pub interrupt: Interrupt,
+options! {
+    /// What [`Storage::collect`] does.
+    #[derive(Clone, Debug)]
+    pub struct GcOptions {
+        /// Only say what would be removed.
+        pub dry_run: bool,
+        /// What is younger stays; an hour.
+        pub min_age: Duration,
+        /// What may end the collection early.
+        pub interrupt: Interrupt,
+    }
 }
 
 impl Default for GcOptions {

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::Staged;
 use super::documents::blob_name;
 use super::ingest::{Ingest, IngestSpec};
+use super::options::VerifyOptions;
 use super::storage::Storage;
 use super::store_dir::{Folder, StoreDir};
 use crate::digest::{Algorithm, Digest, Hasher};
@@ -81,11 +82,11 @@ impl Storage {
 
     /// Reads the layer's blob and checks that it hashes to its digest: `DIGEST_MISMATCH` where it does not, `NOT_FOUND`
     /// where there is none. Memory stays at 256 KiB.
-    pub fn verify_layer(&self, digest: &Digest, interrupt: &Interrupt) -> Result<()> {
+    pub fn verify_layer(&self, digest: &Digest, options: &VerifyOptions) -> Result<()> {
         let file = self.open_layer(digest)?;
         let path = self.layer_tarball_path(digest);
         let fail = |errno| Error::os(errno, format_args!("read {}", path.display()));
-        let (actual, _) = hash(file.as_fd(), digest.algorithm(), u64::MAX, interrupt, |_| Ok(()), fail)
+        let (actual, _) = hash(file.as_fd(), digest.algorithm(), u64::MAX, &options.interrupt, |_| Ok(()), fail)
             .map_err(|error| error.context(format_args!("verifying {}", path.display())))?;
         if actual != *digest {
             return Err(Error::digest_mismatch(path.display(), digest, &actual));

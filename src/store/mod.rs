@@ -44,7 +44,7 @@ pub(crate) use lease::{CallLease, check_lease};
 #[cfg(feature = "pull")]
 pub(crate) use lock::download_lock;
 pub(crate) use lock::{CollectionLock, EXTRACTION_LOCK, Lock};
-pub use options::{Durability, StorageOptions};
+pub use options::{Durability, StorageOptions, VerifyOptions};
 pub(crate) use partial::Partial;
 pub(crate) use rmtree::remove_tree;
 pub use staged::Staged;

@@ -16,7 +16,7 @@ use super::root_dir::Missing;
 use super::tree::{TreeWriter, kind_of, names};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::layer::{Anomalies, Device, Entry, Kind, Progress, Reader, Timestamp, split_parent};
+use crate::layer::{Anomalies, Entry, Kind, Progress, Reader, split_parent};
 use crate::record::{LayerEntry, LayerEntryKind, RECORD_HEAD_LEN, RecordFile, RecordLines, RecordWriter, parse_line};
 
 /// What makes way before a layer's entries come. In this order where the path is the same.
@@ -177,7 +177,7 @@ impl<'a> Assembler<'a> {
 
 /// What a record says, as a layer would.
 fn entry_of(found: LayerEntry) -> Entry {
-    let device = Device { major: found.device.0, minor: found.device.1 };
+    let device = found.device;
     Entry {
         path: found.path,
         kind: match found.kind {
@@ -197,7 +197,7 @@ fn entry_of(found: LayerEntry) -> Entry {
         mode: found.mode,
         uid: found.uid,
         gid: found.gid,
-        mtime: Timestamp { seconds: found.mtime.0, nanoseconds: found.mtime.1 },
+        mtime: found.mtime,
         xattrs: found.xattrs,
     }
 }

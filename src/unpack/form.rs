@@ -5,6 +5,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::layer::Anomalies;
 use crate::limits::LayerLimits;
+use crate::options::options;
 
 /// How whiteouts and opaque directories are said in a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -34,16 +35,17 @@ pub struct TreeForm {
     pub override_stat: bool,
 }
 
-/// What is made of a layer, and what that may cost. The default is the layer as it is, within the default limits.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct TreeOptions {
-    /// What a tree looks like.
-    pub form: TreeForm,
-    /// Refuse a layer with any [`Anomalies`].
-    pub strict: bool,
-    /// What the layer may cost.
-    pub limits: LayerLimits,
+options! {
+    /// What is made of a layer, and what that may cost. The default is the layer as it is, within the default limits.
+    #[derive(Clone, Debug, Default)]
+    pub struct TreeOptions {
+        /// What a tree looks like.
+        pub form: TreeForm,
+        /// Refuse a layer with any [`Anomalies`].
+        pub strict: bool,
+        /// What the layer may cost.
+        pub limits: LayerLimits,
+    }
 }
 
 impl TreeOptions {

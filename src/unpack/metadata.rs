@@ -267,7 +267,7 @@ pub(super) fn mode_on_disk(form: TreeForm, mode: u32, is_directory: bool) -> u32
 
 /// `override_stat` of what a record says; `None` for what has none.
 pub(super) fn override_stat_of(entry: &LayerEntry) -> Option<String> {
-    let device = Device { major: entry.device.0, minor: entry.device.1 };
+    let device = entry.device;
     let stat_type = match entry.kind {
         LayerEntryKind::File => StatType::File,
         LayerEntryKind::Directory => StatType::Directory,

@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use super::support::repository;
 
 /// What everything may use.
-const GROUND: [&str; 7] = ["digest", "error", "status", "limits", "interrupt", "queue", "fault"];
+const GROUND: [&str; 8] = ["digest", "error", "status", "limits", "interrupt", "queue", "options", "fault"];
 
 /// Each folder, and what it may use besides.
-const MAY_USE: [(&str, &[&str]); 21] = [
+const MAY_USE: [(&str, &[&str]); 22] = [
     ("digest", &[]),
     ("error", &[]),
     ("status", &[]),
     ("limits", &[]),
     ("interrupt", &[]),
     ("queue", &[]),
+    ("options", &[]),
     ("fault", &[]),
     ("sys", &[]),
     ("oci", &[]),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use boxlite_images::{Anomalies, CheckOptions, Digest, ExtractOptions, Interrupt, Status};
+use boxlite_images::{Anomalies, CheckOptions, Digest, ExtractOptions, Status, VerifyOptions};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -172,7 +172,7 @@ fn running_out_of_descriptors_is_survived_everywhere() {
             setrlimit(Resource::Nofile, Rlimit { current: Some((used + extra) as u64), maximum: before.maximum })
                 .unwrap();
             let result = boxlite_images::Storage::open(dir.path(), &Default::default()).and_then(|storage| {
-                storage.verify_layer(&digest, &Interrupt::default())?;
+                storage.verify_layer(&digest, &VerifyOptions::default())?;
                 storage.extract_layer(&digest, &ExtractOptions::default())
             });
             setrlimit(Resource::Nofile, before).unwrap();
@@ -204,10 +204,10 @@ fn what_cannot_be_read_is_a_matter_of_permission() {
         let path = storage.layer_tarball_path(&digest);
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o0)).unwrap();
         if is_root() {
-            return storage.verify_layer(&digest, &Interrupt::default()).unwrap();
+            return storage.verify_layer(&digest, &VerifyOptions::default()).unwrap();
         }
         assert!(storage.has_layer(&digest).unwrap());
-        let error = storage.verify_layer(&digest, &Interrupt::default()).unwrap_err();
+        let error = storage.verify_layer(&digest, &VerifyOptions::default()).unwrap_err();
         assert_eq!((error.status(), error.os_errno()), (Status::Permission, Some(Errno::ACCESS.raw_os_error())));
         assert!(error.message().contains(path.to_str().unwrap()), "{error}");
     });

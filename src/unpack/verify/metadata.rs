@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use super::acl::Acl;
 use super::damage::damage;
 use crate::error::Result;
-use crate::layer::Anomalies;
+use crate::layer::{Anomalies, Device, Timestamp};
 use crate::record::{LayerEntry, LayerEntryKind, RecordHead, TreeOwner};
 use crate::sys::{self, is_regular};
 use crate::unpack::form::{TreeForm, WhiteoutForm};
@@ -134,8 +134,8 @@ impl ExpectedMetadata {
     }
 
     /// Whether a device is a node of its own; `None` where that cannot be known.
-    pub(super) fn has_nodes(&self, device: (u32, u32)) -> Option<bool> {
-        let is_whiteout = self.form.is_overlay() && device == (0, 0);
+    pub(super) fn has_nodes(&self, device: Device) -> Option<bool> {
+        let is_whiteout = self.form.is_overlay() && device == Device::default();
         Some(self.form.device_nodes && self.maker?.uid == 0 && !is_whiteout)
     }
 
@@ -238,7 +238,7 @@ const LIMITS: [i64; 6] = [i32::MIN as i64, 0, i32::MAX as i64, u32::MAX as i64, 
 
 /// How the time of the last modification differs.
 pub(super) fn time_differs(entry: &LayerEntry, stat: &Stat) -> Option<String> {
-    let (seconds, nanoseconds) = entry.mtime;
+    let Timestamp { seconds, nanoseconds } = entry.mtime;
     #[allow(clippy::unnecessary_cast)]
     let (is, is_nanoseconds) = (stat.st_mtime as i64, stat.st_mtime_nsec as u32);
     // What file systems keep: nanoseconds, 100 of them, microseconds, seconds.

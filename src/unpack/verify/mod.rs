@@ -22,7 +22,7 @@ use self::metadata::{ExpectedMetadata, StatTarget, time_differs};
 use super::form::{TreeForm, WhiteoutForm};
 use super::write::NAME_MAX;
 use crate::error::{Error, Result, quoted};
-use crate::layer::{Anomalies, split_parent};
+use crate::layer::{Anomalies, Device, split_parent};
 use crate::record::{LayerEntry, LayerEntryKind, RECORD_HEAD_LEN, RecordHead, RecordLine, RecordLines, parse_line};
 use crate::sys::{is_directory, is_regular};
 
@@ -400,7 +400,7 @@ impl Verifier<'_, '_> {
 
 /// A node of the right number, or a file that stands for one.
 fn device(entry: &LayerEntry, stat: &Stat, has_nodes: Option<bool>) -> Verdict {
-    let (major, minor) = entry.device;
+    let Device { major, minor } = entry.device;
     let is_placeholder = is_regular(stat) && stat.st_size == 0;
     let wanted =
         if entry.kind == LayerEntryKind::CharDevice { FileType::CharacterDevice } else { FileType::BlockDevice };

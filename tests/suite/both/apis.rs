@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 
 use boxlite_images::ffi::*;
-use boxlite_images::{Digest, Durability, ExtractOptions, Interrupt, Staged, Status, Storage, StorageOptions};
+use boxlite_images::{Digest, Durability, ExtractOptions, Staged, Status, Storage, StorageOptions, VerifyOptions};
 
 use super::{Answer, Api, StagedApi};
 
@@ -60,7 +60,7 @@ impl Api for Rust {
         status(self.0.has_layer(&digest(text)?))
     }
     fn verify_layer(&self, text: &str) -> Answer<()> {
-        status(self.0.verify_layer(&digest(text)?, &Interrupt::default()))
+        status(self.0.verify_layer(&digest(text)?, &VerifyOptions::default()))
     }
     fn extract_layer(&self, text: &str, tarball: Option<&Path>, diff_id: Option<&str>) -> Answer<(bool, String)> {
         let mut options = ExtractOptions::default();
