@@ -41,6 +41,12 @@
  *  3. Pass an err or out that points at something still to be freed: it is overwritten, not freed.
  *  4. Change anything in the store's directory except through this library.
  *
+ * NAMES
+ *
+ *  bl_<verb>_<noun>() is what a storage does: bl_extract_layer(), bl_tag_image(). bl_<noun>_<verb>() is asked of a handle:
+ *  bl_image_text(), bl_lease_extend(). The staged download alone has bare verbs: bl_write(), bl_commit(), bl_abort().
+ *  A handle ends with bl_<noun>_free(), and a store with bl_storage_close().
+ *
  * This file is generated. Copyright the boxlite-images authors; licensed under Apache-2.0.
  */
 
@@ -2277,10 +2283,10 @@ bl_status bl_extracted_path(const bl_storage *storage,
  * Begins to list what an extracted layer holds: every path once, whiteouts included, in the order of the archive, from
  * the metadata record beside the tree. The tree itself is not looked at.
  *
- * options: those that the layer was extracted with; NULL for the defaults.
+ * @param tree as the layer was extracted; NULL for the defaults.
  *
  * @retval BL_OK
- * @retval BL_E_NOT_FOUND for a layer that was not extracted with such options, or by boxlite 0.9
+ * @retval BL_E_NOT_FOUND for a layer that was not extracted like this, or by boxlite 0.9
  * @retval BL_E_PERMISSION the system, or a read-only store, refuses
  * @retval BL_E_IO the system failed; bl_error_os_errno()
  *
@@ -3280,7 +3286,8 @@ void bl_process_free(bl_process *process);
  * moved away. Safe at any time and in any process. Running calls of the library are not disturbed. A tree that the
  * host goes on using needs a name or a lease. A store of boxlite 0.9 has no names: there everything needs one.
  *
- * @param options NULL for the defaults. result: may be NULL.
+ * @param options NULL for the defaults.
+ * @param result may be NULL.
  *
  * @retval BL_OK
  * @retval BL_E_STATE where the manifest of an image name cannot be read, or BL_E_MALFORMED where a name or a lease
@@ -3307,7 +3314,8 @@ bl_status bl_gc(bl_storage *storage,
  * another number, as from outside a user namespace. Attributes are not on macOS. The manifests of boxlite 0.9, which
  * do not hash to their names, are findings: they count as absent.
  *
- * @param options NULL for the defaults. result: may be NULL.
+ * @param options NULL for the defaults.
+ * @param result may be NULL.
  *
  * @retval BL_OK also with findings
  * @retval BL_E_PERMISSION to repair a read-only store

@@ -131,7 +131,8 @@ unsafe impl SizedStruct for bl_disk_usage_result {}
 /// another number, as from outside a user namespace. Attributes are not on macOS. The manifests of boxlite 0.9, which
 /// do not hash to their names, are findings: they count as absent.
 ///
-/// @param options NULL for the defaults. result: may be NULL.
+/// @param options NULL for the defaults.
+/// @param result may be NULL.
 ///
 /// @retval BL_OK also with findings
 /// @retval BL_E_PERMISSION to repair a read-only store

@@ -172,10 +172,10 @@ fn kind_of(kind: LayerEntryKind) -> u32 {
 /// Begins to list what an extracted layer holds: every path once, whiteouts included, in the order of the archive, from
 /// the metadata record beside the tree. The tree itself is not looked at.
 ///
-/// options: those that the layer was extracted with; NULL for the defaults.
+/// @param tree as the layer was extracted; NULL for the defaults.
 ///
 /// @retval BL_OK
-/// @retval BL_E_NOT_FOUND for a layer that was not extracted with such options, or by boxlite 0.9
+/// @retval BL_E_NOT_FOUND for a layer that was not extracted like this, or by boxlite 0.9
 /// @retval BL_E_PERMISSION the system, or a read-only store, refuses
 /// @retval BL_E_IO the system failed; bl_error_os_errno()
 ///

@@ -60,7 +60,8 @@ unsafe impl SizedStruct for bl_gc_result {}
 /// moved away. Safe at any time and in any process. Running calls of the library are not disturbed. A tree that the
 /// host goes on using needs a name or a lease. A store of boxlite 0.9 has no names: there everything needs one.
 ///
-/// @param options NULL for the defaults. result: may be NULL.
+/// @param options NULL for the defaults.
+/// @param result may be NULL.
 ///
 /// @retval BL_OK
 /// @retval BL_E_STATE where the manifest of an image name cannot be read, or BL_E_MALFORMED where a name or a lease

@@ -41,6 +41,12 @@
  *  3. Pass an err or out that points at something still to be freed: it is overwritten, not freed.
  *  4. Change anything in the store's directory except through this library.
  *
+ * NAMES
+ *
+ *  bl_<verb>_<noun>() is what a storage does: bl_extract_layer(), bl_tag_image(). bl_<noun>_<verb>() is asked of a handle:
+ *  bl_image_text(), bl_lease_extend(). The staged download alone has bare verbs: bl_write(), bl_commit(), bl_abort().
+ *  A handle ends with bl_<noun>_free(), and a store with bl_storage_close().
+ *
  * This file is generated. Copyright the boxlite-images authors; licensed under Apache-2.0.
  */
 
@@ -489,9 +495,8 @@ typedef int32_t bl_status;
 #define BL_IMPORT_STRICT_PLATFORM 2
 
 /**
- * bl_import_options.flags: where the store is on the file system of a layout's folder, its layers become one more name
- * of the folder's files, which are then one with the store's: whoever can write to them can change a layer. What cannot
- * be linked is copied.
+ * bl_import_options.flags: a layout's folder on the store's file system gives its layers by hard links. Whoever can
+ * write to the folder's files can then change a layer. What cannot be linked is copied.
  */
 #define BL_IMPORT_HARD_LINK 4
 
@@ -713,8 +718,8 @@ typedef struct bl_storage_options {
    */
   uint64_t min_free_bytes;
   /**
-   * When a layer that is to be stored would bring the store above so many bytes, or there is no room for it, the store
-   * is collected first, as bl_gc() does by default; 0 is never.
+   * The store is collected, as by bl_gc(), before a layer that would bring it above so many bytes, or that has no
+   * room; 0 is never.
    */
   uint64_t gc_above_bytes;
   /**
@@ -1143,10 +1148,11 @@ typedef struct bl_layer_progress {
 } bl_layer_progress;
 
 /**
- * Is asked for the credentials for a repository on a registry ("docker.io", "localhost:5000") or mirror, before that is
- * asked anything, on the thread that called; once for each place that a pull may ask, but not for the registry where
- * bl_pull_options has a user, and for nobody where the image is here already. It answers by bl_credentials_set(), or not
- * at all where it has none. Anything but 0 ends the pull with BL_E_CALLBACK. All arguments are valid until it returns.
+ * Is asked for the credentials for a repository on a registry ("docker.io", "localhost:5000") or mirror. It is
+ * called on the thread of the pull, once for each host that may be asked, before the first request. It is not called
+ * for the registry where bl_pull_options has a user, nor where the image is in the store already. It answers by
+ * bl_credentials_set(), or not at all. Anything but 0 ends the pull with BL_E_CALLBACK. All arguments are valid
+ * until it returns.
  */
 typedef int32_t (*bl_credentials_callback)(const char *host,
                                            const char *repository,
@@ -1704,8 +1710,8 @@ typedef struct bl_check_result {
    */
   uint64_t bytes;
   /**
-   * Trees that could not be compared, because boxlite 0.9 made them, or because they do not count after a start of the
-   * machine, or because they have directories that this user may not enter.
+   * Trees that could not be compared: made by boxlite 0.9, not flushed before a start of the machine, or with
+   * directories that this user may not enter.
    */
   uint64_t skipped;
   /**
@@ -2277,10 +2283,10 @@ bl_status bl_extracted_path(const bl_storage *storage,
  * Begins to list what an extracted layer holds: every path once, whiteouts included, in the order of the archive, from
  * the metadata record beside the tree. The tree itself is not looked at.
  *
- * options: those that the layer was extracted with; NULL for the defaults.
+ * @param tree as the layer was extracted; NULL for the defaults.
  *
  * @retval BL_OK
- * @retval BL_E_NOT_FOUND for a layer that was not extracted with such options, or by boxlite 0.9
+ * @retval BL_E_NOT_FOUND for a layer that was not extracted like this, or by boxlite 0.9
  * @retval BL_E_PERMISSION the system, or a read-only store, refuses
  * @retval BL_E_IO the system failed; bl_error_os_errno()
  *
@@ -2693,8 +2699,8 @@ bl_status bl_credentials_set(bl_credentials *answer,
                              bl_error **err);
 
 /**
- * Pulls an image from a registry: fetches what the store has not, verifies it, unpacks its layers while they arrive,
- * and then gives the image its name, which is the reference in full. A pull that fails leaves what was fetched and
+ * Pulls an image from a registry. What the store lacks is fetched and verified, and layers are unpacked while they
+ * arrive. The image's name, the reference in full, comes last. A pull that fails leaves what was fetched and
  * verified, until a collection, and what arrived of a layer, for a day, for the next one to go on with.
  *
  * @param reference as for `docker pull`: "debian:12", "ghcr.io/owner/image@sha256:...".
@@ -2851,10 +2857,10 @@ bl_status bl_shutdown(uint64_t timeout_ms,
                       bl_error **err);
 
 /**
- * Stores the images of a file, verified, unpacks them, and gives them their names: an OCI layout (a folder, or a tar
- * archive of one) or what docker save writes, plain or compressed with gzip or zstd; which of these it is, the content
- * tells. Every blob is compared with its digest, and every layer with the config's diff_ids. An archive is read once,
- * from its beginning to its end.
+ * Stores the images of a file, verified, unpacks them, and gives them their names. It takes an OCI layout (a folder,
+ * or a tar archive of one) and what docker save writes, plain or compressed with gzip or zstd. The content tells
+ * which. Every blob is compared with its digest, and every layer with the config's diff_ids. An archive is read
+ * once, from its beginning to its end.
  *
  * @param options NULL for the defaults.
  * @param out what bl_image_open() takes for each image: a name, or the manifest's digest where the archive has no
@@ -2908,11 +2914,11 @@ bl_status bl_import_fd(bl_storage *storage,
                        bl_error **err);
 
 /**
- * Opens an OCI layout's folder where it is, without copying its layers: what comes out is a store in the folder that
- * bl_local_bundle_cache_dir() names, with the image's documents and trees; a layer is read in the bundle when it is
- * needed, and compared with its digest each time. The image is used as any other, with *out as its store. Where the
- * bundle's index says something else the next time, that is another store; the host removes the ones that it no longer
- * needs, by removing their folders when no process has them open.
+ * Opens an OCI layout's folder where it is, without copying its layers. The result is a store in the folder that
+ * bl_local_bundle_cache_dir() names, with the image's documents and trees. A layer is read in the bundle when it is
+ * needed, and compared with its digest each time. The image is used as any other, with *out as its store. If the
+ * bundle's index says something else the next time, that is another store. The host removes the folders of those
+ * that it no longer needs, when no process has them open.
  *
  * @param storage open for writing; need not stay open.
  * @param options as for bl_import(), and with them one image must be left. With BL_IMPORT_NO_UNPACK layers are looked
@@ -2936,10 +2942,11 @@ bl_status bl_bundle_open(bl_storage *storage,
                          bl_error **err);
 
 /**
- * Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder: an OCI layout with their manifests, configs
- * and layers as they are, under the names that they were opened by. An archive has a manifest.json too, so that it is
- * also what docker load and podman load take. Every layer is compared with its digest on the way. The path gets what
- * is written when it is whole; until then it lies beside, as `.<name>.<random>.assembling`. Not flushed to the disk.
+ * Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder. It is an OCI layout: manifests, configs and
+ * layers as they are, under the names that the images were opened by. An archive has a manifest.json too, so that it
+ * is also what docker load and podman load take. Every layer is compared with its digest on the way. The path gets
+ * what is written when it is whole; until then it lies beside, as `.<name>.<random>.assembling`. Not flushed to the
+ * disk.
  *
  * @param images count of them, 1 or more.
  * @param options NULL for the defaults.
@@ -3175,9 +3182,9 @@ bl_status bl_prepare_overlay(bl_storage *storage,
 const char *bl_overlay_mount_options(const bl_overlay *overlay);
 
 /**
- * The directory in which the thread that mounts has to be, since mount(2) takes a page of options and absolute paths
- * would be longer. chdir(2) changes the directory of all threads: a host with several forks for it, or calls
- * unshare(CLONE_FS) first. upperdir and workdir are absolute all the same.
+ * The directory to mount from. mount(2) takes a page of options, and absolute paths would be longer. chdir(2)
+ * changes the directory of all threads: a host with several forks for it, or calls unshare(CLONE_FS) first. upperdir
+ * and workdir are absolute all the same.
  *
  * @return NULL where the options have absolute paths. Valid until bl_overlay_free().
  *
@@ -3276,10 +3283,11 @@ void bl_process_free(bl_process *process);
 
 /**
  * Removes what no image name and no lease reaches: manifests, configs, layers and their trees, and what bl_check()
- * moved away. Safe at any time and in any process. Running calls of the library are not disturbed; a tree that the
- * host goes on using needs a name or a lease, and so does everything in a store that boxlite 0.9 made, which has none.
+ * moved away. Safe at any time and in any process. Running calls of the library are not disturbed. A tree that the
+ * host goes on using needs a name or a lease. A store of boxlite 0.9 has no names: there everything needs one.
  *
- * @param options NULL for the defaults. result: may be NULL.
+ * @param options NULL for the defaults.
+ * @param result may be NULL.
  *
  * @retval BL_OK
  * @retval BL_E_STATE where the manifest of an image name cannot be read, or BL_E_MALFORMED where a name or a lease
@@ -3299,14 +3307,15 @@ bl_status bl_gc(bl_storage *storage,
                 bl_error **err);
 
 /**
- * Reads everything in the store and compares it with what it should be: blobs with their digests, extracted trees with
- * their metadata records (names, types, sizes, contents, links, owners, modes, times, extended attributes), image
- * names with what they need. A finding is no failure of the call. What the file system or the user who extracted could
- * not set is not compared, nor are owners where that user is seen under another number, as from outside a user
- * namespace, nor attributes on macOS. The manifests of boxlite 0.9, which do not hash to their names, are findings:
- * they count as absent.
+ * Reads everything in the store and compares it with what it should be. Blobs are compared with their digests, and
+ * image names with what they need. Extracted trees are compared with their metadata records: names, types, sizes,
+ * contents, links, owners, modes, times, extended attributes. A finding is no failure of the call. What could not be
+ * set, by the file system or the user who extracted, is not compared. Owners are not where that user is seen under
+ * another number, as from outside a user namespace. Attributes are not on macOS. The manifests of boxlite 0.9, which
+ * do not hash to their names, are findings: they count as absent.
  *
- * @param options NULL for the defaults. result: may be NULL.
+ * @param options NULL for the defaults.
+ * @param result may be NULL.
  *
  * @retval BL_OK also with findings
  * @retval BL_E_PERMISSION to repair a read-only store
@@ -3358,8 +3367,8 @@ bl_status bl_verify_blobs_exist(const bl_storage *storage,
                                 bl_error **err);
 
 /**
- * The cache folder in the store for an OCI bundle that the host uses in place: one for each bundle (by its real path)
- * and state (by its manifest's digest), so that no bundle can serve for another. The folder is not created.
+ * The cache folder in the store for an OCI bundle that the host uses in place. There is one for each bundle, by its
+ * real path, and state, by its manifest's digest: no bundle can serve for another. The folder is not created.
  *
  * @param bundle_path an existing file or directory.
  *
