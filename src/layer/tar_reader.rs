@@ -14,7 +14,7 @@ use super::pax::{self, Extended};
 use super::pipeline::Totals;
 use super::sparse::{self, Chunk};
 use super::tar_stream::Stream;
-use super::whiteout::{self, Marker};
+use super::whiteout::{self, NameClass};
 use crate::error::{Error, Result, quoted};
 use crate::limits::{self, LayerLimits};
 
@@ -196,9 +196,9 @@ impl Reader {
         let describe = |error: Error| error.context(format_args!("entry {}", quoted(&name)));
         let mark = whiteout::classify(&entry.path)?;
         // A whiteout's type is not looked at (D5).
-        let kind = if mark == Marker::None { kind_of(header, &name).map_err(describe)? } else { Kind::File };
+        let kind = if mark == NameClass::None { kind_of(header, &name).map_err(describe)? } else { Kind::File };
         // Readers who do not know markers would take its map and its name for a file's.
-        if mark != Marker::None && (pax.sparse.is_some() || header.typeflag() == b'S') {
+        if mark != NameClass::None && (pax.sparse.is_some() || header.typeflag() == b'S') {
             return Err(describe(malformed("a whiteout marker with a sparse map")));
         }
         let is_old_directory = header.typeflag() == 0 && name.ends_with(b"/");
@@ -215,9 +215,9 @@ impl Reader {
         self.data_left = size;
         self.padding = padding_of(size);
         entry.kind = match mark {
-            Marker::None => kind,
-            Marker::Marker(kind) => kind,
-            Marker::Aufs => {
+            NameClass::None => kind,
+            NameClass::Marker(kind) => kind,
+            NameClass::Aufs => {
                 self.anomalies.insert(Anomalies::SKIPPED_AUFS);
                 return Ok(false);
             }
@@ -225,7 +225,7 @@ impl Reader {
         if entry.path.is_empty() && entry.kind != Kind::Directory {
             return Err(describe(malformed("the root of a layer can only be a directory")));
         }
-        entry.size = self.read_extent(header, entry, pax.sparse.take(), mark == Marker::None).map_err(describe)?;
+        entry.size = self.read_extent(header, entry, pax.sparse.take(), mark == NameClass::None).map_err(describe)?;
         self.file_bytes = self.file_bytes.saturating_add(entry.size);
         limits::LAYER_SIZE.check(&self.limits, self.file_bytes, || quoted(&name))?;
         let link = match pax.linkpath.take().or(pending.gnu_link) {

@@ -15,7 +15,7 @@ const AUFS: [&[u8]; 3] = [b".wh..wh.aufs", b".wh..wh.plnk", b".wh..wh.orph"];
 
 /// What an entry's name makes of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Marker {
+pub(super) enum NameClass {
     /// Nothing: the entry is what its type says.
     None,
     /// A whiteout or an opaque marker, whatever its type says.
@@ -25,28 +25,28 @@ pub(super) enum Marker {
 }
 
 /// Classifies a normalised path.
-pub(super) fn classify(path: &[u8]) -> Result<Marker> {
+pub(super) fn classify(path: &[u8]) -> Result<NameClass> {
     // Nearly every path: no component begins like a marker.
     if !path.windows(WHITEOUT_PREFIX.len()).any(|window| window == WHITEOUT_PREFIX) {
-        return Ok(Marker::None);
+        return Ok(NameClass::None);
     }
     let (parent, name) = split_parent(path);
     for component in parent.split(|&b| b == b'/') {
         if AUFS.contains(&component) {
-            return Ok(Marker::Aufs);
+            return Ok(NameClass::Aufs);
         }
         if component.starts_with(WHITEOUT_PREFIX) {
             return Err(refused(path, "a whiteout marker is not a directory"));
         }
     }
-    let Some(target) = name.strip_prefix(WHITEOUT_PREFIX) else { return Ok(Marker::None) };
+    let Some(target) = name.strip_prefix(WHITEOUT_PREFIX) else { return Ok(NameClass::None) };
     match target {
-        _ if name == OPAQUE => Ok(Marker::Marker(Kind::Opaque)),
-        _ if AUFS.contains(&name) => Ok(Marker::Aufs),
+        _ if name == OPAQUE => Ok(NameClass::Marker(Kind::Opaque)),
+        _ if AUFS.contains(&name) => Ok(NameClass::Aufs),
         b"" => Err(refused(path, "a whiteout of nothing")),
         b"." | b".." => Err(refused(path, "a whiteout of the directory itself or its parent")),
         _ if target.starts_with(WHITEOUT_PREFIX) => Err(refused(path, "a whiteout of a whiteout")),
-        _ => Ok(Marker::Marker(Kind::Whiteout)),
+        _ => Ok(NameClass::Marker(Kind::Whiteout)),
     }
 }
 
@@ -61,17 +61,17 @@ mod tests {
     #[test]
     fn families_47_to_51_the_name_decides() {
         for (path, mark) in [
-            (&b"etc/passwd"[..], Marker::None),
-            (b"a/x.wh.y", Marker::None),
-            (b"a/.whx", Marker::None),
-            (b".wh.x", Marker::Marker(Kind::Whiteout)),
-            (b"a/b/.wh.x", Marker::Marker(Kind::Whiteout)),
-            (b"a/.wh....", Marker::Marker(Kind::Whiteout)),
-            (b".wh..wh..opq", Marker::Marker(Kind::Opaque)),
-            (b"a/.wh..wh..opq", Marker::Marker(Kind::Opaque)),
-            (b".wh..wh.aufs", Marker::Aufs),
-            (b".wh..wh.plnk/12.34", Marker::Aufs),
-            (b".wh..wh.orph", Marker::Aufs),
+            (&b"etc/passwd"[..], NameClass::None),
+            (b"a/x.wh.y", NameClass::None),
+            (b"a/.whx", NameClass::None),
+            (b".wh.x", NameClass::Marker(Kind::Whiteout)),
+            (b"a/b/.wh.x", NameClass::Marker(Kind::Whiteout)),
+            (b"a/.wh....", NameClass::Marker(Kind::Whiteout)),
+            (b".wh..wh..opq", NameClass::Marker(Kind::Opaque)),
+            (b"a/.wh..wh..opq", NameClass::Marker(Kind::Opaque)),
+            (b".wh..wh.aufs", NameClass::Aufs),
+            (b".wh..wh.plnk/12.34", NameClass::Aufs),
+            (b".wh..wh.orph", NameClass::Aufs),
         ] {
             assert_eq!(classify(path).unwrap(), mark, "{}", quoted(path));
         }

@@ -277,7 +277,7 @@ impl Endpoint {
         let url = self.token_server(realm, from).map_err(refuse)?;
         let default = format!("repository:{}:pull", self.repository);
         let client = self.transport.token(from)?;
-        let request = token_request(&client, url.clone(), found, service, scope.unwrap_or(&default));
+        let request = token_request(client, url.clone(), found, service, scope.unwrap_or(&default));
         let shown = shown(&url);
         let response = match self.send(with, request.header(ACCEPT_ENCODING, "identity"), &shown)? {
             Ok(response) => response,

@@ -27,7 +27,6 @@ pub(crate) const EXTRACTION_LOCK: &str = "extract-";
 pub(crate) const DOWNLOAD_LOCK: &str = "download-";
 
 /// The name of the lock on a blob's download.
-#[cfg(feature = "pull")]
 pub(crate) fn download_lock(digest: &Digest) -> String {
     format!("{DOWNLOAD_LOCK}{}", digest.file_stem())
 }

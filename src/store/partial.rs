@@ -8,6 +8,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(feature = "pull")]
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "pull")]

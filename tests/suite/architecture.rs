@@ -236,7 +236,7 @@ fn functions_are_short() {
     for (module, code) in modules() {
         let lines: Vec<&str> = code.lines().collect();
         for (at, line) in lines.iter().enumerate() {
-            let words = line.trim_start().split_whitespace();
+            let words = line.split_whitespace();
             if !words.take(5).any(|word| word == "fn") || line.trim_end().ends_with(';') {
                 continue;
             }
