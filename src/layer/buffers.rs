@@ -15,7 +15,7 @@ pub(super) struct SegmentBytes {
     pub(super) bytes_in: u64,
 }
 
-/// SegmentBytes that nobody changes any more. Dropping it sends them home.
+/// Bytes that nobody changes any more. Dropping it sends them home.
 #[derive(Default)]
 pub(super) struct Segment {
     contents: SegmentBytes,

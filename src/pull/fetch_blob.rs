@@ -305,7 +305,7 @@ impl BlobFetcher<'_, '_> {
     }
 }
 
-/// PartsInFlight that are on their way. However it ends, none of them is left behind.
+/// Parts that are on their way. However it ends, none of them is left behind.
 #[derive(Default)]
 struct PartsInFlight {
     threads: VecDeque<JoinHandle<Answer<Vec<u8>>>>,

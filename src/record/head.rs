@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::sys;
 
-/// Bytes of a record's head, padded with newlines: one sector, so that a validity is written in one piece.
+/// Bytes of a record's head, padded with newlines: one sector, so that it is written in one piece.
 pub(crate) const RECORD_HEAD_LEN: usize = 512;
 
 /// How often a head is read that looks damaged.
@@ -127,7 +127,7 @@ impl RecordHead {
             if head.is_some() {
                 return Ok(head);
             }
-            // A validity may be being written at this moment, and nothing says that we see all or nothing of it.
+            // A head may be being written at this moment, and nothing says that we see all or nothing of it.
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(None)

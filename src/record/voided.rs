@@ -1,4 +1,4 @@
-//! RecordLines of a record that no longer hold, and how they are taken out of it.
+//! Lines of a record that no longer hold, and how they are taken out of it.
 //!
 //! A layer that has a path twice, or a file where it later needs a directory, is rare; one that has each path once is
 //! written straight to its record, and this code never runs. Where it does, the record is read once more and the lines

@@ -19,7 +19,7 @@ const LARGEST: u32 = i32::MAX as u32;
 pub struct RootfsUser {
     /// User.
     pub uid: u32,
-    /// GroupLine.
+    /// Group.
     pub gid: u32,
     /// Further groups, in the order of the file.
     pub additional_gids: Vec<u32>,

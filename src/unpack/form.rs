@@ -30,7 +30,7 @@ pub struct TreeForm {
     /// says which device it stands for.
     pub device_nodes: bool,
     /// Leave owners as they are and write owner, mode and type of files and directories to the extended attribute
-    /// `user.containers.override_stat`, which libkrun, fuse-overlayfs and containers/storage read. WritePool and
+    /// `user.containers.override_stat`, which libkrun, fuse-overlayfs and containers/storage read. Files and
     /// directories are then accessible to whoever extracts, and without set-id bits.
     pub override_stat: bool,
 }

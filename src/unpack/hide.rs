@@ -1,4 +1,4 @@
-//! CopyMode out of the tree what a layer hides of the layers below it, while the layer comes as an archive.
+//! Taking out of the tree what a layer hides of the layers below it, while the layer comes as an archive.
 
 use super::metadata::Metadata;
 use super::root_dir::Missing;
