@@ -12,6 +12,14 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::sys;
 
+/// What follows a tree's name in the name of its metadata record, which lies beside it.
+pub(crate) const RECORD_SUFFIX: &str = ".mtree";
+
+/// The name of a tree's record.
+pub(crate) fn record_name(tree: &str) -> String {
+    format!("{tree}{RECORD_SUFFIX}")
+}
+
 /// Bytes of a record's head, padded with newlines: one sector, so that it is written in one piece.
 pub(crate) const RECORD_HEAD_LEN: usize = 512;
 

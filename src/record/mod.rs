@@ -16,14 +16,6 @@ mod writer;
 
 pub(crate) use entry::parse_line;
 pub use entry::{LayerEntries, LayerEntry, LayerEntryKind};
-pub(crate) use head::{RECORD_HEAD_LEN, RecordHead, TreeOwner, Validity, image_head};
+pub(crate) use head::{RECORD_HEAD_LEN, RECORD_SUFFIX, RecordHead, TreeOwner, Validity, image_head, record_name};
 pub(crate) use line::{RecordLine, RecordLines};
 pub(crate) use writer::{RecordFile, RecordWriter};
-
-/// What follows a tree's name in the name of its metadata record, which lies beside it.
-pub(crate) const RECORD_SUFFIX: &str = ".mtree";
-
-/// The name of a tree's record.
-pub(crate) fn record_name(tree: &str) -> String {
-    format!("{tree}{RECORD_SUFFIX}")
-}

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::RootfsUser;
+use super::users::RootfsUser;
 use crate::error::{Error, Result, Status};
 use crate::image::Image;
 

@@ -31,7 +31,7 @@ options! {
         /// `NO_SPACE` before it begins.
         pub min_free_bytes: u64,
         /// When a layer that is to be stored would bring the store above so many bytes, or there is no room for it, the store
-        /// is collected first, as [`Storage::collect`] does by default.
+        /// is collected first, as [`Storage::collect`](crate::Storage::collect) does by default.
         pub gc_above_bytes: Option<u64>,
         /// The age below which that collection leaves things alone; an hour.
         pub gc_min_age: Option<Duration>,

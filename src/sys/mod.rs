@@ -1,10 +1,7 @@
 //! What differs between operating systems, and the few system calls that `rustix` has no safe form for. Together with
 //! `ffi` this is the only code that may be `unsafe`.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
-
-use rustix::io::Errno;
-
+mod descriptor;
 mod fork;
 mod io;
 #[cfg(feature = "isal")]
@@ -15,6 +12,7 @@ mod linux;
 mod macos;
 mod thread;
 
+pub(crate) use descriptor::{duplicate, file_id, is_damage, mode_of};
 pub(crate) use fork::fork_count;
 pub(crate) use io::{free_space, is_directory, is_regular, read_start, write_all, write_all_at};
 #[cfg(feature = "isal")]
@@ -24,31 +22,3 @@ pub(crate) use linux::*;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::*;
 pub(crate) use thread::{has_cores, leave_umask, spawn};
-
-/// A descriptor of ours for what a descriptor of the host's is open on; `EBADF` for what is none.
-pub(crate) fn duplicate(fd: i32) -> Result<OwnedFd, Errno> {
-    if fd < 0 {
-        return Err(Errno::BADF);
-    }
-    // SAFETY: it is not -1, and used for one call, which says so where it is not open.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    rustix::io::fcntl_dupfd_cloexec(fd, 0)
-}
-
-/// What tells a file from every other one, as long as it is there: the file system and the inode, in types that are the same
-/// on each system.
-#[allow(clippy::unnecessary_cast)]
-pub(crate) fn file_id(stat: &rustix::fs::Stat) -> (u64, u64) {
-    (stat.st_dev as u64, stat.st_ino as u64)
-}
-
-/// Type and permission bits of a file, in a type that is the same on each system.
-#[allow(clippy::useless_conversion)]
-pub(crate) fn mode_of(stat: &rustix::fs::Stat) -> u32 {
-    stat.st_mode.into()
-}
-
-/// Whether an error number says that the disk does not have what was written to it.
-pub(crate) fn is_damage(os_errno: i32) -> bool {
-    DAMAGE.iter().any(|errno| errno.raw_os_error() == os_errno)
-}

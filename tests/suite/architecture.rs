@@ -229,6 +229,36 @@ fn names_of_types_are_unique() {
     assert!(places.is_empty(), "types of one name: {places:#?}");
 }
 
+/// A `mod.rs` says what a folder holds, and holds nothing itself.
+#[test]
+fn folders_only_declare() {
+    let source = repository().join("src");
+    let all = files(&source);
+    let heads: Vec<&PathBuf> = all.iter().filter(|file| file.ends_with("mod.rs")).collect();
+    assert!(heads.len() > 8, "only {} folders were seen", heads.len());
+    for file in heads {
+        for line in std::fs::read_to_string(file).unwrap().lines() {
+            let is_plain = [
+                "//",
+                "#",
+                "mod ",
+                "pub mod ",
+                "pub use ",
+                "pub(crate) mod ",
+                "pub(crate) use ",
+                "pub(super) use ",
+                "    ",
+                "}",
+            ];
+            assert!(
+                line.is_empty() || is_plain.iter().any(|start| line.starts_with(start)),
+                "{}: {line}",
+                file.display()
+            );
+        }
+    }
+}
+
 /// A function fits on a screen.
 #[test]
 fn functions_are_short() {
