@@ -55,7 +55,7 @@ static const option rootfs_options[] = {
   {"--into-existing", NULL, "fill the directory where it is, as a mount point always is"},
   {"--devices", NULL, "as root, make device nodes"},
   {"--override-stat", NULL, "write owners and modes to user.containers.override_stat as well"},
-  {"--record", "FILE", "where the metadata record goes; beside DIR by default"},
+  {"--record", "FILE", "where the metadata record goes; for an ordinary user beside DIR by default"},
   {NULL, NULL, NULL},
 };
 const command rootfs_command = {"rootfs", "IMAGE DIR", "make an image's root file system", rootfs_options, run_rootfs};

@@ -11,8 +11,8 @@
  *     succeeds, and survives power loss (unless BL_DURABILITY_NONE). Extracted trees are
  *     flushed in the background: one that was not when the power went is removed by the next open, and made again
  *     from its layer.
- *  2. A failing call changes nothing, leaves nothing behind, and sets its outputs to NULL, false or zero. (bl_pull() keeps
- *     what it has verified.)
+ *  2. A failing call changes nothing that is visible, leaves nothing half-made, and sets its outputs to NULL, false or
+ *     zero. (bl_pull(), bl_import() and bl_assemble_rootfs() keep layers that they have verified, until a collection.)
  *  3. A fallible function returns a bl_status: BL_OK (0), or a negative BL_E_* whose number never changes meaning. It
  *     stores a bl_error in *err where err is not NULL, and NULL there on success. There is no "last error". Besides
  *     the statuses that its comment names, any function may return BL_E_INVALID_ARGUMENT, naming the argument,
@@ -23,7 +23,8 @@
  *  6. Strings and data that you pass are read during the call only. Digests are "sha256:<64 lower-case hex digits>" or
  *     "sha512:<128>"; anything else is refused before it comes near a path.
  *  7. No panic, exception, signal or exit leaves the library. It prints nothing. It reads no environment
- *     variable but for BL_PULL_AUTH_FILES and BL_PULL_PROXY_ENVIRONMENT, and SSL_CERT_FILE and SSL_CERT_DIR for TLS; it
+ *     variable but for BL_PULL_AUTH_FILES and BL_PULL_PROXY_ENVIRONMENT, PATH for credential helpers, and SSL_CERT_FILE and
+ *     SSL_CERT_DIR for TLS; it
  *     runs no program but the credential helpers that bl_pull_options.auth_file and BL_PULL_AUTH_FILES lead to. It does not
  *     touch the working directory, the umask or signal handlers. Its file descriptors are close-on-exec, its
  *     threads are named bl-* and block all signals.
@@ -43,9 +44,10 @@
  *
  * NAMES
  *
- *  bl_<verb>_<noun>() is what a storage does: bl_extract_layer(), bl_tag_image(). bl_<noun>_<verb>() is asked of a handle:
- *  bl_image_text(), bl_lease_extend(). The staged download alone has bare verbs: bl_write(), bl_commit(), bl_abort().
- *  A handle ends with bl_<noun>_free(), and a store with bl_storage_close().
+ *  bl_<verb>_<noun>() changes the store: bl_extract_layer(), bl_tag_image(). bl_<noun>_<verb>() opens, makes or asks a
+ *  handle: bl_image_open(), bl_lease_create(), bl_image_text(). What concerns the whole store, and the staged download,
+ *  have bare verbs: bl_pull(), bl_gc(); bl_write(), bl_commit(), bl_abort(). A handle ends with bl_<noun>_free(), and a
+ *  store with bl_storage_close().
  *
  * This file is generated. Copyright the boxlite-images authors; licensed under Apache-2.0.
  */
@@ -215,7 +217,7 @@ typedef int32_t bl_status;
 #define BL_TREE_DEVICE_NODES 1
 
 /**
- * bl_tree_options.flags: refuse a layer with any anomaly.
+ * bl_tree_options.flags: refuse a layer with any anomaly, as BL_E_MALFORMED.
  */
 #define BL_TREE_STRICT 2
 
@@ -856,7 +858,8 @@ typedef struct bl_tree_options {
    */
   uint32_t reserved;
   /**
-   * What a layer may cost; NULL is the defaults.
+   * What a layer may cost while it is unpacked; one that is extracted already is not measured again. NULL is the
+   * defaults.
    */
   const bl_layer_limits *limits;
 } bl_tree_options;
@@ -1373,7 +1376,8 @@ typedef struct bl_import_options {
    */
   const char *select;
   /**
-   * A name to give it instead of its own; only where there is one image. NULL: the names that the archive has.
+   * A reference to give it instead of its own ("app:1" is "docker.io/library/app:1"); only where there is one image. NULL: the
+   * names that the archive has.
    */
   const char *name;
   /**
@@ -1471,7 +1475,8 @@ typedef struct bl_rootfs_options {
    */
   uint64_t timeout_ms;
   /**
-   * Is told of progress, layer by layer: bytes of the one that it is at, and entries of all so far. May be NULL.
+   * Is told of progress: entries of all layers so far, and bytes_out of the one that it is at. bytes_in is 0 for a layer
+   * that is extracted already. May be NULL.
    */
   bl_progress_callback progress;
   /**
@@ -2061,9 +2066,9 @@ bl_status bl_layers_dir(const bl_storage *storage,
  *
  * @retval BL_OK
  * @retval BL_E_DIGEST_MISMATCH when the bytes do not hash to the digest
- * @retval BL_E_MALFORMED when they are no OCI or Docker (schema 2) manifest or index
- * @retval BL_E_UNSUPPORTED when they are no OCI or Docker (schema 2) manifest or index
- * @retval BL_E_LIMIT when they are no OCI or Docker (schema 2) manifest or index
+ * @retval BL_E_MALFORMED the bytes are no OCI or Docker (schema 2) manifest or index
+ * @retval BL_E_UNSUPPORTED another schema or media type
+ * @retval BL_E_LIMIT more than 4 MiB, or too deep
  * @retval BL_E_NO_SPACE the disk is full
  * @retval BL_E_PERMISSION the system, or a read-only store, refuses
  * @retval BL_E_IO the system failed; bl_error_os_errno()
@@ -2604,7 +2609,8 @@ bl_status bl_image_open(bl_storage *storage,
  * What an image says: a text, or one of several, of which an index past the last gives NULL. Valid until
  * bl_image_free().
  *
- * @param field BL_IMAGE_*. index: 0 for those that are one text.
+ * @param field BL_IMAGE_*.
+ * @param index 0 for those that are one text.
  *
  * @return NULL where there is none, or no more.
  *
@@ -2672,8 +2678,8 @@ void bl_image_free(bl_image *image);
  *
  * @param index below bl_pull_progress.layers.
  *
- * @retval BL_OK for an index that is none
- * @retval BL_E_INVALID_ARGUMENT for an index that is none
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT an argument that cannot be
  * @retval BL_E_NOT_FOUND for an index that is none
  *
  * @since 0.1.0
@@ -2707,7 +2713,7 @@ bl_status bl_credentials_set(bl_credentials *answer,
  * @param options NULL for the defaults.
  *
  * @retval BL_OK
- * @retval BL_E_INVALID_ARGUMENT for what is no reference
+ * @retval BL_E_INVALID_ARGUMENT for what is no reference, and for files that the options name
  * @retval BL_E_NOT_FOUND where the registry, or with BL_PULL_POLICY_NEVER the store, does not have it, or not for the
  *   platform
  * @retval BL_E_UNAUTHORIZED with bl_error_http_status() and bl_error_registry_code()
@@ -2718,14 +2724,12 @@ bl_status bl_credentials_set(bl_credentials *answer,
  * @retval BL_E_TIMEOUT where it cannot be reached or goes silent, after several tries
  * @retval BL_E_DIGEST_MISMATCH for what it sends
  * @retval BL_E_SIZE_MISMATCH for what it sends
- * @retval BL_E_MALFORMED for what it sends
+ * @retval BL_E_MALFORMED for what it sends, and for files that the options name
  * @retval BL_E_UNSUPPORTED for what it sends
  * @retval BL_E_LIMIT for what it sends
  * @retval BL_E_UNSAFE_PATH for what it sends
  * @retval BL_E_CANCELLED the token was triggered
  * @retval BL_E_CALLBACK the callback ended it
- * @retval BL_E_INVALID_ARGUMENT for files that the options name
- * @retval BL_E_MALFORMED for files that the options name
  * @retval BL_E_NO_SPACE the disk is full
  * @retval BL_E_PERMISSION the system, or a read-only store, refuses
  * @retval BL_E_IO the system failed; bl_error_os_errno()
@@ -3222,7 +3226,9 @@ void bl_overlay_free(bl_overlay *overlay);
 /**
  * What a guest's init needs to know to start an image's program: the command (entrypoint and cmd), variables,
  * directory, and the user, looked up in the image's own /etc/passwd and /etc/group. These are read as regular files of
- * at most 1 MiB; symlinks lead nowhere outside the root file system. Nothing else of the config is followed.
+ * at most 1 MiB; symlinks lead nowhere outside the root file system. Nothing else of the config is followed. An image
+ * without entrypoint and cmd has no command: no BL_PROCESS_ARG, and an empty list in the JSON. The home directory is
+ * BL_PROCESS_HOME, and no variable.
  *
  * @param rootfs the root file system, assembled or mounted.
  *
@@ -3290,8 +3296,8 @@ void bl_process_free(bl_process *process);
  * @param result may be NULL.
  *
  * @retval BL_OK
- * @retval BL_E_STATE where the manifest of an image name cannot be read, or BL_E_MALFORMED where a name or a lease
- *   cannot, so that it is not known what must stay
+ * @retval BL_E_STATE the manifest of an image name cannot be read, so that it is not known what must stay
+ * @retval BL_E_MALFORMED a name or a lease cannot be read, likewise
  * @retval BL_E_CANCELLED the token was triggered
  * @retval BL_E_TIMEOUT the time was over
  * @retval BL_E_PERMISSION the system, or a read-only store, refuses

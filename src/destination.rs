@@ -209,6 +209,11 @@ impl PendingOutput {
         &self.place.path
     }
 
+    /// Where it is while it is made, for messages.
+    fn made_path(&self) -> PathBuf {
+        self.place.path.with_file_name(std::ffi::OsStr::from_bytes(&self.name))
+    }
+
     /// Gives a file its name, in place of what has it.
     pub(crate) fn publish_file(mut self) -> Result<()> {
         let (folder, name) = (&self.place.folder, &self.place.name[..]);
@@ -349,6 +354,6 @@ impl Drop for PendingOutput {
             return;
         }
         let lock = || Ok(Box::new(self.handle.try_clone()?) as Box<dyn Send>);
-        pending::remove(&place.store, place.folder.as_fd(), &self.name, place.path.clone(), lock);
+        pending::remove(&place.store, place.folder.as_fd(), &self.name, self.made_path(), lock);
     }
 }

@@ -138,13 +138,15 @@ impl Storage {
         check(digest, options.diff_id.as_ref(), &totals.digest, &totals.diff_id)?;
         let (record, odd) = writer.finish()?;
         anomalies.insert(odd);
-        options.tree.check_strict(anomalies)?;
+        options.tree.check_strict(anomalies, format_args!("layer {digest}"))?;
         let head = RecordHead {
+            layer: digest.to_string(),
             diff_id: Some(totals.diff_id.clone()),
             anomalies: Some(anomalies.bits()),
+            content: None,
+            lines: None,
             maker: Some(maker),
             validity: self.validity_of_new_trees(),
-            ..RecordHead::adopted(digest.to_string())
         };
         self.publish(name, tree, (record_file, record), head, &options.interrupt)?;
         tracing::info!(
@@ -229,7 +231,7 @@ impl Storage {
             }
             (diff_id, anomalies) => (diff_id, anomalies.unwrap_or_default()),
         };
-        options.tree.check_strict(anomalies)?;
+        options.tree.check_strict(anomalies, format_args!("layer {digest}"))?;
         Ok(Some(Extraction { cached: true, entries: 0, bytes_in: 0, bytes_out: 0, anomalies, diff_id }))
     }
 
@@ -298,7 +300,8 @@ impl Storage {
 }
 
 fn handle_of(partial: &Partial) -> Result<OwnedFd> {
-    partial.handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a new tree"))
+    let path = partial.path();
+    partial.handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, format_args!("open {}", path.display())))
 }
 
 fn record_file_of(partial: &Partial) -> Result<RecordFile> {

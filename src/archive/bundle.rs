@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::blobs::FoundImage;
 use super::import::no_image;
 use super::layout;
-use super::layout_dir::LayoutDir;
+use super::layout_blobs::LayoutBlobs;
 use super::options::{ImportOptions, Imported};
 use crate::error::{Error, Result, Status};
 use crate::store::{CallLease, LayoutFolder, Storage};
@@ -43,7 +43,7 @@ impl Storage {
             errno => Error::os(errno, "open"),
         })?;
         let bundle = Arc::new(LayoutFolder::new(root, real));
-        let folder = LayoutDir::open(&bundle, options)?;
+        let folder = LayoutBlobs::open(&bundle, options)?;
         let found = layout::find(&folder, options)?;
         if found.len() > 1 {
             let why = format!("has {} images, and one is opened at a time", found.len());
@@ -61,7 +61,7 @@ impl Storage {
 
 fn take_in(
     storage: &Storage,
-    folder: &LayoutDir<'_>,
+    folder: &LayoutBlobs<'_>,
     found: Vec<FoundImage>,
     options: &ImportOptions,
 ) -> Result<Vec<Imported>> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags};
 
 use super::blobs::FoundImage;
-use super::layout_dir::LayoutDir;
+use super::layout_blobs::LayoutBlobs;
 use super::options::{ImportOptions, ImportSource, Imported};
 use super::tar_spool::TarSpool;
 use super::{docker_archive, layout};
@@ -46,7 +46,7 @@ impl Storage {
         let stat = rustix::fs::fstat(&file).map_err(|errno| Error::os(errno, "look at an archive"))?;
         if is_directory(&stat) {
             let bundle = LayoutFolder::new(file, PathBuf::new());
-            return layout::images(self, &LayoutDir::open(&bundle, options)?, options, lease);
+            return layout::images(self, &LayoutBlobs::open(&bundle, options)?, options, lease);
         }
         let contents = TarSpool::read(self, file, options, lease)?;
         // An index of nothing says nothing of what else is there.
@@ -108,8 +108,10 @@ impl Storage {
                 ..ExtractOptions::default()
             };
             if options.no_unpack {
-                let (_, anomalies) = self.measure_layer(&layer.digest, &extract)?;
-                options.tree.check_strict(anomalies)?;
+                let object = format!("layer {}", layer.digest);
+                let measured = self.measure_layer(&layer.digest, &extract);
+                let (_, anomalies) = measured.map_err(|error| error.context(&object))?;
+                options.tree.check_strict(anomalies, object)?;
             } else {
                 self.extract_layer(&layer.digest, &extract)?;
             }

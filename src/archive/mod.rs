@@ -14,7 +14,7 @@ mod docker_archive;
 mod export;
 mod import;
 mod layout;
-mod layout_dir;
+mod layout_blobs;
 mod options;
 mod tar_spool;
 

@@ -31,7 +31,8 @@ pub struct bl_import_options {
     pub flags: u64,
     /// Only the image of this name, tag or digest, as the archive has it; NULL is all of them.
     pub select: *const c_char,
-    /// A name to give it instead of its own; only where there is one image. NULL: the names that the archive has.
+    /// A reference to give it instead of its own ("app:1" is "docker.io/library/app:1"); only where there is one image. NULL: the
+    /// names that the archive has.
     pub name: *const c_char,
     /// "linux/arm64/v8": which of the images of an index; NULL is this machine's.
     pub platform: *const c_char,

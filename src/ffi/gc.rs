@@ -64,8 +64,8 @@ unsafe impl SizedStruct for bl_gc_result {}
 /// @param result may be NULL.
 ///
 /// @retval BL_OK
-/// @retval BL_E_STATE where the manifest of an image name cannot be read, or BL_E_MALFORMED where a name or a lease
-///   cannot, so that it is not known what must stay
+/// @retval BL_E_STATE the manifest of an image name cannot be read, so that it is not known what must stay
+/// @retval BL_E_MALFORMED a name or a lease cannot be read, likewise
 /// @retval BL_E_CANCELLED the token was triggered
 /// @retval BL_E_TIMEOUT the time was over
 /// @retval BL_E_PERMISSION the system, or a read-only store, refuses

@@ -333,7 +333,8 @@ pub unsafe extern "C" fn bl_image_open(
 /// What an image says: a text, or one of several, of which an index past the last gives NULL. Valid until
 /// bl_image_free().
 ///
-/// @param field BL_IMAGE_*. index: 0 for those that are one text.
+/// @param field BL_IMAGE_*.
+/// @param index 0 for those that are one text.
 ///
 /// @return NULL where there is none, or no more.
 ///

@@ -14,9 +14,9 @@ use crate::store::Storage;
 ///
 /// @retval BL_OK
 /// @retval BL_E_DIGEST_MISMATCH when the bytes do not hash to the digest
-/// @retval BL_E_MALFORMED when they are no OCI or Docker (schema 2) manifest or index
-/// @retval BL_E_UNSUPPORTED when they are no OCI or Docker (schema 2) manifest or index
-/// @retval BL_E_LIMIT when they are no OCI or Docker (schema 2) manifest or index
+/// @retval BL_E_MALFORMED the bytes are no OCI or Docker (schema 2) manifest or index
+/// @retval BL_E_UNSUPPORTED another schema or media type
+/// @retval BL_E_LIMIT more than 4 MiB, or too deep
 /// @retval BL_E_NO_SPACE the disk is full
 /// @retval BL_E_PERMISSION the system, or a read-only store, refuses
 /// @retval BL_E_IO the system failed; bl_error_os_errno()

@@ -179,7 +179,7 @@ unsafe impl SizedStruct for bl_pull_options {}
 /// @param options NULL for the defaults.
 ///
 /// @retval BL_OK
-/// @retval BL_E_INVALID_ARGUMENT for what is no reference
+/// @retval BL_E_INVALID_ARGUMENT for what is no reference, and for files that the options name
 /// @retval BL_E_NOT_FOUND where the registry, or with BL_PULL_POLICY_NEVER the store, does not have it, or not for the
 ///   platform
 /// @retval BL_E_UNAUTHORIZED with bl_error_http_status() and bl_error_registry_code()
@@ -190,14 +190,12 @@ unsafe impl SizedStruct for bl_pull_options {}
 /// @retval BL_E_TIMEOUT where it cannot be reached or goes silent, after several tries
 /// @retval BL_E_DIGEST_MISMATCH for what it sends
 /// @retval BL_E_SIZE_MISMATCH for what it sends
-/// @retval BL_E_MALFORMED for what it sends
+/// @retval BL_E_MALFORMED for what it sends, and for files that the options name
 /// @retval BL_E_UNSUPPORTED for what it sends
 /// @retval BL_E_LIMIT for what it sends
 /// @retval BL_E_UNSAFE_PATH for what it sends
 /// @retval BL_E_CANCELLED the token was triggered
 /// @retval BL_E_CALLBACK the callback ended it
-/// @retval BL_E_INVALID_ARGUMENT for files that the options name
-/// @retval BL_E_MALFORMED for files that the options name
 /// @retval BL_E_NO_SPACE the disk is full
 /// @retval BL_E_PERMISSION the system, or a read-only store, refuses
 /// @retval BL_E_IO the system failed; bl_error_os_errno()

@@ -84,8 +84,8 @@ pub type bl_pull_progress_callback =
 ///
 /// @param index below bl_pull_progress.layers.
 ///
-/// @retval BL_OK for an index that is none
-/// @retval BL_E_INVALID_ARGUMENT for an index that is none
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT an argument that cannot be
 /// @retval BL_E_NOT_FOUND for an index that is none
 ///
 /// @since 0.1.0

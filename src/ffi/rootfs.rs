@@ -49,7 +49,8 @@ pub struct bl_rootfs_options {
     pub cancel: *mut bl_cancel,
     /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
     pub timeout_ms: u64,
-    /// Is told of progress, layer by layer: bytes of the one that it is at, and entries of all so far. May be NULL.
+    /// Is told of progress: entries of all layers so far, and bytes_out of the one that it is at. bytes_in is 0 for a layer
+    /// that is extracted already. May be NULL.
     pub progress: bl_progress_callback,
     /// Handed to every call of progress.
     pub progress_data: *mut c_void,

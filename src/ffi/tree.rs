@@ -8,7 +8,7 @@ use crate::unpack::{TreeForm, TreeOptions, WhiteoutForm};
 /// bl_tree_options.flags: as root, make device nodes. By default a device becomes an empty file, and the metadata record
 /// says which device it stands for.
 pub const BL_TREE_DEVICE_NODES: u64 = 1;
-/// bl_tree_options.flags: refuse a layer with any anomaly.
+/// bl_tree_options.flags: refuse a layer with any anomaly, as BL_E_MALFORMED.
 pub const BL_TREE_STRICT: u64 = 2;
 /// bl_tree_options.flags: leave owners as they are and write owner, mode and type of files and directories to the extended
 /// attribute user.containers.override_stat, which libkrun, fuse-overlayfs and containers/storage read. Files and
@@ -36,7 +36,8 @@ pub struct bl_tree_options {
     pub whiteouts: u32,
     /// Zero.
     pub reserved: u32,
-    /// What a layer may cost; NULL is the defaults.
+    /// What a layer may cost while it is unpacked; one that is extracted already is not measured again. NULL is the
+    /// defaults.
     pub limits: *const bl_layer_limits,
 }
 

@@ -36,7 +36,7 @@ enum Backing {
     Whole(Option<Hasher>),
     /// Somebody writes it, and hashes what is written.
     #[cfg_attr(not(feature = "pull"), expect(dead_code, reason = "only a pull follows a file"))]
-    GrowingBlob(Arc<GrowingBlob>, Interrupt),
+    Growing(Arc<GrowingBlob>, Interrupt),
 }
 
 impl LayerFile {
@@ -55,7 +55,7 @@ impl LayerFile {
     /// A file that somebody is writing.
     #[cfg(feature = "pull")]
     pub(crate) fn following(file: OwnedFd, growing: Arc<GrowingBlob>, interrupt: Interrupt) -> LayerFile {
-        LayerFile { file, read: 0, kind: Backing::GrowingBlob(growing, interrupt), wait: None }
+        LayerFile { file, read: 0, kind: Backing::Growing(growing, interrupt), wait: None }
     }
 
     /// The next piece, in `buffer`, which is emptied first.
@@ -68,7 +68,7 @@ impl LayerFile {
                 rustix::io::retry_on_intr(|| rustix::io::read(&self.file, spare_capacity(&mut buffer)))
             }
             // Its position is the writer's.
-            Backing::GrowingBlob(growing, interrupt) => {
+            Backing::Growing(growing, interrupt) => {
                 if let Growth::End(digest) = growing.wait(self.read, interrupt)? {
                     return Ok(Piece::End(digest));
                 }
@@ -78,10 +78,10 @@ impl LayerFile {
         };
         self.read += read.map_err(|errno| Error::os(errno, "read layer"))? as u64;
         match &mut self.kind {
-            Backing::GrowingBlob(..) if buffer.is_empty() => {
+            Backing::Growing(..) if buffer.is_empty() => {
                 Err(Error::new(Status::Internal, "layer file is shorter than written"))
             }
-            Backing::GrowingBlob(..) => Ok(Piece::Bytes(buffer)),
+            Backing::Growing(..) => Ok(Piece::Bytes(buffer)),
             Backing::Whole(Some(hasher)) if !buffer.is_empty() => {
                 hasher.update(&buffer);
                 Ok(Piece::Bytes(buffer))

@@ -56,13 +56,7 @@ pub struct Timestamp {
     pub nanoseconds: u32,
 }
 
-macro_rules! anomaly_table {
-    ($($const:ident = $bit:literal, $name:literal, $doc:literal;)*) => {
-        /// What was odd about a layer and yet accepted, as a set of bits. `strict` turns any of them into an error.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct Anomalies(u64);
-
-        impl std::ops::BitOr for Anomalies {
+impl std::ops::BitOr for Anomalies {
     type Output = Anomalies;
 
     fn bitor(self, other: Anomalies) -> Anomalies {
@@ -76,7 +70,13 @@ impl std::ops::BitOrAssign for Anomalies {
     }
 }
 
-impl Anomalies {
+macro_rules! anomaly_table {
+    ($($const:ident = $bit:literal, $name:literal, $doc:literal;)*) => {
+        /// What was odd about a layer and yet accepted, as a set of bits. `strict` turns any of them into an error.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Anomalies(u64);
+
+        impl Anomalies {
             $(#[doc = $doc] pub const $const: Anomalies = Anomalies(1 << $bit);)*
 
             /// Name, bit and meaning of each anomaly.

@@ -2,7 +2,7 @@
 //!
 //! A name is normalised by its text alone, before anything looks at a file system: leading slashes, `.` and empty
 //! components vanish, `a/..` cancels out, and a `..` that would leave the root is refused. What symlinks do to the rest
-//! is the business of the directory handle in `unpack::root`.
+//! is the business of the directory handle in `unpack::root_dir`.
 
 use super::path::split_parent;
 use super::whiteout;

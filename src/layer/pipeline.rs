@@ -31,7 +31,7 @@ const SEGMENTS: usize = 16;
 /// Pieces of the file on their way.
 const PIECES: usize = 4;
 /// How long a caller waits before it looks at its interrupt again, and at the end for a thread that is stuck in a read.
-const INTERRUPT_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+const WAIT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What is known at the end.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl Inline {
             return Ok(SegmentBytes::default());
         }
         loop {
-            match self.free.pop_within(INTERRUPT_CHECK_INTERVAL) {
+            match self.free.pop_within(WAIT_INTERVAL) {
                 Popped::Item(used) => return Ok(used),
                 Popped::Closed => return Ok(SegmentBytes::default()),
                 Popped::TimedOut => self.interrupt.check()?,
@@ -218,7 +218,7 @@ impl Threaded {
 
     fn wait<T>(&self, queue: &Queue<T>) -> Result<T> {
         loop {
-            match queue.pop_within(INTERRUPT_CHECK_INTERVAL) {
+            match queue.pop_within(WAIT_INTERVAL) {
                 Popped::Item(item) => return Ok(item),
                 Popped::Closed => return Err(Error::new(Status::Internal, "a thread of the library died")),
                 // A file on a slow disk or network keeps the thread that reads it; it need not keep the caller.
@@ -241,7 +241,7 @@ impl Drop for Threaded {
         for thread in self.threads.drain(..) {
             // At most one read or segment away from its end. Where that read does not come back the thread is left to
             // itself: it holds nothing but its file and its buffers.
-            while !thread.is_finished() && started.elapsed() < INTERRUPT_CHECK_INTERVAL {
+            while !thread.is_finished() && started.elapsed() < WAIT_INTERVAL {
                 std::thread::sleep(Duration::from_micros(100));
             }
             if thread.is_finished() {

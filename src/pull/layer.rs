@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use super::context::{Pull, extract_options};
 use super::fetch_blob::{BlobFetcher, FetchError};
 use super::progress::LayerCounts;
-use super::registry::{BlobHosts, is_digest_mismatch};
+use super::registry::{BlobHosts, is_wrong_content};
 use super::resolve::WantedLayer;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
@@ -76,7 +76,7 @@ impl Pull {
             self.interrupt.check()?;
             let is_helped = match &error {
                 FetchError::ContentChanged(_) => again < AGAIN || self.registry.drop_mirrors(sources.used()),
-                FetchError::Permanent(error) if is_digest_mismatch(error) => {
+                FetchError::Permanent(error) if is_wrong_content(error) => {
                     resumed > 0 && again < AGAIN || self.registry.drop_mirrors(sources.used())
                 }
                 _ => false,

@@ -92,7 +92,7 @@ impl Registry {
                 Err(error) => {
                     self.with.interrupt.check()?;
                     tracing::info!("mirror {}: {error}", endpoint.host.name());
-                    if is_digest_mismatch(&error) {
+                    if is_wrong_content(&error) {
                         self.drop_mirror(at);
                     }
                     tried.push(brief(endpoint, &error));
@@ -270,7 +270,7 @@ fn source(name: &str, is_own: bool, reference: &Reference, options: &PullOptions
 }
 
 /// Whether an error says that bytes are not those that were wanted.
-pub(super) fn is_digest_mismatch(error: &Error) -> bool {
+pub(super) fn is_wrong_content(error: &Error) -> bool {
     matches!(error.status(), Status::DigestMismatch | Status::SizeMismatch | Status::Malformed)
 }
 

@@ -186,8 +186,7 @@ impl Storage {
             match self.assemble_layer(&mut assembler, &layer.digest, &from, *source) {
                 Ok(odd) => {
                     anomalies.insert(odd);
-                    let strict = options.tree.check_strict(anomalies);
-                    strict.map_err(|error| error.context(format_args!("layer {}", layer.digest)))?;
+                    options.tree.check_strict(anomalies, format_args!("layer {}", layer.digest))?;
                 }
                 // What the layer is by itself decides, also where it cannot be put on top of the others as it comes.
                 Err(error) if assembler.is_out_of_order() || is_for_the_tree(&error, *source) => {
@@ -206,6 +205,8 @@ impl Storage {
             record_file_of(record.insert(PendingOutput::file(place)?))
         };
         anomalies.insert(assembler.finish(|content, lines| image_head(image_digest, content, lines), successor)?);
+        // What making the files came to.
+        options.tree.check_strict(anomalies, image_digest)?;
         if let Some(record) = record {
             record.publish_file()?;
         }

@@ -16,7 +16,7 @@ use crate::extraction::ExtractOptions;
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::options::options;
-use crate::record::LayerEntryKind;
+use crate::record::{LayerEntry, LayerEntryKind};
 use crate::store::{Folder, Lease, Storage};
 use crate::unpack::{ProgressCallback, TreeForm, TreeOptions, WhiteoutForm};
 
@@ -164,7 +164,10 @@ impl Storage {
                     shape.directories.insert(entry.path, None);
                 }
                 LayerEntryKind::Directory => {
-                    let is_plain = entry.mode == 0o755 && entry.uid == 0 && entry.gid == 0 && entry.xattrs.is_empty();
+                    let is_plain = entry.mode == LayerEntry::IMPLIED_MODE
+                        && entry.uid == 0
+                        && entry.gid == 0
+                        && entry.xattrs.is_empty();
                     shape.directories.insert(entry.path, Some(is_plain));
                 }
                 LayerEntryKind::Opaque => drop(shape.opaque.insert(entry.path)),

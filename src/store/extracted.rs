@@ -135,3 +135,15 @@ fn trees(directory: &StoreDir) -> Result<Vec<String>> {
 fn adopted(name: &str) -> RecordHead {
     RecordHead::adopted(name.replacen('-', ":", 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    #[test]
+    fn a_tree_of_an_older_program_is_of_the_layer_that_its_name_says() {
+        let digest = Digest::of(b"x");
+        assert_eq!(adopted(&digest.file_stem()).layer, digest.to_string());
+    }
+}

@@ -48,7 +48,8 @@ impl IngestSpec {
         self.expected.as_ref().map_or_else(|| "archive".to_owned(), Digest::to_string)
     }
 
-    fn check_declared(&self) -> Result<()> {
+    /// `LIMIT` for a declared size that is too large.
+    pub(super) fn check_declared(&self) -> Result<()> {
         match self.expected_size.filter(|&size| size > self.size_limit) {
             Some(size) => Err(Error::limit(self.limit().name, self.size_limit, size, self.object())),
             None => Ok(()),

@@ -140,8 +140,8 @@ impl Storage {
     pub(crate) fn stage_unnamed(&self, algorithm: Algorithm, size: u64, interrupt: &Interrupt) -> Result<UnnamedLayer> {
         self.directory.check_writable()?;
         let spec = self.layer_spec(algorithm, None, Some(size));
-        let room = if size <= self.max_blob_size { size } else { 0 };
-        self.make_room(room, "a blob of an archive", interrupt)?;
+        spec.check_declared()?;
+        self.make_room(size, "a blob of an archive", interrupt)?;
         Ok(UnnamedLayer { directory: self.directory.clone(), ingest: Ingest::begin(&self.directory, spec)? })
     }
 

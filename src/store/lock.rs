@@ -24,7 +24,7 @@ const OPEN: OFlags = OFlags::RDWR.union(OFlags::CREATE).union(OFlags::NOFOLLOW).
 pub(crate) const EXTRACTION_LOCK: &str = "extract-";
 
 /// What precedes the blob in the name of the lock on its download.
-pub(crate) const DOWNLOAD_LOCK: &str = "download-";
+pub(super) const DOWNLOAD_LOCK: &str = "download-";
 
 /// The name of the lock on a blob's download.
 pub(crate) fn download_lock(digest: &Digest) -> String {

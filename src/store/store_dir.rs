@@ -79,7 +79,7 @@ pub(crate) struct StoreDir {
     durability: Durability,
     boot_id: Option<String>,
     has_version: bool,
-    syncer: Option<Writeback>,
+    writeback: Option<Writeback>,
     /// Tells threads that may stop to do so.
     is_closing: Arc<AtomicBool>,
     /// Threads that remove what calls left to them.
@@ -122,7 +122,7 @@ impl StoreDir {
             flock::probe(locks.as_fd(), COLLECTION, &path)?;
         }
         let boot_id = sys::boot_id();
-        let syncer = match &areas[Folder::Extracted as usize] {
+        let writeback = match &areas[Folder::Extracted as usize] {
             Some(trees) if !read_only && durability == Durability::Full => {
                 let trees = trees
                     .try_clone()
@@ -137,7 +137,7 @@ impl StoreDir {
             forks: sys::fork_count(),
             boot_id,
             has_version,
-            syncer,
+            writeback,
             is_closing: Arc::default(),
             locking,
             read_only,
@@ -189,8 +189,8 @@ impl StoreDir {
 
     /// Has a tree synced, some time after this returns. Nothing in a store that is not durable, or read-only.
     pub(crate) fn make_durable(&self, tree: &str) {
-        if let Some(syncer) = &self.syncer {
-            syncer.add(tree);
+        if let Some(writeback) = &self.writeback {
+            writeback.add(tree);
         }
     }
 
@@ -240,7 +240,7 @@ impl StoreDir {
             durability: self.durability,
             boot_id: self.boot_id.clone(),
             has_version: self.has_version,
-            syncer: None,
+            writeback: None,
             is_closing: self.is_closing.clone(),
             removals: Mutex::default(),
         }))
@@ -338,8 +338,8 @@ impl StoreDir {
 impl Drop for StoreDir {
     fn drop(&mut self) {
         let removals = std::mem::take(self.removals.get_mut().unwrap_or_else(PoisonError::into_inner));
-        if let Some(syncer) = &self.syncer {
-            syncer.close(self.is_forked());
+        if let Some(writeback) = &self.writeback {
+            writeback.close(self.is_forked());
         }
         // A forked child has the handles and not the threads: not even to detach them.
         if self.is_forked() {

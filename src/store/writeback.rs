@@ -31,7 +31,7 @@ pub(super) struct Writeback {
 struct WritebackShared {
     /// The folder of the trees.
     folder: OwnedFd,
-    mark: Validity,
+    validity: Validity,
     state: Mutex<WritebackState>,
     changed: Condvar,
 }
@@ -44,10 +44,10 @@ struct WritebackState {
 }
 
 impl Writeback {
-    /// `mark` is that of this boot's trees.
-    pub(super) fn new(folder: OwnedFd, mark: Validity) -> Writeback {
+    /// `validity` is that of this boot's trees.
+    pub(super) fn new(folder: OwnedFd, validity: Validity) -> Writeback {
         Writeback {
-            shared: Arc::new(WritebackShared { folder, mark, state: Mutex::default(), changed: Condvar::new() }),
+            shared: Arc::new(WritebackShared { folder, validity, state: Mutex::default(), changed: Condvar::new() }),
         }
     }
 
@@ -152,7 +152,7 @@ impl WritebackShared {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let record = rustix::fs::openat(&self.folder, record_name(tree), flags, Mode::empty()).ok()?;
         let head = head_of(record.as_fd())?;
-        (head.validity == self.mark).then_some((record, head))
+        (head.validity == self.validity).then_some((record, head))
     }
 }
 

@@ -1,6 +1,8 @@
 //! What an extracted tree looks like: how whiteouts, devices and owners are said in it. Each form is a tree of its own,
 //! under a name of its own, so that nobody is given a tree in a form that another one asked for.
 
+use std::fmt::Display;
+
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::layer::Anomalies;
@@ -50,9 +52,9 @@ options! {
 
 impl TreeOptions {
     /// `MALFORMED` where there is something odd and nothing odd is wanted.
-    pub(crate) fn check_strict(&self, anomalies: Anomalies) -> Result<()> {
+    pub(crate) fn check_strict(&self, anomalies: Anomalies, object: impl Display) -> Result<()> {
         if self.strict && !anomalies.is_empty() {
-            return Err(Error::new(Status::Malformed, format!("strict: {}", anomalies.names())));
+            return Err(Error::new(Status::Malformed, format!("{object}: strict: {}", anomalies.names())));
         }
         Ok(())
     }

@@ -64,7 +64,7 @@ impl<'a> Metadata<'a> {
     /// A directory without an entry of its own (family 83).
     pub(super) fn implied() -> Metadata<'static> {
         Metadata {
-            mode: 0o755,
+            mode: LayerEntry::IMPLIED_MODE,
             uid: 0,
             gid: 0,
             mtime: Timestamp::default(),

@@ -142,6 +142,9 @@ impl LayerOrder {
 
     /// A walk went through these symlinks.
     pub(super) fn note_followed(&mut self, symlinks: Vec<Vec<u8>>) {
+        if !self.is_tracked() {
+            return;
+        }
         for symlink in symlinks {
             if !self.is_ours(&symlink) {
                 self.followed.insert(symlink);
@@ -222,6 +225,7 @@ mod tests {
             let mut order = order(position, arrival);
             order.mark_ours(b"a/b");
             order.note_directory(b"a", true).unwrap();
+            order.note_followed(vec![b"a".to_vec()]);
             order.note_gone(b"a").unwrap();
             order.note_new_directory(b"a").unwrap();
             assert!(!order.is_ours(b"a/b") && !order.is_clean(b"a") && !order.is_out_of_order(), "{position:?}");

@@ -33,7 +33,7 @@ const WRITERS: usize = 2;
 const MOST_JOBS: usize = 64;
 /// Jobs handed over together, at most, and how much data they may have: what waits here keeps its segments from going
 /// round, so it must be less than there is.
-const JOBS_AT_A_TIME: usize = 16;
+const BATCH_JOBS: usize = 16;
 const BATCH_BYTES: usize = 256 << 10;
 /// The mode of a file that nobody is to open before it is finished.
 pub(super) const PRIVATE: u32 = 0o600;
@@ -249,7 +249,7 @@ impl WritePool {
             shared,
             threads: Vec::new(),
             are_pending: false,
-            batch: Vec::with_capacity(JOBS_AT_A_TIME),
+            batch: Vec::with_capacity(BATCH_JOBS),
             batch_bytes: 0,
             interrupt,
         };
@@ -266,10 +266,10 @@ impl WritePool {
         self.are_pending = true;
         self.batch_bytes = self.batch_bytes.saturating_add(job.bytes());
         self.batch.push(job);
-        if self.batch.len() < JOBS_AT_A_TIME && self.batch_bytes < BATCH_BYTES {
+        if self.batch.len() < BATCH_JOBS && self.batch_bytes < BATCH_BYTES {
             return Ok(());
         }
-        self.hand_over(MOST_JOBS - JOBS_AT_A_TIME)
+        self.hand_over(MOST_JOBS - BATCH_JOBS)
     }
 
     /// Waits until every job is done.
@@ -292,7 +292,7 @@ impl WritePool {
         if !self.batch.is_empty() {
             self.shared.lock().pending += self.batch.len();
             self.batch_bytes = 0;
-            self.shared.jobs.push(std::mem::replace(&mut self.batch, Vec::with_capacity(JOBS_AT_A_TIME)));
+            self.shared.jobs.push(std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_JOBS)));
         }
         let mut state = self.shared.lock();
         loop {

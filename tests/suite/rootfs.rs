@@ -169,6 +169,27 @@ fn the_record_says_what_root_gets() {
 }
 
 /// What is odd about devices is that they are not made, here and not in the extracted layers.
+/// What is odd about a layer by itself, and what only making its files comes to.
+#[test]
+fn strict_refuses_what_is_odd_in_each_mode() {
+    let device = || Archive::new().entry(Header::new(b'3', b"null").device(1, 3).mode(0o666), b"").finish();
+    let odd = || [&Archive::new().file(b"a", b"1").finish()[..], &[1; 512]].concat();
+    for (what, layer) in [("a device", device()), ("bytes behind the archive", odd())] {
+        for mode in [RootfsMode::Copy, RootfsMode::Reflink, RootfsMode::Hardlink, RootfsMode::Direct] {
+            let bench = Bench::new(std::slice::from_ref(&layer));
+            let options = RootfsOptions::default().mode(mode);
+            let plain = bench.path("plain");
+            bench.storage.assemble_rootfs(&bench.image, &plain, &options).unwrap();
+            let strict = bench.path("strict");
+            let tree = boxlite_images::TreeOptions::default().strict(true);
+            let error = bench.storage.assemble_rootfs(&bench.image, &strict, &options.tree(tree)).unwrap_err();
+            assert_eq!(error.status(), Status::Malformed, "{what}, {mode:?}: {error}");
+            assert!(error.message().contains("strict: "), "{error}");
+            assert!(!strict.exists());
+        }
+    }
+}
+
 #[test]
 fn devices_that_are_made_are_not_odd() {
     as_each_user("rootfs::devices_that_are_made_are_not_odd", || {

@@ -502,7 +502,7 @@ func TestGoroutines(t *testing.T) {
 				check(t, staged.Close())
 				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n)*time.Millisecond)
 				if _, err := store.Import(ctx, dir, nil); err != nil && !errors.Is(err, ErrClosed) {
-					wants(t, err, ErrCancelled)
+					wants(t, err, ErrTimeout)
 				}
 				cancel()
 			}

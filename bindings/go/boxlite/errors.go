@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/boxlite-ai/boxlite-images/bindings/go/boxlite/internal/capi"
@@ -139,7 +140,9 @@ func within(ctx context.Context, call func(*capi.Cancel) (*capi.Error, error)) e
 	err, cause := call(cancel)
 	if err != nil && Status(err.Status) == ErrCancelled && ctx.Err() != nil {
 		cause = ctx.Err()
-		err.Status = int32(ofContext(cause))
+		if err.Status = int32(ofContext(cause)); Status(err.Status) == ErrTimeout {
+			err.Message = strings.Replace(err.Message, "cancelled by the caller", "the context's deadline passed", 1)
+		}
 	}
 	return of(err, cause)
 }

@@ -151,6 +151,15 @@ const (
 	EntryOpaque
 )
 
+// String is a word for the kind, as ls and find have it.
+func (k EntryKind) String() string {
+	names := [...]string{"end", "file", "directory", "symlink", "hardlink", "lower link", "fifo", "char device", "block device", "whiteout", "opaque"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return "unknown"
+}
+
 // Xattr is an extended attribute.
 type Xattr struct {
 	Name  string
@@ -206,7 +215,7 @@ func fileMode(kind EntryKind, mode uint32) fs.FileMode {
 		m |= fs.ModeDir
 	case EntrySymlink:
 		m |= fs.ModeSymlink
-	case EntryFifo:
+	case EntryFIFO:
 		m |= fs.ModeNamedPipe
 	case EntryCharDevice:
 		m |= fs.ModeDevice | fs.ModeCharDevice

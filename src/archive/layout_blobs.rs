@@ -17,7 +17,7 @@ use crate::store::{LayoutFolder, Storage, path_of};
 const MARKER: &str = "oci-layout";
 const COPY_BUFFER_BYTES: usize = 256 << 10;
 
-pub(super) struct LayoutDir<'a> {
+pub(super) struct LayoutBlobs<'a> {
     bundle: &'a LayoutFolder,
     options: &'a ImportOptions,
     progress: std::cell::Cell<Progress>,
@@ -29,9 +29,9 @@ struct LayoutMarker {
     version: String,
 }
 
-impl<'a> LayoutDir<'a> {
-    pub(super) fn open(bundle: &'a LayoutFolder, options: &'a ImportOptions) -> Result<LayoutDir<'a>> {
-        let folder = LayoutDir { bundle, options, progress: Default::default() };
+impl<'a> LayoutBlobs<'a> {
+    pub(super) fn open(bundle: &'a LayoutFolder, options: &'a ImportOptions) -> Result<LayoutBlobs<'a>> {
+        let folder = LayoutBlobs { bundle, options, progress: Default::default() };
         let bytes = match folder.file(MARKER) {
             Err(error) if error.status() == Status::NotFound => {
                 return Err(Error::new(Status::Malformed, "the folder is no OCI layout: it has no oci-layout"));
@@ -57,7 +57,7 @@ impl<'a> LayoutDir<'a> {
     }
 }
 
-impl Blobs for LayoutDir<'_> {
+impl Blobs for LayoutBlobs<'_> {
     fn file(&self, name: &str) -> Result<Vec<u8>> {
         let opened = self.bundle.open(name)?;
         let most = limits::DOCUMENT_SIZE;
