@@ -12,11 +12,11 @@ use super::archive::{Archive, Header, gzip};
 use super::images::put_image;
 use super::support::{as_each_user, names_in, put_layer, quick_store, record_of, temp_dir, wait_until, watched};
 
-fn check(storage: &Storage) -> Vec<Finding> {
+pub fn check(storage: &Storage) -> Vec<Finding> {
     storage.check(&CheckOptions::default()).unwrap().findings
 }
 
-fn repair() -> CheckOptions {
+pub fn repair() -> CheckOptions {
     let mut options = CheckOptions::default();
     options.repair = true;
     options

@@ -3,21 +3,12 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use boxlite_images::{CheckOptions, ExtractOptions, Finding, Status, Storage, WhiteoutForm};
+use boxlite_images::{ExtractOptions, Status, WhiteoutForm};
 
 use super::archive::{Archive, Header, gzip};
+use super::check::{check, repair};
 use super::loop_disk::LoopDisk;
 use super::support::{as_each_user, has_tool, is_root, names_in, put_layer, quick_store, skip, temp_dir, wait_until};
-
-fn check(storage: &Storage) -> Vec<Finding> {
-    storage.check(&CheckOptions::default()).unwrap().findings
-}
-
-fn repair() -> CheckOptions {
-    let mut options = CheckOptions::default();
-    options.repair = true;
-    options
-}
 
 /// A layer whose files have everything that can change.
 fn rich_layer() -> Vec<u8> {
