@@ -15,7 +15,7 @@ quick:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -q -- -D warnings
 	$(CARGO) test --locked -q --lib
-	$(CARGO) test --locked -q --test suite -- generated:: abi:: api_docs:: bindings:: readme::
+	$(CARGO) test --locked -q --test suite -- generated:: abi:: api_docs:: bindings:: readme:: architecture::
 
 test:
 	$(CARGO) test --locked -q --lib
