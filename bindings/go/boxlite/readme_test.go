@@ -71,7 +71,7 @@ func TestReadme(t *testing.T) {
 			t.Fatal(page, " quotes something else")
 		}
 	}
-	if err := makeRootfs(context.Background(), t.TempDir(), "127.0.0.1:1/none", t.TempDir()+"/root"); !errors.Is(err, boxlite.ErrNetwork) {
+	if err := makeRootfs(context.Background(), t.TempDir(), "not a reference", t.TempDir()+"/root"); !errors.Is(err, boxlite.ErrInvalidArgument) {
 		t.Fatal(err)
 	}
 	ctx, digest := context.Background(), "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
