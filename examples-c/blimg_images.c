@@ -54,11 +54,11 @@ static int ls_one(const app *a, const char *name)
     json_text("familiar_name", familiar);
     putchar(',');
     json_text("manifest", digest);
-    printf(",\"compressed_size\":%llu,\"extracted_size\":%llu,\"shared_size\":%llu,\"unique_size\":%llu}\n",
-           (unsigned long long)usage.compressed_size, (unsigned long long)usage.extracted_size,
-           (unsigned long long)usage.shared_size, (unsigned long long)usage.unique_size);
+    printf(",\"compressed_bytes\":%llu,\"extracted_bytes\":%llu,\"shared_bytes\":%llu,\"unique_bytes\":%llu}\n",
+           (unsigned long long)usage.compressed_bytes, (unsigned long long)usage.extracted_bytes,
+           (unsigned long long)usage.shared_bytes, (unsigned long long)usage.unique_bytes);
   } else if (prints(a)) {
-    printf("%s %s %llu\n", familiar ? familiar : name, digest, (unsigned long long)usage.compressed_size);
+    printf("%s %s %llu\n", familiar ? familiar : name, digest, (unsigned long long)usage.compressed_bytes);
   }
   bl_image_free(image);
   return 0;
@@ -121,7 +121,7 @@ void print_image(const app *a, bl_image *image)
     if (bl_image_layer(image, i, &layer, NULL)) continue;
     printf(a->json ? "{\"layer\":" : "layer: ");
     json_string(layer.digest);
-    printf(a->json ? ",\"size\":%llu,\"diff_id\":" : " %llu ", (unsigned long long)layer.size);
+    printf(a->json ? ",\"size\":%llu,\"diff_id\":" : " %llu ", (unsigned long long)layer.size_bytes);
     json_string(layer.diff_id ? layer.diff_id : "");
     puts(a->json ? "}" : "");
   }

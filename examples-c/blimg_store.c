@@ -223,12 +223,12 @@ static int run_entries(app *a)
       putchar(',');
       json_text("link", entry.link);
       printf(",\"mode\":%lu,\"uid\":%lu,\"gid\":%lu,\"mtime\":%lld,\"size\":%llu}\n", (unsigned long)entry.mode,
-             (unsigned long)entry.uid, (unsigned long)entry.gid, (long long)entry.mtime,
-             (unsigned long long)entry.size);
+             (unsigned long)entry.uid, (unsigned long)entry.gid, (long long)entry.mtime_seconds,
+             (unsigned long long)entry.size_bytes);
     } else if (prints(a)) {
       /* Names are the layer's: they are not for a terminal as they are. */
       printf("%-9s %04lo %lu:%lu %llu ", kind, (unsigned long)entry.mode, (unsigned long)entry.uid,
-             (unsigned long)entry.gid, (unsigned long long)entry.size);
+             (unsigned long)entry.gid, (unsigned long long)entry.size_bytes);
       json_string(entry.path);
       if (entry.link[0]) {
         printf(" -> ");

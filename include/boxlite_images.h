@@ -49,6 +49,9 @@
  *  have bare verbs: bl_pull(), bl_gc(); bl_write(), bl_commit(), bl_abort(). A handle ends with bl_<noun>_free(), and a
  *  store with bl_storage_close().
  *
+ *  A number that has a unit says it in its name: _bytes, _seconds, _ms, _nanoseconds. Points in time are seconds since
+ *  1970. A length len or <pointer>_len, and the size of a blob as a descriptor declares it, are in bytes.
+ *
  * This file is generated. Copyright the boxlite-images authors; licensed under Apache-2.0.
  */
 
@@ -705,7 +708,7 @@ typedef struct bl_storage_options {
   /**
    * Largest layer blob in bytes that bl_stage_layer() takes; 0 is 50 GiB.
    */
-  uint64_t max_blob_size;
+  uint64_t max_blob_bytes;
   /**
    * BL_DURABILITY_*.
    */
@@ -760,7 +763,7 @@ typedef struct bl_layer_limits {
   /**
    * Bytes of the tar stream after decompression, and of the files together; 50 GiB.
    */
-  uint64_t layer_size;
+  uint64_t layer_bytes;
   /**
    * Uncompressed bytes for each compressed one, after the first 64 MiB; 1,000.
    */
@@ -772,7 +775,7 @@ typedef struct bl_layer_limits {
   /**
    * Bytes between two slashes of a name, without the prefix of a whiteout; 255.
    */
-  uint64_t name_component;
+  uint64_t name_component_bytes;
   /**
    * Components of a name; 4,096.
    */
@@ -780,11 +783,11 @@ typedef struct bl_layer_limits {
   /**
    * Bytes of a name or of a hard link's target; 64 KiB.
    */
-  uint64_t path_length;
+  uint64_t path_bytes;
   /**
    * Bytes of PAX, GNU long-name and sparse map data before one entry; 1 MiB.
    */
-  uint64_t header_metadata;
+  uint64_t header_metadata_bytes;
   /**
    * PAX and GNU headers before one entry; 16.
    */
@@ -796,7 +799,7 @@ typedef struct bl_layer_limits {
   /**
    * Bytes of a symlink's target; 4,095.
    */
-  uint64_t symlink_target;
+  uint64_t symlink_target_bytes;
   /**
    * Symlinks followed while one parent directory is looked up; 40.
    */
@@ -812,7 +815,7 @@ typedef struct bl_layer_limits {
   /**
    * Bytes of one extended attribute; 64 KiB.
    */
-  uint64_t xattr_value;
+  uint64_t xattr_value_bytes;
   /**
    * Extended attributes of an entry; 1,024.
    */
@@ -820,16 +823,16 @@ typedef struct bl_layer_limits {
   /**
    * Bytes of all extended attributes of an entry; 1 MiB.
    */
-  uint64_t xattrs_size;
+  uint64_t xattrs_bytes;
   /**
    * Bytes of directories' names and attributes and of open hard links kept to the end, above 128 for each entry;
    * 64 MiB.
    */
-  uint64_t kept_metadata;
+  uint64_t kept_metadata_bytes;
   /**
    * Bytes of the metadata record; 1 GiB.
    */
-  uint64_t record_size;
+  uint64_t record_bytes;
   /**
    * Binary logarithm of the largest zstd window; 27.
    */
@@ -1027,17 +1030,17 @@ typedef struct bl_layer_entry {
    */
   uint32_t gid;
   /**
-   * Nanoseconds after mtime.
+   * Nanoseconds after mtime_seconds.
    */
-  uint32_t mtime_nsec;
+  uint32_t mtime_nanoseconds;
   /**
-   * Seconds since the epoch of the last modification.
+   * Seconds since 1970 of the last modification.
    */
-  int64_t mtime;
+  int64_t mtime_seconds;
   /**
    * Bytes of a file.
    */
-  uint64_t size;
+  uint64_t size_bytes;
   /**
    * Major number of a device.
    */
@@ -1079,7 +1082,7 @@ typedef struct bl_image_layer_info {
   /**
    * Bytes, as it is stored.
    */
-  uint64_t size;
+  uint64_t size_bytes;
 } bl_image_layer_info;
 
 /**
@@ -1093,27 +1096,27 @@ typedef struct bl_image_usage {
   /**
    * When the name was given to the image, in seconds since 1970; 0 where it was opened by digest.
    */
-  int64_t tagged;
+  int64_t tagged_seconds;
   /**
    * When the image was last opened by this name before now, in seconds since 1970; 0 where it was opened by digest.
    */
-  int64_t last_used;
+  int64_t last_used_seconds;
   /**
    * Bytes of its config and layers as they are stored, each counted once.
    */
-  uint64_t compressed_size;
+  uint64_t compressed_bytes;
   /**
    * Bytes of the files in those of its layers that are extracted with default options.
    */
-  uint64_t extracted_size;
+  uint64_t extracted_bytes;
   /**
-   * The part of compressed_size that other images with a name use too.
+   * The part of compressed_bytes that other images with a name use too.
    */
-  uint64_t shared_size;
+  uint64_t shared_bytes;
   /**
-   * The rest of compressed_size.
+   * The rest of compressed_bytes.
    */
-  uint64_t unique_size;
+  uint64_t unique_bytes;
 } bl_image_usage;
 
 /**
@@ -2208,10 +2211,10 @@ bl_status bl_layer_extracted_path(const bl_storage *storage,
  * Starts to store a layer. Write its bytes with bl_write() and make it visible with bl_commit().
  *
  * @param expected_size the size that the manifest declares; 0 or less is unknown, then
- *   bl_storage_options.max_blob_size holds.
+ *   bl_storage_options.max_blob_bytes holds.
  *
  * @retval BL_OK
- * @retval BL_E_LIMIT for a declared size over max_blob_size
+ * @retval BL_E_LIMIT for a declared size over max_blob_bytes
  * @retval BL_E_PERMISSION for a read-only store
  * @retval BL_E_NO_SPACE the disk is full
  * @retval BL_E_IO the system failed; bl_error_os_errno()

@@ -408,7 +408,7 @@ enum class rootfs_mode : uint32_t {
 struct storage_options {
   bool read_only = false;
   bool single_process = false;
-  uint64_t max_blob_size = 0;
+  uint64_t max_blob_bytes = 0;
   boxlite::durability durability = boxlite::durability::full;
   uint64_t min_free_bytes = 0;
   uint64_t gc_above_bytes = 0;
@@ -971,7 +971,7 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
   static result<storage> open(const text &images_dir, const storage_options &o = {}) {
     bl_storage_options c = bl_storage_options_init();
     c.flags = detail::flag(o.read_only, BL_STORAGE_READ_ONLY) | detail::flag(o.single_process, BL_STORAGE_SINGLE_PROCESS);
-    c.max_blob_size = o.max_blob_size;
+    c.max_blob_bytes = o.max_blob_bytes;
     c.durability = static_cast<uint32_t>(o.durability);
     c.min_free_bytes = o.min_free_bytes;
     c.gc_above_bytes = o.gc_above_bytes;

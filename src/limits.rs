@@ -92,27 +92,27 @@ limit_table! {
         DOCUMENT_SIZE = "document size", 4 * MIB, "Bytes of a manifest, an index or a config.";
         LAYERS = "layers", 1024, "Layers of an image.";
         JSON_DEPTH = "JSON depth", 64, "Arrays and objects inside each other in a manifest or index.";
-        BLOB_SIZE = "blob size", 50 * GIB, "Bytes of a stored layer blob, as compressed (max_blob_size of the store's options).";
+        BLOB_SIZE = "blob size", 50 * GIB, "Bytes of a stored layer blob, as compressed (max_blob_bytes of the store's options).";
     }
     layer {
-        LAYER_SIZE layer_size = "uncompressed layer size", 50 * GIB, "Bytes of a layer's tar stream after decompression, and of its files together.";
+        LAYER_SIZE layer_bytes = "uncompressed layer size", 50 * GIB, "Bytes of a layer's tar stream after decompression, and of its files together.";
         RATIO compression_ratio = "compression ratio", 1000, "Uncompressed bytes for each compressed one, after the first 64 MiB.";
         ENTRIES entries = "entries", 2_000_000, "Entries in a layer.";
-        COMPONENT name_component = "name component", 255, "Bytes between two slashes of an entry's name, without the prefix of a whiteout.";
+        COMPONENT name_component_bytes = "name component", 255, "Bytes between two slashes of an entry's name, without the prefix of a whiteout.";
         DEPTH path_depth = "path depth", 4096, "Components of an entry's name.";
-        PATH_LENGTH path_length = "path length", 64 << 10, "Bytes of an entry's name or of a hard link's target.";
-        HEADER_METADATA header_metadata = "header metadata", MIB, "Bytes of PAX, GNU long-name and sparse map data before one entry.";
+        PATH_LENGTH path_bytes = "path length", 64 << 10, "Bytes of an entry's name or of a hard link's target.";
+        HEADER_METADATA header_metadata_bytes = "header metadata", MIB, "Bytes of PAX, GNU long-name and sparse map data before one entry.";
         STACKED_HEADERS stacked_headers = "stacked headers", 16, "PAX and GNU headers before one entry.";
         SPARSE_CHUNKS sparse_chunks = "sparse chunks", 10_000, "Pieces of data between the holes of a sparse file.";
-        SYMLINK_TARGET symlink_target = "symlink target", 4095, "Bytes of a symlink's target.";
+        SYMLINK_TARGET symlink_target_bytes = "symlink target", 4095, "Bytes of a symlink's target.";
         SYMLINK_HOPS symlink_hops = "symlink hops", 40, "Symlinks followed while one parent directory is looked up.";
         SYMLINK_STEPS symlink_steps = "symlink steps", 1_000_000, "Symlinks followed in one layer.";
         DIRECTORY_STEPS directory_steps = "directory steps", 2_000_000, "Directories opened on the way to the entries of one layer, above 16 for each entry.";
-        XATTR_VALUE xattr_value = "xattr value", 64 << 10, "Bytes of one extended attribute.";
+        XATTR_VALUE xattr_value_bytes = "xattr value", 64 << 10, "Bytes of one extended attribute.";
         XATTRS xattrs = "xattrs", 1024, "Extended attributes of an entry.";
-        XATTRS_SIZE xattrs_size = "xattrs size", MIB, "Bytes of all extended attributes of an entry.";
-        KEPT_METADATA kept_metadata = "kept metadata", 64 * MIB, "Bytes of directories' names and attributes and of open hard links kept to the end of a layer, above 128 for each entry.";
-        RECORD_SIZE record_size = "record size", GIB, "Bytes of a layer's metadata record.";
+        XATTRS_SIZE xattrs_bytes = "xattrs size", MIB, "Bytes of all extended attributes of an entry.";
+        KEPT_METADATA kept_metadata_bytes = "kept metadata", 64 * MIB, "Bytes of directories' names and attributes and of open hard links kept to the end of a layer, above 128 for each entry.";
+        RECORD_SIZE record_bytes = "record size", GIB, "Bytes of a layer's metadata record.";
         ZSTD_WINDOW_LOG zstd_window_log = "zstd window log", 27, "Binary logarithm of the largest zstd window.";
     }
 }

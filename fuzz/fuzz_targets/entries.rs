@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let mut limits = LayerLimits::default();
     // So that a bomb of a few bytes does not take the time of a thousand other inputs.
-    limits.layer_size = 16 << 20;
+    limits.layer_bytes = 16 << 20;
     let read = || {
         let file = rustix::fs::memfd_create("layer", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::io::write(&file, data).unwrap();

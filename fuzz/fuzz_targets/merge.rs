@@ -107,7 +107,7 @@ fuzz_target!(|data: &[u8]| {
         let root = target.join(format!("{mode:?}"));
         let mut options = RootfsOptions::default();
         options.mode = mode;
-        options.tree.limits.layer_size = 16 << 20;
+        options.tree.limits.layer_bytes = 16 << 20;
         match storage.assemble_rootfs(&image, &root, &options) {
             Ok(_) => trees.push(tree(&root)),
             Err(error) => {

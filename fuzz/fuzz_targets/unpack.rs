@@ -73,7 +73,7 @@ fuzz_target!(|data: &[u8]| {
         let digest = Digest::of(layer);
         let mut options = ExtractOptions::default();
         options.tree.form = form_of(choice);
-        options.tree.limits.layer_size = 16 << 20;
+        options.tree.limits.layer_bytes = 16 << 20;
         let tarball = bench.outer.path().join("target/layer");
         std::fs::write(&tarball, layer).unwrap();
         options.tarball_path = Some(tarball);

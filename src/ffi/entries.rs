@@ -70,12 +70,12 @@ pub struct bl_layer_entry {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Nanoseconds after mtime.
-    pub mtime_nsec: u32,
-    /// Seconds since the epoch of the last modification.
-    pub mtime: i64,
+    /// Nanoseconds after mtime_seconds.
+    pub mtime_nanoseconds: u32,
+    /// Seconds since 1970 of the last modification.
+    pub mtime_seconds: i64,
     /// Bytes of a file.
-    pub size: u64,
+    pub size_bytes: u64,
     /// Major number of a device.
     pub device_major: u32,
     /// Minor number of a device.
@@ -143,9 +143,9 @@ impl Current {
             mode: entry.mode,
             uid: entry.uid,
             gid: entry.gid,
-            mtime_nsec: entry.mtime.nanoseconds,
-            mtime: entry.mtime.seconds,
-            size: entry.size,
+            mtime_nanoseconds: entry.mtime.nanoseconds,
+            mtime_seconds: entry.mtime.seconds,
+            size_bytes: entry.size,
             device_major: entry.device.major,
             device_minor: entry.device.minor,
             xattrs: if xattrs.is_empty() { std::ptr::null() } else { xattrs.as_ptr() },

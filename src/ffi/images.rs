@@ -67,7 +67,7 @@ pub struct bl_image_layer_info {
     /// The media type as the manifest has it; "" for none.
     pub media_type: *const c_char,
     /// Bytes, as it is stored.
-    pub size: u64,
+    pub size_bytes: u64,
 }
 
 // SAFETY: integers and pointers only.
@@ -80,17 +80,17 @@ pub struct bl_image_usage {
     /// sizeof(bl_image_usage); set by the caller.
     pub struct_size: usize,
     /// When the name was given to the image, in seconds since 1970; 0 where it was opened by digest.
-    pub tagged: i64,
+    pub tagged_seconds: i64,
     /// When the image was last opened by this name before now, in seconds since 1970; 0 where it was opened by digest.
-    pub last_used: i64,
+    pub last_used_seconds: i64,
     /// Bytes of its config and layers as they are stored, each counted once.
-    pub compressed_size: u64,
+    pub compressed_bytes: u64,
     /// Bytes of the files in those of its layers that are extracted with default options.
-    pub extracted_size: u64,
-    /// The part of compressed_size that other images with a name use too.
-    pub shared_size: u64,
-    /// The rest of compressed_size.
-    pub unique_size: u64,
+    pub extracted_bytes: u64,
+    /// The part of compressed_bytes that other images with a name use too.
+    pub shared_bytes: u64,
+    /// The rest of compressed_bytes.
+    pub unique_bytes: u64,
 }
 
 // SAFETY: integers only.
@@ -393,7 +393,7 @@ pub unsafe extern "C" fn bl_image_layer(
                 digest: layer.digest.as_ptr(),
                 diff_id: layer.diff_id.as_ref().map_or(std::ptr::null(), |diff_id| diff_id.as_ptr()),
                 media_type: layer.media_type.as_ptr(),
-                size: layer.size,
+                size_bytes: layer.size,
             });
             Ok(())
         })
@@ -423,15 +423,15 @@ pub unsafe extern "C" fn bl_image_get_usage(
             let storage = c.handle(storage, "storage")?;
             let image = &c.handle(image, "image")?.image;
             let sizes = storage.0.image_sizes(image)?;
-            let (tagged, last_used) = image.name.as_ref().map_or((0, 0), |tagged| tagged.unix_times());
+            let (tagged_seconds, last_used_seconds) = image.name.as_ref().map_or((0, 0), |tagged| tagged.unix_times());
             out.set(&bl_image_usage {
                 struct_size: 0,
-                tagged,
-                last_used,
-                compressed_size: sizes.compressed,
-                extracted_size: sizes.extracted,
-                shared_size: sizes.shared,
-                unique_size: sizes.unique,
+                tagged_seconds,
+                last_used_seconds,
+                compressed_bytes: sizes.compressed,
+                extracted_bytes: sizes.extracted,
+                shared_bytes: sizes.shared,
+                unique_bytes: sizes.unique,
             });
             Ok(())
         })

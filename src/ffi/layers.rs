@@ -123,10 +123,10 @@ pub unsafe extern "C" fn bl_layer_extracted_path(
 /// Starts to store a layer. Write its bytes with bl_write() and make it visible with bl_commit().
 ///
 /// @param expected_size the size that the manifest declares; 0 or less is unknown, then
-///   bl_storage_options.max_blob_size holds.
+///   bl_storage_options.max_blob_bytes holds.
 ///
 /// @retval BL_OK
-/// @retval BL_E_LIMIT for a declared size over max_blob_size
+/// @retval BL_E_LIMIT for a declared size over max_blob_bytes
 /// @retval BL_E_PERMISSION for a read-only store
 /// @retval BL_E_NO_SPACE the disk is full
 /// @retval BL_E_IO the system failed; bl_error_os_errno()

@@ -9,36 +9,71 @@ use super::args::{borrow_handle, call, free};
 use super::bytes::bl_bytes;
 use super::handles::{bl_error, bl_status};
 use super::helpers::give_path_of;
+use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::store::{Staged, StoreDir};
 
 /// A blob that is being written. Nothing of it is visible before bl_commit().
 pub struct bl_staged {
-    staged: Mutex<Staged>,
+    stage: Mutex<Stage>,
     // Beside the lock, so that other threads can watch a writer.
     written: Arc<AtomicU64>,
+    digest: Digest,
     staged_path: PathBuf,
     final_path: PathBuf,
     directory: Arc<StoreDir>,
+}
+
+/// Committing and aborting take the Rust object; the handle stays, and says what became of it.
+enum Stage {
+    Open(Staged),
+    Committed,
+    Aborted,
+    Failed(Error),
+}
+
+impl Stage {
+    /// The download, for a call that ends it.
+    fn take(&mut self, digest: &Digest) -> Result<Staged> {
+        match std::mem::replace(self, Stage::Aborted) {
+            Stage::Open(staged) => Ok(staged),
+            ended => {
+                *self = ended;
+                Err(self.over(digest))
+            }
+        }
+    }
+
+    /// `STATE`: the download is over.
+    fn over(&self, digest: &Digest) -> Error {
+        let why = match self {
+            Stage::Open(_) => "is open".into(),
+            Stage::Committed => "was committed".into(),
+            Stage::Aborted => "was aborted".into(),
+            Stage::Failed(error) => format!("failed earlier: {}", error.message()),
+        };
+        Error::new(Status::State, format!("staged download of {digest} {why}"))
+    }
 }
 
 impl bl_staged {
     pub(super) fn new(staged: Staged) -> bl_staged {
         bl_staged {
             written: staged.progress(),
+            digest: staged.digest().clone(),
             staged_path: staged.staged_path().to_owned(),
             final_path: staged.final_path().to_owned(),
             directory: staged.directory().clone(),
-            staged: Mutex::new(staged),
+            stage: Mutex::new(Stage::Open(staged)),
         }
     }
 
     /// One thread at a time: bytes of two writers would mix.
-    fn with<T>(&self, work: impl FnOnce(&mut Staged) -> Result<T>) -> Result<T> {
+    fn with<T>(&self, work: impl FnOnce(&mut Stage) -> Result<T>) -> Result<T> {
         // Before the lock, which another thread may have held at the fork.
         self.directory.check_not_forked()?;
-        match self.staged.try_lock() {
-            Ok(mut staged) => work(&mut staged),
+        match self.stage.try_lock() {
+            Ok(mut stage) => work(&mut stage),
             Err(TryLockError::WouldBlock) => {
                 let why = format!("staged download {}: in use by another thread", self.staged_path.display());
                 Err(Error::new(Status::Busy, why))
@@ -47,6 +82,34 @@ impl bl_staged {
                 Err(Error::new(Status::State, "staged download: an earlier call ended in an internal error"))
             }
         }
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        self.with(|stage| match stage {
+            Stage::Open(staged) => staged.write(data),
+            over => Err(over.over(&self.digest)),
+        })
+    }
+
+    fn commit(&self) -> Result<()> {
+        self.with(|stage| {
+            let result = stage.take(&self.digest)?.commit();
+            *stage = match &result {
+                Ok(()) => Stage::Committed,
+                Err(error) => Stage::Failed(error.clone()),
+            };
+            result
+        })
+    }
+
+    fn abort(&self) -> Result<()> {
+        self.with(|stage| match stage {
+            Stage::Committed => Err(stage.over(&self.digest)),
+            _ => {
+                *stage = Stage::Aborted;
+                Ok(())
+            }
+        })
     }
 }
 
@@ -79,7 +142,7 @@ pub unsafe extern "C" fn bl_write(
         call(err, |c| {
             let staged = c.handle(staged, "staged")?;
             let data = c.bytes(data.cast(), len, "data")?;
-            staged.with(|staged| staged.write(data))
+            staged.write(data)
         })
     }
 }
@@ -105,7 +168,7 @@ pub unsafe extern "C" fn bl_write(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_commit(staged: *mut bl_staged, err: *mut *mut bl_error) -> bl_status {
     // SAFETY: the caller keeps the header's contract on pointers.
-    unsafe { call(err, |c| c.handle(staged, "staged")?.with(Staged::commit)) }
+    unsafe { call(err, |c| c.handle(staged, "staged")?.commit()) }
 }
 
 /// Ends the download and removes what was written. Does not free the handle. After a failure, or twice, it is a no-op.
@@ -120,7 +183,7 @@ pub unsafe extern "C" fn bl_commit(staged: *mut bl_staged, err: *mut *mut bl_err
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_abort(staged: *mut bl_staged, err: *mut *mut bl_error) -> bl_status {
     // SAFETY: the caller keeps the header's contract on pointers.
-    unsafe { call(err, |c| c.handle(staged, "staged")?.with(Staged::abort)) }
+    unsafe { call(err, |c| c.handle(staged, "staged")?.abort()) }
 }
 
 /// How many bytes were written so far; 0 for NULL. May be asked from any thread at any time.

@@ -32,7 +32,7 @@ pub struct bl_storage_options {
     /// BL_STORAGE_*, or 0.
     pub flags: u64,
     /// Largest layer blob in bytes that bl_stage_layer() takes; 0 is 50 GiB.
-    pub max_blob_size: u64,
+    pub max_blob_bytes: u64,
     /// BL_DURABILITY_*.
     pub durability: u32,
     /// Zero.
@@ -96,7 +96,7 @@ pub unsafe extern "C" fn bl_storage_open(
             min_free_bytes: options.min_free_bytes,
             gc_above_bytes: (options.gc_above_bytes > 0).then_some(options.gc_above_bytes),
             gc_min_age: (options.gc_min_age_seconds > 0).then_some(Duration::from_secs(options.gc_min_age_seconds)),
-            max_blob_size: (options.max_blob_size > 0).then_some(options.max_blob_size),
+            max_blob_bytes: (options.max_blob_bytes > 0).then_some(options.max_blob_bytes),
         };
         out.set(into_handle(bl_storage(Storage::open(images_dir, &options)?)));
         Ok(())

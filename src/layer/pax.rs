@@ -29,7 +29,7 @@ pub(super) struct Extended {
     pub(super) mtime: Option<Timestamp>,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     xattrs_given: u64,
-    xattrs_size: u64,
+    xattrs_bytes: u64,
     /// Attributes in the form of libarchive, which writes both forms.
     libarchive_xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The entry is a GNU sparse file in one of the PAX forms.
@@ -106,8 +106,8 @@ impl Extended {
         // One that is given again counts again, since it is looked for again.
         self.xattrs_given += 1;
         limits::XATTRS.check(limits, self.xattrs_given, || quoted(name))?;
-        self.xattrs_size += (name.len() + value.len()) as u64;
-        limits::XATTRS_SIZE.check(limits, self.xattrs_size, || quoted(name))
+        self.xattrs_bytes += (name.len() + value.len()) as u64;
+        limits::XATTRS_SIZE.check(limits, self.xattrs_bytes, || quoted(name))
     }
 
     /// libarchive has the name percent-encoded and the value in base 64 (family 80).

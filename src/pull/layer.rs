@@ -120,7 +120,16 @@ impl Pull {
         };
         let received = receiver.receive(self);
         *refuses_ranges = receiver.refuses_ranges;
-        let fetched = received.and_then(|()| Ok(staged.commit_within(&self.interrupt)?));
+        let fetched = match received {
+            Ok(()) => staged.commit_within(&self.interrupt).map_err(FetchError::from),
+            Err(trouble) => {
+                // What nobody would go on from is not worth its place, and would be asked for again in vain.
+                if trouble.is_of_the_way() && !*refuses_ranges && staged.bytes_written() > 0 {
+                    staged.keep();
+                }
+                Err(trouble)
+            }
+        };
         growing.finish(match &fetched {
             Ok(()) => Ok(descriptor.digest.clone()),
             Err(trouble) => Err(trouble.copy()),
@@ -130,14 +139,6 @@ impl Pull {
             Some(Ok(result)) => result.map(|extraction| counts.finished(&extraction)),
             Some(Err(_)) => Err(Error::new(Status::Internal, "a thread of a pull died")),
         };
-        // What nobody would go on from is not worth its place, and would be asked for again in vain.
-        if let Err(trouble) = &fetched
-            && trouble.is_of_the_way()
-            && !*refuses_ranges
-            && staged.bytes_written() > 0
-        {
-            staged.keep();
-        }
         match (fetched, unpacked) {
             (Err(FetchError::Cancelled), Err(error)) => Err(FetchError::Permanent(error)),
             (Err(trouble), _) => Err(trouble),

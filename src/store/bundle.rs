@@ -35,7 +35,7 @@ impl Storage {
             durability: self.directory.durability(),
             single_process: self.directory.is_single_process(),
             min_free_bytes: self.min_free,
-            max_blob_size: Some(self.max_blob_size),
+            max_blob_bytes: Some(self.max_blob_bytes),
             ..StorageOptions::default()
         };
         let mut storage = Storage::open(self.cache_dir(&bundle.path, manifest_digest), &options)?;

@@ -64,8 +64,8 @@ impl Storage {
 
     /// The most that a layer may have; `LIMIT` for one of more.
     pub(crate) fn check_blob_size(&self, digest: &Digest, size: u64) -> Result<()> {
-        if size > self.max_blob_size {
-            return Err(Error::limit(limits::BLOB_SIZE.name, self.max_blob_size, size, digest));
+        if size > self.max_blob_bytes {
+            return Err(Error::limit(limits::BLOB_SIZE.name, self.max_blob_bytes, size, digest));
         }
         Ok(())
     }
@@ -121,7 +121,7 @@ impl Storage {
         let present = self.directory.stat(Folder::Layers, &super::partial::resumable_name(digest))?;
         // What is reserved is there too, also behind what was written.
         let present = present.map_or(0, |stat| (stat.st_size as u64).max(stat.st_blocks as u64 * 512));
-        let missing = if size <= self.max_blob_size { size.saturating_sub(present) } else { 0 };
+        let missing = if size <= self.max_blob_bytes { size.saturating_sub(present) } else { 0 };
         self.make_room(missing, digest, interrupt)?;
         Staged::resume(&self.directory, digest, size, self.layer_spec(digest.algorithm(), Some(digest), Some(size)))
     }
@@ -130,7 +130,7 @@ impl Storage {
     /// known size is reserved; `NO_SPACE`, with the numbers, where there is not enough.
     pub fn stage_layer(&self, digest: &Digest, expected_size: Option<u64>) -> Result<Staged> {
         self.directory.check_writable()?;
-        let max = expected_size.filter(|&size| size <= self.max_blob_size);
+        let max = expected_size.filter(|&size| size <= self.max_blob_bytes);
         self.make_room(max.unwrap_or(0), digest, &Interrupt::default())?;
         let spec = self.layer_spec(digest.algorithm(), Some(digest), expected_size);
         Staged::create(&self.directory, digest, spec)
@@ -151,7 +151,7 @@ impl Storage {
             expected: expected.cloned(),
             algorithm,
             expected_size,
-            size_limit: self.max_blob_size,
+            size_limit: self.max_blob_bytes,
             min_free: self.min_free,
         }
     }

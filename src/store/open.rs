@@ -30,7 +30,7 @@ impl Storage {
         }
         Ok(Storage {
             directory,
-            max_blob_size: options.max_blob_size.unwrap_or(limits::BLOB_SIZE.default),
+            max_blob_bytes: options.max_blob_bytes.unwrap_or(limits::BLOB_SIZE.default),
             min_free: options.min_free_bytes,
             high_water: options.gc_above_bytes,
             gc_min_age: options.gc_min_age,

@@ -36,7 +36,7 @@ options! {
         /// The age below which that collection leaves things alone; an hour.
         pub gc_min_age: Option<Duration>,
         /// Largest layer blob in bytes; `None` is 50 GiB.
-        pub max_blob_size: Option<u64>,
+        pub max_blob_bytes: Option<u64>,
     }
 }
 

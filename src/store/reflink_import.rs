@@ -34,7 +34,7 @@ impl Storage {
     ) -> Result<bool> {
         self.directory.check_writable()?;
         // Whoever copies says what is wrong with it.
-        if size > self.max_blob_size || size != file.size {
+        if size > self.max_blob_bytes || size != file.size {
             return Ok(false);
         }
         self.make_room_in_store(size, interrupt)?;

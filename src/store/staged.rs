@@ -26,15 +26,8 @@ pub struct Staged {
     staged_path: PathBuf,
     final_path: PathBuf,
     written: Arc<AtomicU64>,
-    state: StagedState,
-}
-
-#[derive(Debug)]
-enum StagedState {
-    Open(Box<Ingest>),
-    Committed,
-    Aborted,
-    Failed(String),
+    /// The file; or, after a write that failed, why there is none any more.
+    ingest: Result<Box<Ingest>>,
 }
 
 impl Staged {
@@ -60,53 +53,48 @@ impl Staged {
             staged_path: ingest.partial().path(),
             final_path,
             written: ingest.written().clone(),
-            state: StagedState::Open(Box::new(ingest)),
+            ingest: Ok(Box::new(ingest)),
         }
     }
 
     /// Ends without removing what was written, for a later one to go on with ([`Staged::resume`]).
     #[cfg(feature = "pull")]
-    pub(crate) fn keep(mut self) {
-        if let StagedState::Open(ingest) = std::mem::replace(&mut self.state, StagedState::Aborted) {
+    pub(crate) fn keep(self) {
+        if let Ok(ingest) = self.ingest {
             ingest.keep();
         }
     }
 
     /// Appends bytes. `SIZE_MISMATCH` at the first byte over the declared size, `LIMIT` over the size limit where none
-    /// was declared, `NO_SPACE` and the like from the disk; each of them ends the download. `STATE` after the end.
+    /// was declared, `NO_SPACE` and the like from the disk; each of them ends the download. `STATE` after that.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.directory.check_not_forked()?;
-        let result = match &mut self.state {
-            StagedState::Open(ingest) => ingest.write(bytes),
-            _ => Err(self.wrong_state()),
-        };
-        self.ending_on_failure(result)
+        let ingest = self.ingest.as_mut().map_err(|failed| ended(&self.digest, failed))?;
+        let result = ingest.write(bytes);
+        if let Err(error) = &result {
+            // Replacing it drops the partial, and with it the file.
+            self.ingest = Err(error.clone());
+        }
+        result
     }
 
     /// Verifies size and digest and makes the blob visible; when this returns it is as durable as the store promises.
     /// That the store has the blob already is success: a layer takes its place, so that damage does not stay.
-    /// `SIZE_MISMATCH` or `DIGEST_MISMATCH` leave nothing behind.
-    pub fn commit(&mut self) -> Result<()> {
+    /// `SIZE_MISMATCH` or `DIGEST_MISMATCH` leave nothing behind. `STATE` after a write that failed.
+    pub fn commit(self) -> Result<()> {
         self.commit_within(&Interrupt::default())
     }
 
     /// The same, for a call that may be ended.
-    pub(crate) fn commit_within(&mut self, interrupt: &Interrupt) -> Result<()> {
+    pub(crate) fn commit_within(self, interrupt: &Interrupt) -> Result<()> {
         self.directory.check_not_forked()?;
-        let result = self.try_commit(interrupt);
-        self.ending_on_failure(result)
-    }
-
-    /// Ends the download and removes what was written. Doing so twice, or after a failure, is no error; after a commit
-    /// it is `STATE`.
-    pub fn abort(&mut self) -> Result<()> {
-        self.directory.check_not_forked()?;
-        if let StagedState::Committed = self.state {
-            return Err(self.wrong_state());
-        }
-        self.state = StagedState::Aborted;
+        let ingest = self.ingest.map_err(|failed| ended(&self.digest, &failed))?;
+        ingest.commit(interrupt, |_| Ok(()))?;
         Ok(())
     }
+
+    /// Ends the download and removes what was written, as dropping it does.
+    pub fn abort(self) {}
 
     /// The digest that the bytes must have.
     pub fn digest(&self) -> &Digest {
@@ -141,42 +129,14 @@ impl Staged {
     /// What is written, open for a reader who follows.
     #[cfg(feature = "pull")]
     pub(crate) fn reader(&self) -> Result<std::os::fd::OwnedFd> {
-        let StagedState::Open(ingest) = &self.state else { return Err(self.wrong_state()) };
+        let ingest = self.ingest.as_ref().map_err(|failed| ended(&self.digest, failed))?;
         ingest.partial().handle().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a partial file"))
     }
+}
 
-    fn try_commit(&mut self, interrupt: &Interrupt) -> Result<()> {
-        if !matches!(self.state, StagedState::Open(_)) {
-            return Err(self.wrong_state());
-        }
-        let StagedState::Open(ingest) = std::mem::replace(&mut self.state, StagedState::Aborted) else {
-            return Err(self.wrong_state());
-        };
-        ingest.commit(interrupt, |_| Ok(()))?;
-        self.state = StagedState::Committed;
-        Ok(())
-    }
-
-    /// A failure of the download itself ends it; being asked at the wrong time does not.
-    fn ending_on_failure(&mut self, result: Result<()>) -> Result<()> {
-        if let Err(error) = &result
-            && error.status() != Status::State
-        {
-            // Replacing the state drops the partial, and with it the file.
-            self.state = StagedState::Failed(error.message().to_owned());
-        }
-        result
-    }
-
-    fn wrong_state(&self) -> Error {
-        let why = match &self.state {
-            StagedState::Open(_) => "is open".into(),
-            StagedState::Committed => "was committed".into(),
-            StagedState::Aborted => "was aborted".into(),
-            StagedState::Failed(why) => format!("failed earlier: {why}"),
-        };
-        Error::new(Status::State, format!("staged download of {} {why}", self.digest))
-    }
+/// `STATE`: the download failed before.
+fn ended(digest: &Digest, failed: &Error) -> Error {
+    Error::new(Status::State, format!("staged download of {digest} failed earlier: {}", failed.message()))
 }
 
 /// A staged download is a writer, for code that copies from a reader. Errors carry the [`Error`] inside.

@@ -11,7 +11,7 @@ use super::store_dir::{Folder, StoreDir};
 #[derive(Clone, Debug)]
 pub struct Storage {
     pub(crate) directory: Arc<StoreDir>,
-    pub(super) max_blob_size: u64,
+    pub(super) max_blob_bytes: u64,
     pub(crate) min_free: u64,
     pub(crate) high_water: Option<u64>,
     pub(crate) gc_min_age: Option<Duration>,

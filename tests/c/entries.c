@@ -106,7 +106,7 @@ int main(int argc, char **argv)
     CHECK(n < 6 && entry.kind == expected[n].kind && entry.flags == expected[n].flags);
     CHECK(!strcmp(entry.path, expected[n].path) && !entry.link[0] && entry.xattr_count == 0);
     if (n == 3) CHECK(entry.device_major == 1 && entry.device_minor == 3 && entry.mode == 0666);
-    if (n == 5) CHECK(entry.mode == 04755 && entry.uid == 1000 && entry.gid == 1001 && entry.mtime == 86400);
+    if (n == 5) CHECK(entry.mode == 04755 && entry.uid == 1000 && entry.gid == 1001 && entry.mtime_seconds == 86400);
     n++;
   }
   CHECK(n == 6 && entry.path == NULL);

@@ -121,7 +121,7 @@ static void layers(boxlite::storage &store, const boxlite::image &image)
   CHECK(options.cancel.is_triggered() && store.extract_layer(digest, options).code() == status::cancelled);
   options.cancel = boxlite::cancel();
   options.tree.limits->entries = 0;
-  options.tree.limits->name_component = 1;
+  options.tree.limits->name_component_bytes = 1;
   CHECK(store.extract_layer(digest, options).code() == status::limit);
 }
 
@@ -172,7 +172,7 @@ static void upkeep(boxlite::storage &store, const boxlite::image &image)
   CHECK(store.tag_image("d.org/z:3", image.manifest_digest()) && MUST(store.images()).size() == 2);
   boxlite::image same = MUST(store.open_image("d.org/z:3"));
   CHECK(std::string_view(same.text(boxlite::image_field::name)) == "d.org/z:3" && store.remove_image("d.org/z:3"));
-  CHECK(MUST(store.usage_of(image)).compressed_size > 0 && same.texts(boxlite::image_field::cmd).size() == 1);
+  CHECK(MUST(store.usage_of(image)).compressed_bytes > 0 && same.texts(boxlite::image_field::cmd).size() == 1);
   boxlite::lease lease = MUST(store.create_lease(std::chrono::minutes(1)));
   CHECK(lease.hold(image.manifest_digest()) && lease.extend(std::chrono::minutes(2)));
   CHECK(MUST(store.open_lease(lease.id())).release());

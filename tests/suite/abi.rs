@@ -177,3 +177,82 @@ fn sets_of_constants_share_no_prefix() {
         }
     }
 }
+
+/// Numbers whose names need no unit: each stands alone, or counts what it is called by.
+const WITHOUT_UNIT: &[(&str, &[&str])] = &[
+    ("values of a set", &["durability", "flags", "kind", "phase", "policy", "mode", "problem", "whiteouts"]),
+    ("0 or 1", &["cached", "is_done", "quarantined"]),
+    ("ids", &["uid", "gid", "device_major", "device_minor"]),
+    ("none by nature", &["compression_ratio", "zstd_window_log", "reserved"]),
+    (
+        "counts",
+        &[
+            "additional_gid_count",
+            "anomalies",
+            "configs",
+            "damaged",
+            "directory_steps",
+            "entries",
+            "entries_unpacked",
+            "kept",
+            "layers",
+            "layers_done",
+            "manifests",
+            "missing",
+            "objects",
+            "parallel",
+            "partials",
+            "path_depth",
+            "removed",
+            "skipped",
+            "sparse_chunks",
+            "stacked_headers",
+            "symlink_hops",
+            "symlink_steps",
+            "trees",
+            "xattr_count",
+            "xattrs",
+        ],
+    ),
+];
+
+/// A field that is a number says its unit in its name, or is in the list above with the reason why not.
+#[test]
+fn numbers_say_their_units() {
+    let header = std::fs::read_to_string(repository().join("include/boxlite_images.h")).unwrap();
+    let without: Vec<&str> = WITHOUT_UNIT.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+    let (mut structure, mut comment, mut seen) = ("", String::new(), Vec::new());
+    for line in header.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("typedef struct ").and_then(|rest| rest.strip_suffix(" {")) {
+            structure = name;
+        } else if line == "/**" {
+            comment.clear();
+        } else if let Some(text) = line.strip_prefix("* ") {
+            comment.push_str(text);
+            comment.push(' ');
+        } else if let Some((kind, name)) = line.strip_suffix(';').and_then(|field| field.split_once(' '))
+            && (kind == "size_t" || kind.ends_with("int32_t") || kind.ends_with("int64_t"))
+            && !name.contains(['*', '(', '[', ')'])
+            && !matches!(name, "struct_size" | "value_len")
+        {
+            seen.push(name);
+            let unit = name.split('_').find(|word| matches!(*word, "bytes" | "ms" | "seconds" | "nanoseconds"));
+            assert_ne!(unit.is_some(), without.contains(&name), "{structure}.{name}: a unit, or a line in the list");
+            let says = comment.to_lowercase().replace("nanoseconds", "ns").replace("milliseconds", "ms");
+            let said = |words: &[&str]| says.split(|c: char| !c.is_alphanumeric()).any(|word| words.contains(&word));
+            let is_said = match unit {
+                Some("ms") => said(&["ms"]),
+                Some("nanoseconds") => said(&["ns"]),
+                Some("seconds") => said(&["seconds"]),
+                // "Its size, compressed." and "The rest of compressed_bytes." are of bytes too.
+                Some(_) => true,
+                // A ratio is one of bytes; the rest has no unit to say.
+                None => name == "compression_ratio" || !said(&["bytes", "ms", "ns", "seconds"]),
+            };
+            assert!(is_said, "{structure}.{name}: {comment}");
+        }
+    }
+    assert!(seen.len() > 100, "{seen:?}");
+    let unused: Vec<_> = without.iter().filter(|name| !seen.contains(name)).collect();
+    assert!(unused.is_empty(), "no field is called like this any more: {unused:?}");
+}

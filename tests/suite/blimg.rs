@@ -159,7 +159,7 @@ fn images_get_names_and_leases_and_go() {
     let json: Value = serde_json::from_str(&tool.says(&["--json", "ls"])).unwrap();
     let names = [&json["name"], &json["familiar_name"]].map(|name| name.as_str().unwrap());
     assert_eq!(names, ["docker.io/library/demo:latest", "demo:latest"]);
-    assert!(json["extracted_size"].as_u64().unwrap() > 0 && json["shared_size"].as_u64() == Some(0), "{json}");
+    assert!(json["extracted_bytes"].as_u64().unwrap() > 0 && json["shared_bytes"].as_u64() == Some(0), "{json}");
     let about = tool.says(&["inspect", "demo"]);
     assert_eq!(about.lines().filter(|line| line.starts_with("layer: ")).count(), 4, "{about}");
     assert!(about.contains(&format!("manifest: \"{manifest}\"\n")) && !about.contains("missing"), "{about}");

@@ -120,8 +120,8 @@ func (s *Storage) RemoveImage(name string) error {
 
 // ImageUsage is how much room an image takes.
 type ImageUsage struct {
-	Tagged, LastUsed                                      time.Time
-	CompressedSize, ExtractedSize, SharedSize, UniqueSize uint64
+	Tagged, LastUsed                                          time.Time
+	CompressedBytes, ExtractedBytes, SharedBytes, UniqueBytes uint64
 }
 
 // ImageUsage says how much room an image takes, and how much of that others share.
@@ -129,7 +129,7 @@ func (s *Storage) ImageUsage(image *Image) (ImageUsage, error) {
 	var usage ImageUsage
 	err := s.withContext(context.Background(), image, func(*capi.Cancel) (*capi.Error, error) {
 		u, err := s.raw.ImageUsage(image.raw)
-		usage = ImageUsage{time.Unix(u.Tagged, 0), time.Unix(u.LastUsed, 0), u.CompressedSize, u.ExtractedSize, u.SharedSize, u.UniqueSize}
+		usage = ImageUsage{time.Unix(u.TaggedSeconds, 0), time.Unix(u.LastUsedSeconds, 0), u.CompressedBytes, u.ExtractedBytes, u.SharedBytes, u.UniqueBytes}
 		return err, nil
 	})
 	return usage, err

@@ -11,9 +11,9 @@ import (
 
 // Limits on what a layer may cost; 0 is the default. They are those of bl_layer_limits.
 type Limits struct {
-	LayerSize, CompressionRatio, Entries, NameComponent, PathDepth, PathLength, HeaderMetadata, StackedHeaders,
-	SparseChunks, SymlinkTarget, SymlinkHops, SymlinkSteps, DirectorySteps, XattrValue, Xattrs, XattrsSize, KeptMetadata,
-	RecordSize, ZstdWindowLog uint64
+	LayerBytes, CompressionRatio, Entries, NameComponentBytes, PathDepth, PathBytes, HeaderMetadataBytes, StackedHeaders,
+	SparseChunks, SymlinkTargetBytes, SymlinkHops, SymlinkSteps, DirectorySteps, XattrValueBytes, Xattrs, XattrsBytes, KeptMetadataBytes,
+	RecordBytes, ZstdWindowLog uint64
 }
 
 // Progress is how far a call came.
@@ -240,7 +240,7 @@ func (l *LayerEntries) Next() (*Entry, error) {
 	}
 	entry := &Entry{
 		Kind: EntryKind(e.Kind), Implied: e.Flags&entryFlagImplied != 0, Path: e.Path, Link: e.Link, Mode: fileMode(EntryKind(e.Kind), e.Mode), UID: e.UID, GID: e.GID,
-		Mtime: time.Unix(e.Mtime, int64(e.MtimeNsec)), Size: e.Size, DeviceMajor: e.DeviceMajor, DeviceMinor: e.DeviceMinor,
+		Mtime: time.Unix(e.MtimeSeconds, int64(e.MtimeNanoseconds)), Size: e.Size, DeviceMajor: e.DeviceMajor, DeviceMinor: e.DeviceMinor,
 	}
 	for _, x := range e.Xattrs {
 		entry.Xattrs = append(entry.Xattrs, Xattr(x))

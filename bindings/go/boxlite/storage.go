@@ -127,8 +127,8 @@ type StorageOptions struct {
 	SingleProcess bool
 	// NotDurable: nothing is flushed; for stores that can be thrown away.
 	NotDurable bool
-	// MaxBlobSize in bytes; 0 is 50 GiB.
-	MaxBlobSize uint64
+	// MaxBlobBytes in bytes; 0 is 50 GiB.
+	MaxBlobBytes uint64
 	// MinFreeBytes of the file system stay free.
 	MinFreeBytes uint64
 	// GCAboveBytes: above so many the store is collected before a layer is stored; GCMinAge is what stays then.
@@ -149,7 +149,7 @@ func Open(dir string, options *StorageOptions) (*Storage, error) {
 		o = *options
 	}
 	c := capi.StorageOptions{
-		Flags: flag(o.ReadOnly, storageReadOnly) | flag(o.SingleProcess, storageSingleProcess), MaxBlobSize: o.MaxBlobSize, MinFreeBytes: o.MinFreeBytes,
+		Flags: flag(o.ReadOnly, storageReadOnly) | flag(o.SingleProcess, storageSingleProcess), MaxBlobBytes: o.MaxBlobBytes, MinFreeBytes: o.MinFreeBytes,
 		GCAboveBytes: o.GCAboveBytes, GCMinAge: whole(o.GCMinAge, time.Second), Durability: uint32(flag(o.NotDurable, durabilityNone)),
 	}
 	raw, err := capi.OpenStorage(dir, c)

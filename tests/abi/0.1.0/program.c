@@ -208,9 +208,9 @@ static bl_image *imported(bl_storage *storage, const char *layout)
   CHECK(bl_image_text_count(image, BL_IMAGE_MANIFEST_DIGEST) == 1);
   CHECK(bl_image_layer_count(image) > 0);
   OK(bl_image_layer(image, 0, &layer, &err));
-  CHECK(layer.size > 0 && layer.diff_id && layer.media_type);
+  CHECK(layer.size_bytes > 0 && layer.diff_id && layer.media_type);
   OK(bl_image_get_usage(storage, image, &usage, &err));
-  CHECK(usage.compressed_size > 0 && usage.tagged > 0);
+  CHECK(usage.compressed_bytes > 0 && usage.tagged_seconds > 0);
   OK(bl_tag_image(storage, "a.org/y:2", bl_image_text(image, BL_IMAGE_MANIFEST_DIGEST, 0), &err));
   OK(bl_image_list(storage, &names, &err));
   CHECK(bl_names_count(names) == 2);
@@ -351,7 +351,7 @@ int main(int argc, char **argv)
   CHECK(bl_has_feature(BL_FEATURE_PULL) && !bl_has_feature(0));
   OK(bl_set_log_callback(BL_LOG_TRACE, on_log, &logged, &err));
   options.durability = BL_DURABILITY_NONE;
-  options.max_blob_size = 1 << 30;
+  options.max_blob_bytes = 1 << 30;
   OK(bl_storage_open(argv[1], &options, &storage, &err));
   blobs(storage);
   image = imported(storage, argv[2]);

@@ -3,6 +3,8 @@
 use std::ffi::{CStr, CString, c_char};
 use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use boxlite_images::ffi::*;
 use boxlite_images::{Digest, Durability, ExtractOptions, Staged, Status, Storage, StorageOptions, VerifyOptions};
@@ -20,13 +22,13 @@ fn status<T>(result: boxlite_images::Result<T>) -> Answer<T> {
 }
 
 impl Api for Rust {
-    type Staged = Staged;
+    type Staged = RustStaged;
 
-    fn open(dir: &Path, read_only: bool, max_blob_size: u64) -> Answer<Rust> {
+    fn open(dir: &Path, read_only: bool, max_blob_bytes: u64) -> Answer<Rust> {
         let mut options = StorageOptions::default();
         options.read_only = read_only;
         options.durability = Durability::Full;
-        options.max_blob_size = (max_blob_size > 0).then_some(max_blob_size);
+        options.max_blob_bytes = (max_blob_bytes > 0).then_some(max_blob_bytes);
         status(Storage::open(dir, &options)).map(Rust)
     }
     fn images_dir(&self) -> PathBuf {
@@ -44,8 +46,8 @@ impl Api for Rust {
     fn has_manifest(&self, text: &str) -> Answer<bool> {
         status(self.0.has_manifest(&digest(text)?))
     }
-    fn stage_config(&self, text: &str) -> Answer<Staged> {
-        status(self.0.stage_config(&digest(text)?))
+    fn stage_config(&self, text: &str) -> Answer<RustStaged> {
+        status(self.0.stage_config(&digest(text)?)).map(RustStaged::new)
     }
     fn load_config(&self, text: &str) -> Answer<Vec<u8>> {
         status(self.0.load_config(&digest(text)?))
@@ -53,8 +55,8 @@ impl Api for Rust {
     fn has_config(&self, text: &str) -> Answer<bool> {
         status(self.0.has_config(&digest(text)?))
     }
-    fn stage_layer(&self, text: &str, size: i64) -> Answer<Staged> {
-        status(self.0.stage_layer(&digest(text)?, u64::try_from(size).ok().filter(|&n| n > 0)))
+    fn stage_layer(&self, text: &str, size: i64) -> Answer<RustStaged> {
+        status(self.0.stage_layer(&digest(text)?, u64::try_from(size).ok().filter(|&n| n > 0))).map(RustStaged::new)
     }
     fn has_layer(&self, text: &str) -> Answer<bool> {
         status(self.0.has_layer(&digest(text)?))
@@ -83,21 +85,48 @@ impl Api for Rust {
     }
 }
 
-impl StagedApi for Staged {
+/// What C's handle refuses after the end, the compiler refuses in Rust: commit and abort take the object.
+pub(super) struct RustStaged {
+    staged: Option<Staged>,
+    is_committed: bool,
+    written: Arc<AtomicU64>,
+    paths: [PathBuf; 2],
+}
+
+impl RustStaged {
+    fn new(staged: Staged) -> RustStaged {
+        RustStaged {
+            is_committed: false,
+            written: staged.progress(),
+            paths: [staged.staged_path().to_owned(), staged.final_path().to_owned()],
+            staged: Some(staged),
+        }
+    }
+}
+
+impl StagedApi for RustStaged {
     fn write(&mut self, bytes: &[u8]) -> Answer<()> {
-        status(Staged::write(self, bytes))
+        status(self.staged.as_mut().ok_or(Status::State)?.write(bytes))
     }
     fn commit(&mut self) -> Answer<()> {
-        status(Staged::commit(self))
+        status(self.staged.take().ok_or(Status::State)?.commit())?;
+        self.is_committed = true;
+        Ok(())
     }
     fn abort(&mut self) -> Answer<()> {
-        status(Staged::abort(self))
+        if self.is_committed {
+            return Err(Status::State);
+        }
+        if let Some(staged) = self.staged.take() {
+            staged.abort();
+        }
+        Ok(())
     }
     fn bytes_written(&self) -> u64 {
-        Staged::bytes_written(self)
+        self.written.load(Ordering::Relaxed)
     }
     fn paths(&self) -> [PathBuf; 2] {
-        [self.staged_path().to_owned(), self.final_path().to_owned()]
+        self.paths.clone()
     }
 }
 
@@ -175,11 +204,11 @@ fn staged_from(call: impl FnOnce(*mut *mut bl_staged, *mut *mut bl_error) -> bl_
 impl Api for C {
     type Staged = CStaged;
 
-    fn open(dir: &Path, read_only: bool, max_blob_size: u64) -> Answer<C> {
+    fn open(dir: &Path, read_only: bool, max_blob_bytes: u64) -> Answer<C> {
         let options = bl_storage_options {
             struct_size: size_of::<bl_storage_options>(),
             flags: if read_only { BL_STORAGE_READ_ONLY } else { 0 },
-            max_blob_size,
+            max_blob_bytes,
             durability: BL_DURABILITY_FULL,
             reserved: 0,
             min_free_bytes: 0,

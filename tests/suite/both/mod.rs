@@ -15,7 +15,7 @@ type Answer<T> = Result<T, Status>;
 /// The store as both APIs have it, digests as text.
 trait Api: Sized {
     type Staged: StagedApi;
-    fn open(dir: &Path, read_only: bool, max_blob_size: u64) -> Answer<Self>;
+    fn open(dir: &Path, read_only: bool, max_blob_bytes: u64) -> Answer<Self>;
     fn images_dir(&self) -> PathBuf;
     fn layers_dir(&self) -> PathBuf;
     fn save_manifest(&self, digest: &str, bytes: &[u8]) -> Answer<()>;

@@ -85,20 +85,20 @@ fn family_129_each_limit_is_settable_and_named() {
         limits
     };
     let cases: Vec<(&str, Vec<u8>, LayerLimits)> = vec![
-        ("layer_size", a().file(b"f", &[0; 5000]).finish(), set(&|l| l.layer_size = 4999)),
+        ("layer_bytes", a().file(b"f", &[0; 5000]).finish(), set(&|l| l.layer_bytes = 4999)),
         ("compression_ratio", zeros, set(&|l| l.compression_ratio = 10)),
         ("entries", files.clone(), set(&|l| l.entries = 99)),
-        ("name_component", a().file(b"abcdef", b"").finish(), set(&|l| l.name_component = 5)),
+        ("name_component_bytes", a().file(b"abcdef", b"").finish(), set(&|l| l.name_component_bytes = 5)),
         ("path_depth", deep.clone(), set(&|l| l.path_depth = 3)),
-        ("path_length", deep.clone(), set(&|l| l.path_length = 6)),
-        ("header_metadata", xattrs(1, 100), set(&|l| l.header_metadata = 100)),
+        ("path_bytes", deep.clone(), set(&|l| l.path_bytes = 6)),
+        ("header_metadata_bytes", xattrs(1, 100), set(&|l| l.header_metadata_bytes = 100)),
         (
             "stacked_headers",
             a().pax(&[("comment", b"x")]).pax(&[("comment", b"x")]).file(b"f", b"").finish(),
             set(&|l| l.stacked_headers = 1),
         ),
         ("sparse_chunks", sparse, set(&|l| l.sparse_chunks = 2)),
-        ("symlink_target", long_link(10), set(&|l| l.symlink_target = 9)),
+        ("symlink_target_bytes", long_link(10), set(&|l| l.symlink_target_bytes = 9)),
         ("symlink_hops", hops.clone(), set(&|l| l.symlink_hops = 1)),
         ("symlink_steps", hops, set(&|l| l.symlink_steps = 1)),
         (
@@ -106,15 +106,15 @@ fn family_129_each_limit_is_settable_and_named() {
             a().file(&b"d/".repeat(45), b"").file(&[&b"d/".repeat(45)[..], b"f"].concat(), b"").finish(),
             set(&|l| l.directory_steps = 10),
         ),
-        ("xattr_value", xattrs(1, 100), set(&|l| l.xattr_value = 99)),
+        ("xattr_value_bytes", xattrs(1, 100), set(&|l| l.xattr_value_bytes = 99)),
         ("xattrs", xattrs(3, 1), set(&|l| l.xattrs = 2)),
-        ("xattrs_size", xattrs(3, 100), set(&|l| l.xattrs_size = 200)),
+        ("xattrs_bytes", xattrs(3, 100), set(&|l| l.xattrs_bytes = 200)),
         (
-            "kept_metadata",
+            "kept_metadata_bytes",
             a().pax(&[("path", &b"directory-with-a-long-name/".repeat(30))]).file(b"x", b"").finish(),
-            set(&|l| l.kept_metadata = 100),
+            set(&|l| l.kept_metadata_bytes = 100),
         ),
-        ("record_size", files, set(&|l| l.record_size = 2000)),
+        ("record_bytes", files, set(&|l| l.record_bytes = 2000)),
         ("zstd_window_log", big_window, set(&|l| l.zstd_window_log = 20)),
     ];
     for (field, layer, limits_) in &cases {

@@ -32,32 +32,32 @@ public struct TransferProgress: Sendable {
 
 /// What a layer may cost at most; `nil` is the default. They are those of `bl_layer_limits`.
 public struct LayerLimits: Sendable {
-  public var layerSize, compressionRatio, entries, nameComponent, pathDepth, pathLength, headerMetadata: UInt64?
-  public var stackedHeaders, sparseChunks, symlinkTarget, symlinkHops, symlinkSteps, directorySteps: UInt64?
-  public var xattrValue, xattrs, xattrsSize, keptMetadata, recordSize, zstdWindowLog: UInt64?
+  public var layerBytes, compressionRatio, entries, nameComponentBytes, pathDepth, pathBytes, headerMetadataBytes: UInt64?
+  public var stackedHeaders, sparseChunks, symlinkTargetBytes, symlinkHops, symlinkSteps, directorySteps: UInt64?
+  public var xattrValueBytes, xattrs, xattrsBytes, keptMetadataBytes, recordBytes, zstdWindowLog: UInt64?
 
   public init() {}
 
   func c() -> bl_layer_limits {
     var c = bl_layer_limits_init()
-    c.layer_size = layerSize ?? 0
+    c.layer_bytes = layerBytes ?? 0
     c.compression_ratio = compressionRatio ?? 0
     c.entries = entries ?? 0
-    c.name_component = nameComponent ?? 0
+    c.name_component_bytes = nameComponentBytes ?? 0
     c.path_depth = pathDepth ?? 0
-    c.path_length = pathLength ?? 0
-    c.header_metadata = headerMetadata ?? 0
+    c.path_bytes = pathBytes ?? 0
+    c.header_metadata_bytes = headerMetadataBytes ?? 0
     c.stacked_headers = stackedHeaders ?? 0
     c.sparse_chunks = sparseChunks ?? 0
-    c.symlink_target = symlinkTarget ?? 0
+    c.symlink_target_bytes = symlinkTargetBytes ?? 0
     c.symlink_hops = symlinkHops ?? 0
     c.symlink_steps = symlinkSteps ?? 0
     c.directory_steps = directorySteps ?? 0
-    c.xattr_value = xattrValue ?? 0
+    c.xattr_value_bytes = xattrValueBytes ?? 0
     c.xattrs = xattrs ?? 0
-    c.xattrs_size = xattrsSize ?? 0
-    c.kept_metadata = keptMetadata ?? 0
-    c.record_size = recordSize ?? 0
+    c.xattrs_bytes = xattrsBytes ?? 0
+    c.kept_metadata_bytes = keptMetadataBytes ?? 0
+    c.record_bytes = recordBytes ?? 0
     c.zstd_window_log = zstdWindowLog ?? 0
     return c
   }

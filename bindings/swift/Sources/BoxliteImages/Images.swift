@@ -55,7 +55,7 @@ public final class Image: Sendable {
       try call { bl_image_layer(raw, index, &info, $0) }
       return ImageLayer(
         digest: String(cString: info.digest), diffID: info.diff_id.map { String(cString: $0) },
-        mediaType: String(cString: info.media_type), size: info.size)
+        mediaType: String(cString: info.media_type), sizeBytes: info.size_bytes)
     }
   }
 
@@ -82,16 +82,16 @@ public struct ImageLayer: Sendable {
   /// The digest uncompressed; `nil` where the config does not say it.
   public let diffID: String?
   public let mediaType: String
-  public let size: UInt64
+  public let sizeBytes: UInt64
 }
 
 /// How much room an image takes, in bytes, and when it was used.
 public struct ImageUsage: Sendable {
   /// Seconds since 1970; `nil` where the image was opened by its digest.
-  public let tagged, lastUsed: Int64?
-  public let compressedSize, extractedSize: UInt64
-  /// The part of ``compressedSize`` that other images use too, and the rest.
-  public let sharedSize, uniqueSize: UInt64
+  public let taggedSeconds, lastUsedSeconds: Int64?
+  public let compressedBytes, extractedBytes: UInt64
+  /// The part of ``compressedBytes`` that other images use too, and the rest.
+  public let sharedBytes, uniqueBytes: UInt64
 }
 
 /// An image's program, as it is to be started.
@@ -156,9 +156,10 @@ extension Storage {
         var usage = bl_image_usage_init()
         try call { bl_image_get_usage(storage, image, &usage, $0) }
         return ImageUsage(
-          tagged: usage.tagged == 0 ? nil : usage.tagged, lastUsed: usage.last_used == 0 ? nil : usage.last_used,
-          compressedSize: usage.compressed_size, extractedSize: usage.extracted_size, sharedSize: usage.shared_size,
-          uniqueSize: usage.unique_size)
+          taggedSeconds: usage.tagged_seconds == 0 ? nil : usage.tagged_seconds,
+          lastUsedSeconds: usage.last_used_seconds == 0 ? nil : usage.last_used_seconds,
+          compressedBytes: usage.compressed_bytes, extractedBytes: usage.extracted_bytes, sharedBytes: usage.shared_bytes,
+          uniqueBytes: usage.unique_bytes)
       }
     }
   }

@@ -155,9 +155,9 @@ public struct LayerEntry: Sendable {
   public let linkBytes: [UInt8]
   public let mode, uid, gid: UInt32
   /// Seconds since 1970, and nanoseconds after that.
-  public let mtime: Int64
+  public let mtimeSeconds: Int64
   public let mtimeNanoseconds: UInt32
-  public let size: UInt64
+  public let sizeBytes: UInt64
   public let deviceMajor, deviceMinor: UInt32
   public let xattrs: [Xattr]
 
@@ -174,8 +174,8 @@ public struct LayerEntry: Sendable {
     pathBytes = Self.bytes(c.path)
     linkBytes = Self.bytes(c.link)
     (mode, uid, gid) = (c.mode, c.uid, c.gid)
-    (mtime, mtimeNanoseconds) = (c.mtime, c.mtime_nsec)
-    size = c.size
+    (mtimeSeconds, mtimeNanoseconds) = (c.mtime_seconds, c.mtime_nanoseconds)
+    sizeBytes = c.size_bytes
     (deviceMajor, deviceMinor) = (c.device_major, c.device_minor)
     xattrs = UnsafeBufferPointer(start: c.xattrs, count: c.xattr_count).map {
       Xattr(nameBytes: Self.bytes($0.name), value: Array(UnsafeBufferPointer(start: $0.value, count: $0.value_len)))

@@ -9,7 +9,7 @@ public struct StorageOptions: Sendable {
   /// Whether what was committed survives power loss.
   public var isDurable = true
   /// Bytes of the largest layer that is taken; `nil` is 50 GiB.
-  public var maxBlobSize: UInt64?
+  public var maxBlobBytes: UInt64?
   /// Bytes of the file system that stay free.
   public var minFreeBytes: UInt64 = 0
   /// Above so many bytes the store is collected before a layer is stored; `nil` is never.
@@ -33,7 +33,7 @@ public final class Storage: Sendable {
   public convenience init(at directory: String, options: StorageOptions = StorageOptions()) throws {
     var c = bl_storage_options_init()
     c.flags = flags((options.isReadOnly, BL_STORAGE_READ_ONLY), (options.isSingleProcess, BL_STORAGE_SINGLE_PROCESS))
-    c.max_blob_size = options.maxBlobSize ?? 0
+    c.max_blob_bytes = options.maxBlobBytes ?? 0
     c.durability = UInt32(options.isDurable ? BL_DURABILITY_FULL : BL_DURABILITY_NONE)
     c.min_free_bytes = options.minFreeBytes
     c.gc_above_bytes = options.gcAboveBytes ?? 0

@@ -58,7 +58,7 @@ final class ImageTests: XCTestCase {
     let second = try store.layerEntries(layout.layers[1])
     var found: LayerEntry?
     while let entry = try second.next() { if entry.path == "srv/app/data" { found = entry } }
-    XCTAssertEqual(found?.mtime, 1_700_000_000)
+    XCTAssertEqual(found?.mtimeSeconds, 1_700_000_000)
     XCTAssertEqual(found?.mtimeNanoseconds, 250_000_000)
     XCTAssertEqual(found?.xattrs.first?.name, "user.origin")
     XCTAssertEqual(found?.xattrs.first?.value, Array("demo".utf8))
@@ -82,8 +82,8 @@ final class ImageTests: XCTestCase {
     XCTAssertNil(image.indexDigest)
     XCTAssertNotNil(image.layers[1].diffID)
     let usage = try store.usage(of: image)
-    XCTAssertGreaterThan(usage.compressedSize, 0)
-    XCTAssertNotNil(usage.tagged)
+    XCTAssertGreaterThan(usage.compressedBytes, 0)
+    XCTAssertNotNil(usage.taggedSeconds)
     try store.tagImage("a.org/y:2", manifestDigest: layout.manifest)
     XCTAssertEqual(Set(try store.images()), ["a.org/x:1", "a.org/y:2"])
     try store.removeImage("a.org/y:2")

@@ -132,7 +132,7 @@ final class StoreTests: XCTestCase {
     _ = try Storage(at: path)
     wants(.permission) { _ = try Storage(at: path, options: options).createLease(for: .seconds(1)) }
     options = StorageOptions()
-    options.maxBlobSize = 5
+    options.maxBlobBytes = 5
     options.isDurable = false
     options.isSingleProcess = true
     options.gcMinAge = .seconds(1)

@@ -152,8 +152,8 @@ type Storage struct{ raw *C.bl_storage }
 
 // StorageOptions are those of C.
 type StorageOptions struct {
-	Flags, MaxBlobSize, MinFreeBytes, GCAboveBytes, GCMinAge uint64
-	Durability                                               uint32
+	Flags, MaxBlobBytes, MinFreeBytes, GCAboveBytes, GCMinAge uint64
+	Durability                                                uint32
 }
 
 // OpenStorage opens a store that Close must be called on.
@@ -162,7 +162,7 @@ func OpenStorage(dir string, o StorageOptions) (*Storage, *Error) {
 	defer a.free()
 	c := C.bl_storage_options_init()
 	c.flags = C.uint64_t(o.Flags)
-	c.max_blob_size = C.uint64_t(o.MaxBlobSize)
+	c.max_blob_bytes = C.uint64_t(o.MaxBlobBytes)
 	c.durability = C.uint32_t(o.Durability)
 	c.min_free_bytes = C.uint64_t(o.MinFreeBytes)
 	c.gc_above_bytes = C.uint64_t(o.GCAboveBytes)

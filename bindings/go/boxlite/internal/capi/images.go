@@ -77,15 +77,15 @@ func (i *Image) Layers() ([]ImageLayer, *Error) {
 		if C.bl_image_layer(i.raw, C.size_t(n), &c, &err) != C.BL_OK {
 			return nil, taken(err)
 		}
-		all[n] = ImageLayer{C.GoString(c.digest), C.GoString(c.diff_id), C.GoString(c.media_type), uint64(c.size)}
+		all[n] = ImageLayer{C.GoString(c.digest), C.GoString(c.diff_id), C.GoString(c.media_type), uint64(c.size_bytes)}
 	}
 	return all, nil
 }
 
 // ImageUsage is how much room an image takes, and since when.
 type ImageUsage struct {
-	Tagged, LastUsed                                      int64
-	CompressedSize, ExtractedSize, SharedSize, UniqueSize uint64
+	TaggedSeconds, LastUsedSeconds                            int64
+	CompressedBytes, ExtractedBytes, SharedBytes, UniqueBytes uint64
 }
 
 // ImageUsage asks for it.
@@ -96,8 +96,8 @@ func (s *Storage) ImageUsage(i *Image) (ImageUsage, *Error) {
 		return ImageUsage{}, taken(err)
 	}
 	return ImageUsage{
-		int64(c.tagged), int64(c.last_used), uint64(c.compressed_size), uint64(c.extracted_size), uint64(c.shared_size),
-		uint64(c.unique_size),
+		int64(c.tagged_seconds), int64(c.last_used_seconds), uint64(c.compressed_bytes), uint64(c.extracted_bytes), uint64(c.shared_bytes),
+		uint64(c.unique_bytes),
 	}, nil
 }
 

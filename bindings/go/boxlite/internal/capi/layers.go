@@ -9,9 +9,9 @@ import "unsafe"
 
 // Limits are those of C, by its names; 0 is the default.
 type Limits struct {
-	LayerSize, CompressionRatio, Entries, NameComponent, PathDepth, PathLength, HeaderMetadata, StackedHeaders,
-	SparseChunks, SymlinkTarget, SymlinkHops, SymlinkSteps, DirectorySteps, XattrValue, Xattrs, XattrsSize, KeptMetadata,
-	RecordSize, ZstdWindowLog uint64
+	LayerBytes, CompressionRatio, Entries, NameComponentBytes, PathDepth, PathBytes, HeaderMetadataBytes, StackedHeaders,
+	SparseChunks, SymlinkTargetBytes, SymlinkHops, SymlinkSteps, DirectorySteps, XattrValueBytes, Xattrs, XattrsBytes, KeptMetadataBytes,
+	RecordBytes, ZstdWindowLog uint64
 }
 
 func (a *arena) limits(l *Limits) *C.bl_layer_limits {
@@ -20,24 +20,24 @@ func (a *arena) limits(l *Limits) *C.bl_layer_limits {
 	}
 	c := (*C.bl_layer_limits)(a.alloc(unsafe.Sizeof(C.bl_layer_limits{})))
 	*c = C.bl_layer_limits_init()
-	c.layer_size = C.uint64_t(l.LayerSize)
+	c.layer_bytes = C.uint64_t(l.LayerBytes)
 	c.compression_ratio = C.uint64_t(l.CompressionRatio)
 	c.entries = C.uint64_t(l.Entries)
-	c.name_component = C.uint64_t(l.NameComponent)
+	c.name_component_bytes = C.uint64_t(l.NameComponentBytes)
 	c.path_depth = C.uint64_t(l.PathDepth)
-	c.path_length = C.uint64_t(l.PathLength)
-	c.header_metadata = C.uint64_t(l.HeaderMetadata)
+	c.path_bytes = C.uint64_t(l.PathBytes)
+	c.header_metadata_bytes = C.uint64_t(l.HeaderMetadataBytes)
 	c.stacked_headers = C.uint64_t(l.StackedHeaders)
 	c.sparse_chunks = C.uint64_t(l.SparseChunks)
-	c.symlink_target = C.uint64_t(l.SymlinkTarget)
+	c.symlink_target_bytes = C.uint64_t(l.SymlinkTargetBytes)
 	c.symlink_hops = C.uint64_t(l.SymlinkHops)
 	c.symlink_steps = C.uint64_t(l.SymlinkSteps)
 	c.directory_steps = C.uint64_t(l.DirectorySteps)
-	c.xattr_value = C.uint64_t(l.XattrValue)
+	c.xattr_value_bytes = C.uint64_t(l.XattrValueBytes)
 	c.xattrs = C.uint64_t(l.Xattrs)
-	c.xattrs_size = C.uint64_t(l.XattrsSize)
-	c.kept_metadata = C.uint64_t(l.KeptMetadata)
-	c.record_size = C.uint64_t(l.RecordSize)
+	c.xattrs_bytes = C.uint64_t(l.XattrsBytes)
+	c.kept_metadata_bytes = C.uint64_t(l.KeptMetadataBytes)
+	c.record_bytes = C.uint64_t(l.RecordBytes)
 	c.zstd_window_log = C.uint64_t(l.ZstdWindowLog)
 	return c
 }
@@ -128,11 +128,11 @@ type Xattr struct {
 
 // Entry is one entry of a layer.
 type Entry struct {
-	Kind, Flags, Mode, UID, GID, MtimeNsec, DeviceMajor, DeviceMinor uint32
-	Path, Link                                                       string
-	Mtime                                                            int64
-	Size                                                             uint64
-	Xattrs                                                           []Xattr
+	Kind, Flags, Mode, UID, GID, MtimeNanoseconds, DeviceMajor, DeviceMinor uint32
+	Path, Link                                                              string
+	MtimeSeconds                                                            int64
+	Size                                                                    uint64
+	Xattrs                                                                  []Xattr
 }
 
 // Entries are the entries of a layer.
@@ -161,8 +161,8 @@ func (e *Entries) Next() (*Entry, *Error) {
 		return nil, nil
 	}
 	entry := &Entry{
-		uint32(c.kind), uint32(c.flags), uint32(c.mode), uint32(c.uid), uint32(c.gid), uint32(c.mtime_nsec),
-		uint32(c.device_major), uint32(c.device_minor), C.GoString(c.path), C.GoString(c.link), int64(c.mtime), uint64(c.size), nil,
+		uint32(c.kind), uint32(c.flags), uint32(c.mode), uint32(c.uid), uint32(c.gid), uint32(c.mtime_nanoseconds),
+		uint32(c.device_major), uint32(c.device_minor), C.GoString(c.path), C.GoString(c.link), int64(c.mtime_seconds), uint64(c.size_bytes), nil,
 	}
 	for _, x := range unsafe.Slice(c.xattrs, int(c.xattr_count)) {
 		value := C.GoBytes(unsafe.Pointer(x.value), C.int(x.value_len))
