@@ -137,7 +137,11 @@ impl Producer {
         if self.is_over {
             return Ok(None);
         }
-        segment.bytes.resize(SEGMENT, 0);
+        match segment.bytes.capacity() {
+            // Zeros of the system's: a small layer pays for the pages that it fills.
+            0 => segment.bytes = vec![0; SEGMENT],
+            _ => segment.bytes.resize(SEGMENT, 0),
+        }
         let filled = self.source.fill(&mut segment.bytes)?;
         self.is_over = filled.is_end;
         segment.bytes.truncate(filled.bytes);

@@ -77,6 +77,12 @@ static inline bl_storage *open_store(int argc, char **argv)
   return storage;
 }
 
+/* How often to do something: less under valgrind, which has one processor and looks for other things than races. */
+static inline int rounds(int all)
+{
+  return getenv("BL_TEST_SLOW") ? (all + 7) / 8 : all;
+}
+
 static inline void put(bl_storage *storage, const char *digest, const void *data, size_t len)
 {
   bl_staged *staged = NULL;

@@ -81,7 +81,7 @@ static void *worker(void *arg)
 {
   size_t number = *(size_t *)arg;
   int i;
-  for (i = 0; i < ROUNDS; i++) {
+  for (i = 0; i < rounds(ROUNDS); i++) {
     read_only();
     change(number);
   }

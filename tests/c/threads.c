@@ -14,7 +14,7 @@ static void *writer(void *arg)
 {
   uint64_t *accepted = arg;
   int i;
-  for (i = 0; i < ROUNDS; i++) {
+  for (i = 0; i < rounds(ROUNDS); i++) {
     bl_status status = bl_write(shared, piece, PIECE, NULL);
     CHECK(status == BL_OK || status == BL_E_BUSY);
     if (status == BL_OK) *accepted += PIECE;
@@ -27,7 +27,7 @@ static void *user(void *arg)
 {
   int i;
   (void)arg;
-  for (i = 0; i < 20; i++) {
+  for (i = 0; i < rounds(20); i++) {
     bl_error *err = NULL;
     bl_bytes *path = NULL;
     bool has = false;

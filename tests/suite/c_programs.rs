@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::support::{compile, has_tool, library_dir, repository, run, temp_dir};
+use super::support::{compile, has_tool, library_dir, repository, run, run_in_valgrind, temp_dir};
 
 const C_FLAGS: [&str; 3] = ["-std=c11", "-Wstrict-prototypes", "-D_XOPEN_SOURCE=700"];
 
@@ -55,11 +55,7 @@ fn runs(name: &str) {
     if has_tool("valgrind") && has_tool("gcc") {
         let program = dir.path().join(format!("{name}-gcc"));
         let store = dir.path().join("store-valgrind");
-        let flags =
-            ["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"];
-        let mut args: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
-        args.extend([OsStr::new("--track-fds=no"), program.as_os_str(), store.as_os_str()]);
-        run("valgrind", &args);
+        run_in_valgrind(&program, &[store.as_os_str()]);
     }
 }
 

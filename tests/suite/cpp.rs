@@ -1,11 +1,9 @@
 //! The C++ header: nothing of the C header is missing in it, and a program that uses all of it runs, with every compiler and
 //! standard, with and without exceptions, and under valgrind.
 
-use std::ffi::OsStr;
-
 use super::image_files::{Made, folder, layout, named};
 use super::null_arguments::functions;
-use super::support::{compile, has_tool, library_dir, repository, run, temp_dir};
+use super::support::{compile, has_tool, library_dir, repository, run, run_in_valgrind, temp_dir};
 
 #[test]
 fn every_function_and_option_is_reachable() {
@@ -70,11 +68,6 @@ fn the_header_is_toured() {
         }
     }
     if let Some(program) = first.filter(|_| has_tool("valgrind")) {
-        let flags =
-            ["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"];
-        let mut args: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
-        let work = dir.path().join("valgrind-work");
-        args.extend([program.as_os_str(), work.as_os_str(), layout.path().as_os_str()]);
-        run("valgrind", &args);
+        run_in_valgrind(&program, &[dir.path().join("valgrind-work").as_os_str(), layout.path().as_os_str()]);
     }
 }

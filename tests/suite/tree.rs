@@ -1,9 +1,13 @@
 //! A directory tree as a list that can be compared: everything that an image may say of a path.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use boxlite_images::Digest;
 
@@ -27,26 +31,65 @@ pub struct Node {
 
 /// Everything under a directory, and the directory itself as `.`.
 pub fn snapshot(root: &Path) -> BTreeMap<String, Node> {
+    snapshot_but(root, None)
+}
+
+/// The same without one folder and what is in it.
+fn snapshot_but(root: &Path, folder: Option<&str>) -> BTreeMap<String, Node> {
     let mut nodes = BTreeMap::new();
     let mut inodes = BTreeMap::new();
     // Not by recursion: trees can be deeper than a stack.
-    let mut open = vec![(root.to_owned(), ".".to_owned())];
-    while let Some((path, name)) = open.pop() {
-        let mut children = visit(&path, name, &mut nodes, &mut inodes);
-        children.reverse();
-        open.append(&mut children);
+    let mut open = vec![(Place { base: None, path: root.to_owned(), depth: 0 }, ".".to_owned())];
+    while let Some((place, name)) = open.pop() {
+        if folder.is_some_and(|folder| folder == name) {
+            continue;
+        }
+        let children = visit(&place.path, &name, &mut nodes, &mut inodes);
+        let place = if children.is_empty() { place } else { place.shortened() };
+        open.extend(children.into_iter().rev().map(|child| {
+            let name = format!("{name}/{}", String::from_utf8_lossy(child.as_bytes()));
+            (place.join(&child), name)
+        }));
     }
     nodes
+}
+
+/// A path that stays short, however deep it leads: from a folder that is open, every few levels. By its whole path the
+/// system would walk down from the root for each call.
+struct Place {
+    base: Option<Rc<File>>,
+    path: PathBuf,
+    depth: usize,
+}
+
+impl Place {
+    fn join(&self, child: &OsStr) -> Place {
+        Place { base: self.base.clone(), path: self.path.join(child), depth: self.depth + 1 }
+    }
+
+    fn shortened(self) -> Place {
+        const LEVELS: usize = 16;
+        if self.depth < LEVELS || !cfg!(target_os = "linux") {
+            return self;
+        }
+        let Ok(folder) = File::open(&self.path) else { return self };
+        let path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into();
+        Place { base: Some(Rc::new(folder)), path, depth: 0 }
+    }
 }
 
 /// Notes one path; gives what is in it, in the order of names.
 fn visit(
     path: &Path,
-    name: String,
+    name: &str,
     nodes: &mut BTreeMap<String, Node>,
     inodes: &mut BTreeMap<(u64, u64), String>,
-) -> Vec<(PathBuf, String)> {
-    // In a directory that is locked, deeper than a path can say, or a whiteout that overlayfs lists and does not have.
+) -> Vec<OsString> {
+    // Nobody reaches by one path what is deeper than a path can say; and the names would fill the memory.
+    if name.len() > 4000 {
+        return Vec::new();
+    }
+    // In a directory that is locked, or a whiteout that overlayfs lists and does not have.
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Vec::new() };
     let (kind, size, content) = if meta.is_dir() {
         ("dir", 0, String::new())
@@ -63,7 +106,7 @@ fn visit(
     } else {
         ("block", 0, format!("{:x}", meta.rdev()))
     };
-    let same_as = inodes.entry((meta.dev(), meta.ino())).or_insert_with(|| name.clone()).clone();
+    let same_as = inodes.entry((meta.dev(), meta.ino())).or_insert_with(|| name.to_owned()).clone();
     let node = Node {
         kind,
         mode: meta.mode() & 0o7777,
@@ -76,14 +119,11 @@ fn visit(
         same_as,
         links: if meta.is_dir() { 0 } else { meta.nlink() },
     };
-    nodes.insert(name.clone(), node);
+    nodes.insert(name.to_owned(), node);
     let entries = if meta.is_dir() { std::fs::read_dir(path) } else { return Vec::new() };
     let mut children: Vec<_> = entries.into_iter().flatten().map(|entry| entry.unwrap().file_name()).collect();
     children.sort();
-    let child = |child: std::ffi::OsString| {
-        (path.join(&child), format!("{name}/{}", String::from_utf8_lossy(child.as_bytes())))
-    };
-    children.into_iter().map(child).collect()
+    children
 }
 
 fn xattrs(path: &Path) -> Vec<(String, Vec<u8>)> {
@@ -115,6 +155,12 @@ pub fn differences(a: &BTreeMap<String, Node>, b: &BTreeMap<String, Node>) -> Ve
     found
 }
 
+fn make_fifo(path: &Path) {
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path is a string of C's.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o644) }, 0);
+}
+
 /// A directory inside another one full of things to damage: whatever happens in the inner one, the outer must not
 /// change. The inner one is not looked at.
 pub struct Canary {
@@ -132,7 +178,7 @@ impl Canary {
         std::fs::write(at("etc/passwd"), "outside\n").unwrap();
         std::fs::write(at("flag"), "outside\n").unwrap();
         std::os::unix::fs::symlink("flag", at("link")).unwrap();
-        super::support::run("mkfifo", &[at("fifo").as_os_str()]);
+        make_fifo(&at("fifo"));
         let mut canary = Canary { outer, before: BTreeMap::new() };
         canary.before = canary.outside();
         canary
@@ -149,8 +195,6 @@ impl Canary {
     }
 
     fn outside(&self) -> BTreeMap<String, Node> {
-        let mut nodes = snapshot(self.outer.path());
-        nodes.retain(|name, _| name != "./target" && !name.starts_with("./target/"));
-        nodes
+        snapshot_but(self.outer.path(), Some("./target"))
     }
 }
