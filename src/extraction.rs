@@ -130,7 +130,7 @@ impl Storage {
             Ok(AsideDir { handle: handle_of(&partial)?, _owner: Box::new(partial) })
         });
         let root = handle_of(&tree)?;
-        let mut writer = TreeWriter::new(root, trash, record, &options.tree, &options.interrupt, self.min_free)?;
+        let mut writer = TreeWriter::on_disk(root, trash, record, &options.tree, &options.interrupt, self.min_free)?;
         let maker = TreeOwner::new(writer.born());
         writer.tell(options.progress.clone());
         writer.write(&mut reader)?;

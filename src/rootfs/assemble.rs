@@ -17,7 +17,7 @@ use crate::layer::{Anomalies, Progress};
 use crate::options::options;
 use crate::record::{RECORD_SUFFIX, RecordFile, image_head};
 use crate::store::{CallLease, Storage};
-use crate::unpack::{Assembler, CopyMode, ProgressCallback, TreeForm, TreeOptions};
+use crate::unpack::{Assembler, CopyMode, DiskNodes, ProgressCallback, TreeForm, TreeOptions};
 
 /// How files come into a root file system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -222,7 +222,7 @@ impl Storage {
 
     fn assemble_layer(
         &self,
-        assembler: &mut Assembler<'_>,
+        assembler: &mut Assembler<DiskNodes<'_>>,
         digest: &Digest,
         options: &ExtractOptions,
         source: LowerSource,
@@ -235,7 +235,7 @@ impl Storage {
 
     fn take_tree(
         &self,
-        assembler: &mut Assembler<'_>,
+        assembler: &mut Assembler<DiskNodes<'_>>,
         digest: &Digest,
         options: &ExtractOptions,
         taking: CopyMode,

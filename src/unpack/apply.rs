@@ -8,12 +8,14 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use super::aside::{Aside, AsideDir};
+use super::disk_nodes::DiskNodes;
 use super::form::TreeOptions;
 use super::lower::{CopyMode, LayerSource, LowerTree};
+use super::nodes::Nodes;
 use super::order::{Arrival, LayerOrder, Position};
 use super::progress::ProgressCallback;
 use super::root_dir::Missing;
-use super::tree::{TreeWriter, kind_of, names};
+use super::tree::TreeWriter;
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Entry, Kind, Progress, Reader, split_parent};
@@ -28,7 +30,7 @@ enum Hidden {
     Content,
 }
 
-impl TreeWriter<'_> {
+impl<N: Nodes> TreeWriter<N> {
     fn begin_layer(&mut self, arrival: Arrival) {
         let position = if self.entries == 0 { Position::Lowest } else { Position::Above };
         self.order = LayerOrder::new(position, arrival, self.hasher.clone());
@@ -37,7 +39,7 @@ impl TreeWriter<'_> {
         self.reported = Progress::default();
     }
 
-    fn layer_of_tree(&mut self, record: &OwnedFd, lower: &mut LowerTree<'_>) -> Result<()> {
+    fn layer_of_record(&mut self, record: &OwnedFd, lower: &mut N::Lower) -> Result<()> {
         if self.entries > 0 {
             self.hide_all(record)?;
         }
@@ -48,7 +50,7 @@ impl TreeWriter<'_> {
             self.root.grant_steps();
             let found = parse_line(&line)?;
             self.entries += u64::from(!found.is_implied);
-            lower.sum = line.sum()?;
+            let sum = line.sum()?;
             match found.kind {
                 LayerEntryKind::Whiteout => continue,
                 LayerEntryKind::Opaque => {
@@ -62,7 +64,7 @@ impl TreeWriter<'_> {
             let entry = entry_of(found);
             progress.bytes_out += entry.size;
             progress.entries += 1;
-            self.entry(&entry, &mut LayerSource::Tree(lower))?;
+            self.entry(&entry, &mut LayerSource::Lower(lower, sum))?;
             self.report(progress)?;
         }
         self.report_now(progress)
@@ -90,7 +92,7 @@ impl TreeWriter<'_> {
             self.root.grant_steps();
             if what == Hidden::Content {
                 if let Some(dir) = self.root.dir(&path, Missing::Leave)? {
-                    for name in names(&dir)? {
+                    for name in self.names(&dir)? {
                         self.remove(&dir, &name)?;
                     }
                 }
@@ -98,7 +100,7 @@ impl TreeWriter<'_> {
             }
             let (parent, name) = split_parent(&path);
             let Some(parent) = self.root.dir(parent, Missing::Leave)? else { continue };
-            match kind_of(&parent, name)? {
+            match self.kind_of(&parent, name)? {
                 None => {}
                 Some(true) if what == Hidden::NoDirectory => {}
                 Some(_) => self.remove(&parent, name)?,
@@ -109,11 +111,11 @@ impl TreeWriter<'_> {
 }
 
 /// Puts layers on top of each other, the lowest first.
-pub(crate) struct Assembler<'a> {
-    writer: TreeWriter<'a>,
+pub(crate) struct Assembler<N: Nodes> {
+    writer: TreeWriter<N>,
 }
 
-impl<'a> Assembler<'a> {
+impl<'a> Assembler<DiskNodes<'a>> {
     /// Into an empty directory. `bin` makes a directory of the same file system for what is replaced.
     pub(crate) fn new(
         root: OwnedFd,
@@ -121,12 +123,20 @@ impl<'a> Assembler<'a> {
         record: Option<RecordFile>,
         options: &TreeOptions,
         interrupt: &Interrupt,
-    ) -> Result<Assembler<'a>> {
+    ) -> Result<Assembler<DiskNodes<'a>>> {
         let trash = Aside::new(move || Ok(AsideDir { handle: bin()?, _owner: Box::new(()) }));
         let record = RecordWriter::new(record, options.limits.clone());
-        Ok(Assembler { writer: TreeWriter::new(root, trash, record, options, interrupt, 0)? })
+        Ok(Assembler { writer: TreeWriter::on_disk(root, trash, record, options, interrupt, 0)? })
     }
 
+    /// The next layer, out of its extracted tree and the record of that.
+    pub(crate) fn tree(&mut self, tree: OwnedFd, record: &OwnedFd, taking: CopyMode) -> Result<()> {
+        let mut lower = LowerTree::new(tree, taking, self.writer.limits.clone(), self.writer.interrupt.clone());
+        self.record(record, &mut lower)
+    }
+}
+
+impl<N: Nodes> Assembler<N> {
     /// The next layer, as its archive is read.
     pub(crate) fn archive(&mut self, reader: &mut Reader) -> Result<()> {
         self.writer.begin_layer(Arrival::Archive);
@@ -139,17 +149,16 @@ impl<'a> Assembler<'a> {
         self.writer.tell(callback);
     }
 
-    /// The next layer, out of its extracted tree and the record of that.
-    pub(crate) fn tree(&mut self, tree: OwnedFd, record: &OwnedFd, taking: CopyMode) -> Result<()> {
+    /// The next layer, as its record says, and where the content of its files is.
+    fn record(&mut self, record: &OwnedFd, lower: &mut N::Lower) -> Result<()> {
         self.writer.begin_layer(Arrival::Record);
-        let mut lower = LowerTree::new(tree, taking, self.writer.limits.clone(), self.writer.interrupt.clone());
-        self.writer.layer_of_tree(record, &mut lower)?;
+        self.writer.layer_of_record(record, lower)?;
         self.end_layer()
     }
 
     fn end_layer(&mut self) -> Result<()> {
         self.writer.link_pending()?;
-        self.writer.files.finish()
+        self.writer.root.nodes.settle()
     }
 
     /// Why the last layer failed: its archive has to be unpacked by itself, and everything to begin again.

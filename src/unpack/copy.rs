@@ -13,7 +13,7 @@ use crate::sys::{self, is_regular};
 
 /// What tells whether a name still is the inode that it was.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     device: u64,
     inode: u64,
 }
@@ -35,7 +35,7 @@ const STRETCH: usize = 8 << 20;
 const READ: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// A file in another tree.
-pub(super) struct Original {
+pub(crate) struct Original {
     pub(super) parent: Arc<Dir>,
     pub(super) name: Vec<u8>,
     /// What it must have.

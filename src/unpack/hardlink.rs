@@ -7,18 +7,16 @@
 
 use std::collections::BTreeMap;
 
-use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
-use super::copy::{Identity, copy};
 use super::links::PendingLink;
+use super::nodes::{Node, Nodes};
 use super::root_dir::{Dir, Missing, fail};
 use super::tree::{Slot, TreeWriter};
 use super::write_pool::same_name;
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Anomalies, split_parent};
 use crate::limits;
-use crate::sys::is_directory;
 
 /// What came of a hard link.
 #[derive(PartialEq, Eq)]
@@ -29,8 +27,8 @@ enum Linked {
     NotYet,
 }
 
-impl TreeWriter<'_> {
-    pub(super) fn hardlink(&mut self, slot: &Slot<'_>, target: &[u8], real_path: Vec<u8>) -> Result<()> {
+impl<N: Nodes> TreeWriter<N> {
+    pub(super) fn hardlink(&mut self, slot: &Slot<'_, N::Handle>, target: &[u8], real_path: Vec<u8>) -> Result<()> {
         if self.order.is_stacked() {
             let (parent, name) = split_parent(target);
             let parent = self.root.dir(parent, Missing::Leave)?;
@@ -46,7 +44,7 @@ impl TreeWriter<'_> {
             }
             Linked::NotYet => {
                 // What has the name is replaced now, as by any other entry.
-                if exists(slot.parent, slot.name)? {
+                if self.exists(slot.parent, slot.name)? {
                     if slot.is_free {
                         return Err(same_name(&real_path));
                     }
@@ -62,12 +60,11 @@ impl TreeWriter<'_> {
     }
 
     /// In the overlay forms a name can be a whiteout, which is no file to link to.
-    fn is_whiteout(&self, real_path: &[u8], stat: &rustix::fs::Stat) -> bool {
-        let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0;
-        is_device && self.whiteouts.contains(real_path)
+    fn is_whiteout(&self, real_path: &[u8], node: &Node<N::Identity>) -> bool {
+        node.is_null_device && self.whiteouts.contains(real_path)
     }
 
-    fn try_link(&mut self, slot: &Slot<'_>, target: &[u8], real_path: &[u8]) -> Result<Linked> {
+    fn try_link(&mut self, slot: &Slot<'_, N::Handle>, target: &[u8], real_path: &[u8]) -> Result<Linked> {
         let (target_parent, target_name) = split_parent(target);
         let Some(target_parent) = self.root.dir(target_parent, Missing::Leave)? else { return Ok(Linked::NotYet) };
         self.note_walk(&[])?;
@@ -79,23 +76,22 @@ impl TreeWriter<'_> {
             let (link, target) = (quoted(real_path), quoted(target));
             Err(Error::new(Status::Malformed, format!("hard link {link} to {target}: {why}")))
         };
-        let look = || rustix::fs::statat(&*target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW);
-        let mut stat = look();
-        if matches!(stat, Err(Errno::NOENT)) && self.files.are_pending() {
-            self.files.finish()?;
-            stat = look();
+        let mut node = self.root.nodes.look(target_parent.handle(), target_name);
+        if matches!(node, Err(Errno::NOENT)) && self.root.nodes.are_pending() {
+            self.root.nodes.settle()?;
+            node = self.root.nodes.look(target_parent.handle(), target_name);
         }
-        let stat = match stat {
+        let node = match node {
             Err(Errno::NOENT) => return Ok(Linked::NotYet),
             // Longer than any file here can be called.
             Err(Errno::NAMETOOLONG) => return Ok(Linked::NotYet),
             Err(errno) => return Err(fail(errno, "look at", &real_target)),
-            Ok(stat) => stat,
+            Ok(node) => node,
         };
-        if self.is_whiteout(&real_target, &stat) {
+        if self.is_whiteout(&real_target, &node) {
             return Ok(Linked::NotYet);
         }
-        if is_directory(&stat) {
+        if node.is_directory {
             return refuse("a directory cannot have two names");
         }
         if real_target.starts_with(&[real_path, b"/"].concat()) {
@@ -112,21 +108,22 @@ impl TreeWriter<'_> {
     /// False where the file system allows no more links and the name became a copy (D4).
     fn make_link(
         &mut self,
-        target_parent: &Dir,
+        target_parent: &Dir<N::Handle>,
         target_name: &[u8],
         real_target: &[u8],
-        slot: &Slot<'_>,
+        slot: &Slot<'_, N::Handle>,
     ) -> Result<bool> {
         let Slot { parent, name, is_free } = *slot;
         let real_path = parent.join(name);
-        let link = |from: &Dir, from_name: &[u8]| rustix::fs::linkat(from, from_name, parent, name, AtFlags::empty());
-        let mut made = link(target_parent, target_name);
+        let target = (target_parent.handle(), target_name);
+        let link = |nodes: &N, from| nodes.link(from, (parent.handle(), name));
+        let mut made = link(&self.root.nodes, target);
         if made == Err(Errno::EXIST) {
             if is_free {
                 return Err(same_name(&real_path));
             }
             self.remove(parent, name)?;
-            made = link(target_parent, target_name);
+            made = link(&self.root.nodes, target);
         }
         match made {
             Ok(()) => return Ok(true),
@@ -136,24 +133,24 @@ impl TreeWriter<'_> {
         if let Some((copied, identity)) = self.links.copies.get(real_target).cloned() {
             let (copied_parent, copied_name) = split_parent(&copied);
             if let Some(copied_parent) = self.root.dir(copied_parent, Missing::Leave)?
-                && let Ok(stat) = rustix::fs::statat(&*copied_parent, copied_name, AtFlags::SYMLINK_NOFOLLOW)
-                && Identity::of(&stat) == identity
-                && link(&copied_parent, copied_name).is_ok()
+                && let Ok(node) = self.root.nodes.look(copied_parent.handle(), copied_name)
+                && node.identity == identity
+                && link(&self.root.nodes, (copied_parent.handle(), copied_name)).is_ok()
             {
                 return Ok(false);
             }
         }
         // The target may still be in the making.
-        self.files.finish()?;
-        let stat = rustix::fs::statat(target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| fail(errno, "look at", real_target))?;
-        self.links.copied_bytes += stat.st_size as u64;
+        self.root.nodes.settle()?;
+        let look = |nodes: &N, dir: &Dir<N::Handle>, name: &[u8]| {
+            nodes.look(dir.handle(), name).map_err(|errno| fail(errno, "look at", &dir.join(name)))
+        };
+        self.links.copied_bytes += look(&self.root.nodes, target_parent, target_name)?.size;
         limits::LAYER_SIZE.check(&self.limits, self.links.copied_bytes, || quoted(&real_path))?;
-        copy(target_parent, target_name, &stat, parent, name, &self.interrupt)?;
-        let made = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| fail(errno, "look at", &real_path))?;
+        self.root.nodes.copy((target_parent, target_name), (parent, name), &self.interrupt)?;
+        let made = look(&self.root.nodes, parent, name)?;
         self.keep((real_target.len() + real_path.len()) as u64)?;
-        self.links.copies.insert(real_target.to_vec(), (real_path, Identity::of(&made)));
+        self.links.copies.insert(real_target.to_vec(), (real_path, made.identity));
         Ok(false)
     }
 
@@ -215,12 +212,12 @@ impl TreeWriter<'_> {
         }
         Ok(())
     }
-}
 
-fn exists(parent: &Dir, name: &[u8]) -> Result<bool> {
-    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(fail(errno, "look at", &parent.join(name))),
+    fn exists(&self, parent: &Dir<N::Handle>, name: &[u8]) -> Result<bool> {
+        match self.root.nodes.look(parent.handle(), name) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(fail(errno, "look at", &parent.join(name))),
+        }
     }
 }

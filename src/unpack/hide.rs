@@ -1,12 +1,13 @@
 //! Taking out of the tree what a layer hides of the layers below it, while the layer comes as an archive.
 
 use super::metadata::Metadata;
+use super::nodes::Nodes;
 use super::root_dir::Missing;
-use super::tree::{TreeWriter, kind_of, names};
+use super::tree::TreeWriter;
 use crate::error::Result;
 use crate::layer::{Entry, Kind, WHITEOUT_PREFIX, split_parent};
 
-impl TreeWriter<'_> {
+impl<N: Nodes> TreeWriter<N> {
     /// A whiteout of an archive, or an opaque marker.
     pub(super) fn hide_lower(&mut self, entry: &Entry) -> Result<()> {
         let (parent, marker) = split_parent(&entry.path);
@@ -15,7 +16,7 @@ impl TreeWriter<'_> {
             return if self.order.is_tracked() { self.hide_below(&dir.real_path, false) } else { Ok(()) };
         }
         // Whatever may be in the way, or under the name.
-        self.files.finish()?;
+        self.root.nodes.settle()?;
         let found = self.root.dir(parent, Missing::Leave)?;
         self.note_walk(&[])?;
         let Some(parent) = found else { return self.note_blocked(parent) };
@@ -24,7 +25,7 @@ impl TreeWriter<'_> {
         }
         let name = marker.get(WHITEOUT_PREFIX.len()..).unwrap_or_default();
         let real_path = parent.join(name);
-        match kind_of(&parent, name)? {
+        match self.kind_of(&parent, name)? {
             None => Ok(()),
             Some(_) if !self.order.is_ours(&real_path) => self.remove_hidden(&parent, name),
             Some(true) => self.hide_below(&real_path, true),
@@ -38,7 +39,7 @@ impl TreeWriter<'_> {
         if self.order.is_clean(path) {
             return Ok(());
         }
-        self.files.finish()?;
+        self.root.nodes.settle()?;
         let mut todo = vec![(path.to_vec(), is_hidden)];
         while let Some((path, is_hidden)) = todo.pop() {
             self.interrupt.check()?;
@@ -49,11 +50,11 @@ impl TreeWriter<'_> {
                 self.keep_directory(path.clone(), Metadata::implied())?;
                 self.record.implied_directory(&path)?;
             }
-            for name in names(&dir)? {
+            for name in self.names(&dir)? {
                 let child = dir.join(&name);
                 if !self.order.is_ours(&child) {
                     self.remove_hidden(&dir, &name)?;
-                } else if kind_of(&dir, &name)? == Some(true) && !self.order.is_known_clean(&child) {
+                } else if self.kind_of(&dir, &name)? == Some(true) && !self.order.is_known_clean(&child) {
                     todo.push((child, true));
                 }
             }
@@ -71,7 +72,8 @@ impl TreeWriter<'_> {
             let Some(dir) = self.root.dir(&at, Missing::Leave)? else { return Ok(()) };
             let is_lowest = self.order.is_lowest();
             let real_path = dir.join(name);
-            let is_in_the_way = kind_of(&dir, name)? == Some(false) && (is_lowest || self.order.is_ours(&real_path));
+            let is_in_the_way =
+                self.kind_of(&dir, name)? == Some(false) && (is_lowest || self.order.is_ours(&real_path));
             if is_in_the_way || self.links.is_pending(&real_path) {
                 return self.order.out_of_order();
             }

@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::copy::Identity;
-
 /// Links that are not made yet.
-#[derive(Default)]
-pub(super) struct Links {
+pub(super) struct Links<I> {
     /// By the real path of the link.
     pub(super) pending: BTreeMap<Vec<u8>, PendingLink>,
     pub(super) count: u64,
     /// For targets that can have no more names: where their latest copy is.
-    pub(super) copies: BTreeMap<Vec<u8>, (Vec<u8>, Identity)>,
+    pub(super) copies: BTreeMap<Vec<u8>, (Vec<u8>, I)>,
     pub(super) copied_bytes: u64,
 }
 
@@ -21,7 +18,13 @@ pub(super) struct PendingLink {
     pub(super) order: u64,
 }
 
-impl Links {
+impl<I> Default for Links<I> {
+    fn default() -> Links<I> {
+        Links { pending: BTreeMap::new(), count: 0, copies: BTreeMap::new(), copied_bytes: 0 }
+    }
+}
+
+impl<I> Links<I> {
     /// Something else has the name now.
     pub(super) fn forget(&mut self, real_path: &[u8]) {
         self.pending.remove(real_path);

@@ -4,16 +4,20 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::aside::Aside;
+use super::copy::Original;
+use super::disk_nodes::DiskWalk;
+use super::nodes::Lower;
 use super::root_dir::{Dir, Missing, Root};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
-use crate::layer::{Reader, split_parent};
+use crate::layer::{Entry, Reader, split_parent};
 use crate::limits::LayerLimits;
 
 /// Where the entries of a layer come from, and the content of its files.
-pub(super) enum LayerSource<'r, 't> {
+pub(super) enum LayerSource<'r, L> {
     Archive(&'r mut Reader),
-    Tree(&'r mut LowerTree<'t>),
+    /// An extracted layer, with the sum of the content of the file whose turn it is.
+    Lower(&'r mut L, Option<u64>),
 }
 
 /// How files of an extracted tree become files of another one.
@@ -27,28 +31,38 @@ pub(crate) enum CopyMode {
 }
 
 /// The extracted tree of a layer, which is read.
-pub(super) struct LowerTree<'t> {
-    root: Root<'t>,
-    pub(super) taking: CopyMode,
-    /// Of the content of the file whose turn it is.
-    pub(super) sum: Option<u64>,
+pub(crate) struct LowerTree<'t> {
+    root: Root<DiskWalk<'t>>,
+    taking: CopyMode,
 }
 
 impl LowerTree<'_> {
     pub(super) fn new(tree: OwnedFd, taking: CopyMode, limits: LayerLimits, interrupt: Interrupt) -> Self {
         // A walk that makes nothing replaces nothing.
         let trash = Aside::new(|| Err(Error::new(Status::Internal, "an extracted tree is not to be changed")));
-        LowerTree { root: Root::new(tree, trash, limits, interrupt), taking, sum: None }
+        LowerTree { root: Root::new(tree, DiskWalk::new(trash), limits, interrupt), taking }
     }
 
-    pub(super) fn is_linked(&self) -> bool {
+    /// The directory and the name of an entry of the record.
+    pub(super) fn place_of<'e>(&mut self, entry: &'e Entry) -> Result<(Arc<Dir>, &'e [u8])> {
+        let (parent, name) = split_parent(&entry.path);
+        self.root.grant_steps();
+        let parent = self.root.dir(parent, Missing::Leave)?.ok_or_else(damaged)?;
+        Ok((parent, name))
+    }
+}
+
+impl Lower for LowerTree<'_> {
+    type Original = Original;
+
+    fn is_linked(&self) -> bool {
         self.taking == CopyMode::Link
     }
 
-    /// The directory of what has this path in the record.
-    pub(super) fn parent(&mut self, path: &[u8]) -> Result<Arc<Dir>> {
-        self.root.grant_steps();
-        self.root.dir(split_parent(path).0, Missing::Leave)?.ok_or_else(damaged)
+    fn original(&mut self, entry: &Entry) -> Result<Original> {
+        let (parent, name) = self.place_of(entry)?;
+        let reflink = self.taking != CopyMode::Copy;
+        Ok(Original { parent, name: name.to_vec(), size: entry.size, reflink })
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) const SET_ID: u32 = 0o6000;
 
 /// What is to be said of an open file or directory.
 #[derive(Clone, Debug)]
-pub(super) struct Metadata<'a> {
+pub(crate) struct Metadata<'a> {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -35,7 +35,7 @@ pub(super) struct Metadata<'a> {
 
 /// The last part of `user.containers.override_stat`.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum StatType {
+pub(crate) enum StatType {
     File,
     Directory,
     CharDevice(Device),

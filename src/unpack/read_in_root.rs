@@ -6,6 +6,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::aside::Aside;
+use super::disk_nodes::DiskWalk;
 use super::root_dir::{Missing, Root, fail};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
@@ -18,7 +19,7 @@ use crate::sys::is_regular;
 pub(crate) fn read_in_root(root: OwnedFd, path: &[u8], most: usize) -> Result<Option<Vec<u8>>> {
     let trash = Aside::new(|| Err(Error::new(Status::Internal, "a tree is not to be changed")));
     let limits = LayerLimits::default();
-    let mut root = Root::new(root, trash, limits.clone(), Interrupt::default());
+    let mut root = Root::new(root, DiskWalk::new(trash), limits.clone(), Interrupt::default());
     let mut path = path.to_vec();
     let mut hops = 0;
     loop {

@@ -16,10 +16,9 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::aside::Aside;
+use super::nodes::Walk;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::layer::{WHITEOUT_PREFIX, split_parent};
@@ -30,8 +29,8 @@ const CACHED: usize = 64;
 
 /// An open directory inside the root.
 #[derive(Debug)]
-pub(super) struct Dir {
-    handle: OwnedFd,
+pub(crate) struct Dir<H = OwnedFd> {
+    handle: H,
     /// Without symlinks, relative to the root, which is empty.
     pub(super) real_path: Vec<u8>,
 }
@@ -42,7 +41,11 @@ impl AsFd for Dir {
     }
 }
 
-impl Dir {
+impl<H> Dir<H> {
+    pub(super) fn handle(&self) -> &H {
+        &self.handle
+    }
+
     /// The real path of an entry of this directory.
     pub(super) fn join(&self, name: &[u8]) -> Vec<u8> {
         join(&self.real_path, name)
@@ -57,13 +60,16 @@ pub(super) enum Missing {
     Leave,
 }
 
+/// A directory, by the name that it was asked for by.
+type Known<H> = (Vec<u8>, Arc<Dir<H>>);
+
 /// The root of a tree, and the walk.
-pub(super) struct Root<'a> {
-    root: Arc<Dir>,
-    trash: Aside<'a>,
-    last: Option<(Vec<u8>, Arc<Dir>)>,
+pub(super) struct Root<N: Walk> {
+    pub(super) nodes: N,
+    root: Arc<Dir<N::Handle>>,
+    last: Option<Known<N::Handle>>,
     /// By the name asked for, the oldest first. Few enough to be searched from end to end.
-    cache: VecDeque<(Vec<u8>, Arc<Dir>)>,
+    cache: VecDeque<Known<N::Handle>>,
     steps: u64,
     symlink_steps: u64,
     limits: LayerLimits,
@@ -77,10 +83,10 @@ pub(super) struct Root<'a> {
     pub(super) followed: Option<Vec<Vec<u8>>>,
 }
 
-impl<'a> Root<'a> {
-    pub(super) fn new(handle: OwnedFd, trash: Aside<'a>, limits: LayerLimits, interrupt: Interrupt) -> Root<'a> {
+impl<N: Walk> Root<N> {
+    pub(super) fn new(handle: N::Handle, nodes: N, limits: LayerLimits, interrupt: Interrupt) -> Root<N> {
         Root {
-            trash,
+            nodes,
             root: Arc::new(Dir { handle, real_path: Vec::new() }),
             last: None,
             cache: VecDeque::new(),
@@ -96,7 +102,7 @@ impl<'a> Root<'a> {
     }
 
     /// The directory at a normalised path, symlinks in it resolved inside the root.
-    pub(super) fn dir(&mut self, path: &[u8], missing: Missing) -> Result<Option<Arc<Dir>>> {
+    pub(super) fn dir(&mut self, path: &[u8], missing: Missing) -> Result<Option<Arc<Dir<N::Handle>>>> {
         if let Some((last, dir)) = &self.last
             && last == path
         {
@@ -147,13 +153,13 @@ impl<'a> Root<'a> {
         self.cache.clear();
     }
 
-    fn nearest_cached(&self, path: &[u8]) -> (Arc<Dir>, usize) {
+    fn nearest_cached(&self, path: &[u8]) -> (Arc<Dir<N::Handle>>, usize) {
         let leads_to = |prefix: &[u8]| path.starts_with(prefix) && matches!(path.get(prefix.len()), None | Some(b'/'));
         let nearest = self.cache.iter().filter(|(prefix, _)| leads_to(prefix)).max_by_key(|(prefix, _)| prefix.len());
         nearest.map_or_else(|| (self.root.clone(), 0), |(prefix, dir)| (dir.clone(), prefix.len()))
     }
 
-    fn remember(&mut self, path: &[u8], dir: &Arc<Dir>) {
+    fn remember(&mut self, path: &[u8], dir: &Arc<Dir<N::Handle>>) {
         if self.cache.len() >= CACHED {
             self.cache.pop_front();
         }
@@ -161,7 +167,12 @@ impl<'a> Root<'a> {
     }
 
     /// From a directory to the one that `name` in it leads to, through however many symlinks.
-    fn step(&mut self, from: Arc<Dir>, name: &[u8], missing: Missing) -> Result<Option<Arc<Dir>>> {
+    fn step(
+        &mut self,
+        from: Arc<Dir<N::Handle>>,
+        name: &[u8],
+        missing: Missing,
+    ) -> Result<Option<Arc<Dir<N::Handle>>>> {
         let mut at = from;
         let mut hops = 0;
         // What is still to be walked, the next component last.
@@ -177,11 +188,11 @@ impl<'a> Root<'a> {
                 at = self.parent_of(&at)?;
                 continue;
             }
-            match open_directory(at.as_fd(), &name) {
+            match self.nodes.open_directory(&at.handle, &name) {
                 Ok(handle) => at = Arc::new(Dir { real_path: at.join(&name), handle }),
                 Err(Errno::NOENT) if missing == Missing::Create => at = self.create(&at, &name)?,
                 Err(Errno::NOENT) => return Ok(None),
-                Err(Errno::NOTDIR | Errno::LOOP) => match read_symlink(&at, &name)? {
+                Err(Errno::NOTDIR | Errno::LOOP) => match self.read_symlink(&at, &name)? {
                     Some(target) => {
                         hops += 1;
                         self.count_hop(hops, &at, &name)?;
@@ -218,31 +229,39 @@ impl<'a> Root<'a> {
         if self.steps.is_multiple_of(256) { self.interrupt.check() } else { Ok(()) }
     }
 
-    fn count_hop(&mut self, hops: u64, at: &Dir, name: &[u8]) -> Result<()> {
+    fn count_hop(&mut self, hops: u64, at: &Dir<N::Handle>, name: &[u8]) -> Result<()> {
         self.symlink_steps += 1;
         limits::SYMLINK_HOPS.check(&self.limits, hops, || quoted(&at.join(name)))?;
         limits::SYMLINK_STEPS.check(&self.limits, self.symlink_steps, || quoted(&at.join(name)))
     }
 
     /// A real path has no symlinks, so the parent is found by walking its text.
-    fn parent_of(&mut self, dir: &Dir) -> Result<Arc<Dir>> {
+    fn parent_of(&mut self, dir: &Dir<N::Handle>) -> Result<Arc<Dir<N::Handle>>> {
         let parent = split_parent(&dir.real_path).0;
         let mut at = None;
         for name in parent.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
             self.count_step()?;
-            let from = at.as_ref().map_or_else(|| self.root.as_fd(), OwnedFd::as_fd);
-            at = Some(open_directory(from, name).map_err(|errno| fail(errno, "open directory", parent))?);
+            let from = at.as_ref().unwrap_or(&self.root.handle);
+            let next = self.nodes.open_directory(from, name);
+            at = Some(next.map_err(|errno| fail(errno, "open directory", parent))?);
         }
         Ok(at.map_or_else(|| self.root.clone(), |handle| Arc::new(Dir { handle, real_path: parent.to_vec() })))
     }
 
-    fn create(&mut self, at: &Dir, name: &[u8]) -> Result<Arc<Dir>> {
+    /// The target of a symlink; `None` for what is none.
+    fn read_symlink(&self, at: &Dir<N::Handle>, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let target = self.nodes.read_symlink(&at.handle, name);
+        target.map_err(|errno| fail(errno, "read symlink", &at.join(name)))
+    }
+
+    fn create(&mut self, at: &Dir<N::Handle>, name: &[u8]) -> Result<Arc<Dir<N::Handle>>> {
         let real_path = at.join(name);
-        match make_directory(at.as_fd(), name) {
+        match self.nodes.make_directory(&at.handle, name) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(fail(errno, "create directory", &real_path)),
         }
-        let handle = open_directory(at.as_fd(), name).map_err(|errno| fail(errno, "open directory", &real_path))?;
+        let handle = self.nodes.open_directory(&at.handle, name);
+        let handle = handle.map_err(|errno| fail(errno, "open directory", &real_path))?;
         // Before the caller can count them: one walk may make thousands, each with a longer path.
         self.created_bytes += real_path.len() as u64;
         limits::KEPT_METADATA.check(&self.limits, self.created_bytes, || quoted(&real_path))?;
@@ -251,33 +270,12 @@ impl<'a> Root<'a> {
     }
 
     /// Removes whatever `name` in `at` is, so that something else can take its place (family 20).
-    pub(super) fn remove(&mut self, at: &Dir, name: &[u8]) -> Result<()> {
+    pub(super) fn remove(&mut self, at: &Dir<N::Handle>, name: &[u8]) -> Result<()> {
         let real_path = at.join(name);
-        self.trash.take(at.as_fd(), name)?.map_err(|errno| fail(errno, "replace", &real_path))?;
+        self.nodes.take_away(&at.handle, name)?.map_err(|errno| fail(errno, "replace", &real_path))?;
         self.forget();
         self.replaced.push(real_path);
         Ok(())
-    }
-}
-
-/// Makes a directory that we can enter whatever the umask says.
-pub(super) fn make_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
-    rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())
-}
-
-/// Opens one component that is a real directory.
-fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(parent, name, flags, Mode::empty())
-}
-
-/// The target of a symlink; `None` for what is none.
-fn read_symlink(at: &Dir, name: &[u8]) -> Result<Option<Vec<u8>>> {
-    match rustix::fs::readlinkat(at, name, Vec::new()) {
-        Ok(target) => Ok(Some(target.into_bytes())),
-        Err(Errno::INVAL) => Ok(None),
-        Err(errno) => Err(fail(errno, "read symlink", &at.join(name))),
     }
 }
 
@@ -294,11 +292,12 @@ fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::aside::AsideDir;
+    use super::super::aside::{Aside, AsideDir};
+    use super::super::disk_nodes::DiskWalk;
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn with_root(prepare: impl Fn(&std::path::Path), check: impl Fn(&mut Root<'_>, &std::path::Path)) {
+    fn with_root(prepare: impl Fn(&std::path::Path), check: impl Fn(&mut Root<DiskWalk<'_>>, &std::path::Path)) {
         let dir = tempfile::tempdir().unwrap();
         let inside = dir.path().join("root");
         std::fs::create_dir_all(&inside).unwrap();
@@ -309,7 +308,7 @@ mod tests {
             Ok(AsideDir { handle: std::fs::File::open(dir.path()).unwrap().into(), _owner: Box::new(dir) })
         });
         let handle = std::fs::File::open(&inside).unwrap().into();
-        let mut root = Root::new(handle, trash, LayerLimits::default(), Interrupt::default());
+        let mut root = Root::new(handle, DiskWalk::new(trash), LayerLimits::default(), Interrupt::default());
         check(&mut root, &inside);
         drop(root);
         assert_eq!(std::fs::read_dir(dir.path().join("outside")).unwrap().count(), 0);

@@ -14,49 +14,47 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::aside::Aside;
 use super::checksum;
+use super::disk_nodes::DiskNodes;
 use super::form::{TreeForm, TreeOptions};
 use super::links::{Links, remove_range};
-use super::metadata::{Applier, Metadata, StatType};
+use super::metadata::{Metadata, StatType};
+use super::nodes::{Lower, Nodes};
 use super::order::{Arrival, LayerOrder, Position};
 use super::progress::ProgressCallback;
 use super::root_dir::{Dir, Missing, Root, fail};
-use super::write_pool::{Filling, Job, OpenFile, PRIVATE, Plan, WritePool, create, same_name};
+use super::write_pool::{Filling, Plan, same_name};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
-use crate::layer::{Anomalies, Entry, Progress};
+use crate::layer::{Anomalies, Progress};
 use crate::limits::{self, LayerLimits};
 use crate::record::RecordWriter;
-use crate::sys::{free_space, is_directory};
 
 /// How far apart reports of progress are, in uncompressed bytes and in entries.
 const REPORT_BYTES: u64 = 1 << 20;
 const REPORT_ENTRIES: u64 = 256;
 
 /// Where an entry goes.
-pub(super) struct Slot<'a> {
-    pub(super) parent: &'a Arc<Dir>,
+pub(super) struct Slot<'a, H> {
+    pub(super) parent: &'a Arc<Dir<H>>,
     pub(super) name: &'a [u8],
     /// Nothing of this layer has had the name.
     pub(super) is_free: bool,
 }
 
 /// A tree in the making.
-pub(crate) struct TreeWriter<'a> {
-    pub(super) root: Root<'a>,
+pub(crate) struct TreeWriter<N: Nodes> {
+    pub(super) root: Root<N>,
     pub(super) record: RecordWriter,
     pub(super) form: TreeForm,
     pub(super) limits: LayerLimits,
     pub(super) interrupt: Interrupt,
-    pub(super) files: WritePool,
-    pub(super) applier: Applier,
     /// By real path.
     pub(super) directories: BTreeMap<Vec<u8>, Metadata<'static>>,
-    pub(super) links: Links,
+    pub(super) links: Links<N::Identity>,
     /// Real paths that lower layers lose: in the overlay forms all of them, in the form of markers those without one.
     pub(super) whiteouts: BTreeSet<Vec<u8>>,
     /// The layer that is being written.
@@ -67,10 +65,6 @@ pub(crate) struct TreeWriter<'a> {
     pub(super) hasher: RandomState,
     /// Bytes that went into what is kept.
     kept: u64,
-    /// Bytes that are to stay free in the file system.
-    pub(super) min_free: u64,
-    /// Bytes of files since the last look at the free space.
-    pub(super) unlooked: u64,
     /// Bytes of holes that may still be hashed.
     pub(super) holes: u64,
     /// Is told how far it came in a layer.
@@ -79,25 +73,41 @@ pub(crate) struct TreeWriter<'a> {
     pub(super) anomalies: Anomalies,
 }
 
-impl<'a> TreeWriter<'a> {
-    pub(crate) fn new(
+impl<'a> TreeWriter<DiskNodes<'a>> {
+    /// One that writes to an empty directory.
+    pub(crate) fn on_disk(
         root: OwnedFd,
         trash: Aside<'a>,
         record: RecordWriter,
         options: &TreeOptions,
         interrupt: &Interrupt,
         min_free: u64,
-    ) -> Result<TreeWriter<'a>> {
-        let applier = Applier::new(options.form, root.as_fd())?;
+    ) -> Result<TreeWriter<DiskNodes<'a>>> {
+        let nodes = DiskNodes::new(root.as_fd(), trash, options.form, interrupt, min_free)?;
+        Ok(TreeWriter::new(root, nodes, record, options, interrupt))
+    }
+
+    /// Owner and group of the files of this tree that nobody gave another one.
+    pub(crate) fn born(&self) -> (u32, u32) {
+        self.root.nodes.born()
+    }
+}
+
+impl<N: Nodes> TreeWriter<N> {
+    pub(crate) fn new(
+        root: N::Handle,
+        nodes: N,
+        record: RecordWriter,
+        options: &TreeOptions,
+        interrupt: &Interrupt,
+    ) -> TreeWriter<N> {
         let hasher = RandomState::new();
-        Ok(TreeWriter {
-            root: Root::new(root, trash, options.limits.clone(), interrupt.clone()),
+        TreeWriter {
+            root: Root::new(root, nodes, options.limits.clone(), interrupt.clone()),
             record,
             form: options.form,
             limits: options.limits.clone(),
             interrupt: interrupt.clone(),
-            files: WritePool::new(applier, interrupt.clone())?,
-            applier,
             directories: BTreeMap::new(),
             links: Links::default(),
             whiteouts: BTreeSet::new(),
@@ -106,13 +116,11 @@ impl<'a> TreeWriter<'a> {
             hasher,
             entries: 0,
             kept: 0,
-            min_free,
-            unlooked: 0,
             holes: checksum::HOLES,
             progress: None,
             reported: Progress::default(),
             anomalies: Anomalies::default(),
-        })
+        }
     }
 
     /// Notes that a name is used; true where it was not before. Where it was, what has it is there after this.
@@ -120,16 +128,16 @@ impl<'a> TreeWriter<'a> {
         let is_free = self.used.insert(self.hasher.hash_one(real_path));
         self.order.mark_ours(real_path);
         if !is_free {
-            self.files.finish()?;
+            self.root.nodes.settle()?;
         }
         Ok(is_free)
     }
 
     /// The directory that an entry goes into, made where it is missing.
-    pub(super) fn parent(&mut self, path: &[u8]) -> Result<Arc<Dir>> {
+    pub(super) fn parent(&mut self, path: &[u8]) -> Result<Arc<Dir<N::Handle>>> {
         // A file that is not made yet may be in the way of what the walk would make.
-        if self.files.are_pending() && !self.root.finds(path) {
-            self.files.finish()?;
+        if self.root.nodes.are_pending() && !self.root.finds(path) {
+            self.root.nodes.settle()?;
         }
         let dir = self.root.dir(path, Missing::Create)?;
         let created = self.root.take_created();
@@ -144,30 +152,21 @@ impl<'a> TreeWriter<'a> {
         dir.ok_or_else(|| Error::new(Status::Internal, format!("directory {} not made", quoted(path))))
     }
 
-    pub(super) fn whole_file(&mut self, slot: &Slot<'_>, plan: Plan, filling: Filling) -> Result<()> {
-        let job = if slot.is_free {
-            Job::Whole { parent: slot.parent.clone(), plan, filling }
-        } else {
-            Job::Part { file: Arc::new(self.open_file(slot, plan)?), filling }
-        };
-        self.files.submit(job)
-    }
-
-    pub(super) fn open_file(&mut self, slot: &Slot<'_>, plan: Plan) -> Result<OpenFile> {
-        let file = self.replacing(slot, "create", &plan.path, |dir| create(dir, slot.name, PRIVATE))?;
-        Ok(OpenFile::new(file, plan))
-    }
-
-    /// A full disk that is known beforehand is not filled first.
-    pub(super) fn check_space(&self, parent: &Dir, entry: &Entry) -> Result<()> {
-        // Where it cannot be asked, writing will tell.
-        let Ok((free, _)) = free_space(parent.as_fd()) else { return Ok(()) };
-        if entry.size.saturating_add(self.min_free) <= free {
-            return Ok(());
+    pub(super) fn whole_file(
+        &mut self,
+        slot: &Slot<'_, N::Handle>,
+        plan: Plan,
+        filling: Filling<<N::Lower as Lower>::Original>,
+    ) -> Result<()> {
+        if slot.is_free {
+            return self.root.nodes.whole_file(slot.parent, plan, filling);
         }
-        let kept =
-            if self.min_free > 0 { format!(", of which {} are to stay free", self.min_free) } else { String::new() };
-        Err(Error::no_space(format!("{}: {} bytes to write, {free} free{kept}", quoted(&entry.path), entry.size)))
+        let file = self.create_file(slot, &plan)?;
+        self.root.nodes.fill(file, filling)
+    }
+
+    pub(super) fn create_file(&mut self, slot: &Slot<'_, N::Handle>, plan: &Plan) -> Result<N::File> {
+        self.replacing(slot, "create", &plan.path, |nodes, at| nodes.create_file(at, slot.name, plan))
     }
 
     /// Remembers a directory's metadata; the line for it comes after this.
@@ -196,23 +195,23 @@ impl<'a> TreeWriter<'a> {
     /// Creates a name, after removing whatever has it.
     pub(super) fn replacing<T>(
         &mut self,
-        slot: &Slot<'_>,
+        slot: &Slot<'_, N::Handle>,
         action: &str,
         path: &[u8],
-        create: impl Fn(&Dir) -> Result<T, Errno>,
+        create: impl Fn(&N, &N::Handle) -> Result<T, Errno>,
     ) -> Result<T> {
-        match create(slot.parent) {
+        match create(&self.root.nodes, slot.parent.handle()) {
             Err(Errno::EXIST) if slot.is_free => Err(same_name(path)),
             Err(Errno::EXIST) => {
                 self.remove(slot.parent, slot.name)?;
-                create(slot.parent).map_err(|errno| fail(errno, action, path))
+                create(&self.root.nodes, slot.parent.handle()).map_err(|errno| fail(errno, action, path))
             }
             other => other.map_err(|errno| fail(errno, action, path)),
         }
     }
 
     /// Removes whatever has a name, and what was kept of it.
-    pub(super) fn remove(&mut self, parent: &Dir, name: &[u8]) -> Result<()> {
+    pub(super) fn remove(&mut self, parent: &Dir<N::Handle>, name: &[u8]) -> Result<()> {
         self.root.remove(parent, name)?;
         self.drop_replaced()
     }
@@ -237,11 +236,6 @@ impl<'a> TreeWriter<'a> {
         Ok(())
     }
 
-    /// Owner and group of the files of this tree that nobody gave another one.
-    pub(crate) fn born(&self) -> (u32, u32) {
-        self.applier.born()
-    }
-
     /// Whom to tell of progress in what follows.
     pub(crate) fn tell(&mut self, callback: Option<ProgressCallback>) {
         self.progress = callback;
@@ -260,7 +254,7 @@ impl<'a> TreeWriter<'a> {
     }
 
     /// Removes what would have gone before all entries of the layer.
-    pub(super) fn remove_hidden(&mut self, parent: &Dir, name: &[u8]) -> Result<()> {
+    pub(super) fn remove_hidden(&mut self, parent: &Dir<N::Handle>, name: &[u8]) -> Result<()> {
         self.order.set_hiding(true);
         let removed = self.remove(parent, name);
         self.order.set_hiding(false);
@@ -274,26 +268,17 @@ impl<'a> TreeWriter<'a> {
         }
         created.iter().try_for_each(|path| self.order.note_new_directory(path))
     }
-}
 
-/// Whether a name is one of a directory; `None` where nothing has it.
-pub(super) fn kind_of(parent: &Dir, name: &[u8]) -> Result<Option<bool>> {
-    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(is_directory(&stat))),
-        Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
-        Err(errno) => Err(fail(errno, "look at", &parent.join(name))),
-    }
-}
-
-pub(super) fn names(dir: &Dir) -> Result<Vec<Vec<u8>>> {
-    let failed = |errno| fail(errno, "list", &dir.real_path);
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") {
-            names.push(name.to_vec());
+    /// Whether a name is one of a directory; `None` where nothing has it.
+    pub(super) fn kind_of(&self, parent: &Dir<N::Handle>, name: &[u8]) -> Result<Option<bool>> {
+        match self.root.nodes.look(parent.handle(), name) {
+            Ok(node) => Ok(Some(node.is_directory)),
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
+            Err(errno) => Err(fail(errno, "look at", &parent.join(name))),
         }
     }
-    Ok(names)
+
+    pub(super) fn names(&self, dir: &Dir<N::Handle>) -> Result<Vec<Vec<u8>>> {
+        self.root.nodes.names(dir.handle()).map_err(|errno| fail(errno, "list", &dir.real_path))
+    }
 }

@@ -40,7 +40,8 @@ pub(super) const PRIVATE: u32 = 0o600;
 const INTERRUPT_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a file is to be, besides its data.
-pub(super) struct Plan {
+#[derive(Clone)]
+pub(crate) struct Plan {
     /// As the layer has it; the last component is the name.
     pub(super) path: Vec<u8>,
     pub(super) metadata: Metadata<'static>,
@@ -55,20 +56,20 @@ impl Plan {
 }
 
 /// A file in the making. Whoever drops the last reference to it finishes it first.
-pub(super) struct OpenFile {
+pub(crate) struct OpenFile {
     file: OwnedFd,
     plan: Plan,
     has_mode: bool,
 }
 
 /// Where in a file data belongs, and the data.
-pub(super) type Part = (u64, SharedBytes);
+pub(crate) type Part = (u64, SharedBytes);
 
 /// What goes into a file.
-pub(super) enum Filling {
+pub(crate) enum Filling<O = Original> {
     Data(Option<Part>),
     /// What another file has.
-    Copy(Original),
+    Copy(O),
 }
 
 pub(super) enum Job {
@@ -146,11 +147,13 @@ impl FileMaker {
             _ => None,
         };
         let file =
-            create(parent, name, if proven.is_some() { mode } else { PRIVATE }).map_err(|errno| match errno {
-                // Families 26 and 27: a file system that takes two names for one.
-                Errno::EXIST => same_name(&plan.path),
-                errno => fail(errno, "create", &plan.path),
-            })?;
+            create(parent.as_fd(), name, if proven.is_some() { mode } else { PRIVATE }).map_err(
+                |errno| match errno {
+                    // Families 26 and 27: a file system that takes two names for one.
+                    Errno::EXIST => same_name(&plan.path),
+                    errno => fail(errno, "create", &plan.path),
+                },
+            )?;
         let mut has_mode = proven.is_some();
         if let Some(bits) = proven.filter(|bits| mode & !bits != 0) {
             let stat = rustix::fs::fstat(&file).map_err(|errno| fail(errno, "look at", &plan.path))?;
@@ -187,7 +190,7 @@ impl OpenFile {
 }
 
 /// Creates a file, and never opens one that is there.
-pub(super) fn create(parent: &Dir, name: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
+pub(super) fn create(parent: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, sys::mode(mode))
 }
