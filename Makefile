@@ -1,7 +1,7 @@
 # What a change must pass, by what it costs; CONTRIBUTING.md says when to use which.
 #
 #   make quick     a minute: format, lints, unit tests, generated files
-#   make test      a few minutes: the suite, but for faults, peers and real images
+#   make test      four minutes: the suite, but for faults, peers and real images
 #   make full      an hour and more, as root on Debian: everything that CI has
 #   make release   the library that is shipped, in target/dist
 
