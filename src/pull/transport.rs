@@ -133,7 +133,8 @@ fn tls(trust: &Trust, is_own: bool) -> Result<ClientConfig> {
             authorities.extend(certificates(path)?);
         }
         let none = |cause| {
-            let why = format!("no certificate authorities to believe: {cause}");
+            let remedy = "install the system's (ca-certificates), or name a file in SSL_CERT_FILE or ca_file";
+            let why = format!("no certificate authorities to believe: {cause}; {remedy}");
             Error::new(Status::Unsupported, why)
         };
         let verifier = Known::new(authorities, provider()).map_err(none)?;

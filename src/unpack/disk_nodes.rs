@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::aside::Aside;
@@ -11,8 +11,9 @@ use super::copy::{Identity, Original, copy};
 use super::form::TreeForm;
 use super::lower::LowerTree;
 use super::metadata::{Applier, Metadata};
-use super::nodes::{Node, Nodes, Walk};
+use super::nodes::{NamedNode, Nodes};
 use super::root_dir::{Dir, fail};
+use super::walk::{DiskWalk, Walk};
 use super::write_pool::{Filling, Job, OpenFile, PRIVATE, Plan, WritePool, create};
 use crate::error::{Error, Result, quoted};
 use crate::interrupt::Interrupt;
@@ -23,44 +24,6 @@ use crate::sys::{self, free_space, is_directory};
 const SPACE_CHECK_FROM_BYTES: u64 = 1 << 20;
 /// How many bytes of small files come between two looks at the free space, where the host wants some.
 const SPACE_CHECK_EVERY_BYTES: u64 = 16 << 20;
-
-/// What a walk on the disk takes. Replaced things go to `trash`.
-pub(crate) struct DiskWalk<'a> {
-    trash: Aside<'a>,
-}
-
-impl<'a> DiskWalk<'a> {
-    pub(super) fn new(trash: Aside<'a>) -> DiskWalk<'a> {
-        DiskWalk { trash }
-    }
-}
-
-impl Walk for DiskWalk<'_> {
-    type Handle = OwnedFd;
-
-    fn open_directory(&self, at: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(at, name, flags, Mode::empty())
-    }
-
-    fn read_symlink(&self, at: &OwnedFd, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
-        match rustix::fs::readlinkat(at, name, Vec::new()) {
-            Ok(target) => Ok(Some(target.into_bytes())),
-            Err(Errno::INVAL) => Ok(None),
-            Err(errno) => Err(errno),
-        }
-    }
-
-    /// One that we can enter whatever the umask says.
-    fn make_directory(&self, at: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
-        rustix::fs::mkdirat(at, name, Mode::RWXU)?;
-        rustix::fs::chmodat(at, name, Mode::RWXU, AtFlags::empty())
-    }
-
-    fn take_away(&mut self, at: &OwnedFd, name: &[u8]) -> Result<Result<(), Errno>> {
-        self.trash.take(at.as_fd(), name)
-    }
-}
 
 /// A tree on the disk that is being written.
 pub(crate) struct DiskNodes<'a> {
@@ -118,10 +81,10 @@ impl Nodes for DiskNodes<'_> {
     type File = Arc<OpenFile>;
     type Lower = LowerTree<'static>;
 
-    fn look(&self, at: &OwnedFd, name: &[u8]) -> Result<Node<Identity>, Errno> {
+    fn look(&self, at: &OwnedFd, name: &[u8]) -> Result<NamedNode<Identity>, Errno> {
         let stat = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
-        Ok(Node {
+        Ok(NamedNode {
             is_directory: is_directory(&stat),
             is_null_device: is_device && stat.st_rdev == 0,
             size: stat.st_size as u64,

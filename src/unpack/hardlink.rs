@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use rustix::io::Errno;
 
 use super::links::PendingLink;
-use super::nodes::{Node, Nodes};
+use super::nodes::{NamedNode, Nodes};
 use super::root_dir::{Dir, Missing, fail};
 use super::tree::{Slot, TreeWriter};
 use super::write_pool::same_name;
@@ -60,7 +60,7 @@ impl<N: Nodes> TreeWriter<N> {
     }
 
     /// In the overlay forms a name can be a whiteout, which is no file to link to.
-    fn is_whiteout(&self, real_path: &[u8], node: &Node<N::Identity>) -> bool {
+    fn is_whiteout(&self, real_path: &[u8], node: &NamedNode<N::Identity>) -> bool {
         node.is_null_device && self.whiteouts.contains(real_path)
     }
 

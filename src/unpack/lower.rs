@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::aside::Aside;
 use super::copy::Original;
-use super::disk_nodes::DiskWalk;
 use super::nodes::Lower;
 use super::root_dir::{Dir, Missing, Root};
+use super::walk::DiskWalk;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::layer::{Entry, Reader, split_parent};

@@ -20,6 +20,7 @@ mod read_in_root;
 mod root_dir;
 mod tree;
 mod verify;
+mod walk;
 mod write;
 mod write_pool;
 

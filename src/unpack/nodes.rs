@@ -13,31 +13,14 @@ use rustix::io::Errno;
 
 use super::metadata::Metadata;
 use super::root_dir::Dir;
+use super::walk::Walk;
 use super::write_pool::{Filling, Plan};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Device, Entry};
 
-/// What a walk does.
-pub(crate) trait Walk {
-    /// An open directory.
-    type Handle;
-
-    /// Opens what is a directory itself, and not a symlink to one.
-    fn open_directory(&self, at: &Self::Handle, name: &[u8]) -> Result<Self::Handle, Errno>;
-
-    /// The target of a symlink; `None` for what is none.
-    fn read_symlink(&self, at: &Self::Handle, name: &[u8]) -> Result<Option<Vec<u8>>, Errno>;
-
-    /// Makes an empty directory, for us alone until it gets its metadata.
-    fn make_directory(&self, at: &Self::Handle, name: &[u8]) -> Result<(), Errno>;
-
-    /// Takes whatever has the name out of the tree, with all that is below it.
-    fn take_away(&mut self, at: &Self::Handle, name: &[u8]) -> Result<Result<(), Errno>>;
-}
-
 /// What has a name.
-pub(crate) struct Node<I> {
+pub(crate) struct NamedNode<I> {
     pub(super) is_directory: bool,
     /// The device 0:0, which is a whiteout in the overlay forms.
     pub(super) is_null_device: bool,
@@ -55,7 +38,7 @@ pub(crate) trait Nodes: Walk {
     type Lower: Lower;
 
     /// What has the name, itself.
-    fn look(&self, at: &Self::Handle, name: &[u8]) -> Result<Node<Self::Identity>, Errno>;
+    fn look(&self, at: &Self::Handle, name: &[u8]) -> Result<NamedNode<Self::Identity>, Errno>;
 
     /// All names in a directory, in any order.
     fn names(&self, at: &Self::Handle) -> Result<Vec<Vec<u8>>, Errno>;

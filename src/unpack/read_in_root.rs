@@ -6,8 +6,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::aside::Aside;
-use super::disk_nodes::DiskWalk;
 use super::root_dir::{Missing, Root, fail};
+use super::walk::DiskWalk;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::layer::split_parent;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::nodes::Walk;
+use super::walk::Walk;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::layer::{WHITEOUT_PREFIX, split_parent};
@@ -61,15 +61,15 @@ pub(super) enum Missing {
 }
 
 /// A directory, by the name that it was asked for by.
-type Known<H> = (Vec<u8>, Arc<Dir<H>>);
+type CachedDir<H> = (Vec<u8>, Arc<Dir<H>>);
 
 /// The root of a tree, and the walk.
 pub(super) struct Root<N: Walk> {
     pub(super) nodes: N,
     root: Arc<Dir<N::Handle>>,
-    last: Option<Known<N::Handle>>,
+    last: Option<CachedDir<N::Handle>>,
     /// By the name asked for, the oldest first. Few enough to be searched from end to end.
-    cache: VecDeque<Known<N::Handle>>,
+    cache: VecDeque<CachedDir<N::Handle>>,
     steps: u64,
     symlink_steps: u64,
     limits: LayerLimits,
@@ -293,7 +293,7 @@ fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::super::aside::{Aside, AsideDir};
-    use super::super::disk_nodes::DiskWalk;
+    use super::super::walk::DiskWalk;
     use super::*;
     use std::os::unix::fs::symlink;
 

@@ -50,7 +50,7 @@ public struct ExportOptions: Sendable {
 
 extension Storage {
   /// Stores the images of an OCI layout or of what `docker save` writes, and gives what ``openImage(_:)`` takes for each.
-  @available(*, noasync, message: "the form for tasks has no cancel")
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   @discardableResult
   public func importImages(
     from path: String, options: ImportOptions = ImportOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil
@@ -60,7 +60,7 @@ extension Storage {
   }
 
   /// The same from an archive in a file, pipe or socket, which stays the caller's.
-  @available(*, noasync, message: "the form for tasks has no cancel")
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   @discardableResult
   public func importImages(
     descriptor: Int32, options: ImportOptions = ImportOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil
@@ -96,7 +96,7 @@ extension Storage {
   }
 
   /// Opens an image of a layout's folder where it is: a store that has it, and what its ``openImage(_:)`` takes.
-  @available(*, noasync, message: "the form for tasks has no cancel")
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   public func openBundle(
     _ path: String, options: ImportOptions = ImportOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil
   ) throws -> (storage: Storage, names: [String]) {
@@ -118,7 +118,7 @@ extension Storage {
   }
 
   /// Writes images to an archive, or a folder.
-  @available(*, noasync, message: "the form for tasks has no cancel")
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   public func exportImages(
     _ images: [Image], to path: String, options: ExportOptions = ExportOptions(), cancel: CancelToken? = nil,
     progress: ProgressClosure? = nil
@@ -128,7 +128,7 @@ extension Storage {
   }
 
   /// Writes an archive into a file, pipe or socket, which stays the caller's.
-  @available(*, noasync, message: "the form for tasks has no cancel")
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   public func exportImages(
     _ images: [Image], descriptor: Int32, options: ExportOptions = ExportOptions(), cancel: CancelToken? = nil,
     progress: ProgressClosure? = nil

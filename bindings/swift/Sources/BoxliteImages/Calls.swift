@@ -27,7 +27,11 @@ struct OwnedCancel: @unchecked Sendable {
 
 /// How far a call came.
 public struct TransferProgress: Sendable {
-  public let bytesIn, bytesOut, entries: UInt64
+  /// Bytes of the layer's file; 0 where what is extracted already is read instead.
+  public let bytesIn: UInt64
+  /// Bytes of the uncompressed tar stream, or of the files that are copied.
+  public let bytesOut: UInt64
+  public let entries: UInt64
 }
 
 /// What a layer may cost at most; `nil` is the default. They are those of `bl_layer_limits`.

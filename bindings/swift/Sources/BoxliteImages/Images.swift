@@ -15,7 +15,7 @@ public final class Image: Sendable {
   public let created: String?
   public let os, architecture, variant: String?
   public let entrypoint, cmd, env: [String]
-  public let workingDirectory, user, stopSignal: String?
+  public let workingDir, user, stopSignal: String?
   public let exposedPorts, volumes: [String]
   /// Keys that are one for Swift (canonically equivalent) and not for others are one here: ``labelList`` has all.
   public let labels: [String: String]
@@ -42,7 +42,7 @@ public final class Image: Sendable {
     entrypoint = all(BL_IMAGE_ENTRYPOINT)
     cmd = all(BL_IMAGE_CMD)
     env = all(BL_IMAGE_ENV)
-    workingDirectory = one(BL_IMAGE_WORKING_DIR)
+    workingDir = one(BL_IMAGE_WORKING_DIR)
     user = one(BL_IMAGE_USER)
     stopSignal = one(BL_IMAGE_STOP_SIGNAL)
     exposedPorts = all(BL_IMAGE_EXPOSED_PORT)
@@ -96,8 +96,8 @@ public struct ImageUsage: Sendable {
 
 /// An image's program, as it is to be started.
 public struct ImageProcess: Sendable {
-  public let arguments, environment: [String]
-  public let workingDirectory: String
+  public let args, env: [String]
+  public let cwd: String
   /// `nil` where the user is not in the image's /etc/passwd.
   public let home: String?
   public let stopSignal: String?
@@ -111,9 +111,9 @@ public struct ImageProcess: Sendable {
     func all(_ field: Int32) -> [String] {
       texts(bl_process_text_count(raw, UInt32(field))) { bl_process_text(raw, UInt32(field), $0) }
     }
-    arguments = all(BL_PROCESS_ARG)
-    environment = all(BL_PROCESS_ENV)
-    workingDirectory = one(BL_PROCESS_CWD) ?? "/"
+    args = all(BL_PROCESS_ARG)
+    env = all(BL_PROCESS_ENV)
+    cwd = one(BL_PROCESS_CWD) ?? "/"
     home = one(BL_PROCESS_HOME)
     stopSignal = one(BL_PROCESS_STOP_SIGNAL)
     runtimeJSON = one(BL_PROCESS_RUNTIME_JSON) ?? ""

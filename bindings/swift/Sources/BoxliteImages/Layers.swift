@@ -83,7 +83,7 @@ public struct Extraction: Sendable {
 
 extension Storage {
   /// Unpacks a layer, verified, once for all processes.
-  @available(*, noasync, message: "the form for tasks has no cancel")
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   @discardableResult
   public func extractLayer(
     _ digest: String, options: ExtractOptions = ExtractOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil

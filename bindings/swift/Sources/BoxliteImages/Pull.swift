@@ -198,7 +198,7 @@ private final class PullClosures: Callback {
 
 extension Storage {
   /// Brings an image from a registry: verified, unpacked and named. Closures run on this thread.
-  @available(*, noasync, message: "the form for tasks has no cancel")
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   public func pull(
     _ reference: String, options: PullOptions = PullOptions(), credentials: CredentialsClosure? = nil,
     cancel: CancelToken? = nil, progress: ((PullProgress) throws -> Void)? = nil

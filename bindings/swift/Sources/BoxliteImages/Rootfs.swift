@@ -67,7 +67,7 @@ public struct Overlay: Sendable {
 
 extension Storage {
   /// Makes the root file system of an image, which appears at its place when it is whole.
-  @available(*, noasync, message: "the form for tasks has no cancel")
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   @discardableResult
   public func assembleRootfs(
     _ image: Image, at destination: String, options: RootfsOptions = RootfsOptions(), cancel: CancelToken? = nil,
@@ -106,7 +106,7 @@ extension Storage {
   }
 
   /// Extracts an image's layers for an overlay mount.
-  @available(*, noasync, message: "the form for tasks has no cancel")
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   public func prepareOverlay(
     _ image: Image, options: OverlayOptions = OverlayOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil
   ) throws -> Overlay {

@@ -95,7 +95,7 @@ public final class Storage: Sendable {
   public func hasLayer(_ digest: String) throws -> Bool { try has(digest, bl_has_layer) }
   /// Where the layer's blob is, or would be.
   public func layerTarballPath(_ digest: String) throws -> String { try about(digest, bl_layer_tarball_path) }
-  /// Where ``extractLayer(_:options:)`` puts a layer with default options.
+  /// Where ``extractLayer(_:options:)`` puts a layer with default options, whether it is there or not.
   public func layerExtractedPath(_ digest: String) throws -> String { try about(digest, bl_layer_extracted_path) }
 
   /// Whether the blobs of all of these layers are here.
@@ -108,7 +108,7 @@ public final class Storage: Sendable {
   }
 
   /// Reads a stored layer and compares it with its digest.
-  @available(*, noasync, message: "the form for tasks has no cancel")
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   public func verifyLayer(_ digest: String, timeout: Duration? = nil, cancel: CancelToken? = nil) throws {
     let digest = try plain(digest, "digest")
     try handle.use { storage in

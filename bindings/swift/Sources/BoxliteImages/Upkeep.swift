@@ -11,7 +11,8 @@ public final class Lease: Sendable {
     handle = Handle("lease", raw) { bl_lease_free($0) }
   }
 
-  /// Holds an object, which need not be in the store yet.
+  /// Holds an object, which need not be in the store yet. A manifest holds its config, its layers and their trees: for an image
+  /// give its ``Image/manifestDigest``.
   public func hold(_ digest: String) throws {
     let digest = try plain(digest, "digest")
     try handle.use { lease in try call { bl_lease_hold(lease, digest, $0) } }
@@ -42,7 +43,10 @@ public struct GCOptions: Sendable {
 }
 
 public struct GCResult: Sendable {
-  public let removed, bytes, kept: UInt64
+  /// Objects that were removed, and how many bytes they had.
+  public let removed, bytes: UInt64
+  /// Objects that nothing reaches and that stayed, because they are young or in use.
+  public let kept: UInt64
 }
 
 /// What to check.
@@ -88,7 +92,7 @@ extension Storage {
   }
 
   /// Removes what no name and no lease reaches. The closure is told of each object afterwards.
-  @available(*, noasync, message: "the form for tasks has no cancel")
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   @discardableResult
   public func collectGarbage(
     options: GCOptions = GCOptions(), cancel: CancelToken? = nil, onRemoved: ((String) -> Void)? = nil
@@ -120,7 +124,7 @@ extension Storage {
   }
 
   /// Reads everything and compares it with what it should be. The closure is told of each finding afterwards.
-  @available(*, noasync, message: "the form for tasks has no cancel")
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   @discardableResult
   public func check(
     options: CheckOptions = CheckOptions(), cancel: CancelToken? = nil, onFinding: ((Finding) -> Void)? = nil

@@ -98,9 +98,9 @@ final class ImageTests: XCTestCase {
     XCTAssertFalse(FileManager.default.fileExists(atPath: work + "/root/etc/motd"))
     wants(.exists) { try store.assembleRootfs(image, at: work + "/root") }
     let process = try image.process(rootfs: work + "/root")
-    XCTAssertEqual(process.arguments, ["/bin/hello"])
-    XCTAssertEqual(process.environment, ["PATH=/bin"])
-    XCTAssertEqual(process.workingDirectory, "/")
+    XCTAssertEqual(process.args, ["/bin/hello"])
+    XCTAssertEqual(process.env, ["PATH=/bin"])
+    XCTAssertEqual(process.cwd, "/")
     XCTAssertEqual(process.uid, 0)
     XCTAssertTrue(process.runtimeJSON.contains("/bin/hello"))
 

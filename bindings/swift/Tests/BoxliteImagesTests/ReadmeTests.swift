@@ -26,6 +26,14 @@ func pull(_ storage: Storage) async throws -> Image {
   return image
 }
 
+func openIfThere(_ storage: Storage) throws {
+  do {
+    _ = try storage.openImage("debian:12")
+  } catch let error as BoxliteError where error.status == .notFound {
+    print(error.message)
+  }
+}
+
 final class ReadmeTests: XCTestCase {
   func testReadme() async throws {
     let source = try String(contentsOfFile: #filePath, encoding: .utf8)
@@ -33,7 +41,7 @@ final class ReadmeTests: XCTestCase {
     let pages = ["README.md", "docs/languages.md"].compactMap { try? String(contentsOfFile: "\(root)/\($0)", encoding: .utf8) }
     guard pages.count == 2 else { throw XCTSkip("the pages are not beside the package") }
     let quoted = pages.joined().components(separatedBy: "```swift\n").dropFirst().map { $0.components(separatedBy: "```")[0] }
-    XCTAssertEqual(quoted.count, 3)
+    XCTAssertEqual(quoted.count, 4)
     let plain = source.replacingOccurrences(of: "\n  ", with: "\n")
     for block in quoted {
       XCTAssertTrue(source.contains(block) || plain.contains(block), "a page quotes something else: \(block)")
