@@ -47,6 +47,8 @@ impl Stage {
     /// `STATE`: the download is over.
     fn over(&self, digest: &Digest) -> Error {
         let why = match self {
+            // A commit after a write that failed says it already.
+            Stage::Failed(error) if error.status() == Status::State => return error.clone(),
             Stage::Open(_) => "is open".into(),
             Stage::Committed => "was committed".into(),
             Stage::Aborted => "was aborted".into(),

@@ -157,6 +157,7 @@ fn checked(call: impl FnOnce(*mut *mut bl_error) -> bl_status) -> Answer<()> {
     }
     let message = unsafe { CStr::from_ptr(bl_error_message(err)) }.to_str().unwrap();
     assert!(!message.is_empty() && !message.contains('\n'), "{message}");
+    assert!(message.matches("failed earlier").count() < 2, "{message}");
     unsafe { bl_error_free(err) };
     Err(Status::from_code(code).unwrap())
 }
