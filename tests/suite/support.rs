@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use boxlite_images::{Digest, Durability, Staged, Storage, StorageOptions};
 
 /// A directory that is gone at the end of the test, for every user: on the disk, or in memory with `BL_TEST_IN_MEMORY=1`,
-/// which `make test` sets. Trees of small files are made and removed there in a third of the time.
+/// which `make test` sets. There the kernel gives the inode of a file that is gone out again at once.
 pub fn temp_dir() -> tempfile::TempDir {
     static IN_MEMORY: LazyLock<bool> =
         LazyLock::new(|| std::env::var_os("BL_TEST_IN_MEMORY").is_some() && memory_has_attributes());

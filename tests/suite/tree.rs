@@ -85,8 +85,8 @@ fn visit(
     nodes: &mut BTreeMap<String, Node>,
     inodes: &mut BTreeMap<(u64, u64), String>,
 ) -> Vec<OsString> {
-    // Nobody reaches by one path what is deeper than a path can say; and the names would fill the memory.
-    if name.len() > 4000 {
+    // Deeper than a path can say (`PATH_MAX`); the names of what may be below would fill the memory.
+    if name.len() > 4096 {
         return Vec::new();
     }
     // In a directory that is locked, or a whiteout that overlayfs lists and does not have.
