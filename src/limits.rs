@@ -79,6 +79,16 @@ macro_rules! limit_table {
             }
         }
 
+        impl LayerLimits {
+            /// For what was within its limits when it was made.
+            pub(crate) fn unlimited() -> LayerLimits {
+                let loops_end = LayerLimits::default().symlink_hops;
+                let mut limits = LayerLimits { $($field: u64::MAX),* };
+                limits.symlink_hops = loops_end;
+                limits
+            }
+        }
+
         /// Every limit there is.
         pub const ALL: &[Limit] = &[$($const,)* $($layer_const.row),*];
     };

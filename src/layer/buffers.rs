@@ -56,6 +56,13 @@ impl SharedBytes {
     pub(super) fn new(segment: &Arc<Segment>, range: Range<usize>) -> SharedBytes {
         SharedBytes { segment: segment.clone(), range }
     }
+
+    /// Of no stream.
+    #[cfg(test)]
+    pub(crate) fn of(bytes: Vec<u8>) -> SharedBytes {
+        let range = 0..bytes.len();
+        SharedBytes { segment: Arc::new(Segment { contents: SegmentBytes { bytes, bytes_in: 0 }, home: None }), range }
+    }
 }
 
 impl Deref for SharedBytes {

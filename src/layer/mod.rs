@@ -37,7 +37,8 @@ pub(crate) use entry::{Entry, Kind};
 #[cfg(feature = "pull")]
 pub(crate) use follow::GrowingBlob;
 pub(crate) use path::split_parent;
+pub(crate) use pipeline::Totals;
 pub use tar_reader::Progress;
 pub(crate) use tar_reader::{Data, Reader};
 pub(crate) use tar_stream::Stream;
-pub(crate) use whiteout::WHITEOUT_PREFIX;
+pub(crate) use whiteout::{OPAQUE_MARKER, WHITEOUT_PREFIX};

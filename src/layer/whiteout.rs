@@ -9,7 +9,7 @@ use super::path::split_parent;
 use crate::error::{Error, Result, Status, quoted};
 
 pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 /// AUFS keeps its own books in layers made from its branches. They mean nothing to anybody else.
 const AUFS: [&[u8]; 3] = [b".wh..wh.aufs", b".wh..wh.plnk", b".wh..wh.orph"];
 
@@ -41,7 +41,7 @@ pub(super) fn classify(path: &[u8]) -> Result<NameClass> {
     }
     let Some(target) = name.strip_prefix(WHITEOUT_PREFIX) else { return Ok(NameClass::None) };
     match target {
-        _ if name == OPAQUE => Ok(NameClass::Marker(Kind::Opaque)),
+        _ if name == OPAQUE_MARKER => Ok(NameClass::Marker(Kind::Opaque)),
         _ if AUFS.contains(&name) => Ok(NameClass::Aufs),
         b"" => Err(refused(path, "a whiteout of nothing")),
         b"." | b".." => Err(refused(path, "a whiteout of the directory itself or its parent")),

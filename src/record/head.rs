@@ -15,6 +15,12 @@ use crate::sys;
 /// What follows a tree's name in the name of its metadata record, which lies beside it.
 pub(crate) const RECORD_SUFFIX: &str = ".mtree";
 
+/// What follows a layer's name in the name of a tree that is not a directory but an EROFS file system in a file.
+pub(crate) const EROFS_SUFFIX: &str = ".erofs";
+
+/// The version of how disks are made, and which of them count. Whatever changes a byte of one changes it.
+pub(crate) const DISK_RECIPE: u32 = 1;
+
 /// The name of a tree's record.
 pub(crate) fn record_name(tree: &str) -> String {
     format!("{tree}{RECORD_SUFFIX}")
@@ -32,6 +38,7 @@ const ANOMALIES: &str = "# anomalies ";
 const CONTENT: &str = "# content ";
 const LINES: &str = "# lines ";
 const MAKER: &str = "# maker ";
+const RECIPE: &str = "# recipe ";
 const DURABLE: &str = "# durable";
 const BOOT: &str = "# boot ";
 const SUM: &str = "# head ";
@@ -52,6 +59,8 @@ pub(crate) struct RecordHead {
     pub(crate) lines: Option<u64>,
     /// Who made the tree. Who sees that otherwise cannot compare the tree's owners.
     pub(crate) maker: Option<TreeOwner>,
+    /// By which version of the recipe it was made, where the tree is a disk.
+    pub(crate) recipe: Option<u32>,
     pub(crate) validity: Validity,
 }
 
@@ -115,6 +124,7 @@ impl RecordHead {
         self.maker.iter().for_each(|maker| {
             line(MAKER, format!("{} {} {:08x}", maker.uid, maker.gid, maker.namespace));
         });
+        self.recipe.iter().for_each(|recipe| line(RECIPE, recipe.to_string()));
         match &self.validity {
             Validity::Durable => line(DURABLE, String::new()),
             Validity::UntilReboot(boot) => line(BOOT, boot.clone()),
@@ -144,7 +154,16 @@ impl RecordHead {
     /// Of a tree of boxlite 0.9, of which nothing is known but which layer it is.
     pub(crate) fn adopted(layer: String) -> RecordHead {
         let validity = Validity::Durable;
-        RecordHead { layer, diff_id: None, anomalies: None, content: None, lines: None, maker: None, validity }
+        RecordHead {
+            layer,
+            diff_id: None,
+            anomalies: None,
+            content: None,
+            lines: None,
+            maker: None,
+            recipe: None,
+            validity,
+        }
     }
 
     fn parse(text: &str) -> Option<RecordHead> {
@@ -164,6 +183,7 @@ impl RecordHead {
             content: value(CONTENT).and_then(|text| text.parse().ok()),
             lines: value(LINES).and_then(|text| u64::from_str_radix(text, 16).ok()),
             maker: value(MAKER).and_then(TreeOwner::parse),
+            recipe: value(RECIPE).and_then(|text| text.parse().ok()),
             validity: match value(BOOT) {
                 Some(boot) => Validity::UntilReboot(boot.to_owned()),
                 None => value(DURABLE).map(|_| Validity::Durable)?,
@@ -199,10 +219,13 @@ mod tests {
     #[test]
     fn a_head_is_what_was_written_or_nothing() {
         let long = format!("sha512:{}", "a".repeat(128));
-        for validity in [
-            Validity::Durable,
-            Validity::this_boot(Some("00000000-0000-0000-0000-000000000000")),
-            Validity::this_boot(None),
+        let maker = TreeOwner { uid: u32::MAX, gid: u32::MAX, namespace: u32::MAX };
+        // A directory has a maker, and a disk a recipe: there is no room for both.
+        for (validity, maker, recipe) in [
+            (Validity::Durable, Some(maker), None),
+            (Validity::this_boot(Some("00000000-0000-0000-0000-000000000000")), Some(maker), None),
+            (Validity::this_boot(Some("00000000-0000-0000-0000-000000000000")), None, Some(u32::MAX)),
+            (Validity::this_boot(None), None, None),
         ] {
             let head = RecordHead {
                 layer: long.clone(),
@@ -210,7 +233,8 @@ mod tests {
                 anomalies: Some(u64::MAX),
                 content: Some(u64::MAX),
                 lines: Some(u64::MAX),
-                maker: Some(TreeOwner { uid: u32::MAX, gid: u32::MAX, namespace: u32::MAX }),
+                maker,
+                recipe,
                 validity,
             };
             let bytes = head.to_bytes();
@@ -219,7 +243,7 @@ mod tests {
             head.write(file.as_fd()).unwrap();
             let again = RecordHead::read(file.as_fd()).unwrap().unwrap();
             assert_eq!((&again.validity, again.lines, again.anomalies), (&head.validity, head.lines, head.anomalies));
-            assert_eq!(again.maker, head.maker);
+            assert_eq!((again.maker, again.recipe), (head.maker, head.recipe));
             for at in 0..RECORD_HEAD_LEN {
                 let mut flipped = bytes;
                 flipped[at] ^= 1;

@@ -43,6 +43,13 @@ impl RecordLine<'_> {
         sum.map(|(_, sum)| parse(sum).ok_or_else(broken)).transpose()
     }
 
+    /// The block of a disk at which a file's content begins.
+    pub(crate) fn block(&self) -> Result<Option<u32>> {
+        let block = self.keywords().find(|(keyword, _)| *keyword == b"block");
+        let parse = |block: &[u8]| std::str::from_utf8(block).ok()?.parse().ok();
+        block.map(|(_, block)| parse(block).ok_or_else(broken)).transpose()
+    }
+
     pub(super) fn hardlink(&self) -> Result<Option<Vec<u8>>> {
         let target = self.keywords().find(|(keyword, _)| *keyword == b"hardlink");
         target.map(|(_, target)| relative(target).ok_or_else(broken)).transpose()

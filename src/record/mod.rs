@@ -1,6 +1,7 @@
 //! The metadata record: what a layer says of each path, also where the file system could not be told (owners and
 //! devices without root, attributes of symlinks). It lies beside the tree as `<tree>.mtree`, in mtree(5) form with the
-//! keywords that libarchive writes, plus `xattr.<name>` (base 64), `hardlink`, `lowerlink`, `whiteout` and `implied`.
+//! keywords that libarchive writes, plus `xattr.<name>` (base 64), `hardlink`, `lowerlink`, `whiteout`, `implied` and, of a layer
+//! that is a disk, `block`.
 //!
 //! Lines are written in the order of the archive, as the tree is made. Where an entry took the place of another one,
 //! [`voided`] takes the old lines out at the end, so that a record speaks of each path once. The head says which
@@ -16,6 +17,8 @@ mod writer;
 
 pub(crate) use entry::parse_line;
 pub use entry::{LayerEntries, LayerEntry, LayerEntryKind};
-pub(crate) use head::{RECORD_HEAD_LEN, RECORD_SUFFIX, RecordHead, TreeOwner, Validity, image_head, record_name};
+pub(crate) use head::{
+    DISK_RECIPE, EROFS_SUFFIX, RECORD_HEAD_LEN, RECORD_SUFFIX, RecordHead, TreeOwner, Validity, image_head, record_name,
+};
 pub(crate) use line::{RecordLine, RecordLines};
 pub(crate) use writer::{RecordFile, RecordWriter};

@@ -72,14 +72,22 @@ impl RecordWriter {
         }
     }
 
-    /// A file of the layer, with the XXH3 of its content.
-    pub(crate) fn file(&mut self, real_path: &[u8], entry: &Entry, sum: Option<u64>) -> Result<()> {
+    /// A file of the layer, with the XXH3 of its content, and the block at which that begins on a disk.
+    pub(crate) fn file(
+        &mut self,
+        real_path: &[u8],
+        entry: &Entry,
+        (sum, block): (Option<u64>, Option<u32>),
+    ) -> Result<()> {
         self.content = self.content.saturating_add(entry.size);
         let metadata = (entry.mode, entry.uid, entry.gid, entry.mtime);
         self.line(real_path, entry.kind, metadata, &entry.xattrs, |out| {
             let _ = write!(out, " size={}", entry.size);
             if let Some(sum) = sum.filter(|_| entry.size > 0) {
                 let _ = write!(out, " xxh3={sum:016x}");
+            }
+            if let Some(block) = block.filter(|_| entry.size > 0) {
+                let _ = write!(out, " block={block}");
             }
         })
     }

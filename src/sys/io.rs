@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, SeekFrom, Stat};
 use rustix::io::Errno;
 
 /// The first bytes of a file, `most` of them or as many as it has.
@@ -65,4 +65,22 @@ pub(crate) fn is_regular(stat: &Stat) -> bool {
 
 pub(crate) fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+/// Where the next data of a file begins; `None` where only a hole is left. Where holes are not told, everything is data.
+pub(crate) fn next_data(file: BorrowedFd<'_>, at: u64) -> Result<Option<u64>, Errno> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(data) => Ok(Some(data)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(Errno::INVAL | Errno::NOTSUP) => Ok(Some(at)),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Where the data ends that is at a place.
+pub(crate) fn next_hole(file: BorrowedFd<'_>, at: u64) -> Result<u64, Errno> {
+    match rustix::fs::seek(file, SeekFrom::Hole(at)) {
+        Err(Errno::INVAL | Errno::NOTSUP) => rustix::fs::seek(file, SeekFrom::End(0)),
+        other => other,
+    }
 }

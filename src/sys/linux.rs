@@ -98,6 +98,17 @@ pub(crate) fn copy_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, bytes: usize)
     rustix::fs::copy_file_range(from, None, to, None, bytes)
 }
 
+/// Copies at most so many bytes from one place in a file to one in another, inside the kernel. Where the file system can, and
+/// both begin at a block, the blocks are shared.
+pub(crate) fn copy_range_at(
+    (from, mut from_at): (BorrowedFd<'_>, u64),
+    (to, mut to_at): (BorrowedFd<'_>, u64),
+    bytes: u64,
+) -> Result<u64, Errno> {
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    rustix::fs::copy_file_range(from, Some(&mut from_at), to, Some(&mut to_at), bytes).map(|copied| copied as u64)
+}
+
 /// What a file system answers when the disk does not have what was written to it.
 pub(crate) const DAMAGE: &[Errno] =
     &[Errno::IO, Errno::ILSEQ, Errno::BADMSG, Errno::UCLEAN, Errno::NXIO, Errno::NODATA];

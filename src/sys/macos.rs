@@ -133,6 +133,11 @@ pub(crate) fn copy_range(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> Resu
     Err(Errno::NOSYS)
 }
 
+/// There is no such call.
+pub(crate) fn copy_range_at(_: (BorrowedFd<'_>, u64), _: (BorrowedFd<'_>, u64), _: u64) -> Result<u64, Errno> {
+    Err(Errno::NOSYS)
+}
+
 /// What a file system answers when the disk does not have what was written to it.
 pub(crate) const DAMAGE: &[Errno] = &[Errno::IO, Errno::ILSEQ, Errno::BADMSG, Errno::NXIO];
 

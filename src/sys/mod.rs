@@ -14,7 +14,7 @@ mod thread;
 
 pub(crate) use descriptor::{duplicate, file_id, is_damage, mode_of};
 pub(crate) use fork::fork_count;
-pub(crate) use io::{free_space, is_directory, is_regular, read_start, write_all, write_all_at};
+pub(crate) use io::{free_space, is_directory, is_regular, next_data, next_hole, read_start, write_all, write_all_at};
 #[cfg(feature = "isal")]
 pub(crate) use isal::IsalInflate;
 #[cfg(target_os = "linux")]

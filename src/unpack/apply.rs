@@ -11,7 +11,7 @@ use super::aside::{Aside, AsideDir};
 use super::disk_nodes::DiskNodes;
 use super::form::TreeOptions;
 use super::lower::{CopyMode, LayerSource, LowerTree};
-use super::nodes::Nodes;
+use super::nodes::{Lower as _, Nodes};
 use super::order::{Arrival, LayerOrder, Position};
 use super::progress::ProgressCallback;
 use super::root_dir::Missing;
@@ -51,6 +51,7 @@ impl<N: Nodes> TreeWriter<N> {
             let found = parse_line(&line)?;
             self.entries += u64::from(!found.is_implied);
             let sum = line.sum()?;
+            lower.at_block(line.block()?);
             match found.kind {
                 LayerEntryKind::Whiteout => continue,
                 LayerEntryKind::Opaque => {
@@ -65,6 +66,7 @@ impl<N: Nodes> TreeWriter<N> {
             progress.bytes_out += entry.size;
             progress.entries += 1;
             self.entry(&entry, &mut LayerSource::Lower(lower, sum))?;
+            self.keep(0)?;
             self.report(progress)?;
         }
         self.report_now(progress)
@@ -126,7 +128,7 @@ impl<'a> Assembler<DiskNodes<'a>> {
     ) -> Result<Assembler<DiskNodes<'a>>> {
         let trash = Aside::new(move || Ok(AsideDir { handle: bin()?, _owner: Box::new(()) }));
         let record = RecordWriter::new(record, options.limits.clone());
-        Ok(Assembler { writer: TreeWriter::on_disk(root, trash, record, options, interrupt, 0)? })
+        Ok(Assembler::of(TreeWriter::on_disk(root, trash, record, options, interrupt, 0)?))
     }
 
     /// The next layer, out of its extracted tree and the record of that.
@@ -137,6 +139,11 @@ impl<'a> Assembler<DiskNodes<'a>> {
 }
 
 impl<N: Nodes> Assembler<N> {
+    /// Into whatever the writer writes to.
+    pub(crate) fn of(writer: TreeWriter<N>) -> Assembler<N> {
+        Assembler { writer }
+    }
+
     /// The next layer, as its archive is read.
     pub(crate) fn archive(&mut self, reader: &mut Reader) -> Result<()> {
         self.writer.begin_layer(Arrival::Archive);
@@ -150,7 +157,7 @@ impl<N: Nodes> Assembler<N> {
     }
 
     /// The next layer, as its record says, and where the content of its files is.
-    fn record(&mut self, record: &OwnedFd, lower: &mut N::Lower) -> Result<()> {
+    pub(crate) fn record(&mut self, record: &OwnedFd, lower: &mut N::Lower) -> Result<()> {
         self.writer.begin_layer(Arrival::Record);
         self.writer.layer_of_record(record, lower)?;
         self.end_layer()
@@ -171,21 +178,21 @@ impl<N: Nodes> Assembler<N> {
         self.writer.entries
     }
 
-    /// Gives all directories their metadata, and completes the record.
+    /// Gives all directories their metadata, and completes the record; the nodes, and what was odd.
     pub(crate) fn finish(
         self,
         head: impl FnOnce(u64, u64) -> [u8; RECORD_HEAD_LEN],
         successor: impl FnOnce() -> Result<RecordFile>,
-    ) -> Result<Anomalies> {
+    ) -> Result<(N, Anomalies)> {
         let interrupt = self.writer.interrupt.clone();
-        let (record, anomalies) = self.writer.finish()?;
+        let (record, anomalies, nodes) = self.writer.finish()?;
         record.finish(head, successor, &interrupt)?;
-        Ok(anomalies)
+        Ok((nodes, anomalies))
     }
 }
 
 /// What a record says, as a layer would.
-fn entry_of(found: LayerEntry) -> Entry {
+pub(super) fn entry_of(found: LayerEntry) -> Entry {
     let device = found.device;
     Entry {
         path: found.path,

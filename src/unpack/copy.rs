@@ -62,9 +62,9 @@ impl Original {
         }
         let mut buffer = vec![0; COPY_BUFFER_BYTES.min(self.size as usize)];
         // A layer can say in a few bytes that a file has a hole of gigabytes.
-        let mut at = if is_sparse { next_data(file.as_fd(), 0).map_err(failed)? } else { Some(0) };
+        let mut at = if is_sparse { sys::next_data(file.as_fd(), 0).map_err(failed)? } else { Some(0) };
         while let Some(data) = at {
-            let end = if is_sparse { next_hole(file.as_fd(), data).map_err(failed)? } else { self.size };
+            let end = if is_sparse { sys::next_hole(file.as_fd(), data).map_err(failed)? } else { self.size };
             rustix::fs::seek(&file, SeekFrom::Start(data)).map_err(failed)?;
             rustix::fs::seek(to, SeekFrom::Start(data)).map_err(failed)?;
             let mut done = data;
@@ -76,7 +76,7 @@ impl Original {
                     n => done += n as u64,
                 }
             }
-            at = if done < self.size { next_data(file.as_fd(), done).map_err(failed)? } else { None };
+            at = if done < self.size { sys::next_data(file.as_fd(), done).map_err(failed)? } else { None };
         }
         // A hole may be at the end.
         if is_sparse { rustix::fs::ftruncate(to, self.size).map_err(failed) } else { Ok(()) }
@@ -169,24 +169,6 @@ pub(super) fn copy(
             rustix::fs::chmodat(to, to_name, mode, AtFlags::empty()).map_err(failed)?;
             copy_special(stat, to.as_fd(), to_name).map_err(failed)
         }
-    }
-}
-
-/// Where the next data of a file begins; `None` where only a hole is left. Where holes are not told, everything is data.
-fn next_data(file: BorrowedFd<'_>, at: u64) -> Result<Option<u64>, Errno> {
-    match rustix::fs::seek(file, SeekFrom::Data(at)) {
-        Ok(data) => Ok(Some(data)),
-        Err(Errno::NXIO) => Ok(None),
-        Err(Errno::INVAL | Errno::NOTSUP) => Ok(Some(at)),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Where the data ends that is at a place.
-fn next_hole(file: BorrowedFd<'_>, at: u64) -> Result<u64, Errno> {
-    match rustix::fs::seek(file, SeekFrom::Hole(at)) {
-        Err(Errno::INVAL | Errno::NOTSUP) => rustix::fs::seek(file, SeekFrom::End(0)),
-        other => other,
     }
 }
 

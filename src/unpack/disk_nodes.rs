@@ -12,18 +12,14 @@ use super::form::TreeForm;
 use super::lower::LowerTree;
 use super::metadata::{Applier, Metadata};
 use super::nodes::{NamedNode, Nodes};
+use super::room::RoomCheck;
 use super::root_dir::{Dir, fail};
 use super::walk::{DiskWalk, Walk};
 use super::write_pool::{Filling, Job, OpenFile, PRIVATE, Plan, WritePool, create};
-use crate::error::{Error, Result, quoted};
+use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Device, Entry, Kind};
-use crate::sys::{self, free_space, is_directory};
-
-/// From this size on it is worth a system call to ask whether a file has room before it is written.
-const SPACE_CHECK_FROM_BYTES: u64 = 1 << 20;
-/// How many bytes of small files come between two looks at the free space, where the host wants some.
-const SPACE_CHECK_EVERY_BYTES: u64 = 16 << 20;
+use crate::sys::{self, is_directory};
 
 /// A tree on the disk that is being written.
 pub(crate) struct DiskNodes<'a> {
@@ -31,10 +27,7 @@ pub(crate) struct DiskNodes<'a> {
     form: TreeForm,
     applier: Applier,
     files: WritePool,
-    /// Bytes that are to stay free in the file system.
-    min_free: u64,
-    /// Bytes of files since the last look at the free space.
-    unlooked: u64,
+    room: RoomCheck,
 }
 
 impl<'a> DiskNodes<'a> {
@@ -47,7 +40,7 @@ impl<'a> DiskNodes<'a> {
     ) -> Result<DiskNodes<'a>> {
         let applier = Applier::new(form, root)?;
         let files = WritePool::new(applier, interrupt.clone())?;
-        Ok(DiskNodes { walk: DiskWalk::new(trash), form, applier, files, min_free, unlooked: 0 })
+        Ok(DiskNodes { walk: DiskWalk::new(trash), form, applier, files, room: RoomCheck::new(min_free) })
     }
 
     /// Owner and group of the files of this tree that nobody gave another one.
@@ -174,22 +167,8 @@ impl Nodes for DiskNodes<'_> {
         self.applier.apply(directory.as_fd(), metadata, false, path, anomalies)
     }
 
-    /// A full disk that is known beforehand is not filled first.
     fn check_room(&mut self, at: &OwnedFd, path: &[u8], size: u64) -> Result<()> {
-        self.unlooked += size;
-        // Small files take of the host's reserve too.
-        if size < SPACE_CHECK_FROM_BYTES && (self.min_free == 0 || self.unlooked < SPACE_CHECK_EVERY_BYTES) {
-            return Ok(());
-        }
-        self.unlooked = 0;
-        // Where it cannot be asked, writing will tell.
-        let Ok((free, _)) = free_space(at.as_fd()) else { return Ok(()) };
-        if size.saturating_add(self.min_free) <= free {
-            return Ok(());
-        }
-        let kept =
-            if self.min_free > 0 { format!(", of which {} are to stay free", self.min_free) } else { String::new() };
-        Err(Error::no_space(format!("{}: {size} bytes to write, {free} free{kept}", quoted(path))))
+        self.room.check(at.as_fd(), path, size)
     }
 
     fn whole_file(&mut self, parent: &Arc<Dir<OwnedFd>>, plan: Plan, filling: Filling<Original>) -> Result<()> {

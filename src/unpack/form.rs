@@ -1,5 +1,6 @@
-//! What an extracted tree looks like: how whiteouts, devices and owners are said in it. Each form is a tree of its own,
-//! under a name of its own, so that nobody is given a tree in a form that another one asked for.
+//! What an extracted tree looks like: a directory or a file system in a file, and how whiteouts, devices and owners are said in
+//! it. Each form is a tree of its own, under a name of its own, so that nobody is given a tree in a form that another one
+//! asked for.
 
 use std::fmt::Display;
 
@@ -8,6 +9,7 @@ use crate::error::{Error, Result, Status};
 use crate::layer::Anomalies;
 use crate::limits::LayerLimits;
 use crate::options::options;
+use crate::record::EROFS_SUFFIX;
 
 /// How whiteouts and opaque directories are said in a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,6 +37,9 @@ pub struct TreeForm {
     /// `user.containers.override_stat`, which libkrun, fuse-overlayfs and containers/storage read. Files and
     /// directories are then accessible to whoever extracts, and without set-id bits.
     pub override_stat: bool,
+    /// Not a directory but one file, a read-only EROFS file system, with owners, devices and attributes as the layer has them,
+    /// whoever makes it. Whiteouts are said as overlayfs has them. The other fields must have their defaults.
+    pub erofs: bool,
 }
 
 options! {
@@ -61,7 +66,7 @@ impl TreeOptions {
 
     /// For a tree that has none.
     pub(crate) fn without_whiteouts(&self) -> TreeOptions {
-        let form = TreeForm { whiteouts: WhiteoutForm::Markers, ..self.form };
+        let form = TreeForm { whiteouts: WhiteoutForm::Markers, erofs: false, ..self.form };
         TreeOptions { form, ..self.clone() }
     }
 }
@@ -70,6 +75,10 @@ impl TreeForm {
     /// The name of a layer's tree in `extracted/`: the seed's for the default form.
     pub(crate) fn tree_name(self, digest: &Digest) -> String {
         let mut name = digest.file_stem();
+        if self.erofs {
+            name.push_str(EROFS_SUFFIX);
+            return name;
+        }
         let mut separator = '.';
         let parts = [
             (self.whiteouts == WhiteoutForm::Overlay, "overlay"),
@@ -89,25 +98,53 @@ impl TreeForm {
     pub(crate) fn of_tree_name(name: &str, digest: &Digest) -> Option<TreeForm> {
         let whiteouts = [WhiteoutForm::Markers, WhiteoutForm::Overlay, WhiteoutForm::UserOverlay];
         let switches = [(false, false), (false, true), (true, false), (true, true)];
-        whiteouts
-            .into_iter()
-            .flat_map(|whiteouts| {
-                switches.map(|(device_nodes, override_stat)| TreeForm { whiteouts, device_nodes, override_stat })
+        let directories = whiteouts.into_iter().flat_map(|whiteouts| {
+            switches.map(|(device_nodes, override_stat)| TreeForm {
+                whiteouts,
+                device_nodes,
+                override_stat,
+                erofs: false,
             })
-            .find(|form| form.tree_name(digest) == name)
+        });
+        directories.chain([TreeForm::EROFS]).find(|form| form.tree_name(digest) == name)
     }
 
-    /// `UNSUPPORTED` for a form that this system cannot make.
+    /// A file system in a file.
+    pub(crate) const EROFS: TreeForm =
+        TreeForm { whiteouts: WhiteoutForm::Markers, device_nodes: false, override_stat: false, erofs: true };
+
+    /// `UNSUPPORTED` for a form that this system cannot make, `INVALID_ARGUMENT` for one that says two things.
     pub(crate) fn check_possible(self) -> Result<()> {
-        if self.is_overlay() && !cfg!(target_os = "linux") {
+        self.check_consistent()?;
+        if self.is_overlay() && !self.erofs && !cfg!(target_os = "linux") {
             let why = "trees in the forms of overlayfs are made on Linux only; extract with whiteouts as markers";
             return Err(Error::new(Status::Unsupported, why));
         }
         Ok(())
     }
 
-    pub(super) fn is_overlay(self) -> bool {
-        self.whiteouts != WhiteoutForm::Markers
+    /// `INVALID_ARGUMENT` for one that says two things.
+    pub(crate) fn check_consistent(self) -> Result<()> {
+        if self.erofs && self != TreeForm::EROFS {
+            let why =
+                "a layer as EROFS has whiteouts, devices and owners as they are; leave these options at their defaults";
+            return Err(Error::new(Status::InvalidArgument, why));
+        }
+        Ok(())
+    }
+
+    /// Whiteouts are said as overlayfs has them.
+    pub(crate) fn is_overlay(self) -> bool {
+        self.erofs || self.whiteouts != WhiteoutForm::Markers
+    }
+
+    /// `INVALID_ARGUMENT` where what is to be made is a directory and cannot be anything else.
+    pub(crate) fn check_directory(self) -> Result<()> {
+        if self.erofs {
+            let why = "this makes a directory, which has no form EROFS; a layer or an image as a disk has";
+            return Err(Error::new(Status::InvalidArgument, why));
+        }
+        Ok(())
     }
 }
 
@@ -121,12 +158,14 @@ mod tests {
         let mut names = std::collections::BTreeSet::new();
         for whiteouts in [WhiteoutForm::Markers, WhiteoutForm::Overlay, WhiteoutForm::UserOverlay] {
             for (device_nodes, override_stat) in [(false, false), (false, true), (true, false), (true, true)] {
-                let form = TreeForm { whiteouts, device_nodes, override_stat };
+                let form = TreeForm { whiteouts, device_nodes, override_stat, erofs: false };
                 assert_eq!(TreeForm::of_tree_name(&form.tree_name(&digest), &digest), Some(form));
                 names.insert(form.tree_name(&digest));
             }
         }
-        assert_eq!(names.len(), 12);
+        assert_eq!(TreeForm::of_tree_name(&TreeForm::EROFS.tree_name(&digest), &digest), Some(TreeForm::EROFS));
+        names.insert(TreeForm::EROFS.tree_name(&digest));
+        assert_eq!(names.len(), 13);
         assert!(names.contains(&digest.file_stem()));
         assert!(names.contains(&format!("{}.useroverlay-devices-stat", digest.file_stem())));
     }

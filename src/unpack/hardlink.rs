@@ -49,6 +49,7 @@ impl<N: Nodes> TreeWriter<N> {
                         return Err(same_name(&real_path));
                     }
                     self.remove(slot.parent, slot.name)?;
+                    self.restore_whiteout(slot, &real_path)?;
                 }
                 self.keep((real_path.len() + target.len()) as u64)?;
                 self.links.count += 1;
@@ -57,6 +58,17 @@ impl<N: Nodes> TreeWriter<N> {
             }
         }
         Ok(())
+    }
+
+    /// A link that waits is not in the tree, and what lower layers have at its name stays hidden if the layer says so.
+    fn restore_whiteout(&mut self, slot: &Slot<'_, N::Handle>, real_path: &[u8]) -> Result<()> {
+        if !self.form.is_overlay() || !self.whiteouts.contains(real_path) {
+            return Ok(());
+        }
+        self.root
+            .nodes
+            .make_whiteout(slot.parent.handle(), slot.name)
+            .map_err(|errno| fail(errno, "make a whiteout of", real_path))
     }
 
     /// In the overlay forms a name can be a whiteout, which is no file to link to.

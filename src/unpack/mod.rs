@@ -3,8 +3,11 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod arena;
+mod arena_nodes;
 mod aside;
 mod checksum;
+mod content;
 mod copy;
 mod disk_nodes;
 mod form;
@@ -14,9 +17,13 @@ mod links;
 mod lower;
 mod metadata;
 mod nodes;
+#[cfg(test)]
+mod nodes_agree;
 mod order;
 mod progress;
 mod read_in_root;
+mod replay;
+mod room;
 mod root_dir;
 mod tree;
 mod verify;
@@ -25,11 +32,15 @@ mod write;
 mod write_pool;
 
 pub(crate) use apply::Assembler;
+pub(crate) use arena::{Arena, InodeId, InodeKind, MemoryTree, ROOT};
 pub(crate) use aside::{Aside, AsideDir};
+pub(crate) use content::{ContentSink, Extent, NoContent, RecordedLayer};
 pub(crate) use disk_nodes::DiskNodes;
 pub use form::{TreeForm, TreeOptions, WhiteoutForm};
 pub(crate) use lower::CopyMode;
+pub(crate) use nodes::Nodes;
 pub use progress::ProgressCallback;
 pub(crate) use read_in_root::read_in_root;
+pub(crate) use room::RoomCheck;
 pub(crate) use tree::TreeWriter;
-pub(crate) use verify::{damage, verify_tree};
+pub(crate) use verify::{Spend, Verdict, damage, sum_of_bytes, verify_tree};

@@ -2,7 +2,7 @@
 //!
 //! The rules of layers are written once: how a path leads through symlinks, what a later entry replaces, what a whiteout
 //! hides, what a hard link is. They stand on the operations here, each of which is one name in one open directory. On the
-//! disk an operation is a system call ([`super::disk_nodes`]).
+//! disk an operation is a system call ([`super::disk_nodes`]); in memory it is a look-up ([`super::arena_nodes`]).
 //!
 //! What the writer decides by is the error, so whatever is behind a name has the errors of POSIX: `NOENT`, `EXIST`,
 //! `NOTDIR` or `LOOP` for what is no directory, `NAMETOOLONG` above 255 bytes, `MLINK` where a file can have no more names.
@@ -106,6 +106,16 @@ pub(crate) trait Nodes: Walk {
     /// Puts something into it; perhaps later.
     fn fill(&mut self, file: Self::File, filling: Filling<<Self::Lower as Lower>::Original>) -> Result<()>;
 
+    /// The block at which the content of the file that came last begins; `None` where files have no blocks that we know.
+    fn first_block(&self) -> Option<u32> {
+        None
+    }
+
+    /// Bytes of names, targets and attributes that stay in memory.
+    fn kept_bytes(&self) -> u64 {
+        0
+    }
+
     /// Whether there may be files that are not there yet.
     fn are_pending(&self) -> bool;
 
@@ -120,6 +130,9 @@ pub(crate) trait Nodes: Walk {
 pub(crate) trait Lower {
     /// The content of one of its files.
     type Original;
+
+    /// Where the content of the entry whose turn it is begins, where its record says that.
+    fn at_block(&mut self, _: Option<u32>) {}
 
     /// Whether its files get further names, instead of copies.
     fn is_linked(&self) -> bool;

@@ -19,6 +19,14 @@ impl ProgressCallback {
         ProgressCallback(Arc::new(callback))
     }
 
+    /// One that is told of a part, and tells of the whole: so many entries came before.
+    pub(crate) fn behind(&self, entries: u64) -> ProgressCallback {
+        let callback = self.clone();
+        ProgressCallback::new(move |progress| {
+            callback.call(&Progress { entries: entries + progress.entries, ..*progress })
+        })
+    }
+
     pub(crate) fn call(&self, progress: &Progress) -> ControlFlow<()> {
         (self.0)(progress)
     }

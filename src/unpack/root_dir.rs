@@ -126,6 +126,10 @@ impl<N: Walk> Root<N> {
         Ok(Some(at))
     }
 
+    pub(super) fn into_nodes(self) -> N {
+        self.nodes
+    }
+
     /// Whether a walk would find a directory. It is not counted, so that whether it is needed changes no outcome.
     pub(super) fn finds(&mut self, path: &[u8]) -> bool {
         let counts = (self.steps, self.symlink_steps);

@@ -188,8 +188,9 @@ impl<N: Nodes> TreeWriter<N> {
     /// Memory is bounded by the number of entries, not by what they are called.
     pub(super) fn keep(&mut self, bytes: u64) -> Result<()> {
         self.kept += bytes;
+        let kept = self.kept.saturating_add(self.root.nodes.kept_bytes());
         let limit = limits::KEPT_METADATA;
-        limit.check(&self.limits, self.kept.saturating_sub(128 * self.entries), || "layer")
+        limit.check(&self.limits, kept.saturating_sub(self.entries.saturating_mul(128)), || "layer")
     }
 
     /// Creates a name, after removing whatever has it.

@@ -25,6 +25,7 @@ impl<N: Nodes> TreeWriter<N> {
             self.entries += 1;
             self.root.grant_steps();
             self.entry(&entry, &mut LayerSource::Archive(reader))?;
+            self.keep(0)?;
             self.report(reader.progress())?;
         }
         self.report_now(reader.progress())
@@ -61,7 +62,7 @@ impl<N: Nodes> TreeWriter<N> {
                         *sum
                     }
                 };
-                return self.record.file(&real_path, entry, sum);
+                return self.record.file(&real_path, entry, (sum, self.root.nodes.first_block()));
             }
             Kind::Whiteout => return self.whiteout(&slot, entry, &real_path),
             Kind::Opaque => return self.opaque(&slot, entry, &real_path),
@@ -237,13 +238,13 @@ impl<N: Nodes> TreeWriter<N> {
             Err(errno) => return Err(fail(errno, "link", real_path)),
         }
         match entry.kind {
-            Kind::File => self.record.file(real_path, entry, sum),
+            Kind::File => self.record.file(real_path, entry, (sum, None)),
             _ => self.record.entry(real_path, entry),
         }
     }
 
     /// Gives the directories their metadata; gives back the record and what was odd.
-    pub(crate) fn finish(mut self) -> Result<(RecordWriter, Anomalies)> {
+    pub(crate) fn finish(mut self) -> Result<(RecordWriter, Anomalies, N)> {
         self.link_pending()?;
         self.root.nodes.settle()?;
         self.anomalies.insert(self.root.nodes.anomalies());
@@ -257,6 +258,6 @@ impl<N: Nodes> TreeWriter<N> {
                 self.root.nodes.finish_directory(&dir, metadata, path, &mut self.anomalies)?;
             }
         }
-        Ok((self.record, self.anomalies))
+        Ok((self.record, self.anomalies, self.root.into_nodes()))
     }
 }

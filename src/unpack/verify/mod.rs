@@ -3,7 +3,9 @@
 mod acl;
 mod damage;
 mod metadata;
+mod sum;
 mod tree;
 
-pub(crate) use damage::damage;
+pub(crate) use damage::{Verdict, damage};
+pub(crate) use sum::{Spend, sum_of_bytes};
 pub(crate) use tree::verify_tree;

@@ -6,15 +6,15 @@
 //! eight bytes or so a path.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use twox_hash::XxHash3_64;
 
-use super::damage::damage;
+use super::damage::{Verdict, damage};
 use super::metadata::{ExpectedMetadata, StatTarget, time_differs};
+use super::sum::{Spend, sum_of_bytes};
 use crate::error::{Error, Result, quoted};
 use crate::layer::{Anomalies, Device, split_parent};
 use crate::record::{LayerEntry, LayerEntryKind, RECORD_HEAD_LEN, RecordHead, RecordLine, RecordLines, parse_line};
@@ -30,12 +30,6 @@ const MAX_OPEN_DIRECTORIES: usize = 64;
 /// Names between two looks at whether the check is to end.
 const SPEND_EVERY_NAMES: usize = 256;
 
-/// Told of every so many bytes that were read; an error of it ends the check.
-pub(crate) type Spend<'a> = dyn FnMut(u64) -> Result<()> + 'a;
-
-/// What is wrong with something; `None` where nothing is.
-type Verdict = Option<String>;
-
 /// Compares a tree, which is in `folder`, with its record, whose head is given.
 pub(crate) fn verify_tree(
     folder: BorrowedFd<'_>,
@@ -46,7 +40,7 @@ pub(crate) fn verify_tree(
     spend: &mut Spend<'_>,
 ) -> Result<Verdict> {
     let mut buffer = vec![0; READ_BUFFER_BYTES];
-    match sum_of_file(record, RECORD_HEAD_LEN as u64, &mut buffer, spend)? {
+    match sum_of_bytes(record, (RECORD_HEAD_LEN as u64, u64::MAX), &mut buffer, spend)? {
         Ok((sum, _)) if head.lines.is_none_or(|lines| lines == sum) => {}
         Ok(_) => return Ok(Some("its metadata record is not what was written".into())),
         Err(why) => return Ok(Some(format!("its metadata record {why}"))),
@@ -200,7 +194,7 @@ impl Verifier<'_, '_> {
             Err(Errno::ACCESS) => return Ok(None),
             Err(errno) => return damage(errno, "cannot be opened").map(Some),
         };
-        match sum_of_file(file.as_fd(), 0, &mut self.buffer, self.spend)? {
+        match sum_of_bytes(file.as_fd(), (0, u64::MAX), &mut self.buffer, self.spend)? {
             Ok((sum, size)) if (sum, size) == (expected, entry.size) => Ok(None),
             Ok(_) => Ok(Some("its content is not what was written".into())),
             Err(why) => Ok(Some(why)),
@@ -407,29 +401,6 @@ fn device(entry: &LayerEntry, stat: &Stat, has_nodes: Option<bool>) -> Verdict {
         None => is_node || is_placeholder,
     };
     (!is_right).then(|| "is another device".into())
-}
-
-/// XXH3 of a file from an offset on, and how many bytes that is; or why it cannot be read.
-fn sum_of_file(
-    file: BorrowedFd<'_>,
-    offset: u64,
-    buffer: &mut [u8],
-    spend: &mut Spend<'_>,
-) -> Result<Result<(u64, u64), String>> {
-    let mut hasher = XxHash3_64::new();
-    let mut size = 0;
-    loop {
-        match rustix::io::pread(file, &mut buffer[..], offset + size) {
-            Ok(0) => return Ok(Ok((hasher.finish(), size))),
-            Ok(n) => {
-                hasher.write(&buffer[..n]);
-                size += n as u64;
-                spend(n as u64)?;
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return damage(errno, "cannot be read").map(Err),
-        }
-    }
 }
 
 fn fstat(file: BorrowedFd<'_>) -> Result<Stat> {
