@@ -16,7 +16,7 @@ static const command *const commands[] = {
   &pull_command,    &import_command,  &export_command,        &ls_command,     &inspect_command, &tag_command,
   &rm_command,      &rootfs_command,  &mount_options_command, &config_command, &put_command,     &has_command,
   &verify_command,  &extract_command, &entries_command,       &cat_command,    &path_command,    &load_layout_command,
-  &gc_command,      &check_command,   &df_command,            &lease_command,
+  &gc_command,      &check_command,   &df_command,            &lease_command,  &disk_command,
 };
 enum { COMMANDS = sizeof(commands) / sizeof(*commands) };
 

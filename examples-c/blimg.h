@@ -26,7 +26,7 @@ typedef struct {
 
 extern const command put_command, extract_command, entries_command, has_command, verify_command, cat_command, path_command,
   load_layout_command, tag_command, ls_command, inspect_command, rm_command, pull_command, import_command, export_command,
-  rootfs_command, mount_options_command, config_command, gc_command, check_command, df_command, lease_command;
+  rootfs_command, disk_command, mount_options_command, config_command, gc_command, check_command, df_command, lease_command;
 
 /* Triggered by SIGINT and SIGTERM. */
 extern bl_cancel *on_interrupt;
@@ -46,6 +46,10 @@ int prints(const app *a);
 int is_shown(const app *a);
 /* Takes away the line of it. */
 void end_progress(const app *a);
+
+/* What --form says an extracted layer is to be, and how usage says it. */
+bl_tree_options given_tree(app *a);
+#define FORMS "markers (the default), overlay, user-overlay, override-stat, erofs"
 
 /* Writes a string to stdout as JSON. */
 void json_string(const char *text);

@@ -34,14 +34,15 @@ static int run_import(app *a)
 {
   const char *from = a->given.args[0];
   bl_import_options importing = BL_IMPORT_OPTIONS_INIT;
-  bl_tree_options tree = BL_TREE_OPTIONS_INIT;
+  bl_tree_options tree = given_tree(a);
   bl_names *names = NULL;
   bl_error *err = NULL;
   bl_status status;
   size_t i;
   importing.flags = option_flag(&a->given, "--no-unpack", BL_IMPORT_NO_UNPACK) |
                     option_flag(&a->given, "--hard-link", BL_IMPORT_HARD_LINK);
-  tree.flags = option_flag(&a->given, "--devices", BL_TREE_DEVICE_NODES);
+  tree.flags |= option_flag(&a->given, "--devices", BL_TREE_DEVICE_NODES);
+  if (a->given.is_wrong) return 2;
   importing.tree = &tree;
   importing.select = option_text(&a->given, "--select");
   importing.name = option_text(&a->given, "--name");
@@ -62,6 +63,7 @@ static const option import_options[] = {
   {"--name", "NAME", "what the image is called in the store"},
   {"--platform", "PLATFORM", "os/architecture[/variant]; this machine's by default"},
   {"--no-unpack", NULL, "store the layers, and extract them later"},
+  {"--form", "FORM", "of the extracted layers: " FORMS},
   {"--devices", NULL, "as root, make device nodes"},
   {"--hard-link", NULL, "layers of a folder get a further name, where the file system can"},
   {NULL, NULL, NULL},

@@ -165,10 +165,12 @@ static int run_pull(app *a)
   bl_pull_options pulling = BL_PULL_OPTIONS_INIT;
   bl_image *image = NULL;
   bl_error *err = NULL;
+  bl_tree_options tree = given_tree(a);
   memset(&r, 0, sizeof r);
   set_options(a, &pulling);
   set_registries(a, &r);
   if (a->given.is_wrong) return 2;
+  pulling.tree = &tree;
   pulling.registries = r.list;
   pulling.cancel = on_interrupt;
   pulling.progress = on_progress;
@@ -193,6 +195,7 @@ static const option pull_options[] = {
   {"--platform", "PLATFORM", "os/architecture[/variant]; this machine's by default"},
   {"--policy", "WHEN", "ask the registry: missing (the default), always, newer, never"},
   {"--no-unpack", NULL, "store the layers, and extract them later"},
+  {"--form", "FORM", "of the extracted layers: " FORMS},
   {"--parallel", "N", "layers at a time"},
   {"--creds", "USER:PASSWORD", "for the registry"},
   {"--authfile", "FILE", "a config.json or auth.json with credentials"},

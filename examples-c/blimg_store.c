@@ -158,17 +158,16 @@ static void print_extraction(const app *a, const char *digest, const char *path,
   fflush(stdout);
 }
 
-static const char *const forms[] = {"markers", "overlay", "user-overlay", "override-stat", NULL};
-
-/* What the tree is to look like. */
-static bl_tree_options given_tree(app *a)
+bl_tree_options given_tree(app *a)
 {
-  static const uint32_t whiteouts[] = {BL_WHITEOUTS_MARKERS, BL_WHITEOUTS_OVERLAY, BL_WHITEOUTS_USER_OVERLAY,
-                                       BL_WHITEOUTS_MARKERS};
+  static const char *const forms[] = {"markers", "overlay", "user-overlay", "override-stat", "erofs", NULL};
   bl_tree_options tree = BL_TREE_OPTIONS_INIT;
-  size_t form = option_word(&a->given, "--form", forms);
-  tree.whiteouts = whiteouts[form];
-  if (form == 3) tree.flags = BL_TREE_OVERRIDE_STAT;
+  switch (option_word(&a->given, "--form", forms)) {
+  case 1: tree.whiteouts = BL_WHITEOUTS_OVERLAY; break;
+  case 2: tree.whiteouts = BL_WHITEOUTS_USER_OVERLAY; break;
+  case 3: tree.flags = BL_TREE_OVERRIDE_STAT; break;
+  case 4: tree.form = BL_LAYER_EROFS; break;
+  }
   return tree;
 }
 
@@ -198,7 +197,7 @@ static int run_extract(app *a)
 static const option extract_options[] = {
   {"--tarball", "FILE", "the layer's blob, where the store does not have it"},
   {"--diff-id", "DIGEST", "what the uncompressed layer's digest must be"},
-  {"--form", "FORM", "markers (the default), overlay, user-overlay, override-stat"},
+  {"--form", "FORM", FORMS},
   {NULL, NULL, NULL},
 };
 const command extract_command = {"extract", "DIGEST", "unpack a layer into the store; prints where", extract_options,
@@ -242,7 +241,7 @@ static int run_entries(app *a)
 }
 
 static const option entries_options[] = {
-  {"--form", "FORM", "of the extracted tree: markers (the default), overlay, user-overlay, override-stat"},
+  {"--form", "FORM", "of the extracted layer: " FORMS},
   {NULL, NULL, NULL},
 };
 const command entries_command = {"entries", "DIGEST", "list what an extracted layer has", entries_options, run_entries};

@@ -248,6 +248,19 @@ typedef int32_t bl_status;
 #define BL_WHITEOUTS_USER_OVERLAY 2
 
 /**
+ * bl_tree_options.form: a directory. The default.
+ */
+#define BL_LAYER_DIRECTORY 0
+
+/**
+ * bl_tree_options.form: one file that nobody may write to, with an EROFS file system of the layer in it: owners, devices
+ * and attributes as the layer has them, whoever makes it, and whiteouts as overlayfs has them. It can be mounted and
+ * attached to a guest, and its bytes depend on the uncompressed layer alone. The flags about the look of a tree, and
+ * whiteouts, must be 0 with it.
+ */
+#define BL_LAYER_EROFS 1
+
+/**
  * bl_layer_entry.kind: there are no more entries.
  */
 #define BL_ENTRY_END 0
@@ -549,6 +562,69 @@ typedef int32_t bl_status;
 #define BL_ROOTFS_INTO_EXISTING 2
 
 /**
+ * bl_disk_options.format: ext4. This version does not write it yet: BL_E_UNSUPPORTED.
+ */
+#define BL_DISK_EXT4 0
+
+/**
+ * bl_disk_options.format: EROFS, read-only, for Linux 5.4 or newer.
+ */
+#define BL_DISK_EROFS 1
+
+/**
+ * bl_disk_options.layout: one raw file with everything, in which there is nothing that a layer hides. Where the file
+ * system can, it shares blocks with the store. The default.
+ */
+#define BL_DISK_LAYOUT_FLAT 0
+
+/**
+ * bl_disk_options.layout: a directory, on the store's file system: metadata, the layers' own disks as further names of
+ * the store's files, and a VMDK descriptor that puts them one behind the other. What a layer hides is still there for
+ * whoever reads the device.
+ */
+#define BL_DISK_LAYOUT_MERGED 1
+
+/**
+ * bl_disk_options.flags: replace what has the destination's name, a file by a file, a directory by a directory.
+ */
+#define BL_DISK_FLAG_REPLACE 1
+
+/**
+ * bl_disk_options.flags: refuse a layer with any anomaly, as BL_E_MALFORMED.
+ */
+#define BL_DISK_FLAG_STRICT 2
+
+/**
+ * bl_disk_text(): the file to attach.
+ */
+#define BL_DISK_TEXT_PATH 1
+
+/**
+ * bl_disk_text(): what a VMM calls the format of that file: "raw" or "vmdk". No VMM should guess it.
+ */
+#define BL_DISK_TEXT_FORMAT 2
+
+/**
+ * bl_disk_text(): the file system, as mount(2) calls it: "erofs".
+ */
+#define BL_DISK_TEXT_FILE_SYSTEM 3
+
+/**
+ * bl_disk_text(): the UUID of the file system.
+ */
+#define BL_DISK_TEXT_UUID 4
+
+/**
+ * bl_disk_text(): a digest of everything that the disk's bytes depend on: layers, options, the version of the recipe.
+ */
+#define BL_DISK_TEXT_KEY 5
+
+/**
+ * bl_disk_text(): what a Linux guest is told on its command line, where the disk is its first virtio disk.
+ */
+#define BL_DISK_TEXT_KERNEL_ARGS 6
+
+/**
  * bl_process_text(): the command and its arguments, by index.
  */
 #define BL_PROCESS_ARG 1
@@ -626,6 +702,11 @@ typedef struct bl_cancel bl_cancel;
  * A place for a user and a password, during the callback that is asked for them.
  */
 typedef struct bl_credentials bl_credentials;
+
+/**
+ * A disk that was made. It may be used by several threads at once. Freeing it leaves the disk where it is.
+ */
+typedef struct bl_disk bl_disk;
 
 /**
  * Why a call failed. Owned by the caller, immutable, free of any handle; release it with bl_error_free().
@@ -857,9 +938,9 @@ typedef struct bl_tree_options {
    */
   uint32_t whiteouts;
   /**
-   * Zero.
+   * BL_LAYER_*: what an extracted layer is.
    */
-  uint32_t reserved;
+  uint32_t form;
   /**
    * What a layer may cost while it is unpacked; one that is extracted already is not measured again. NULL is the
    * defaults.
@@ -1106,7 +1187,7 @@ typedef struct bl_image_usage {
    */
   uint64_t compressed_bytes;
   /**
-   * Bytes of the files in those of its layers that are extracted with default options.
+   * Bytes of the files in those of its layers that are extracted with default options, and of the disks of others.
    */
   uint64_t extracted_bytes;
   /**
@@ -1509,6 +1590,114 @@ typedef struct bl_rootfs_result {
    */
   uint64_t anomalies;
 } bl_rootfs_result;
+
+/**
+ * What disk it is to be. Zero in a field is its default, but format must be BL_DISK_EROFS; initialise with
+ * BL_DISK_OPTIONS_INIT.
+ */
+typedef struct bl_disk_options {
+  /**
+   * sizeof(bl_disk_options).
+   */
+  size_t struct_size;
+  /**
+   * BL_DISK_FLAG_*, or 0.
+   */
+  uint64_t flags;
+  /**
+   * BL_DISK_EROFS.
+   */
+  uint32_t format;
+  /**
+   * BL_DISK_LAYOUT_*: what it is made of.
+   */
+  uint32_t layout;
+  /**
+   * The label of the file system, at most 15 bytes; NULL is none.
+   */
+  const char *label;
+  /**
+   * The UUID of the file system, as text; NULL is one that is made of the layers and the options.
+   */
+  const char *uuid;
+  /**
+   * What was modified later than this, in seconds since 1970, has this time; 0 is not to change any.
+   */
+  int64_t max_mtime_seconds;
+  /**
+   * What each layer may cost. NULL is the defaults.
+   */
+  const bl_layer_limits *limits;
+  /**
+   * Ends the call early; may be NULL.
+   */
+  bl_cancel *cancel;
+  /**
+   * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+   */
+  uint64_t timeout_ms;
+  /**
+   * Is told of progress: of each layer that has no disk yet while that is made, and then of all layers while they are
+   * put on top of each other. May be NULL.
+   */
+  bl_progress_callback progress;
+  /**
+   * Handed to every call of progress.
+   */
+  void *progress_data;
+} bl_disk_options;
+
+/**
+ * What a disk came to. Initialise with BL_DISK_INFO_INIT.
+ */
+typedef struct bl_disk_info {
+  /**
+   * sizeof(bl_disk_info); set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * Bytes of the device that a guest sees.
+   */
+  uint64_t size_bytes;
+  /**
+   * Bytes that its files take in their file system, when it was made; what they share with others counts too.
+   */
+  uint64_t allocated_bytes;
+  /**
+   * Entries of all layers.
+   */
+  uint64_t entries;
+  /**
+   * BL_ANOMALY_* bits: what was odd and yet accepted.
+   */
+  uint64_t anomalies;
+  /**
+   * How many files it has, for bl_disk_get_part().
+   */
+  uint64_t parts;
+} bl_disk_info;
+
+/**
+ * A file that is a part of a disk, or all of it. Initialise with BL_DISK_PART_INIT.
+ */
+typedef struct bl_disk_part {
+  /**
+   * sizeof(bl_disk_part); set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * The file. Valid until bl_disk_free().
+   */
+  const char *path;
+  /**
+   * Where on the device it begins, in bytes.
+   */
+  uint64_t offset_bytes;
+  /**
+   * Bytes of the device that it has, from the beginning of the file on.
+   */
+  uint64_t length_bytes;
+} bl_disk_part;
 
 /**
  * What kind of overlay mount it is to be. Zero in a field is its default; initialise with BL_OVERLAY_OPTIONS_INIT.
@@ -3044,6 +3233,94 @@ bl_status bl_assemble_rootfs(bl_storage *storage,
                              bl_error **err);
 
 /**
+ * Makes a disk of an image that a guest mounts: all layers in turn, with what later ones hide left out, as a read-only
+ * EROFS file system. Root is not needed: owners, devices and attributes are the layers'. Each layer becomes a disk of its
+ * own in the store first, as with BL_LAYER_EROFS, unless it is one: another image with the same layers needs only the
+ * others. The same layers and options give the same bytes. The disk appears at destination when it is whole, a file or,
+ * with BL_DISK_LAYOUT_MERGED, a directory; its folder must be there. While it is made it lies beside the destination, as
+ * `.<name>.<random>.assembling`. It is not flushed to the disk. docs/disks.md says how VMMs attach it.
+ *
+ * @param options format must be BL_DISK_EROFS.
+ *
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND where the store lacks a layer, or there is no folder
+ * @retval BL_E_EXISTS where the destination is taken
+ * @retval BL_E_UNSUPPORTED for a format that is not written, for BL_DISK_LAYOUT_MERGED on another file system than the store,
+ *   and for what is in a layer
+ * @retval BL_E_STATE where a layer's disk in the store is damaged: bl_check() mends it
+ * @retval BL_E_INVALID_ARGUMENT for a label that is too long, or a UUID that is none
+ * @retval BL_E_MALFORMED for what is in a layer
+ * @retval BL_E_UNSAFE_PATH for what is in a layer
+ * @retval BL_E_LIMIT for what is in a layer, or a disk of more than 16 TiB
+ * @retval BL_E_DIGEST_MISMATCH for what is in a layer
+ * @retval BL_E_CANCELLED the token was triggered
+ * @retval BL_E_TIMEOUT the time was over
+ * @retval BL_E_CALLBACK the callback ended it
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION the system, or a read-only store that lacks a layer's disk, refuses
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * @note After an error the destination is as it was.
+ *
+ * Ownership: release *out with bl_disk_free().
+ * Cost: reads each layer that has no disk yet once; then reads the layers' records, and writes the metadata. A flat disk
+ * is copied or shares its blocks. Threads as in bl_extract_layer().
+ *
+ * @since 0.1.0
+ */
+bl_status bl_create_disk(bl_storage *storage,
+                         const bl_image *image,
+                         const char *destination,
+                         const bl_disk_options *options,
+                         bl_disk **out,
+                         bl_error **err);
+
+/**
+ * What a disk says of itself. Valid until bl_disk_free().
+ *
+ * @param field BL_DISK_TEXT_*.
+ *
+ * @return NULL for a field that is none, and for NULL.
+ *
+ * @since 0.1.0
+ */
+const char *bl_disk_text(const bl_disk *disk,
+                         uint32_t field);
+
+/**
+ * How large a disk is, and what it came to.
+ *
+ * @retval BL_OK
+ *
+ * @since 0.1.0
+ */
+bl_status bl_disk_get_info(const bl_disk *disk,
+                           bl_disk_info *info,
+                           bl_error **err);
+
+/**
+ * One of the files of a disk, in the order of the device: for hosts that put parts together themselves.
+ *
+ * @param index from 0; below bl_disk_info.parts.
+ *
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT for an index that is none
+ *
+ * @since 0.1.0
+ */
+bl_status bl_disk_get_part(const bl_disk *disk,
+                           size_t index,
+                           bl_disk_part *part,
+                           bl_error **err);
+
+/**
+ * Releases it; NULL is no error. The disk stays where it is.
+ *
+ * @since 0.1.0
+ */
+void bl_disk_free(bl_disk *disk);
+
+/**
  * Makes a lease, which holds nothing yet. bl_gc() leaves alone what it holds, until its time or bl_lease_release().
  *
  * @param seconds from now; 1 or more.
@@ -3429,6 +3706,10 @@ bl_status bl_local_bundle_cache_dir(const bl_storage *storage,
 #define BL_ROOTFS_OPTIONS_INIT \
   { sizeof(bl_rootfs_options), 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL }
 #define BL_ROOTFS_RESULT_INIT { sizeof(bl_rootfs_result), 0, 0, 0 }
+#define BL_DISK_OPTIONS_INIT \
+  { sizeof(bl_disk_options), 0, 0, 0, NULL, NULL, 0, NULL, NULL, 0, NULL, NULL }
+#define BL_DISK_INFO_INIT { sizeof(bl_disk_info), 0, 0, 0, 0, 0 }
+#define BL_DISK_PART_INIT { sizeof(bl_disk_part), NULL, 0, 0 }
 #define BL_OVERLAY_OPTIONS_INIT { sizeof(bl_overlay_options), NULL, 0, NULL, 0, NULL, NULL }
 #define BL_PROCESS_USER_INIT { sizeof(bl_process_user), 0, 0, NULL, 0 }
 #define BL_GC_OPTIONS_INIT { sizeof(bl_gc_options), 0, 0, NULL, 0, NULL, NULL }
@@ -3537,6 +3818,24 @@ static inline bl_rootfs_options bl_rootfs_options_init(void)
 static inline bl_rootfs_result bl_rootfs_result_init(void)
 {
   bl_rootfs_result made = BL_ROOTFS_RESULT_INIT;
+  return made;
+}
+
+static inline bl_disk_options bl_disk_options_init(void)
+{
+  bl_disk_options made = BL_DISK_OPTIONS_INIT;
+  return made;
+}
+
+static inline bl_disk_info bl_disk_info_init(void)
+{
+  bl_disk_info made = BL_DISK_INFO_INIT;
+  return made;
+}
+
+static inline bl_disk_part bl_disk_part_init(void)
+{
+  bl_disk_part made = BL_DISK_PART_INIT;
   return made;
 }
 

@@ -392,6 +392,7 @@ enum class whiteouts : uint32_t {
   overlay = BL_WHITEOUTS_OVERLAY,
   user_overlay = BL_WHITEOUTS_USER_OVERLAY,
 };
+enum class layer_form : uint32_t { directory = BL_LAYER_DIRECTORY, erofs = BL_LAYER_EROFS };
 enum class pull_policy : uint32_t {
   missing = BL_PULL_POLICY_MISSING,
   always = BL_PULL_POLICY_ALWAYS,
@@ -426,6 +427,8 @@ struct tree_options {
   bool strict = false;
   bool override_stat = false;
   boxlite::whiteouts whiteouts = boxlite::whiteouts::markers;
+  /// A directory, or one file with an EROFS file system in it.
+  layer_form form = layer_form::directory;
   std::optional<layer_limits> limits;
 };
 
@@ -533,6 +536,27 @@ struct rootfs_options {
   progress_callback on_progress;
 };
 
+enum class disk_format : uint32_t { ext4 = BL_DISK_EXT4, erofs = BL_DISK_EROFS };
+enum class disk_layout : uint32_t { flat = BL_DISK_LAYOUT_FLAT, merged = BL_DISK_LAYOUT_MERGED };
+
+struct disk_options {
+  /// ext4 is not written yet.
+  disk_format format = disk_format::erofs;
+  disk_layout layout = disk_layout::flat;
+  bool replace = false;
+  bool strict = false;
+  /// At most 15 bytes.
+  std::string label;
+  /// Empty: made of the layers and the options.
+  std::string uuid;
+  /// Seconds since 1970; zero is not to change times.
+  std::chrono::seconds max_mtime{0};
+  std::optional<layer_limits> limits;
+  boxlite::cancel cancel;
+  duration timeout{0};
+  progress_callback on_progress;
+};
+
 struct overlay_options {
   /// whiteouts::user_overlay for a mount with userxattr; anything else is whiteouts::overlay.
   tree_options tree;
@@ -585,6 +609,7 @@ inline bl_tree_options c_options(const tree_options &o) {
   c.flags = flag(o.device_nodes, BL_TREE_DEVICE_NODES) | flag(o.strict, BL_TREE_STRICT) |
             flag(o.override_stat, BL_TREE_OVERRIDE_STAT);
   c.whiteouts = static_cast<uint32_t>(o.whiteouts);
+  c.form = static_cast<uint32_t>(o.form);
   c.limits = o.limits ? &*o.limits : nullptr;
   return c;
 }
@@ -633,6 +658,19 @@ inline with_tree<bl_rootfs_options> c_options(const rootfs_options &o) {
   c.mode = static_cast<uint32_t>(o.mode);
   c.record_path = opt(o.record_path);
   return {c, o.tree};
+}
+
+inline bl_disk_options c_options(const disk_options &o) {
+  bl_disk_options c = bl_disk_options_init();
+  set_common(c, o);
+  c.flags = flag(o.replace, BL_DISK_FLAG_REPLACE) | flag(o.strict, BL_DISK_FLAG_STRICT);
+  c.format = static_cast<uint32_t>(o.format);
+  c.layout = static_cast<uint32_t>(o.layout);
+  c.label = opt(o.label);
+  c.uuid = opt(o.uuid);
+  c.max_mtime_seconds = o.max_mtime.count();
+  c.limits = o.limits ? &*o.limits : nullptr;
+  return c;
 }
 
 inline with_tree<bl_overlay_options> c_options(const overlay_options &o) {
@@ -944,6 +982,32 @@ class pull_operation : public detail::owner<bl_op, bl_op_free> {
   }
 };
 
+/// A file that is a part of a disk, or all of it.
+struct disk_part {
+  std::string path;
+  /// Where on the device it begins, and how much of the device it has, from its beginning on.
+  uint64_t offset_bytes = 0, length_bytes = 0;
+};
+
+/// A disk of an image.
+struct disk {
+  /// The file to attach, and what a VMM calls its format: "raw" or "vmdk".
+  std::string path, format;
+  /// As mount(2) calls it.
+  std::string file_system;
+  std::string uuid;
+  /// A digest of everything that its bytes depend on.
+  std::string key;
+  /// For a Linux guest whose first virtio disk it is.
+  std::string kernel_args;
+  /// Of the device; and what its files take.
+  uint64_t size_bytes = 0, allocated_bytes = 0;
+  uint64_t entries = 0;
+  uint64_t anomalies = 0;
+  /// In the order of the device.
+  std::vector<disk_part> parts;
+};
+
 /// Lower directories of an overlay mount.
 struct overlay {
   /// "lowerdir=..."; relative to mount_dir, unless that is empty.
@@ -1156,6 +1220,27 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
     if (const char *dir = bl_overlay_mount_dir(out)) made.mount_dir = dir;
     for (size_t i = 0; i < bl_overlay_lower_dir_count(out); i++) made.lower_dirs.emplace_back(bl_overlay_lower_dir(out, i));
     return result<overlay>(std::move(made));
+  }
+
+  /// Makes a disk of an image, a file or with disk_layout::merged a directory.
+  result<disk> create_disk(const image &of, const text &destination, const disk_options &o = {}) {
+    const bl_disk_options options = detail::c_options(o);
+    bl_disk *out = nullptr;
+    bl_error *err = nullptr;
+    if (bl_create_disk(get(), of.get(), destination.c_str(), &options, &out, &err)) return detail::fail<disk>(err);
+    std::unique_ptr<bl_disk, void (*)(bl_disk *)> owned(out, bl_disk_free);
+    bl_disk_info info = bl_disk_info_init();
+    if (bl_disk_get_info(out, &info, &err)) return detail::fail<disk>(err);
+    disk made{bl_disk_text(out, BL_DISK_TEXT_PATH), bl_disk_text(out, BL_DISK_TEXT_FORMAT),
+              bl_disk_text(out, BL_DISK_TEXT_FILE_SYSTEM), bl_disk_text(out, BL_DISK_TEXT_UUID),
+              bl_disk_text(out, BL_DISK_TEXT_KEY), bl_disk_text(out, BL_DISK_TEXT_KERNEL_ARGS),
+              info.size_bytes, info.allocated_bytes, info.entries, info.anomalies, {}};
+    for (size_t i = 0; i < info.parts; i++) {
+      bl_disk_part part = bl_disk_part_init();
+      if (bl_disk_get_part(out, i, &part, &err)) return detail::fail<disk>(err);
+      made.parts.push_back({part.path, part.offset_bytes, part.length_bytes});
+    }
+    return result<disk>(std::move(made));
   }
 
   // Upkeep

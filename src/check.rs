@@ -16,14 +16,16 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use crate::digest::{Digest, Hasher};
+use crate::disk::verify_layer_disk;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::options::options;
-use crate::record::{RecordHead, Validity, record_name};
+use crate::record::{EROFS_SUFFIX, RecordHead, Validity, record_name};
 use crate::store::{
-    CollectionLock, EXTRACTION_LOCK, Folder, Lock, Partial, Storage, check_lease, was_opened_in_this_boot,
+    CollectionLock, EXTRACTION_LOCK, Folder, Lock, Partial, Storage, check_lease, is_current, is_tree,
+    was_opened_in_this_boot,
 };
-use crate::sys::{self, is_directory, is_regular};
+use crate::sys::{self, is_regular};
 use crate::unpack::{TreeForm, damage, verify_tree};
 
 const READ_BUFFER_BYTES: usize = 256 << 10;
@@ -163,7 +165,7 @@ impl Check<'_> {
         let objects = self.storage.objects(Folder::Extracted)?;
         for (name, object) in objects.into_iter().filter(|(_, object)| !object.is_record) {
             // As long as it is open no other tree gets its inode: what is judged can be told from what comes after it.
-            let tree = match self.storage.directory.open_directory(Folder::Extracted, &name) {
+            let tree = match self.open_tree(&name) {
                 Err(error) if error.status() == Status::Permission => {
                     self.report.objects += 1;
                     self.report.skipped += 1;
@@ -177,11 +179,13 @@ impl Check<'_> {
                 tree => tree?,
             };
             let Some(tree) = tree else {
-                // A file, a symlink: it is in the way of a tree.
-                if let Some(stat) = self.storage.directory.stat(Folder::Extracted, &name)?.filter(|s| !is_directory(s))
+                // Something of another kind is in the way of a tree.
+                if let Some(stat) =
+                    self.storage.directory.stat(Folder::Extracted, &name)?.filter(|stat| !is_tree(&name, stat))
                 {
                     self.report.objects += 1;
-                    self.damaged(Folder::Extracted, &name, &stat, "is not a directory".into())?;
+                    let wanted = if is_file(&name) { "regular file" } else { "directory" };
+                    self.damaged(Folder::Extracted, &name, &stat, format!("is not a {wanted}"))?;
                 }
                 continue;
             };
@@ -204,6 +208,15 @@ impl Check<'_> {
         Ok(())
     }
 
+    fn open_tree(&self, name: &str) -> Result<Option<OwnedFd>> {
+        let directory = &self.storage.directory;
+        if is_file(name) {
+            directory.open_file(Folder::Extracted, name)
+        } else {
+            directory.open_directory(Folder::Extracted, name)
+        }
+    }
+
     fn tree(&mut self, tree: BorrowedFd<'_>, name: &str, digest: &Digest) -> Result<Option<String>> {
         let directory = &self.storage.directory;
         let Some(record) = directory.open_file(Folder::Extracted, &record_name(name))? else {
@@ -224,14 +237,22 @@ impl Check<'_> {
         if head.layer != digest.to_string() {
             return Ok(Some(format!("its metadata record is of {}", quoted(head.layer.as_bytes()))));
         }
+        // A disk's says where content is, and by which recipe; a directory's does not.
+        if head.recipe.is_some() != is_file(name) {
+            return Ok(Some("its metadata record is of another kind of tree".into()));
+        }
         let counts = head.validity == Validity::Durable || head.validity == Validity::this_boot(directory.boot_id());
-        if !counts || head.lines.is_none() {
+        if !counts || head.lines.is_none() || !is_current(name, &head) {
             self.report.skipped += 1;
             return Ok(None);
         }
         let Some(form) = TreeForm::of_tree_name(name, digest) else { return Ok(None) };
+        let mut spend = |bytes| self.pace.spend(bytes);
+        if form.erofs {
+            return verify_layer_disk(tree, &record, &head, &self.options.interrupt, &mut spend);
+        }
         let folder = directory.area(Folder::Extracted)?;
-        verify_tree(folder, tree, record.as_fd(), &head, form, &mut |bytes| self.pace.spend(bytes))
+        verify_tree(folder, tree, record.as_fd(), &head, form, &mut spend)
     }
 
     fn names(&mut self) -> Result<()> {
@@ -419,6 +440,11 @@ fn hash(file: BorrowedFd<'_>, digest: &Digest, pace: &mut ReadRate<'_>) -> Resul
             Err(errno) => return damage(errno, "cannot be read").map(Err),
         }
     }
+}
+
+/// Whether a tree of this name is a file, with a file system in it.
+fn is_file(name: &str) -> bool {
+    name.ends_with(EROFS_SUFFIX)
 }
 
 /// Whether an error says that an object is not what it was; any other says nothing of it, and ends the check.

@@ -11,16 +11,19 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use crate::digest::{Algorithm, Digest};
+use crate::disk::{LayerDisk, complete_layer, layer_area, layer_writer};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 #[cfg(feature = "pull")]
 use crate::layer::GrowingBlob;
-use crate::layer::{Anomalies, Decompressor, Entry, LayerFile, Reader, Stream};
+use crate::layer::{Anomalies, Decompressor, Entry, LayerFile, Progress, Reader, Stream, Totals};
 use crate::options::options;
-use crate::record::{LayerEntries, RecordFile, RecordHead, RecordWriter, TreeOwner, Validity, record_name};
+use crate::record::{
+    DISK_RECIPE, LayerEntries, RecordFile, RecordHead, RecordWriter, TreeOwner, Validity, record_name,
+};
 use crate::store::{EXTRACTION_LOCK, Folder, Lock, Partial, Storage};
 use crate::sys::is_regular;
-use crate::unpack::{Aside, AsideDir, ProgressCallback, TreeForm, TreeOptions, TreeWriter};
+use crate::unpack::{Aside, AsideDir, Nodes, ProgressCallback, TreeForm, TreeOptions, TreeWriter};
 
 options! {
     /// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.
@@ -57,6 +60,36 @@ pub struct Extraction {
     pub diff_id: Option<Digest>,
 }
 
+/// A layer that is about to be unpacked.
+struct Unpacking<'a> {
+    digest: &'a Digest,
+    reader: Reader,
+    record: RecordWriter,
+    options: &'a ExtractOptions,
+}
+
+/// What came of it.
+struct Unpacked {
+    record: RecordWriter,
+    totals: Totals,
+    progress: Progress,
+    anomalies: Anomalies,
+}
+
+impl Unpacking<'_> {
+    /// Unpacks it, and checks both digests; gives back the nodes, too.
+    fn run<N: Nodes>(mut self, make: impl FnOnce(RecordWriter) -> Result<TreeWriter<N>>) -> Result<(Unpacked, N)> {
+        let mut writer = make(self.record)?;
+        writer.tell(self.options.progress.clone());
+        writer.write(&mut self.reader)?;
+        let (totals, progress, mut anomalies) = self.reader.finish()?;
+        check(self.digest, self.options.diff_id.as_ref(), &totals.digest, &totals.diff_id)?;
+        let (record, odd, nodes) = writer.finish()?;
+        anomalies.insert(odd);
+        Ok((Unpacked { record, totals, progress, anomalies }, nodes))
+    }
+}
+
 impl Storage {
     /// Where a layer's tree of this form is, or would be.
     pub fn extracted_path(&self, digest: &Digest, form: TreeForm) -> PathBuf {
@@ -72,6 +105,7 @@ impl Storage {
     pub fn extract_layer(&self, digest: &Digest, options: &ExtractOptions) -> Result<Extraction> {
         self.directory.check_not_forked()?;
         options.interrupt.check()?;
+        options.tree.form.check_possible()?;
         let name = options.tree.form.tree_name(digest);
         if let Some(cached) = self.cached_tree(&name, digest, options)? {
             return Ok(cached);
@@ -119,25 +153,15 @@ impl Storage {
         file: LayerFile,
         options: &ExtractOptions,
     ) -> Result<Extraction> {
-        let mut reader = open_reader(digest, file, options)?;
+        let reader = open_reader(digest, file, options)?;
         self.take_old_tree_away(name)?;
         self.make_room(0, name, &options.interrupt)?;
-        let tree = Partial::create_tree(&self.directory, Folder::Extracted, name)?;
         let record_file = self.new_record(name)?;
         let record = RecordWriter::new(Some(record_file_of(&record_file)?), options.tree.limits.clone());
-        let trash = Aside::new(|| {
-            let partial = Partial::create_tree(&self.directory, Folder::Extracted, name)?;
-            Ok(AsideDir { handle: handle_of(&partial)?, _owner: Box::new(partial) })
-        });
-        let root = handle_of(&tree)?;
-        let mut writer = TreeWriter::on_disk(root, trash, record, &options.tree, &options.interrupt, self.min_free)?;
-        let maker = TreeOwner::new(writer.born());
-        writer.tell(options.progress.clone());
-        writer.write(&mut reader)?;
-        let (totals, progress, mut anomalies) = reader.finish()?;
-        check(digest, options.diff_id.as_ref(), &totals.digest, &totals.diff_id)?;
-        let (record, odd) = writer.finish()?;
-        anomalies.insert(odd);
+        let job = Unpacking { digest, reader, record, options };
+        let (tree, maker, unpacked) =
+            if options.tree.form.erofs { self.make_disk(name, job)? } else { self.make_directory(name, job)? };
+        let Unpacked { record, totals, progress, anomalies } = unpacked;
         options.tree.check_strict(anomalies, format_args!("layer {digest}"))?;
         let head = RecordHead {
             layer: digest.to_string(),
@@ -145,7 +169,8 @@ impl Storage {
             anomalies: Some(anomalies.bits()),
             content: None,
             lines: None,
-            maker: Some(maker),
+            maker,
+            recipe: options.tree.form.erofs.then_some(DISK_RECIPE),
             validity: self.validity_of_new_trees(),
         };
         self.publish(name, tree, (record_file, record), head, &options.interrupt)?;
@@ -162,6 +187,37 @@ impl Storage {
             anomalies,
             diff_id: Some(totals.diff_id),
         })
+    }
+
+    fn make_directory(&self, name: &str, job: Unpacking<'_>) -> Result<(Partial, Option<TreeOwner>, Unpacked)> {
+        let create = || Partial::create_tree(&self.directory, Folder::Extracted, name);
+        let tree = create()?;
+        let trash = Aside::new(|| {
+            let partial = create()?;
+            Ok(AsideDir { handle: handle_of(&partial)?, _owner: Box::new(partial) })
+        });
+        let ExtractOptions { tree: how, interrupt, .. } = job.options;
+        let (root, mut maker) = (handle_of(&tree)?, None);
+        let (unpacked, _) = job.run(|record| {
+            let writer = TreeWriter::on_disk(root, trash, record, how, interrupt, self.min_free)?;
+            maker = Some(TreeOwner::new(writer.born()));
+            Ok(writer)
+        })?;
+        Ok((tree, maker, unpacked))
+    }
+
+    /// The layer as a file system in a file, which nobody is to write to. Who makes it leaves no trace in it.
+    fn make_disk(&self, name: &str, job: Unpacking<'_>) -> Result<(Partial, Option<TreeOwner>, Unpacked)> {
+        let disk = Partial::create_tree_file(&self.directory, Folder::Extracted, name)?;
+        let path = disk.path().display().to_string();
+        let ExtractOptions { tree: how, interrupt, .. } = job.options;
+        let mut area = layer_area(handle_of(&disk)?, path.clone(), self.min_free);
+        let (mut unpacked, nodes) = job.run(|record| Ok(layer_writer(&mut area, record, how, interrupt)))?;
+        let tree = nodes.into_tree()?;
+        unpacked.anomalies.insert(complete_layer(&tree, area, &unpacked.totals.diff_id, interrupt)?);
+        rustix::fs::fchmod(disk.handle(), Mode::RUSR | Mode::RGRP | Mode::ROTH)
+            .map_err(|errno| Error::os(errno, format_args!("set mode of {path}")))?;
+        Ok((disk, None, unpacked))
     }
 
     /// Completes a record and gives it and its tree their names. The record comes first: a record without its tree is not
@@ -193,7 +249,7 @@ impl Storage {
     }
 
     fn new_record(&self, tree: &str) -> Result<Partial> {
-        Partial::create_record(&self.directory, Folder::Extracted, &record_name(tree))
+        Partial::create_tree_file(&self.directory, Folder::Extracted, &record_name(tree))
     }
 
     fn validity_of_new_trees(&self) -> Validity {
@@ -273,10 +329,14 @@ impl Storage {
     }
 
     /// What an extracted layer holds, from the metadata record beside its tree; `NOT_FOUND` where there is none (the
-    /// layer was not extracted in this form, or by boxlite 0.9).
+    /// layer was not extracted in this form, or by boxlite 0.9). In the default form, that of the layer's disk will do.
     pub fn layer_entries(&self, digest: &Digest, form: TreeForm) -> Result<LayerEntries> {
         self.directory.check_not_forked()?;
-        let record = self.tree_record(&form.tree_name(digest))?;
+        let record = match self.tree_record(&form.tree_name(digest))? {
+            // What a layer says is the same in each form.
+            None if form == TreeForm::default() => self.tree_record(&TreeForm::EROFS.tree_name(digest))?,
+            record => record,
+        };
         let absent =
             || Error::new(Status::NotFound, format!("layer {digest} has no metadata record; extract it first"));
         Ok(LayerEntries::new(record.ok_or_else(absent)?))
@@ -288,6 +348,16 @@ impl Storage {
         let absent = || Error::new(Status::NotFound, format!("layer {digest} has no metadata record"));
         let tree = self.directory.open_directory(Folder::Extracted, &name)?.ok_or_else(absent)?;
         Ok((tree, self.tree_record(&name)?.ok_or_else(absent)?))
+    }
+
+    /// The disk of a layer, and its record.
+    pub(crate) fn open_layer_disk(&self, digest: &Digest) -> Result<(LayerDisk, OwnedFd)> {
+        let name = TreeForm::EROFS.tree_name(digest);
+        let absent = || Error::new(Status::NotFound, format!("layer {digest} has no disk"));
+        let file = self.directory.open_file(Folder::Extracted, &name)?.ok_or_else(absent)?;
+        let record = self.tree_record(&name)?.ok_or_else(absent)?;
+        let name = self.directory.object_path(Folder::Extracted, &name).display().to_string();
+        Ok((LayerDisk { file, name }, record))
     }
 
     fn open_layer_file(&self, digest: &Digest, options: &ExtractOptions) -> Result<LayerFile> {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs)]
 
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
 
 use crate::digest::{Algorithm, Digest};
@@ -10,16 +11,20 @@ use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::{Decompressor, Entry, LayerFile, Reader, Stream};
 use crate::limits::LayerLimits;
-use crate::record::record_name;
+use crate::record::{RECORD_HEAD_LEN, RecordFile, RecordWriter, record_name};
 use crate::store::{Folder, Partial, Storage};
-use crate::unpack::TreeForm;
+use crate::unpack::{Arena, Assembler, NoContent, ROOT, TreeForm, TreeOptions, TreeWriter};
 
-/// All entries of a layer with their data, as text, and both digests.
-pub fn read_entries(file: OwnedFd, limits: &LayerLimits) -> Result<(Vec<String>, Digest, Digest)> {
+fn reader_of(file: OwnedFd, limits: &LayerLimits) -> Result<Reader> {
     let interrupt = Interrupt::default();
     let source =
         Decompressor::open(LayerFile::new(file, Algorithm::Sha256), Algorithm::Sha256, interrupt.clone(), limits)?;
-    let mut reader = Reader::new(Stream::new(source, Algorithm::Sha256, interrupt)?, limits.clone());
+    Ok(Reader::new(Stream::new(source, Algorithm::Sha256, interrupt)?, limits.clone()))
+}
+
+/// All entries of a layer with their data, as text, and both digests.
+pub fn read_entries(file: OwnedFd, limits: &LayerLimits) -> Result<(Vec<String>, Digest, Digest)> {
+    let mut reader = reader_of(file, limits)?;
     let mut entry = Entry::default();
     let mut found = Vec::new();
     while reader.next(&mut entry)? {
@@ -34,6 +39,51 @@ pub fn read_entries(file: OwnedFd, limits: &LayerLimits) -> Result<(Vec<String>,
     }
     let (totals, ..) = reader.finish()?;
     Ok((found, totals.digest, totals.diff_id))
+}
+
+/// A record that is written to memory.
+fn record_in_memory() -> (RecordFile, std::fs::File) {
+    #[allow(clippy::unwrap_used)]
+    let file = rustix::fs::memfd_create("record", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    #[allow(clippy::unwrap_used)]
+    let same = file.try_clone().unwrap();
+    (RecordFile::new(file, "record".into()), same.into())
+}
+
+/// The lines of the record of layers on top of each other, or of one layer by itself, whose nodes are in memory.
+pub fn record_of_nodes_in_memory(layers: Vec<OwnedFd>, options: &TreeOptions, is_alone: bool) -> Result<String> {
+    let ((first, lines), (second, compacted)) = (record_in_memory(), record_in_memory());
+    let record = RecordWriter::new(Some(first), options.limits.clone());
+    let (interrupt, mut nothing) = (Interrupt::default(), NoContent);
+    let mut writer =
+        TreeWriter::new(ROOT, Arena::new(&mut nothing, options.form.is_overlay()), record, options, &interrupt);
+    let mut second = Some(second);
+    let successor = || Ok(second.take().unwrap_or_else(|| record_in_memory().0));
+    let head = |_, _| [b'\n'; RECORD_HEAD_LEN];
+    if is_alone {
+        for layer in layers {
+            let mut reader = reader_of(layer, &options.limits)?;
+            writer.write(&mut reader)?;
+            reader.finish()?;
+        }
+        writer.finish()?.0.finish(head, successor, &interrupt)?;
+    } else {
+        let mut assembler = Assembler::of(writer);
+        for layer in layers {
+            let mut reader = reader_of(layer, &options.limits)?;
+            assembler.archive(&mut reader)?;
+            reader.finish()?;
+        }
+        assembler.finish(head, successor)?;
+    }
+    let text = |mut file: std::fs::File| {
+        let mut text = Vec::new();
+        let read = file.seek(SeekFrom::Start(RECORD_HEAD_LEN as u64)).and_then(|_| file.read_to_end(&mut text));
+        assert!(read.is_ok(), "{read:?}");
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    let compacted = text(compacted);
+    Ok(if compacted.is_empty() { text(lines) } else { compacted })
 }
 
 /// Removes an extracted tree and its record.

@@ -35,7 +35,7 @@ pub struct Image {
 pub struct ImageSizes {
     /// Of its config and its layers as they are stored, each counted once.
     pub compressed: u64,
-    /// Of the files in those of its layers that are extracted in the default form.
+    /// Of the files in those of its layers that are extracted in the default form, and of the disks of others.
     pub extracted: u64,
     /// The part of `compressed` that other named images use too.
     pub shared: u64,
@@ -104,8 +104,12 @@ impl Storage {
         }
         let layers: BTreeSet<&Digest> = image.manifest.layers.iter().map(|layer| &layer.digest).collect();
         for layer in layers {
-            let tree = TreeForm::default().tree_name(layer);
-            sizes.extracted = sizes.extracted.saturating_add(self.tree_content(&tree)?);
+            // A layer may be there as a disk alone.
+            let mut bytes = 0;
+            for form in [TreeForm::default(), TreeForm::EROFS] {
+                bytes = if bytes > 0 { bytes } else { self.tree_content(&form.tree_name(layer))? };
+            }
+            sizes.extracted = sizes.extracted.saturating_add(bytes);
         }
         Ok(sizes)
     }

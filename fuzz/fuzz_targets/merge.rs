@@ -1,12 +1,15 @@
 //! Any bytes as up to four plain layers on top of each other, assembled in a mode: nothing outside changes, a failure leaves
-//! nothing behind, and copies of extracted layers are what comes straight from the blobs.
+//! nothing behind, and copies of extracted layers are what comes straight from the blobs. Nodes in memory come to the same
+//! record.
 
 #![no_main]
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use boxlite_images::{Digest, Durability, Error, Image, RootfsMode, RootfsOptions, Status, Storage, StorageOptions};
+use boxlite_images::{
+    Digest, Durability, Error, Image, RootfsMode, RootfsOptions, Status, Storage, StorageOptions, fuzzing,
+};
 use libfuzzer_sys::fuzz_target;
 
 /// Two bytes before each layer say how many blocks of 512 bytes it has.
@@ -46,6 +49,17 @@ fn image_of(storage: &Storage, layers: &[&[u8]]) -> Result<Image, Error> {
     let digest = Digest::of(manifest.as_bytes());
     storage.save_manifest(&digest, manifest.as_bytes())?;
     storage.open_image_by_digest(&digest)
+}
+
+/// The record of the same layers, whose nodes are in memory.
+fn record_in_memory(layers: &[&[u8]], options: &RootfsOptions) -> Result<String, Error> {
+    let file = |layer: &&[u8]| {
+        let file = rustix::fs::memfd_create("layer", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::io::write(&file, layer).unwrap();
+        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).unwrap();
+        file
+    };
+    fuzzing::record_of_nodes_in_memory(layers.iter().map(file).collect(), &options.tree, false)
 }
 
 /// Everything below a directory by path: type and mode, and what is in it or where it leads.
@@ -108,8 +122,17 @@ fuzz_target!(|data: &[u8]| {
         let mut options = RootfsOptions::default();
         options.mode = mode;
         options.tree.limits.layer_bytes = 16 << 20;
+        options.record_path = Some(target.join(format!("{mode:?}.mtree")));
         match storage.assemble_rootfs(&image, &root, &options) {
-            Ok(_) => trees.push(tree(&root)),
+            Ok(_) => {
+                trees.push(tree(&root));
+                if mode == RootfsMode::Direct
+                    && let Ok(in_memory) = record_in_memory(&layers, &options)
+                {
+                    let on_disk = std::fs::read(options.record_path.unwrap()).unwrap();
+                    assert_eq!(String::from_utf8_lossy(&on_disk[512..]), in_memory);
+                }
+            }
             Err(error) => {
                 assert_ne!(error.status(), Status::Internal, "{error}");
                 assert!(!root.exists());

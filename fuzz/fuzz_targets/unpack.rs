@@ -1,5 +1,6 @@
 //! Any bytes as a layer that is unpacked, in each form: nothing outside the store changes, a failure leaves nothing
-//! behind, and what is extracted can be listed.
+//! behind, and what is extracted can be listed. Nodes on the disk and in memory come to the same record, and a disk holds
+//! against the record of it.
 
 #![no_main]
 
@@ -7,7 +8,9 @@ use std::cell::OnceCell;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use boxlite_images::{Digest, Durability, ExtractOptions, Status, Storage, StorageOptions, TreeForm, WhiteoutForm};
+use boxlite_images::{
+    CheckOptions, Digest, Durability, Error, ExtractOptions, Status, Storage, StorageOptions, TreeForm, WhiteoutForm,
+};
 use libfuzzer_sys::fuzz_target;
 
 struct Bench {
@@ -78,6 +81,30 @@ fuzz_target!(|data: &[u8]| {
         std::fs::write(&tarball, layer).unwrap();
         options.tarball_path = Some(tarball);
         let result = bench.storage.extract_layer(&digest, &options);
+        let record = |form| {
+            let path = bench.storage.extracted_path(&digest, form).display().to_string() + ".mtree";
+            let text = String::from_utf8(std::fs::read(path).unwrap()[512..].to_vec()).unwrap();
+            let words =
+                |line: &str| line.split(' ').filter(|word| !word.starts_with("block=")).collect::<Vec<_>>().join(" ");
+            text.lines().map(words).collect::<Vec<_>>()
+        };
+        let mut as_disk = options.clone();
+        as_disk.tree.form = TreeForm::default();
+        as_disk.tree.form.erofs = true;
+        let disk = bench.storage.extract_layer(&digest, &as_disk);
+        if disk.is_ok() {
+            let findings = bench.storage.check(&CheckOptions::default()).unwrap().findings;
+            assert!(findings.is_empty(), "{findings:?}");
+        }
+        if options.tree.form.whiteouts != WhiteoutForm::Markers {
+            assert_eq!(result.as_ref().err().map(Error::status), disk.as_ref().err().map(Error::status));
+            if result.is_ok() {
+                assert_eq!(record(options.tree.form), record(as_disk.tree.form));
+            }
+        }
+        if disk.is_ok() {
+            boxlite_images::fuzzing::remove_tree(&bench.storage, &digest, as_disk.tree.form).unwrap();
+        }
         let extracted = bench.storage.images_dir().join("extracted");
         match result {
             Ok(_) => {

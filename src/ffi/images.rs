@@ -85,7 +85,7 @@ pub struct bl_image_usage {
     pub last_used_seconds: i64,
     /// Bytes of its config and layers as they are stored, each counted once.
     pub compressed_bytes: u64,
-    /// Bytes of the files in those of its layers that are extracted with default options.
+    /// Bytes of the files in those of its layers that are extracted with default options, and of the disks of others.
     pub extracted_bytes: u64,
     /// The part of compressed_bytes that other images with a name use too.
     pub shared_bytes: u64,

@@ -23,6 +23,14 @@ pub const BL_WHITEOUTS_OVERLAY: u32 = 1;
 /// bl_tree_options.whiteouts: the same with user.overlay.opaque, for mounts with the option userxattr.
 pub const BL_WHITEOUTS_USER_OVERLAY: u32 = 2;
 
+/// bl_tree_options.form: a directory. The default.
+pub const BL_LAYER_DIRECTORY: u32 = 0;
+/// bl_tree_options.form: one file that nobody may write to, with an EROFS file system of the layer in it: owners, devices
+/// and attributes as the layer has them, whoever makes it, and whiteouts as overlayfs has them. It can be mounted and
+/// attached to a guest, and its bytes depend on the uncompressed layer alone. The flags about the look of a tree, and
+/// whiteouts, must be 0 with it.
+pub const BL_LAYER_EROFS: u32 = 1;
+
 /// What a tree looks like and what a layer may cost; for each call that unpacks. Zero in a field is its default; initialise
 /// with BL_TREE_OPTIONS_INIT.
 #[repr(C)]
@@ -34,8 +42,8 @@ pub struct bl_tree_options {
     pub flags: u64,
     /// BL_WHITEOUTS_*: how the tree of a layer says what lower layers lose.
     pub whiteouts: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// BL_LAYER_*: what an extracted layer is.
+    pub form: u32,
     /// What a layer may cost while it is unpacked; one that is extracted already is not measured again. NULL is the
     /// defaults.
     pub limits: *const bl_layer_limits,
@@ -49,7 +57,6 @@ pub(super) fn tree_options(c: &Call<'_>, options: *const bl_tree_options, name: 
     let options: bl_tree_options = c.options(options, name)?;
     let known = BL_TREE_DEVICE_NODES | BL_TREE_STRICT | BL_TREE_OVERRIDE_STAT;
     check_flags(options.flags, known, &format!("{name}.flags"))?;
-    check_flags(options.reserved.into(), 0, &format!("{name}.reserved"))?;
     let whiteouts = match options.whiteouts {
         BL_WHITEOUTS_MARKERS => WhiteoutForm::Markers,
         BL_WHITEOUTS_OVERLAY => WhiteoutForm::Overlay,
@@ -59,13 +66,19 @@ pub(super) fn tree_options(c: &Call<'_>, options: *const bl_tree_options, name: 
             return Err(Error::new(Status::Unsupported, why));
         }
     };
+    let erofs = match options.form {
+        BL_LAYER_DIRECTORY => false,
+        BL_LAYER_EROFS => true,
+        other => {
+            return Err(Error::new(Status::Unsupported, format!("{name}.form is {other}, not one of BL_LAYER_*")));
+        }
+    };
     let has = |flag: u64| options.flags & flag != 0;
+    let (device_nodes, override_stat) = (has(BL_TREE_DEVICE_NODES), has(BL_TREE_OVERRIDE_STAT));
+    let form = TreeForm { whiteouts, device_nodes, override_stat, erofs };
+    form.check_consistent().map_err(|error| error.context(name))?;
     Ok(TreeOptions {
-        form: TreeForm {
-            whiteouts,
-            device_nodes: has(BL_TREE_DEVICE_NODES),
-            override_stat: has(BL_TREE_OVERRIDE_STAT),
-        },
+        form,
         strict: has(BL_TREE_STRICT),
         limits: c.options::<bl_layer_limits>(options.limits, &format!("{name}.limits"))?.to_limits(),
     })

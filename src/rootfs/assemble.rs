@@ -13,7 +13,7 @@ use crate::error::{Error, Result, Status};
 use crate::extraction::ExtractOptions;
 use crate::image::Image;
 use crate::interrupt::Interrupt;
-use crate::layer::{Anomalies, Progress};
+use crate::layer::Anomalies;
 use crate::options::options;
 use crate::record::{RECORD_SUFFIX, RecordFile, image_head};
 use crate::store::{CallLease, Storage};
@@ -97,6 +97,7 @@ impl Storage {
     pub fn assemble_rootfs(&self, image: &Image, destination: &Path, options: &RootfsOptions) -> Result<Rootfs> {
         self.directory.check_not_forked()?;
         options.interrupt.check()?;
+        options.tree.form.check_directory()?;
         let context = |error: Error| {
             error.context(format_args!("assemble {} in {}", image.manifest_digest, destination.display()))
         };
@@ -182,7 +183,7 @@ impl Storage {
             }
             let from = extract_options(options, diff_id, *source);
             let done = assembler.entries();
-            assembler.tell(options.progress.as_ref().map(|callback| following(callback, done)));
+            assembler.tell(options.progress.as_ref().map(|callback| callback.behind(done)));
             match self.assemble_layer(&mut assembler, &layer.digest, &from, *source) {
                 Ok(odd) => {
                     anomalies.insert(odd);
@@ -204,7 +205,7 @@ impl Storage {
             let place = record_place.ok_or_else(|| Error::new(Status::Internal, "a record without a place"))?;
             record_file_of(record.insert(PendingOutput::file(place)?))
         };
-        anomalies.insert(assembler.finish(|content, lines| image_head(image_digest, content, lines), successor)?);
+        anomalies.insert(assembler.finish(|content, lines| image_head(image_digest, content, lines), successor)?.1);
         // What making the files came to.
         options.tree.check_strict(anomalies, image_digest)?;
         if let Some(record) = record {
@@ -282,10 +283,4 @@ fn record_path(destination: &Path, options: &RootfsOptions) -> Option<PathBuf> {
 
 fn record_file_of(work: &PendingOutput) -> Result<RecordFile> {
     Ok(RecordFile::new(work.open()?, work.path().to_path_buf()))
-}
-
-/// Tells of all layers, by what is said of one.
-fn following(callback: &ProgressCallback, done: u64) -> ProgressCallback {
-    let callback = callback.clone();
-    ProgressCallback::new(move |progress| callback.call(&Progress { entries: done + progress.entries, ..*progress }))
 }

@@ -86,6 +86,7 @@ impl Storage {
     /// otherwise as [`Storage::extract_layer`].
     pub fn overlay(&self, image: &Image, options: &OverlayOptions) -> Result<Overlay> {
         self.directory.check_writable()?;
+        options.tree.form.check_directory()?;
         if let Some(digest) = image.missing.first() {
             return Err(Error::new(Status::NotFound, format!("{digest} is not in the store")));
         }

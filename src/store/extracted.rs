@@ -6,9 +6,13 @@
 //! so that a path in `extracted` never leads to one. Meanwhile [`super::writeback`] has the file system flushed
 //! and then writes "durable" into the record. A tree whose record is missing or does not match its own checksum is
 //! absent too: nothing about a tree has to reach the disk in any order.
+//!
+//! A tree is a directory, or, by its name, a file with a file system in it. All of this holds for both.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+
+use rustix::fs::Stat;
 
 use super::lock::{EXTRACTION_LOCK, Lock};
 use super::partial::{Partial, Removal, is_tree_name};
@@ -16,12 +20,24 @@ use super::storage::Storage;
 use super::store_dir::{BOOT_FILE, Folder, StoreDir};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::record::{RecordHead, Validity, record_name};
-use crate::sys::{self, is_directory};
+use crate::record::{DISK_RECIPE, EROFS_SUFFIX, RecordHead, Validity, record_name};
+use crate::sys::{self, is_directory, is_regular};
 
 impl Storage {
-    /// Bytes of the files in a tree, by its name; 0 for one of boxlite 0.9, and for none.
+    /// Bytes of a tree, by its name; 0 for none.
     pub(crate) fn tree_content(&self, name: &str) -> Result<u64> {
+        match self.directory.stat(Folder::Extracted, name)?.filter(|stat| is_tree(name, stat)) {
+            Some(stat) => self.tree_bytes(name, &stat),
+            None => Ok(0),
+        }
+    }
+
+    /// The same by its name and status: of a directory those of the files in it, as its record says; 0 for one of
+    /// boxlite 0.9.
+    pub(super) fn tree_bytes(&self, name: &str, stat: &Stat) -> Result<u64> {
+        if is_regular(stat) {
+            return Ok(stat.st_size as u64);
+        }
         Ok(tree_head(&self.directory, name)?.and_then(|head| head.content).unwrap_or(0))
     }
 
@@ -45,9 +61,19 @@ impl Storage {
     }
 }
 
+/// Whether what has a tree's name is what the name says: a directory, or a file with a file system in it.
+pub(crate) fn is_tree(name: &str, stat: &Stat) -> bool {
+    if name.ends_with(EROFS_SUFFIX) { is_regular(stat) } else { is_directory(stat) }
+}
+
+/// Whether a tree is what would be made today: a disk by another recipe has other bytes.
+pub(crate) fn is_current(name: &str, head: &RecordHead) -> bool {
+    !name.ends_with(EROFS_SUFFIX) || head.recipe == Some(DISK_RECIPE)
+}
+
 /// What the record of a tree says, if there is a tree that counts.
 pub(crate) fn tree_head(directory: &StoreDir, name: &str) -> Result<Option<RecordHead>> {
-    if !directory.stat(Folder::Extracted, name)?.is_some_and(|stat| is_directory(&stat)) {
+    if !directory.stat(Folder::Extracted, name)?.is_some_and(|stat| is_tree(name, &stat)) {
         return Ok(None);
     }
     let Some(record) = directory.open_file(Folder::Extracted, &record_name(name))? else {
@@ -63,7 +89,7 @@ pub(crate) fn tree_head(directory: &StoreDir, name: &str) -> Result<Option<Recor
             ))
         })?,
     };
-    Ok(head.filter(|head| match &head.validity {
+    Ok(head.filter(|head| is_current(name, head)).filter(|head| match &head.validity {
         Validity::Durable => true,
         volatile => *volatile == Validity::this_boot(directory.boot_id()),
     }))
@@ -76,7 +102,7 @@ pub(super) fn adopt(directory: &Arc<StoreDir>) -> Result<()> {
     for name in trees(directory)? {
         if directory.stat(Folder::Extracted, &record_name(&name))?.is_none() {
             are_new = true;
-            let mut record = Partial::create_record(directory, Folder::Extracted, &record_name(&name))?;
+            let mut record = Partial::create_tree_file(directory, Folder::Extracted, &record_name(&name))?;
             record.write_all(&adopted(&name).to_bytes())?;
             record.publish(&record_name(&name), &Interrupt::default(), |_| Ok(true))?;
         }
@@ -115,7 +141,7 @@ pub(crate) fn was_opened_in_this_boot(directory: &StoreDir) -> Result<bool> {
     Ok(bytes == boot_id.as_bytes())
 }
 
-/// Names of directories that are trees.
+/// Names of trees.
 fn trees(directory: &StoreDir) -> Result<Vec<String>> {
     let fail = |errno| Error::os(errno, format_args!("list {}/extracted", directory.path().display()));
     let mut trees = Vec::new();
@@ -125,7 +151,7 @@ fn trees(directory: &StoreDir) -> Result<Vec<String>> {
     };
     sys::for_each_name(directory.area(Folder::Extracted)?, &mut note).map_err(fail)?;
     for name in names {
-        if directory.stat(Folder::Extracted, &name)?.is_some_and(|stat| is_directory(&stat)) {
+        if directory.stat(Folder::Extracted, &name)?.is_some_and(|stat| is_tree(&name, &stat)) {
             trees.push(name);
         }
     }

@@ -200,8 +200,8 @@ impl Sweep<'_> {
             self.report.kept += [&tree_stat, &record_stat].into_iter().flatten().count() as u64;
             return Ok(None);
         }
-        if tree_stat.is_some() {
-            self.remove(Folder::Extracted, tree, self.storage.tree_content(tree)?)?;
+        if let Some(stat) = tree_stat {
+            self.remove(Folder::Extracted, tree, self.storage.tree_bytes(tree, &stat)?)?;
         }
         if let Some(stat) = record_stat {
             self.remove(Folder::Extracted, &record, stat.st_size as u64)?;

@@ -35,7 +35,7 @@ mod sweep;
 mod usage;
 mod writeback;
 
-pub(crate) use extracted::was_opened_in_this_boot;
+pub(crate) use extracted::{is_current, is_tree, was_opened_in_this_boot};
 pub use gc::{GcOptions, GcReport};
 pub use image_names::{ImageName, TaggedImage};
 pub(crate) use layout_folder::{LayoutFolder, path_of};

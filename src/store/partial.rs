@@ -58,8 +58,8 @@ impl Partial {
         Partial::create(directory, area, stem, TREE_SUFFIX, true)
     }
 
-    /// A new empty file with the name of a partial tree, for what is published together with one.
-    pub(crate) fn create_record(directory: &Arc<StoreDir>, area: Folder, stem: &str) -> Result<Partial> {
+    /// A new empty file with the name of a partial tree, for one that is a file, or for what is published together with one.
+    pub(crate) fn create_tree_file(directory: &Arc<StoreDir>, area: Folder, stem: &str) -> Result<Partial> {
         Partial::create(directory, area, stem, TREE_SUFFIX, false)
     }
 

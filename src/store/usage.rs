@@ -2,10 +2,11 @@
 
 use rustix::fs::Stat;
 
+use super::extracted::is_tree;
 use super::storage::Storage;
 use super::store_dir::Folder;
 use crate::error::Result;
-use crate::sys::{is_directory, is_regular};
+use crate::sys::is_regular;
 
 /// Objects of a kind, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,7 +14,8 @@ use crate::sys::{is_directory, is_regular};
 pub struct Usage {
     /// How many there are.
     pub objects: u64,
-    /// Of blobs the size of their files, of trees the sizes of all files in them, by their records.
+    /// Of blobs and of trees that are disks the size of their files, of other trees the sizes of all files in them, by their
+    /// records.
     pub bytes: u64,
 }
 
@@ -79,8 +81,8 @@ impl Storage {
             let Some(stat) = self.directory.stat(Folder::Extracted, &name)? else { continue };
             if object.is_record {
                 usage.trees.bytes = usage.trees.bytes.saturating_add(stat.st_size as u64);
-            } else if is_directory(&stat) {
-                usage.trees.add(self.tree_content(&name)?);
+            } else if is_tree(&name, &stat) {
+                usage.trees.add(self.tree_bytes(&name, &stat)?);
             }
         }
         for (area, name) in self.partials()? {

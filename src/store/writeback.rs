@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::Result;
-use crate::record::{RecordHead, Validity, record_name};
+use crate::record::{EROFS_SUFFIX, RecordHead, Validity, record_name};
 use crate::sys;
 
 /// How long the first tree waits for others.
@@ -134,26 +134,44 @@ impl WritebackShared {
     /// The records are opened first: whatever they speak of was complete before, so that the flush covers it. A record
     /// that is replaced meanwhile is not the one that is marked.
     fn sync(&self, trees: &[String]) -> Result<(), Errno> {
-        let records: Vec<(OwnedFd, RecordHead)> = trees.iter().filter_map(|tree| self.open(tree)).collect();
+        let (files, directories): (Vec<&String>, Vec<&String>) =
+            trees.iter().partition(|tree| tree.ends_with(EROFS_SUFFIX));
+        // One file is flushed by itself, and the lines of its record with it. However it ends, the others have their turn.
+        let flushed = files.into_iter().map(|tree| {
+            let Some((record, head)) = self.open(tree) else { return Ok(()) };
+            let Some(file) = self.open_named(tree, OFlags::RDONLY) else { return Ok(()) };
+            let synced = sys::sync_data(file.as_fd()).and_then(|()| sys::sync_data(record.as_fd()));
+            mark(vec![(record, head)], synced)
+        });
+        let flushed = flushed.fold(Ok(()), Result::and);
+        let records: Vec<(OwnedFd, RecordHead)> = directories.into_iter().filter_map(|tree| self.open(tree)).collect();
         if records.is_empty() {
-            return Ok(());
+            return flushed;
         }
-        let synced = sys::sync_file_system(self.folder.as_fd());
-        for (record, head) in records {
-            let validity = if synced.is_ok() { Validity::Durable } else { Validity::never() };
-            let head = RecordHead { validity, ..head };
-            head.write(record.as_fd())?;
-            sys::sync_data(record.as_fd())?;
-        }
-        synced
+        mark(records, sys::sync_file_system(self.folder.as_fd())).and(flushed)
     }
 
     fn open(&self, tree: &str) -> Option<(OwnedFd, RecordHead)> {
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let record = rustix::fs::openat(&self.folder, record_name(tree), flags, Mode::empty()).ok()?;
+        let record = self.open_named(&record_name(tree), OFlags::RDWR)?;
         let head = head_of(record.as_fd())?;
         (head.validity == self.validity).then_some((record, head))
     }
+
+    fn open_named(&self, name: &str, access: OFlags) -> Option<OwnedFd> {
+        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.folder, name, flags, Mode::empty()).ok()
+    }
+}
+
+/// Says in records what a flush of everything that they speak of came to.
+fn mark(records: Vec<(OwnedFd, RecordHead)>, synced: Result<(), Errno>) -> Result<(), Errno> {
+    for (record, head) in records {
+        let validity = if synced.is_ok() { Validity::Durable } else { Validity::never() };
+        let head = RecordHead { validity, ..head };
+        head.write(record.as_fd())?;
+        sys::sync_data(record.as_fd())?;
+    }
+    synced
 }
 
 fn head_of(record: BorrowedFd<'_>) -> Option<RecordHead> {

@@ -126,7 +126,7 @@ int main(int argc, char **argv)
   tree.whiteouts = 3;
   CHECK_FAILS(err, BL_E_UNSUPPORTED, bl_extract_layer(storage, digest, &options, &result, &err));
   tree.whiteouts = 0;
-  tree.reserved = 1;
+  tree.form = 9;
   CHECK_FAILS(err, BL_E_UNSUPPORTED, bl_extract_layer(storage, digest, &options, &result, &err));
   bl_storage_close(storage);
   return 0;

@@ -158,6 +158,14 @@ static void files(boxlite::storage &store, const boxlite::image &image, const fs
   CHECK(process.args() == std::vector<std::string>{"sh"} && process.cwd() == "/" && !process.env().empty());
   CHECK(MUST(process.user()).uid == 0 && process.runtime_json().find("\"args\"") != std::string::npos);
   CHECK(process.stop_signal() == "SIGTERM" || process.stop_signal().empty());
+  boxlite::disk_options making;
+  making.layout = boxlite::disk_layout::merged;
+  making.label = "c++";
+  boxlite::disk disk = MUST(store.create_disk(image, work / "disk", making));
+  CHECK(disk.format == "vmdk" && disk.file_system == "erofs" && fs::exists(disk.path) && disk.parts.size() > 1);
+  CHECK(disk.parts.back().offset_bytes + disk.parts.back().length_bytes == disk.size_bytes);
+  CHECK(store.create_disk(image, work / "disk", making).code() == status::exists);
+  CHECK(MUST(store.create_disk(image, work / "disk.img")).format == "raw");
   boxlite::overlay_options mounting;
   if (getuid() != 0) mounting.tree.whiteouts = boxlite::whiteouts::user_overlay;
   mounting.lease = std::chrono::minutes(1);

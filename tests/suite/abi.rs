@@ -180,7 +180,10 @@ fn sets_of_constants_share_no_prefix() {
 
 /// Numbers whose names need no unit: each stands alone, or counts what it is called by.
 const WITHOUT_UNIT: &[(&str, &[&str])] = &[
-    ("values of a set", &["durability", "flags", "kind", "phase", "policy", "mode", "problem", "whiteouts"]),
+    (
+        "values of a set",
+        &["durability", "flags", "form", "format", "kind", "layout", "phase", "policy", "mode", "problem", "whiteouts"],
+    ),
     ("0 or 1", &["cached", "is_done", "quarantined"]),
     ("ids", &["uid", "gid", "device_major", "device_minor"]),
     ("none by nature", &["compression_ratio", "zstd_window_log", "reserved"]),
@@ -202,6 +205,7 @@ const WITHOUT_UNIT: &[(&str, &[&str])] = &[
             "objects",
             "parallel",
             "partials",
+            "parts",
             "path_depth",
             "removed",
             "skipped",

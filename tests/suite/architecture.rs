@@ -10,7 +10,7 @@ use super::support::repository;
 const GROUND: [&str; 8] = ["digest", "error", "status", "limits", "interrupt", "queue", "options", "fault"];
 
 /// Each folder, and what it may use besides.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 24] = [
     ("digest", &[]),
     ("error", &[]),
     ("status", &[]),
@@ -25,11 +25,13 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("record", &["sys", "layer"]),
     ("store", &["sys", "oci", "record"]),
     ("unpack", &["sys", "layer", "record"]),
-    ("extraction", &["sys", "store", "layer", "record", "unpack"]),
-    ("check", &["sys", "oci", "store", "record", "unpack"]),
+    ("disk", &["sys", "layer", "record", "unpack"]),
+    ("extraction", &["sys", "store", "layer", "record", "unpack", "disk"]),
+    ("check", &["sys", "oci", "store", "record", "unpack", "disk"]),
     ("image", &["oci", "store", "unpack"]),
     ("destination", &["sys", "store"]),
     ("rootfs", &["store", "layer", "record", "unpack", "extraction", "image", "destination"]),
+    ("image_disk", &["sys", "store", "layer", "unpack", "disk", "extraction", "image", "destination"]),
     ("archive", &["sys", "oci", "store", "layer", "unpack", "extraction", "image", "destination"]),
     ("runtime", &["sys"]),
     ("pull", &["sys", "oci", "store", "layer", "unpack", "extraction", "image", "runtime"]),

@@ -61,7 +61,7 @@ fn what_is_wrong_is_named() {
         (&["extract"], "extract: missing argument DIGEST"),
         (
             &["extract", "d", "--form", "overlya"],
-            "extract: --form: 'overlya' is not one of markers, overlay, user-overlay, override-stat (did you mean overlay?)",
+            "extract: --form: 'overlya' is not one of markers, overlay, user-overlay, override-stat, erofs (did you mean overlay?)",
         ),
         (&["cat", "layer", "d"], "cat: 'layer' is not config or manifest"),
         (&["path", "x", "d"], "path: 'x' is not layer, config, manifest or extracted"),

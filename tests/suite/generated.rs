@@ -118,6 +118,7 @@ fn header_is_up_to_date() {
         "operations",
         "archive",
         "rootfs",
+        "disks",
         "leases",
         "overlay",
         "process",
@@ -145,7 +146,7 @@ fn header_is_up_to_date() {
 /// Go's names of the header's flags and fields, which cgo hides in a package of its own.
 #[test]
 fn flags_of_go_are_up_to_date() {
-    const SETS: [&str; 12] = [
+    const SETS: [&str; 13] = [
         "STORAGE",
         "DURABILITY",
         "TREE",
@@ -153,6 +154,7 @@ fn flags_of_go_are_up_to_date() {
         "IMPORT",
         "EXPORT",
         "ROOTFS",
+        "DISK_FLAG",
         "PULL",
         "REGISTRY",
         "GC",

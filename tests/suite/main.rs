@@ -26,6 +26,8 @@ mod check_trees;
 mod command_line;
 mod cpp;
 mod disk_faults;
+mod disk_mount;
+mod disks;
 mod durability;
 mod extraction;
 mod families;

@@ -100,7 +100,11 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("bl_lease **", "lease") => "&out_lease",
         ("bl_overlay **", "out") => "&out_overlay",
         ("const bl_overlay *", "overlay") => "out_overlay",
-        ("const bl_overlay_options *", "options") => return None,
+        ("const bl_overlay_options *" | "const bl_disk_options *", "options") => return None,
+        ("bl_disk **", "out") => "&out_made",
+        ("const bl_disk *", "disk") => "made",
+        ("bl_disk_info *", "info") => "&info",
+        ("bl_disk_part *", "part") => "&part",
         (
             "const bl_gc_options *"
             | "const bl_check_options *"
@@ -139,6 +143,8 @@ fn every_pointer_of_every_function() {
          bl_disk_usage_result disk = BL_DISK_USAGE_RESULT_INIT; bl_op *op = NULL, *out_op;\n\
          bl_process *process = NULL, *out_process; bl_process_user user = BL_PROCESS_USER_INIT; (void)&out_process;\n\
          bl_overlay *out_overlay = NULL; (void)&out_overlay;\n\
+         bl_disk *made = NULL, *out_made; (void)&out_made;\n\
+         bl_disk_info info = BL_DISK_INFO_INIT; bl_disk_part part = BL_DISK_PART_INIT;\n\
          bl_pull_progress progress = BL_PULL_PROGRESS_INIT; bl_layer_progress layer_progress = BL_LAYER_PROGRESS_INIT;\n\
          (void)&out_cancel; (void)&out_image; (void)&out_names; (void)&out_lease; (void)&out_op;\n\
          const char *digests[] = {ABC}, *null_digest[] = {NULL};\n\

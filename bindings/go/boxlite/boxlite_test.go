@@ -245,6 +245,16 @@ func TestImages(t *testing.T) {
 	if err != nil || process.Args[0] != "sh" || process.UID != 0 || !strings.Contains(process.RuntimeJSON, "A=b") {
 		t.Fatal(process, err)
 	}
+	made, err := store.CreateDisk(ctx, image, filepath.Join(work, "disk"), &DiskOptions{Layout: DiskMerged, Label: "go"})
+	if err != nil || made.Format != "vmdk" || made.FileSystem != "erofs" || len(made.Parts) < 2 || made.Entries != 2 {
+		t.Fatal(made, err)
+	}
+	flat, err := store.CreateDisk(ctx, image, filepath.Join(work, "disk.img"), nil)
+	if err != nil || flat.Format != "raw" || flat.Parts[0].LengthBytes != flat.SizeBytes || flat.Key == made.Key {
+		t.Fatal(flat, err)
+	}
+	_, err = store.CreateDisk(ctx, image, filepath.Join(work, "disk.img"), nil)
+	wants(t, err, ErrExists)
 	preparing := OverlayOptions{LeaseTime: time.Minute}
 	if os.Getuid() != 0 {
 		preparing.Tree.Whiteouts = WhiteoutUserOverlay
@@ -528,7 +538,9 @@ func TestNumbers(t *testing.T) {
 		"BL_E_STATE": int64(ErrState), "BL_E_EXISTS": int64(ErrExists), "BL_E_NO_SPACE": int64(ErrNoSpace), "BL_E_DIGEST_MISMATCH": int64(ErrDigestMismatch),
 		"BL_E_UNSAFE_PATH": int64(ErrUnsafePath), "BL_E_LIMIT": int64(ErrLimit), "BL_E_REGISTRY": int64(ErrRegistry),
 		"BL_E_CANCELLED": int64(ErrCancelled), "BL_E_CALLBACK": int64(ErrCallback), "BL_E_INTERNAL": int64(ErrInternal),
-		"BL_WHITEOUTS_USER_OVERLAY": int64(WhiteoutUserOverlay), "BL_ANOMALY_COPIED_LINK": int64(AnomalyCopiedLink),
+		"BL_WHITEOUTS_USER_OVERLAY": int64(WhiteoutUserOverlay), "BL_LAYER_EROFS": int64(LayerEROFS), "BL_DISK_EROFS": int64(DiskEROFS),
+		"BL_DISK_LAYOUT_MERGED":          int64(DiskMerged),
+		"BL_ANOMALY_COPIED_LINK":         int64(AnomalyCopiedLink),
 		"BL_ANOMALY_TRAILING_COMPRESSED": int64(AnomalyTrailingCompressed), "BL_ENTRY_FILE": int64(EntryFile),
 		"BL_ENTRY_OPAQUE": int64(EntryOpaque), "BL_ROOTFS_MODE_DIRECT": int64(RootfsDirect), "BL_PULL_POLICY_NEVER": int64(PullNever),
 		"BL_PULL_PHASE_DONE": int64(PullDone), "BL_PROBLEM_MISSING": int64(Missing), "BL_LOG_TRACE": int64(LogTrace),

@@ -47,6 +47,8 @@ const (
 	exportReplace           = 2
 	rootfsReplace           = 1
 	rootfsIntoExisting      = 2
+	diskFlagReplace         = 1
+	diskFlagStrict          = 2
 	gcDryRun                = 1
 	gcAnyAge                = 2
 	checkRepair             = 1

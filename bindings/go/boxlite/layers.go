@@ -29,6 +29,15 @@ const (
 	WhiteoutUserOverlay
 )
 
+// LayerForm is what an extracted layer is.
+type LayerForm uint32
+
+// What it can be: a directory, or one file with an EROFS file system in it, which nobody may write to.
+const (
+	LayerDirectory LayerForm = iota
+	LayerEROFS
+)
+
 // Anomalies are bits for what was odd about a layer and did no harm.
 type Anomalies uint64
 
@@ -57,6 +66,8 @@ type TreeOptions struct {
 	OverrideStat bool
 	// Whiteouts are how the tree of a layer says what lower layers lose.
 	Whiteouts Whiteouts
+	// Form is what an extracted layer is. With LayerEROFS, DeviceNodes, OverrideStat and Whiteouts must have their defaults.
+	Form LayerForm
 	// Limits are what a layer may cost.
 	Limits *Limits
 }
@@ -67,7 +78,7 @@ func (o *TreeOptions) c() *capi.TreeOptions {
 	}
 	return &capi.TreeOptions{
 		Flags:     flag(o.DeviceNodes, treeDeviceNodes) | flag(o.Strict, treeStrict) | flag(o.OverrideStat, treeOverrideStat),
-		Whiteouts: uint32(o.Whiteouts), Limits: (*capi.Limits)(o.Limits),
+		Whiteouts: uint32(o.Whiteouts), Form: uint32(o.Form), Limits: (*capi.Limits)(o.Limits),
 	}
 }
 

@@ -275,6 +275,26 @@ static void files(bl_storage *storage, bl_image *image, const char *store, const
   err = NULL;
 }
 
+static void disks(bl_storage *storage, bl_image *image, const char *store)
+{
+  bl_disk_options making = BL_DISK_OPTIONS_INIT;
+  bl_disk_info info = BL_DISK_INFO_INIT;
+  bl_disk_part part = BL_DISK_PART_INIT;
+  bl_disk *disk = NULL;
+  char path[4096];
+  snprintf(path, sizeof(path), "%s.disk", store);
+  making.format = BL_DISK_EROFS;
+  making.layout = BL_DISK_LAYOUT_MERGED;
+  making.label = "old";
+  OK(bl_create_disk(storage, image, path, &making, &disk, &err));
+  CHECK(!strcmp(bl_disk_text(disk, BL_DISK_TEXT_FORMAT), "vmdk") && bl_disk_text(disk, BL_DISK_TEXT_PATH)[0]);
+  OK(bl_disk_get_info(disk, &info, &err));
+  CHECK(info.size_bytes > 0 && info.entries > 0 && info.parts > 1);
+  OK(bl_disk_get_part(disk, 1, &part, &err));
+  CHECK(part.offset_bytes > 0 && part.length_bytes > 0 && part.path[0]);
+  bl_disk_free(disk);
+}
+
 static void upkeep(bl_storage *storage)
 {
   bl_gc_options collect = BL_GC_OPTIONS_INIT;
@@ -356,6 +376,7 @@ int main(int argc, char **argv)
   blobs(storage);
   image = imported(storage, argv[2]);
   files(storage, image, argv[1], argv[2]);
+  disks(storage, image, argv[1]);
   upkeep(storage);
   pulls(storage);
   bl_image_free(image);

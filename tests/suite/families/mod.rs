@@ -5,8 +5,9 @@
 //! ordinary user), under a watchdog and a cap on memory. What it must come to is said beside it; whatever it is, nothing
 //! outside the target may change, and a failure leaves nothing behind.
 
-mod assembly;
+pub mod assembly;
 mod compression;
+mod disks;
 mod documents;
 mod framing;
 mod hardlinks;

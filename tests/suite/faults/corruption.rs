@@ -47,7 +47,10 @@ impl Patient {
             self.layers.extend(image.layers().map(|(layer, _)| layer.digest.clone()));
         }
         for layer in &self.layers {
-            storage.extract_layer(layer, &ExtractOptions::default()).unwrap();
+            let mut options = ExtractOptions::default();
+            storage.extract_layer(layer, &options).unwrap();
+            options.tree.form.erofs = true;
+            storage.extract_layer(layer, &options).unwrap();
         }
     }
 
@@ -101,6 +104,10 @@ fn damage(target: &Path, all: &[PathBuf], chance: &mut Chance) -> Option<String>
         3 => {
             // A name that is not there is no damage: somebody may have removed it.
             if target.parent()?.ends_with("names") {
+                return None;
+            }
+            // Nor is a layer's disk, which is made again where it is needed.
+            if target.extension().is_some_and(|extension| extension == "erofs") {
                 return None;
             }
             if target.is_dir() && !target.is_symlink() {

@@ -142,6 +142,15 @@ impl Tool {
                 assert!(s.extract_layer(&layer, &ExtractOptions::default()).unwrap().cached);
             }),
         );
+        let mut as_disk = ExtractOptions::default();
+        as_disk.tree.form.erofs = true;
+        let disk = Digest::parse(&l).unwrap();
+        add(
+            "extract as a disk",
+            &with_layer,
+            &["extract", &l, "--form", "erofs"],
+            Box::new(move |s| assert!(s.extract_layer(&disk, &as_disk).unwrap().cached)),
+        );
         let i = image.to_string();
         add(
             "tag",

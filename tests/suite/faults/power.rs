@@ -176,7 +176,10 @@ fn work(store: &Path) {
         storage.tag_image(&name(i), &digest).unwrap();
         promise(format!("name {} {digest}", name(i)));
         for (layer, _) in image.layers() {
-            storage.extract_layer(&layer.digest, &ExtractOptions::default()).unwrap();
+            let mut options = ExtractOptions::default();
+            storage.extract_layer(&layer.digest, &options).unwrap();
+            options.tree.form.erofs = true;
+            storage.extract_layer(&layer.digest, &options).unwrap();
         }
         // Time for the file system to write what nobody synced, and in the middle for trees to become durable.
         std::thread::sleep(Duration::from_millis(if i == 2 { 3500 } else { 1200 }));

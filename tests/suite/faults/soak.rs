@@ -181,6 +181,11 @@ fn operation(storage: &mut Storage, dir: &Path, chance: &mut Chance) -> &'static
                 }
                 let tree = storage.layer_extracted_path(&digest);
                 assert_eq!(std::fs::read(tree.join("f49")).unwrap(), [b's'; 500]);
+                let mut as_disk = ExtractOptions::default();
+                as_disk.tree.form.erofs = true;
+                storage.extract_layer(&digest, &as_disk).unwrap();
+                let disk = std::fs::metadata(storage.extracted_path(&digest, as_disk.tree.form)).unwrap();
+                assert!(disk.len() > 50 * 4096, "{} bytes for 50 files", disk.len());
             }
             "extract"
         }

@@ -85,6 +85,20 @@ public enum Whiteouts: Sendable {
   }
 }
 
+/// What an extracted layer is.
+public enum LayerForm: Sendable {
+  case directory
+  /// One file with an EROFS file system in it, which nobody may write to.
+  case erofs
+
+  var c: UInt32 {
+    switch self {
+    case .directory: UInt32(BL_LAYER_DIRECTORY)
+    case .erofs: UInt32(BL_LAYER_EROFS)
+    }
+  }
+}
+
 public typealias ProgressClosure = (TransferProgress) throws -> Void
 
 let onProgress: bl_progress_callback = { progress, data in

@@ -11,6 +11,8 @@ public struct TreeOptions: Sendable {
   public var overridesStat = false
   /// How the tree of a layer says what lower layers lose.
   public var whiteouts = Whiteouts.markers
+  /// What an extracted layer is. With `.erofs` the other fields about the look of a tree must have their defaults.
+  public var form = LayerForm.directory
   public var limits: LayerLimits?
 
   public init() {}
@@ -20,6 +22,7 @@ public struct TreeOptions: Sendable {
     c.flags = flags(
       (makesDeviceNodes, BL_TREE_DEVICE_NODES), (isStrict, BL_TREE_STRICT), (overridesStat, BL_TREE_OVERRIDE_STAT))
     c.whiteouts = whiteouts.c
+    c.form = form.c
     if let limits { c.limits = UnsafePointer(arena.pointer([limits.c()])) }
     return UnsafePointer(arena.pointer([c]))
   }

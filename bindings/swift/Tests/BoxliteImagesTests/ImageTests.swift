@@ -97,6 +97,14 @@ final class ImageTests: XCTestCase {
     XCTAssertTrue(FileManager.default.fileExists(atPath: work + "/root/usr/share/doc/NEW"))
     XCTAssertFalse(FileManager.default.fileExists(atPath: work + "/root/etc/motd"))
     wants(.exists) { try store.assembleRootfs(image, at: work + "/root") }
+    var making = DiskOptions()
+    making.layout = .merged
+    making.label = "swift"
+    let disk = try store.createDisk(image, at: work + "/disk", options: making)
+    XCTAssertEqual([disk.format, disk.fileSystem, disk.path], ["vmdk", "erofs", work + "/disk/disk.vmdk"])
+    XCTAssertGreaterThan(disk.parts.count, 1)
+    XCTAssertEqual(disk.parts.last.map { $0.offsetBytes + $0.lengthBytes }, disk.sizeBytes)
+    wants(.exists) { try store.createDisk(image, at: work + "/disk", options: making) }
     let process = try image.process(rootfs: work + "/root")
     XCTAssertEqual(process.args, ["/bin/hello"])
     XCTAssertEqual(process.env, ["PATH=/bin"])
@@ -178,6 +186,8 @@ final class ImageTests: XCTestCase {
     XCTAssertTrue(try bundle.imagesDirectory().contains("/local/"))
     let root = try await store.assembleRootfs(image, at: work + "/root")
     XCTAssertEqual(root.layers, 4)
+    let flat = try await store.createDisk(image, at: work + "/flat")
+    XCTAssertEqual(flat.format, "raw")
     var overlay = OverlayOptions()
     overlay.tree.whiteouts = .userOverlay
     do {

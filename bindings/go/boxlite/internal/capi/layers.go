@@ -44,9 +44,9 @@ func (a *arena) limits(l *Limits) *C.bl_layer_limits {
 
 // TreeOptions are those of C.
 type TreeOptions struct {
-	Flags     uint64
-	Whiteouts uint32
-	Limits    *Limits
+	Flags           uint64
+	Whiteouts, Form uint32
+	Limits          *Limits
 }
 
 func (a *arena) tree(o *TreeOptions) *C.bl_tree_options {
@@ -54,6 +54,7 @@ func (a *arena) tree(o *TreeOptions) *C.bl_tree_options {
 	*c = C.bl_tree_options_init()
 	c.flags = C.uint64_t(o.Flags)
 	c.whiteouts = C.uint32_t(o.Whiteouts)
+	c.form = C.uint32_t(o.Form)
 	c.limits = a.limits(o.Limits)
 	return c
 }

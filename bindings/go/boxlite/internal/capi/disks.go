@@ -1,0 +1,72 @@
+package capi
+
+// #include "shim.h"
+import "C"
+
+// DiskOptions are those of C.
+type DiskOptions struct {
+	Call
+	Flags           uint64
+	Format, Layout  uint32
+	Label, UUID     string
+	MaxMtimeSeconds int64
+	Limits          *Limits
+}
+
+// DiskPart is a file of a disk.
+type DiskPart struct {
+	Path                     string
+	OffsetBytes, LengthBytes uint64
+}
+
+// Disk is what a disk came to.
+type Disk struct {
+	Path, Format, FileSystem, UUID, Key, KernelArgs string
+	SizeBytes, AllocatedBytes, Entries, Anomalies   uint64
+	Parts                                           []DiskPart
+}
+
+// CreateDisk makes a disk of an image.
+func (s *Storage) CreateDisk(i *Image, destination string, o *DiskOptions) (Disk, *Error, error) {
+	var a arena
+	defer a.free()
+	handle, fate, free := callback(o.Progress)
+	defer free()
+	c := C.bl_disk_options_init()
+	c.flags = C.uint64_t(o.Flags)
+	c.format = C.uint32_t(o.Format)
+	c.layout = C.uint32_t(o.Layout)
+	c.label = a.str(o.Label)
+	c.uuid = a.str(o.UUID)
+	c.max_mtime_seconds = C.int64_t(o.MaxMtimeSeconds)
+	c.limits = a.limits(o.Limits)
+	c.cancel = o.Cancel.get()
+	if handle != 0 {
+		C.bl_go_set_progress(&c.progress, &c.progress_data, handle)
+	}
+	var raw *C.bl_disk
+	var err *C.bl_error
+	if C.bl_create_disk(s.raw, i.raw, a.must(destination), &c, &raw, &err) != C.BL_OK {
+		return Disk{}, taken(err), fate()
+	}
+	defer C.bl_disk_free(raw)
+	info := C.bl_disk_info_init()
+	if C.bl_disk_get_info(raw, &info, &err) != C.BL_OK {
+		return Disk{}, taken(err), nil
+	}
+	text := func(field C.uint32_t) string { return C.GoString(C.bl_disk_text(raw, field)) }
+	disk := Disk{
+		Path: text(C.BL_DISK_TEXT_PATH), Format: text(C.BL_DISK_TEXT_FORMAT), FileSystem: text(C.BL_DISK_TEXT_FILE_SYSTEM),
+		UUID: text(C.BL_DISK_TEXT_UUID), Key: text(C.BL_DISK_TEXT_KEY), KernelArgs: text(C.BL_DISK_TEXT_KERNEL_ARGS),
+		SizeBytes: uint64(info.size_bytes), AllocatedBytes: uint64(info.allocated_bytes), Entries: uint64(info.entries),
+		Anomalies: uint64(info.anomalies),
+	}
+	for index := C.size_t(0); index < C.size_t(info.parts); index++ {
+		part := C.bl_disk_part_init()
+		if C.bl_disk_get_part(raw, index, &part, &err) != C.BL_OK {
+			return Disk{}, taken(err), nil
+		}
+		disk.Parts = append(disk.Parts, DiskPart{C.GoString(part.path), uint64(part.offset_bytes), uint64(part.length_bytes)})
+	}
+	return disk, nil, nil
+}

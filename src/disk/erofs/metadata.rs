@@ -1,0 +1,232 @@
+//! Writing the metadata of a tree: inodes with what lies behind them, and then what of directories is whole blocks.
+
+use super::dirent::{Dirent, write_directory};
+use super::inode::{DiskInode, NO_BLOCK, SLOT, device_number};
+use super::layout::{Layout, Place, content_size, with_dots};
+use super::superblock::Superblock;
+use super::xattr::{write_xattrs, xattrs_count, xattrs_size};
+use crate::disk::block::{BLOCK, too_many_blocks};
+use crate::disk::id::DiskId;
+use crate::error::{Error, Result, Status};
+use crate::interrupt::Interrupt;
+use crate::unpack::{Extent, InodeId, InodeKind, MemoryTree, ROOT};
+
+/// How much is handed over at a time.
+const WRITE_BUFFER_BYTES: usize = 1 << 20;
+
+/// The metadata of a disk: a tree, and where each inode of it lies. That does not depend on where the disk's data is.
+pub(in crate::disk) struct DiskMetadata<'t> {
+    tree: &'t MemoryTree,
+    layout: Layout,
+}
+
+impl<'t> DiskMetadata<'t> {
+    pub(in crate::disk) fn of(tree: &'t MemoryTree, interrupt: &Interrupt) -> Result<DiskMetadata<'t>> {
+        Ok(DiskMetadata { tree, layout: Layout::of(tree, interrupt)? })
+    }
+
+    /// How many blocks it has.
+    pub(in crate::disk) fn blocks(&self) -> u64 {
+        self.layout.inode_blocks + self.layout.directory_blocks
+    }
+
+    /// An attribute cannot be said, and is left out.
+    pub(in crate::disk) fn has_skipped_xattrs(&self) -> bool {
+        self.layout.has_skipped_xattrs
+    }
+
+    /// Where the content of each file is, and how much there is; of those that are empty nothing.
+    pub(in crate::disk) fn files(&self) -> impl Iterator<Item = (Extent, u64)> {
+        self.layout.order.iter().filter_map(|&inode| match self.tree.inode(inode).kind {
+            InodeKind::File { size, extent } if size > 0 => Some((extent, size)),
+            _ => None,
+        })
+    }
+
+    /// Hands it over, from its beginning on, as what begins at the block `begins`. `block_of` is where the content of a file
+    /// that is not empty begins.
+    pub(in crate::disk) fn write(
+        &self,
+        begins: u64,
+        block_of: impl Fn(Extent) -> u32,
+        out: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let begins = self.last_block_fits(begins)?;
+        let mut writer = MetadataWriter { tree: self.tree, layout: &self.layout, buffer: Vec::new(), written: 0, out };
+        writer.inodes(begins, block_of)?;
+        writer.directories()?;
+        writer.flush()
+    }
+
+    /// The first block of a disk of so many blocks whose metadata begins at `begins`.
+    pub(in crate::disk) fn first_block(&self, (begins, blocks): (u64, u64), id: &DiskId) -> Result<[u8; BLOCK]> {
+        let superblock = Superblock {
+            root_nid: self.layout.places[ROOT as usize].map_or(0, |place| place.nid as u16),
+            inodes: self.layout.order.len() as u64,
+            blocks: u32::try_from(blocks).map_err(|_| too_many_blocks(blocks))?,
+            meta_block: self.last_block_fits(begins)?,
+            uuid: id.uuid,
+            label: id.label.clone(),
+        };
+        Ok(superblock.to_block())
+    }
+
+    fn last_block_fits(&self, begins: u64) -> Result<u32> {
+        let end = begins + self.blocks();
+        u32::try_from(end).map_err(|_| too_many_blocks(end))?;
+        Ok(begins as u32)
+    }
+}
+
+struct MetadataWriter<'a> {
+    tree: &'a MemoryTree,
+    layout: &'a Layout,
+    buffer: Vec<u8>,
+    /// Bytes that were handed over.
+    written: u64,
+    out: &'a mut dyn FnMut(&[u8]) -> Result<()>,
+}
+
+impl MetadataWriter<'_> {
+    fn inodes(&mut self, begins: u32, block_of: impl Fn(Extent) -> u32) -> Result<()> {
+        let mut next_block = begins + self.layout.inode_blocks as u32;
+        for &inode in &self.layout.order {
+            let place = self.place(inode)?;
+            self.pad_to(u64::from(place.nid) * SLOT as u64)?;
+            let node = self.tree.inode(inode);
+            let xattrs = self.tree.xattrs(inode);
+            let content = content_size(self.tree, inode);
+            let own_blocks = (content - u64::from(place.inline)).div_ceil(BLOCK as u64) as u32;
+            let (size, u) = match node.kind {
+                InodeKind::File { size, extent } => (size, if size > 0 { block_of(extent) } else { NO_BLOCK }),
+                InodeKind::Directory { .. } | InodeKind::Symlink { .. } => {
+                    let first = if own_blocks > 0 { next_block } else { NO_BLOCK };
+                    next_block += own_blocks;
+                    (content, first)
+                }
+                InodeKind::Fifo => (0, 0),
+                InodeKind::CharDevice(device) | InodeKind::BlockDevice(device) => (0, device_number(device)),
+            };
+            let disk = DiskInode {
+                mode: node.mode | type_bits(&node.kind),
+                is_inline: place.inline > 0,
+                xattrs_count: xattrs_count(xattrs_size(xattrs).0),
+                size,
+                u,
+                nid: place.nid,
+                uid: node.uid,
+                gid: node.gid,
+                mtime: node.mtime,
+                links: self.layout.links[inode as usize],
+            };
+            self.buffer.extend_from_slice(&disk.to_bytes());
+            write_xattrs(xattrs, &mut self.buffer);
+            if place.inline > 0 {
+                let bytes = self.content(inode)?;
+                self.buffer.extend_from_slice(&bytes[bytes.len() - usize::from(place.inline)..]);
+            }
+            self.flush_if_full()?;
+        }
+        self.pad_to(self.layout.inode_blocks * BLOCK as u64)
+    }
+
+    /// What of directories, and of symlinks, does not lie behind their inodes.
+    fn directories(&mut self) -> Result<()> {
+        for &inode in &self.layout.order {
+            let inline = u64::from(self.place(inode)?.inline);
+            if content_size(self.tree, inode) == inline {
+                continue;
+            }
+            let bytes = self.content(inode)?;
+            self.buffer.extend_from_slice(&bytes[..bytes.len() - inline as usize]);
+            let at = self.written + self.buffer.len() as u64;
+            self.pad_to(at.next_multiple_of(BLOCK as u64))?;
+            self.flush_if_full()?;
+        }
+        Ok(())
+    }
+
+    fn content(&self, inode: InodeId) -> Result<Vec<u8>> {
+        if let InodeKind::Symlink { .. } = self.tree.inode(inode).kind {
+            return Ok(self.tree.target(inode).to_vec());
+        }
+        let parent = self.layout.parents[inode as usize];
+        let entries = with_dots(self.tree.children(inode).map(Name::Child), Name::name).map(|name| {
+            let (bytes, of) = match name {
+                Name::Child((bytes, child)) => (bytes, child),
+                Name::Dot(dot) => (dot, if dot.len() == 1 { inode } else { parent }),
+            };
+            let nid = u64::from(self.place(of)?.nid);
+            Ok(Dirent { name: bytes, nid, file_type: file_type(&self.tree.inode(of).kind) })
+        });
+        let entries = entries.collect::<Result<Vec<_>>>()?;
+        let mut bytes = Vec::new();
+        write_directory(&entries, &mut bytes);
+        Ok(bytes)
+    }
+
+    fn place(&self, inode: InodeId) -> Result<Place> {
+        self.layout.places[inode as usize].ok_or_else(|| Error::new(Status::Internal, "an inode without a place"))
+    }
+
+    fn pad_to(&mut self, end: u64) -> Result<()> {
+        let more = end - self.written - self.buffer.len() as u64;
+        self.buffer.resize(self.buffer.len() + more as usize, 0);
+        Ok(())
+    }
+
+    fn flush_if_full(&mut self) -> Result<()> {
+        if self.buffer.len() >= WRITE_BUFFER_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        (self.out)(&self.buffer)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// An entry of a directory, before it is known where its inode is.
+enum Name<'a> {
+    Child((&'a [u8], InodeId)),
+    Dot(&'a [u8]),
+}
+
+impl<'a> Name<'a> {
+    fn name(&self) -> &[u8] {
+        match self {
+            Name::Child((name, _)) | Name::Dot(name) => name,
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Name<'a> {
+    fn from(dot: &'a [u8]) -> Name<'a> {
+        Name::Dot(dot)
+    }
+}
+
+/// The type in a mode (POSIX, sys/stat.h).
+fn type_bits(kind: &InodeKind) -> u16 {
+    match kind {
+        InodeKind::File { .. } => 0o100_000,
+        InodeKind::Directory { .. } => 0o040_000,
+        InodeKind::Symlink { .. } => 0o120_000,
+        InodeKind::Fifo => 0o010_000,
+        InodeKind::CharDevice(_) => 0o020_000,
+        InodeKind::BlockDevice(_) => 0o060_000,
+    }
+}
+
+/// The type in an entry of a directory.
+fn file_type(kind: &InodeKind) -> u8 {
+    match kind {
+        InodeKind::File { .. } => 1,
+        InodeKind::Directory { .. } => 2,
+        InodeKind::CharDevice(_) => 3,
+        InodeKind::BlockDevice(_) => 4,
+        InodeKind::Fifo => 5,
+        InodeKind::Symlink { .. } => 7,
+    }
+}

@@ -1,0 +1,28 @@
+//! Disks: an image as files that a guest mounts.
+//!
+//! The unit is the layer. Its entries go once into a disk of its own ([`layer`]), and the metadata record beside it says where
+//! in it each file's content is. What is made of several layers takes the content from there.
+
+#![forbid(unsafe_code)]
+
+mod area;
+mod block;
+mod copy_blocks;
+mod erofs;
+mod flat;
+mod id;
+mod layer;
+mod merge;
+mod merged;
+mod parts;
+mod verify;
+mod vmdk;
+
+pub(crate) use flat::write_flat;
+pub(crate) use id::{DiskId, MAX_LABEL_BYTES, disk_key};
+pub(crate) use layer::{complete_layer, layer_area, layer_writer};
+pub(crate) use merge::{Merge, MergedTree};
+pub(crate) use merged::write_merged;
+pub(crate) use parts::{LayerDisk, LayerSize, OpenPart};
+pub(crate) use verify::verify_layer_disk;
+pub(crate) use vmdk::{VmdkPart, vmdk_descriptor};

@@ -1,0 +1,134 @@
+//! What a disk is to be, and what it came to.
+
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+use crate::disk::MAX_LABEL_BYTES;
+use crate::error::{Error, Result, Status, quoted};
+use crate::interrupt::Interrupt;
+use crate::layer::Anomalies;
+use crate::limits::LayerLimits;
+use crate::options::options;
+use crate::unpack::{ProgressCallback, TreeForm, TreeOptions};
+
+/// What a disk is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DiskLayout {
+    /// One raw file with everything, in which there is nothing that a layer hides. Where the file system can, it shares blocks with
+    /// the store.
+    #[default]
+    Flat,
+    /// A directory: metadata, the layers' own disks as further names of the store's files, and a VMDK descriptor that puts
+    /// them one behind the other. What a layer hides is still there for whoever reads the device.
+    Merged,
+}
+
+options! {
+    /// How to make a disk.
+    #[derive(Clone, Debug, Default)]
+    pub struct DiskOptions {
+        /// What it is made of.
+        pub layout: DiskLayout,
+        /// What has the destination's name is replaced: a file by a file, a directory by a directory.
+        pub replace: bool,
+        /// The label of the file system, at most 15 bytes.
+        pub label: String,
+        /// The UUID of the file system; `None` is one that is made of the layers and the options.
+        pub uuid: Option<[u8; 16]>,
+        /// What was modified later, in seconds since 1970, has this time.
+        pub max_mtime: Option<i64>,
+        /// Refuse a layer with any [`Anomalies`].
+        pub strict: bool,
+        /// What each layer may cost.
+        pub limits: LayerLimits,
+        /// Is told how far it came in a layer: first while its own disk is made, where that is missing, and then while it is
+        /// put on top of the others.
+        pub progress: Option<ProgressCallback>,
+        /// What may end it early.
+        pub interrupt: Interrupt,
+    }
+}
+
+impl DiskOptions {
+    /// `INVALID_ARGUMENT` for a label that cannot be one.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.label.len() > MAX_LABEL_BYTES || self.label.contains('\0') {
+            let label = quoted(self.label.as_bytes());
+            let why = format!("label {label}: EROFS has labels of at most {MAX_LABEL_BYTES} bytes");
+            return Err(Error::new(Status::InvalidArgument, why));
+        }
+        Ok(())
+    }
+
+    /// Of layers.
+    pub(super) fn tree(&self) -> TreeOptions {
+        TreeOptions { form: TreeForm::EROFS, strict: false, limits: self.limits.clone() }
+    }
+
+    /// What of them the bytes depend on.
+    pub(super) fn words(&self) -> String {
+        let layout = match self.layout {
+            DiskLayout::Flat => "flat",
+            DiskLayout::Merged => "merged",
+        };
+        let uuid = self.uuid.map_or_else(String::new, |uuid| uuid::Uuid::from_bytes(uuid).to_string());
+        let max_mtime = self.max_mtime.map_or_else(String::new, |seconds| seconds.to_string());
+        format!("layout {layout}\nlabel {}\nuuid {uuid}\nmax_mtime {max_mtime}", self.label)
+    }
+}
+
+/// A file that is a part of a disk, or all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DiskPart {
+    /// The file.
+    pub path: PathBuf,
+    /// Where on the disk it begins, in bytes.
+    pub offset: u64,
+    /// Bytes of the disk that it has; it begins with the file.
+    pub length: u64,
+}
+
+/// A disk that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Disk {
+    /// The file to attach: raw, or a VMDK descriptor.
+    pub path: PathBuf,
+    /// What it is made of.
+    pub layout: DiskLayout,
+    /// What its bytes depend on: the layers, the options, and the version of the recipe.
+    pub key: Digest,
+    /// The UUID of the file system.
+    pub uuid: [u8; 16],
+    /// Bytes of the device that a guest sees.
+    pub size: u64,
+    /// Bytes that its files take in their file system; what they share with others counts too.
+    pub allocated: u64,
+    /// Entries of all layers.
+    pub entries: u64,
+    /// What was odd.
+    pub anomalies: Anomalies,
+    /// The files, in the order of the device; of a flat disk one.
+    pub parts: Vec<DiskPart>,
+}
+
+impl Disk {
+    /// What a VMM calls the format of [`Disk::path`]; it should never have to guess.
+    pub fn format(&self) -> &'static str {
+        match self.layout {
+            DiskLayout::Flat => "raw",
+            DiskLayout::Merged => "vmdk",
+        }
+    }
+
+    /// The file system, as mount(2) calls it.
+    pub fn file_system(&self) -> &'static str {
+        "erofs"
+    }
+
+    /// What a Linux guest is told on its command line, where this is its first virtio disk.
+    pub fn kernel_args(&self) -> &'static str {
+        "root=/dev/vda rootfstype=erofs ro"
+    }
+}
