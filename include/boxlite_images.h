@@ -2,15 +2,14 @@
  * boxlite-images: an embeddable OCI image store.
  *
  * One handle on a directory (bl_storage) takes image bytes, verifies them, keeps them named by their digests, and turns
- * layers into directory trees. No daemon, no root, no external program (but the credential helpers of
+ * layers into directory trees and disks. No daemon, no root, no external program (but the credential helpers of
  * bl_pull()).
  *
  * WHAT THE LIBRARY GUARANTEES
  *
- *  1. Nothing visible in the store is partial: an object appears, whole and verified, when the call that makes it
- *     succeeds, and survives power loss (unless BL_DURABILITY_NONE). Extracted trees are
- *     flushed in the background: one that was not when the power went is removed by the next open, and made again
- *     from its layer.
+ *  1. Nothing visible in the store is partial. An object appears, whole and verified, when the call that makes it
+ *     succeeds. It survives power loss (unless BL_DURABILITY_NONE). Extracted trees are flushed in the background. If
+ *     the power goes before, the next open removes the tree, and it is made again from its layer.
  *  2. A failing call changes nothing that is visible, leaves nothing half-made, and sets its outputs to NULL, false or
  *     zero. (bl_pull(), bl_import() and bl_assemble_rootfs() keep layers that they have verified, until a collection.)
  *  3. A fallible function returns a bl_status: BL_OK (0), or a negative BL_E_* whose number never changes meaning. It
@@ -18,22 +17,22 @@
  *     the statuses that its comment names, any function may return BL_E_INVALID_ARGUMENT, naming the argument,
  *     BL_E_FORKED and BL_E_INTERNAL.
  *  4. Any function may be called from any thread. One bl_staged used by two threads at a time gives BL_E_BUSY.
- *  5. Freeing NULL is a no-op. No call consumes a handle: you free what you were given, once, in any order; what
- *     depends on a handle that you free keeps what it needs.
+ *  5. Freeing NULL is a no-op. No call consumes a handle: you free what you were given, once, in any order.
+ *     What depends on a handle that you free keeps what it needs.
  *  6. Strings and data that you pass are read during the call only. Digests are "sha256:<64 lower-case hex digits>" or
  *     "sha512:<128>"; anything else is refused before it comes near a path.
- *  7. No panic, exception, signal or exit leaves the library. It prints nothing. It reads no environment
- *     variable but for BL_PULL_AUTH_FILES and BL_PULL_PROXY_ENVIRONMENT, PATH for credential helpers, and SSL_CERT_FILE and
- *     SSL_CERT_DIR for TLS; it
- *     runs no program but the credential helpers that bl_pull_options.auth_file and BL_PULL_AUTH_FILES lead to. It does not
- *     touch the working directory, the umask or signal handlers. Its file descriptors are close-on-exec, its
- *     threads are named bl-* and block all signals.
+ *  7. No panic, exception, signal or exit leaves the library. It prints nothing. It reads environment
+ *     variables only where it is asked to, by BL_PULL_AUTH_FILES and BL_PULL_PROXY_ENVIRONMENT. Beyond that it reads PATH
+ *     for credential helpers, and SSL_CERT_FILE and SSL_CERT_DIR for TLS. The only programs that it runs are credential
+ *     helpers, where bl_pull_options.auth_file and BL_PULL_AUTH_FILES lead to some. It does not touch the working
+ *     directory, the umask or signal handlers. Its file descriptors are close-on-exec. Its threads are named bl-* and
+ *     block all signals.
  *  8. In a child made by fork() without exec(), calls that would use the store through handles from before answer
- *     BL_E_FORKED; freeing them is allowed and leaves the parent's work alone.
+ *     BL_E_FORKED. Freeing them is allowed and leaves the parent's work alone.
  *
  * WHAT THE CALLER MUST NOT DO
  *
- *  1. Pass a pointer that is neither NULL nor valid for the call; use a handle after freeing it, or free it while
+ *  1. Pass a pointer that is neither NULL nor valid for the call. Use a handle after freeing it, or free it while
  *     another thread is in a call with it.
  *  2. Leave struct_size unset. Initialise option and result structs with their BL_*_INIT macro (or *_init() function):
  *     then fields that a later version adds are zero, which means their default. A size that cannot be gives
@@ -225,9 +224,10 @@ typedef int32_t bl_status;
 #define BL_TREE_STRICT 2
 
 /**
- * bl_tree_options.flags: leave owners as they are and write owner, mode and type of files and directories to the extended
- * attribute user.containers.override_stat, which libkrun, fuse-overlayfs and containers/storage read. Files and
- * directories are then accessible to whoever makes the tree, and without set-id bits.
+ * bl_tree_options.flags: leave owners as they are. Owner, mode and type of files and directories
+ * go to the extended attribute user.containers.override_stat. libkrun, fuse-overlayfs and
+ * containers/storage read it. Files and directories are then accessible to whoever makes the tree,
+ * and without set-id bits.
  */
 #define BL_TREE_OVERRIDE_STAT 4
 
@@ -253,10 +253,10 @@ typedef int32_t bl_status;
 #define BL_LAYER_DIRECTORY 0
 
 /**
- * bl_tree_options.form: one file that nobody may write to, with an EROFS file system of the layer in it: owners, devices
- * and attributes as the layer has them, whoever makes it, and whiteouts as overlayfs has them. It can be mounted and
- * attached to a guest, and its bytes depend on the uncompressed layer alone. The flags about the look of a tree, and
- * whiteouts, must be 0 with it.
+ * bl_tree_options.form: one file that nobody may write to, with an EROFS file system of the layer
+ * in it. Owners, devices and attributes are as the layer has them, whoever makes it. Whiteouts are
+ * as overlayfs has them. It can be mounted and attached to a guest, and its bytes depend on the
+ * uncompressed layer alone. The flags about the look of a tree, and whiteouts, must be 0 with it.
  */
 #define BL_LAYER_EROFS 1
 
@@ -578,9 +578,9 @@ typedef int32_t bl_status;
 #define BL_DISK_LAYOUT_FLAT 0
 
 /**
- * bl_disk_options.layout: a directory, on the store's file system: metadata, the layers' own disks as further names of
- * the store's files, and a VMDK descriptor that puts them one behind the other. What a layer hides is still there for
- * whoever reads the device.
+ * bl_disk_options.layout: a directory, on the store's file system. It has metadata, the layers'
+ * own disks as further names of the store's files, and a VMDK descriptor. That puts them one
+ * behind the other. What a layer hides is still there for whoever reads the device.
  */
 #define BL_DISK_LAYOUT_MERGED 1
 
@@ -804,8 +804,8 @@ typedef struct bl_storage_options {
    */
   uint64_t min_free_bytes;
   /**
-   * The store is collected, as by bl_gc(), before a layer that would bring it above so many bytes, or that has no
-   * room; 0 is never.
+   * The store is collected, as by bl_gc(), before a layer that would bring it above so many
+   * bytes, or has no room. 0 is never.
    */
   uint64_t gc_above_bytes;
   /**
@@ -1336,8 +1336,9 @@ typedef struct bl_pull_progress {
 } bl_pull_progress;
 
 /**
- * Is told how far a pull came, on the thread that called: when it begins to ask the registry, then every
- * bl_pull_options.progress_interval_ms, and when it is done. The struct is valid until it returns. Anything but 0 ends the pull with BL_E_CALLBACK.
+ * Is told how far a pull came, on the thread that called. It is called when the pull begins to ask
+ * the registry, then every bl_pull_options.progress_interval_ms, and when it is done. The struct
+ * is valid until it returns. Anything but 0 ends the pull with BL_E_CALLBACK.
  */
 typedef int32_t (*bl_pull_progress_callback)(const bl_pull_progress *progress,
                                              void *user_data);
@@ -1559,8 +1560,8 @@ typedef struct bl_rootfs_options {
    */
   uint64_t timeout_ms;
   /**
-   * Is told of progress: entries of all layers so far, and bytes_out of the one that it is at. bytes_in is 0 for a layer
-   * that is extracted already. May be NULL.
+   * Is told of progress: entries of all layers so far, and bytes_out of the present one. Of a
+   * layer that is extracted already, bytes_in is 0. May be NULL.
    */
   bl_progress_callback progress;
   /**
@@ -1637,8 +1638,8 @@ typedef struct bl_disk_options {
    */
   uint64_t timeout_ms;
   /**
-   * Is told of progress: of each layer that has no disk yet while that is made, and then of all layers while they are
-   * put on top of each other. May be NULL.
+   * Is told of progress. First of each layer that has no disk yet, while that is made. Then of
+   * all layers, while they are put on top of each other. May be NULL.
    */
   bl_progress_callback progress;
   /**
@@ -1708,9 +1709,10 @@ typedef struct bl_overlay_options {
    */
   size_t struct_size;
   /**
-   * What the directories look like, and what each layer may cost. Its whiteouts are BL_WHITEOUTS_USER_OVERLAY for a mount
-   * with userxattr, as in a user namespace; anything else is BL_WHITEOUTS_OVERLAY, whose directories only root can make
-   * and mount. NULL is the defaults.
+   * What the directories look like, and what each layer may cost. Its whiteouts are
+   * BL_WHITEOUTS_USER_OVERLAY for a mount with userxattr, as in a user namespace. Anything else
+   * is BL_WHITEOUTS_OVERLAY, whose directories only root can make and mount. NULL is the
+   * defaults.
    */
   const bl_tree_options *tree;
   /**
@@ -1907,8 +1909,8 @@ typedef struct bl_check_result {
    */
   uint64_t bytes;
   /**
-   * Trees that could not be compared: made by boxlite 0.9, not flushed before a start of the machine, or with
-   * directories that this user may not enter.
+   * Trees that could not be compared. They are of boxlite 0.9, were not flushed before a start
+   * of the machine, or have directories that this user may not enter.
    */
   uint64_t skipped;
   /**
@@ -2189,8 +2191,8 @@ bl_status bl_set_log_callback(int32_t level,
                               bl_error **err);
 
 /**
- * Opens the store in a directory, which is created with its folders where they are missing, and removes what processes
- * that died in the middle of something left there.
+ * Opens the store in a directory. The directory and its folders are created where they are
+ * missing. What processes left there that died in the middle of something is removed.
  *
  * @param images_dir any path; it is resolved once, here.
  * @param options NULL for the defaults.
@@ -2214,8 +2216,9 @@ bl_status bl_storage_open(const char *images_dir,
                           bl_error **err);
 
 /**
- * Frees the handle. Staged downloads made with it stay valid. Waits for the removal of what cancelled or failed calls
- * had made, if that was much, and for a flush of trees that is under way. NULL is a no-op.
+ * Frees the handle. Staged downloads made with it stay valid. If cancelled or failed calls had
+ * made much, it waits until that is removed. It also waits for a flush of trees that is under way.
+ * NULL is a no-op.
  *
  * @since 0.1.0
  */
@@ -2477,8 +2480,9 @@ bl_status bl_extracted_path(const bl_storage *storage,
                             bl_error **err);
 
 /**
- * Begins to list what an extracted layer holds: every path once, whiteouts included, in the order of the archive, from
- * the metadata record beside the tree. The tree itself is not looked at.
+ * Begins to list what an extracted layer holds, from the metadata record beside the tree. Every
+ * path comes once, whiteouts included, in the order of the archive. The tree itself is not looked
+ * at.
  *
  * @param tree as the layer was extracted; NULL for the defaults.
  *
@@ -2897,9 +2901,10 @@ bl_status bl_credentials_set(bl_credentials *answer,
                              bl_error **err);
 
 /**
- * Pulls an image from a registry. What the store lacks is fetched and verified, and layers are unpacked while they
- * arrive. The image's name, the reference in full, comes last. A pull that fails leaves what was fetched and
- * verified, until a collection, and what arrived of a layer, for a day, for the next one to go on with.
+ * Pulls an image from a registry. What the store lacks is fetched and verified, and layers are
+ * unpacked while they arrive. The image's name, the reference in full, comes last. A pull that
+ * fails leaves what was fetched and verified, until a collection. What arrived of a layer stays
+ * for a day, for the next pull to go on with.
  *
  * @param reference as for `docker pull`: "debian:12", "ghcr.io/owner/image@sha256:...".
  * @param options NULL for the defaults.
@@ -3059,8 +3064,7 @@ bl_status bl_shutdown(uint64_t timeout_ms,
  * once, from its beginning to its end.
  *
  * @param options NULL for the defaults.
- * @param out what bl_image_open() takes for each image: a name, or the manifest's digest where the archive has no
- *   name.
+ * @param out what bl_image_open() takes for each image: a name, or the manifest's digest.
  *
  * @retval BL_OK
  * @retval BL_E_NOT_FOUND without a file, an image of the name or for the platform, or a blob
@@ -3194,12 +3198,14 @@ bl_status bl_export_fd(const bl_storage *storage,
                        bl_error **err);
 
 /**
- * Makes the root file system of an image: all layers in turn, with what later ones hide left out. It appears at
- * destination when it is whole; the folder that it goes into must be there, and so may be an empty directory of its
- * name. While it is made it lies beside the destination, as `.<name>.<random>.assembling`. As root, files have the
- * image's owners; as an ordinary user they are the user's, and the record has the rest. It is not flushed to the disk.
- * A mount point cannot be renamed to: it is filled in place, as any directory is with BL_ROOTFS_INTO_EXISTING. It may
- * have a lost+found and nothing else; entries appear one after the other, and after a kill some of them may be there.
+ * Makes the root file system of an image: all layers in turn, with what later ones hide left out.
+ * It appears at destination when it is whole. The folder that it goes into must be there, and so
+ * may be an empty directory of its name. While it is made it lies beside the destination, as
+ * `.<name>.<random>.assembling`. As root, files have the image's owners; as an ordinary user they
+ * are the user's, and the record has the rest. It is not flushed to the disk. A mount point cannot
+ * be renamed to: it is filled in place, as any directory is with BL_ROOTFS_INTO_EXISTING. It may
+ * have a lost+found and nothing else; entries appear one after the other, and after a kill some of
+ * them may be there.
  *
  * @param options NULL for the defaults.
  * @param result may be NULL.
@@ -3233,12 +3239,14 @@ bl_status bl_assemble_rootfs(bl_storage *storage,
                              bl_error **err);
 
 /**
- * Makes a disk of an image that a guest mounts: all layers in turn, with what later ones hide left out, as a read-only
- * EROFS file system. Root is not needed: owners, devices and attributes are the layers'. Each layer becomes a disk of its
- * own in the store first, as with BL_LAYER_EROFS, unless it is one: another image with the same layers needs only the
- * others. The same layers and options give the same bytes. The disk appears at destination when it is whole, a file or,
- * with BL_DISK_LAYOUT_MERGED, a directory; its folder must be there. While it is made it lies beside the destination, as
- * `.<name>.<random>.assembling`. It is not flushed to the disk. docs/disks.md says how VMMs attach it.
+ * Makes a disk of an image that a guest mounts, as a read-only EROFS file system. It has all
+ * layers in turn, with what later ones hide left out. Root is not needed: owners, devices and
+ * attributes are the layers'. Each layer becomes a disk of its own in the store first, as with
+ * BL_LAYER_EROFS, unless it is one. Another image with the same layers needs only the others. The
+ * same layers and options give the same bytes. The disk appears at destination when it is whole, a
+ * file or, with BL_DISK_LAYOUT_MERGED, a directory; its folder must be there. While it is made it
+ * lies beside the destination, as `.<name>.<random>.assembling`. It is not flushed to the disk.
+ * docs/disks.md says how VMMs attach it.
  *
  * @param options format must be BL_DISK_EROFS.
  *
@@ -3435,9 +3443,8 @@ void bl_lease_free(bl_lease *lease);
  *   mounts them, and to end (bl_lease_release) after that.
  *
  * @retval BL_OK
- * @retval BL_E_UNSUPPORTED for an image of which overlayfs would show something else (hard links to lower layers,
- *   directories without an entry over symlinks or over directories of another owner or mode): assemble a root file
- *   system of it
+ * @retval BL_E_UNSUPPORTED for an image of which overlayfs would show something else: assemble a
+ *   root file system
  * @retval BL_E_NOT_FOUND where the store lacks a layer
  * @return otherwise as bl_extract_layer()
  *
@@ -3454,10 +3461,10 @@ bl_status bl_prepare_overlay(bl_storage *storage,
                              bl_error **err);
 
 /**
- * What goes into the options of mount(2): "lowerdir=..." with the extracted layers, the uppermost first, and
- * "userxattr" where it is that kind; at most 3 KiB for 127 layers. The host adds upperdir and workdir, or another
- * lower directory, without which overlayfs refuses a single one. Names are relative to bl_overlay_mount_dir(), where
- * there is one.
+ * What goes into the options of mount(2): "lowerdir=..." with the extracted layers, the uppermost
+ * first, and "userxattr" where it is that kind. It has at most 3 KiB for 127 layers. The host adds
+ * upperdir and workdir, or another lower directory, without which overlayfs refuses a single one.
+ * Names are relative to bl_overlay_mount_dir(), where there is one.
  *
  * @return NULL for NULL. Valid until bl_overlay_free().
  *
@@ -3466,9 +3473,9 @@ bl_status bl_prepare_overlay(bl_storage *storage,
 const char *bl_overlay_mount_options(const bl_overlay *overlay);
 
 /**
- * The directory to mount from. mount(2) takes a page of options, and absolute paths would be longer. chdir(2)
- * changes the directory of all threads: a host with several forks for it, or calls unshare(CLONE_FS) first. upperdir
- * and workdir are absolute all the same.
+ * The directory to mount from, since mount(2) takes a page of options, and absolute paths would be
+ * longer. As chdir(2) changes the directory of all threads, a host with several forks for it, or
+ * calls unshare(CLONE_FS) first. The paths of upperdir and workdir are absolute all the same.
  *
  * @return NULL where the options have absolute paths. Valid until bl_overlay_free().
  *
@@ -3486,8 +3493,8 @@ const char *bl_overlay_mount_dir(const bl_overlay *overlay);
 size_t bl_overlay_lower_dir_count(const bl_overlay *overlay);
 
 /**
- * The absolute path of a lower directory, from 0, the uppermost; not escaped. fsconfig(2) takes each as a "lowerdir+"
- * (Linux 6.8), of at most 255 bytes.
+ * The absolute path of a lower directory, from 0, the uppermost. Not escaped. fsconfig(2) takes
+ * each as a "lowerdir+" (Linux 6.8), of at most 255 bytes.
  *
  * @return NULL from the count on. Valid until bl_overlay_free().
  *
@@ -3504,10 +3511,11 @@ const char *bl_overlay_lower_dir(const bl_overlay *overlay,
 void bl_overlay_free(bl_overlay *overlay);
 
 /**
- * What a guest's init needs to know to start an image's program: the command (entrypoint and cmd), variables,
- * directory, and the user, looked up in the image's own /etc/passwd and /etc/group. These are read as regular files of
- * at most 1 MiB; symlinks lead nowhere outside the root file system. Nothing else of the config is followed. An image
- * without entrypoint and cmd has no command: no BL_PROCESS_ARG, and an empty list in the JSON. The home directory is
+ * What a guest's init needs to know to start an image's program. That is the command (entrypoint
+ * and cmd), variables, directory and user. The user is looked up in the image's own /etc/passwd
+ * and /etc/group. These are read as regular files of at most 1 MiB; symlinks lead nowhere outside
+ * the root file system. Nothing else of the config is followed. An image without entrypoint and
+ * cmd has no command: no BL_PROCESS_ARG, and an empty list in the JSON. The home directory is
  * BL_PROCESS_HOME, and no variable.
  *
  * @param rootfs the root file system, assembled or mounted.

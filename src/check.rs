@@ -1,11 +1,13 @@
 //! Check: whether the disk still has what was stored, and getting what it has not out of the way.
 //!
-//! Every blob is hashed again, every tree compared with its metadata record, every name and lease read. What does not
-//! hold is a finding. With `repair` it is moved to the folder `quarantine`, so that the object is absent and the next
-//! pull, commit or extraction replaces it; nothing is deleted, and nothing that is only missing can be moved.
+//! Every blob is hashed again, every tree compared with its metadata record, every name and lease
+//! read. What does not hold is a finding. With `repair` it is moved to the folder `quarantine`, so
+//! that the object is absent and the next pull, commit or extraction replaces it. Nothing is
+//! deleted, and nothing that is only missing can be moved.
 //!
-//! Nothing is locked while bytes are read. An object is judged by the file that was open; before it is reported or moved,
-//! its name must still lead to that file, so that an object that somebody replaced meanwhile is left alone.
+//! Nothing is locked while bytes are read. An object is judged by the file that was open. Before it
+//! is reported or moved, its name must still lead to that file, so that an object that somebody
+//! replaced meanwhile is left alone.
 
 #![forbid(unsafe_code)]
 
@@ -348,8 +350,8 @@ impl Check<'_> {
         self.report.findings.push(Finding { problem: Problem::Damaged, object, message, quarantined });
     }
 
-    /// Notes that an object is not what it should be, and moves it away where that was asked for; unless it is another
-    /// one by now.
+    /// Notes that an object is not what it should be. Moves it away where that was asked for,
+    /// unless it is another one by now.
     fn damaged(&mut self, area: Folder, name: &str, judged: &Stat, why: String) -> Result<()> {
         let quarantined = if self.options.repair {
             match self.quarantine(area, name, judged)? {

@@ -1,11 +1,13 @@
 //! A place of the host's for something that we make: a root file system, an archive. It is made beside its destination under
 //! a name that says so, and renamed when it is whole.
 //!
-//! As in the store, that somebody is at work is said by a lock on what is made, so that what the dead have left can be
-//! told from what is being made, and whoever makes something for the same destination next removes it.
+//! As in the store, a lock on what is made says that somebody is at work. So what the dead have
+//! left can be told from what is being made. Whoever makes something for the same destination next
+//! removes it.
 //!
-//! A directory that something is mounted on has no other name to be exchanged with: what is made for it is made inside it, and what
-//! is in that is moved up when it is whole. The host sees it appear in pieces, but never what is half-written.
+//! A directory that something is mounted on has no other name to be exchanged with. What is made
+//! for it is made inside it, and moved up when it is whole. The host sees it appear in pieces, but
+//! never what is half-written.
 
 #![forbid(unsafe_code)]
 
@@ -72,8 +74,9 @@ impl Destination {
         }
     }
 
-    /// The inside of the place, where it is to be filled and not replaced: something is mounted on it, or the caller wants
-    /// it (`is_wanted`) and it is there. It must be empty but for what mkfs puts into a file system.
+    /// The inside of the place, where it is to be filled and not replaced. Either something is
+    /// mounted on it, or the caller wants it (`is_wanted`) and it is there. It must be empty but
+    /// for what mkfs puts into a file system.
     pub(crate) fn inside(&self, is_wanted: bool) -> Result<Option<Arc<Destination>>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let inside = match rustix::fs::openat(&self.folder, &self.name[..], flags, Mode::empty()) {

@@ -1,6 +1,7 @@
-//! The one error type. Every failure names the object it is about, carries what a host needs to decide what to do next
-//! (status, errno, both digests), and reads as one line. There is one type and not one per module because the C side
-//! has one `bl_error`, and because a host acts on the status, never on where in the library it arose.
+//! The one error type. Every failure names the object it is about, and reads as one line. It
+//! carries what a host needs to decide what to do next: status, errno, both digests. There is one
+//! type, as the C side has one `bl_error`. There is not one per module, because a host acts on the
+//! status, never on where in the library it arose.
 //!
 //! Names from layers, manifests and registries are hostile input: they reach a message only through [`quoted`].
 
@@ -49,8 +50,8 @@ impl Error {
         }
     }
 
-    /// What the operating system answered when we tried to `action` (such as `create /x/y`): the status that fits the
-    /// errno, the action, and the system's own words.
+    /// What the operating system answered when we tried to `action` (such as `create /x/y`). It has
+    /// the status that fits the errno, the action, and the system's own words.
     pub(crate) fn os(errno: Errno, action: impl Display) -> Error {
         let cause = std::io::Error::from(errno);
         let mut error = Error::new(status_of(errno), format!("cannot {action}: {cause}"));
@@ -149,8 +150,8 @@ impl Error {
         self.details.actual.as_deref()
     }
 
-    /// True where the same call may succeed later without the caller changing anything but its surroundings: the handle
-    /// was busy, the disk was full, file descriptors had run out.
+    /// True where the same call may succeed later, though the caller changes nothing but its
+    /// surroundings. The handle was busy, the disk was full, file descriptors had run out.
     pub fn is_retryable(&self) -> bool {
         use Status::*;
         match self.details.status {
@@ -203,8 +204,9 @@ fn status_of(errno: Errno) -> Status {
     }
 }
 
-/// Bytes from hostile input made fit for a message: text stays readable, control and bidirectional-override characters
-/// and invalid UTF-8 are escaped, and more than 512 bytes are cut with an ellipsis (layer rules, family 135).
+/// Bytes from hostile input made fit for a message. Text stays readable. Control and
+/// bidirectional-override characters and invalid UTF-8 are escaped. More than 512 bytes are cut
+/// with an ellipsis (layer rules, family 135).
 pub(crate) fn quoted(bytes: &[u8]) -> String {
     const MAX_QUOTED_BYTES: usize = 512;
     let mut out = String::from("\"");

@@ -99,9 +99,10 @@ impl Storage {
     /// Unpacks a layer into [`Storage::extracted_path`], unless it is there; whiteouts are kept, in the form that was
     /// asked for.
     ///
-    /// `DIGEST_MISMATCH` where the file does not hash to `digest` or its content to `options.diff_id`, `NOT_FOUND`
-    /// without a file, `MALFORMED`, `UNSAFE_PATH`, `UNSUPPORTED` or `LIMIT` for what the layer holds, `CANCELLED`,
-    /// `TIMEOUT` or `CALLBACK` where the caller ended it; in all of these cases nothing is left behind.
+    /// `DIGEST_MISMATCH` where the file does not hash to `digest` or its content to
+    /// `options.diff_id`. `NOT_FOUND` without a file. `MALFORMED`, `UNSAFE_PATH`, `UNSUPPORTED` or
+    /// `LIMIT` for what the layer holds. `CANCELLED`, `TIMEOUT` or `CALLBACK` where the caller
+    /// ended it. In all of these cases nothing is left behind.
     pub fn extract_layer(&self, digest: &Digest, options: &ExtractOptions) -> Result<Extraction> {
         self.directory.check_not_forked()?;
         options.interrupt.check()?;
@@ -328,8 +329,9 @@ impl Storage {
         })
     }
 
-    /// What an extracted layer holds, from the metadata record beside its tree; `NOT_FOUND` where there is none (the
-    /// layer was not extracted in this form, or by boxlite 0.9). In the default form, that of the layer's disk will do.
+    /// What an extracted layer holds, from the metadata record beside its tree. `NOT_FOUND` where
+    /// there is none (the layer was not extracted in this form, or by boxlite 0.9). In the default
+    /// form, that of the layer's disk will do.
     pub fn layer_entries(&self, digest: &Digest, form: TreeForm) -> Result<LayerEntries> {
         self.directory.check_not_forked()?;
         let record = match self.tree_record(&form.tree_name(digest))? {

@@ -1,5 +1,6 @@
-//! The limits table: what untrusted input may cost at most. One table gives each limit its name (as errors say it), its
-//! default and its meaning; `docs/errors.md`, `bl_layer_limits` and the tests come from the same table.
+//! The limits table: what untrusted input may cost at most. One table gives each limit its name (as
+//! errors say it), its default and its meaning. `docs/errors.md`, `bl_layer_limits` and the tests
+//! come from the same table.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,7 @@
-//! The Tokio runtime of the process: for the network alone, started by the first pull, shared by all stores. Everything
-//! that touches a disk runs on plain threads, which wait for what the runtime does in small steps, so that a cancelled
-//! call ends soon. Whatever writes to a connection runs on the runtime's threads, where a peer that is gone is no signal.
+//! The Tokio runtime of the process: for the network alone, started by the first pull, shared by
+//! all stores. Everything that touches a disk runs on plain threads. They wait for what the runtime
+//! does in small steps, so that a cancelled call ends soon. Whatever writes to a connection runs on
+//! the runtime's threads, where a peer that is gone is no signal.
 
 #![forbid(unsafe_code)]
 

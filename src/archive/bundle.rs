@@ -1,8 +1,9 @@
 //! A layout folder that is used where it is: its layers are never copied.
 //!
-//! What comes of it is a store of its own, in the bundle's cache folder ([`Storage::local_bundle_cache_dir`]). Documents are
-//! copied into it, verified; trees are extracted into it; a layer is read in the bundle whenever it is needed, and hashed by
-//! whoever reads it, because a file of the host's can change at any time.
+//! What comes of it is a store of its own, in the bundle's cache folder
+//! ([`Storage::local_bundle_cache_dir`]). Documents are copied into it, verified. Trees are
+//! extracted into it. A layer is read in the bundle whenever it is needed. Whoever reads it hashes
+//! it, because a file of the host's can change at any time.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,9 +19,10 @@ use crate::error::{Error, Result, Status};
 use crate::store::{CallLease, LayoutFolder, Storage};
 
 impl Storage {
-    /// Opens the one image of an OCI layout's folder that is asked for (`options.select`, `options.platform`), in a store
-    /// of its own inside this one: its layers are the folder's files. What else can be asked is as in
-    /// [`Storage::import`]; with `no_unpack` layers are looked for and not read, until they are needed.
+    /// Opens the one image of an OCI layout's folder that is asked for (`options.select`,
+    /// `options.platform`), in a store of its own inside this one. Its layers are the folder's
+    /// files. What else can be asked is as in [`Storage::import`]; with `no_unpack` layers are
+    /// looked for and not read, until they are needed.
     ///
     /// Where the folder says something else the next time, that is another store. Each has the path
     /// `Storage::local_bundle_cache_dir`; the host removes it when nobody has it open.

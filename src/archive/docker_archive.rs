@@ -98,8 +98,8 @@ pub(super) fn images(
     }
 }
 
-/// By a tag, as the archive has it or in full, or by the digest of the manifest that is made, or of the config (which is what
-/// Docker calls an image's id).
+/// By a tag, as the archive has it or in full. Or by the digest of the manifest that is made, or of
+/// the config (which is what Docker calls an image's id).
 fn is_wanted(select: Option<&str>, tags: &[String], names: &[ImageName], digests: [&Digest; 2]) -> bool {
     let Some(select) = select else { return true };
     if let Ok(digest) = Digest::parse(select) {

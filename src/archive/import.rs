@@ -20,10 +20,11 @@ use crate::sys::is_directory;
 impl Storage {
     /// Stores the images of a layout or an archive, verified, and gives them their names.
     ///
-    /// `NOT_FOUND` where there is nothing of the name or for the platform, or a blob is missing; `MALFORMED` for what is no
-    /// archive of images, `DIGEST_MISMATCH` and `SIZE_MISMATCH` for blobs that are not what they are called, `LIMIT`,
-    /// `UNSAFE_PATH`, `UNSUPPORTED` as from [`Storage::extract_layer`]. What was stored by then stays until a collection;
-    /// names are given last.
+    /// `NOT_FOUND` where there is nothing of the name or for the platform, or a blob is missing.
+    /// `MALFORMED` for what is no archive of images, `DIGEST_MISMATCH` and `SIZE_MISMATCH` for
+    /// blobs that are not what they are called. `LIMIT`, `UNSAFE_PATH`, `UNSUPPORTED` as from
+    /// [`Storage::extract_layer`]. What was stored by then stays until a collection; names are
+    /// given last.
     pub fn import(&self, source: ImportSource, options: &ImportOptions) -> Result<Vec<Imported>> {
         self.directory.check_writable()?;
         options.interrupt.check()?;

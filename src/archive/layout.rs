@@ -1,8 +1,9 @@
 //! OCI layouts (OCI image-spec, image-layout.md): which images `index.json` names, and what each needs.
 //!
-//! An entry is an image, or an index of one for several platforms; entries of one name, or of none, that differ in their
-//! platforms are such an index too, which some builders do not write (apko). Which of them is taken, and what is passed over
-//! because it is no image, is decided as in a pull ([`crate::oci::select`]).
+//! An entry is an image, or an index of one for several platforms. Entries of one name, or of none,
+//! that differ in their platforms are such an index too, which some builders do not write (apko).
+//! Which of them is taken, and what is passed over because it is no image, is decided as in a pull
+//! ([`crate::oci::select`]).
 
 use super::blobs::{Blobs, FoundImage};
 use super::options::ImportOptions;

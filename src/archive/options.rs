@@ -36,8 +36,8 @@ options! {
         /// Do not unpack. Then layers are read once more, to compare them with the config's diff_ids; those of a bundle that is
         /// used in place are not read.
         pub no_unpack: bool,
-        /// The layers of a folder may be its own files under one more name: nothing is copied, but whoever can write to the
-        /// folder's files can change the store's layers.
+        /// The layers of a folder may be its own files under one more name. Nothing is copied, but
+        /// whoever can write to the folder's files can change the store's layers.
         pub hard_link: bool,
         /// What the trees look like, and what each layer, and the archive, may cost.
         pub tree: TreeOptions,

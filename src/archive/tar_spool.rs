@@ -240,8 +240,8 @@ impl Blobs for TarSpool<'_> {
     }
 }
 
-/// What a blob of a layout must hash to; `None` for what is none: files of the tools that packed it (`._x`, `.DS_Store`,
-/// `.nfs…`) and blobs by algorithms that we do not know lie beside blobs too.
+/// What a blob of a layout must hash to. `None` for what is none. Files of the tools that packed it
+/// (`._x`, `.DS_Store`, `.nfs…`) lie beside blobs too, and blobs by algorithms that we do not know.
 fn digest_of_path(path: &[u8]) -> Option<Digest> {
     let (algorithm, hex) = std::str::from_utf8(path.strip_prefix(b"blobs/")?).ok()?.split_once('/')?;
     Digest::parse(&format!("{algorithm}:{hex}")).ok()

@@ -1,6 +1,6 @@
-//! Copying blocks between files: shared where the file system can (XFS, Btrfs), by the kernel otherwise, and by reading and
-//! writing between file systems that have nothing in common. Holes stay holes: a layer can say in a few bytes that a file has
-//! gigabytes of them.
+//! Copying blocks between files. They are shared where the file system can (XFS, Btrfs), and copied
+//! by the kernel otherwise. Between file systems that have nothing in common they are read and
+//! written. Holes stay holes: a layer can say in a few bytes that a file has gigabytes of them.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 

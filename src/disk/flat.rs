@@ -1,5 +1,6 @@
-//! One file with everything: the metadata of all layers, and behind it the content of the files that are left, in the order of
-//! the layers, so that it is copied in few pieces. Where the file system can, the copy shares its blocks with the layers' disks.
+//! One file with everything. The metadata of all layers comes first, and the content of the files
+//! that are left behind it. That is in the order of the layers, so that it is copied in few pieces.
+//! Where the file system can, the copy shares its blocks with the layers' disks.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 

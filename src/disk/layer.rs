@@ -1,6 +1,6 @@
-//! A layer as a disk: one pass over its entries writes their data from the second block on, and keeps the nodes in memory; at
-//! the end the metadata follows the data, and the first block comes last. So nothing need be known beforehand, and a file
-//! that was not finished is no file system.
+//! A layer as a disk: one pass over its entries writes their data from the second block on, and
+//! keeps the nodes in memory. At the end the metadata follows the data, and the first block comes
+//! last. So nothing need be known beforehand, and a file that was not finished is no file system.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 

@@ -1,5 +1,6 @@
-//! Layers on top of each other as one tree, by their records alone: the content of each file stays where it is, on the disk of
-//! its layer. It is the merge of every root file system ([`crate::unpack::Assembler`]), with nodes in memory.
+//! Layers on top of each other as one tree, by their records alone. The content of each file stays
+//! where it is, on the disk of its layer. It is the merge of every root file system
+//! ([`crate::unpack::Assembler`]), with nodes in memory.
 
 use std::os::fd::OwnedFd;
 

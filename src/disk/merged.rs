@@ -1,6 +1,6 @@
-//! A disk of several files: metadata of all layers, and the layers' own disks behind it as they are. A file's place on the whole is
-//! that on its layer's disk, moved by what is in front of that, so that nothing needs a table of devices, and Linux 5.4 reads
-//! it.
+//! A disk of several files: metadata of all layers, and the layers' own disks behind it as they
+//! are. A file's place on the whole is that on its layer's disk, moved by what is in front of that.
+//! So nothing needs a table of devices, and Linux 5.4 reads it.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 

@@ -1,5 +1,6 @@
-//! Whether a layer's disk is still what was written: the content of each file by its sum, with nothing behind it in its last
-//! block, and the metadata, which is made once more from the record and compared byte by byte.
+//! Whether a layer's disk is still what was written. The content of each file is judged by its sum,
+//! with nothing behind it in its last block. The metadata is made once more from the record and
+//! compared byte by byte.
 //!
 //! What an entry of the layer replaced is on the disk too, and nothing leads to it: that is not looked at.
 

@@ -48,8 +48,8 @@ pub struct bl_import_options {
     pub progress_data: *mut c_void,
 }
 
-// SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
-// is what the caller vouches for.
+// SAFETY: integers, pointers, and a function pointer for which zero is none. The caller vouches that
+// one which is not zero is a function.
 unsafe impl SizedStruct for bl_import_options {}
 
 /// Stores the images of a file, verified, unpacks them, and gives them their names. It takes an OCI layout (a folder,
@@ -58,8 +58,7 @@ unsafe impl SizedStruct for bl_import_options {}
 /// once, from its beginning to its end.
 ///
 /// @param options NULL for the defaults.
-/// @param out what bl_image_open() takes for each image: a name, or the manifest's digest where the archive has no
-///   name.
+/// @param out what bl_image_open() takes for each image: a name, or the manifest's digest.
 ///
 /// @retval BL_OK
 /// @retval BL_E_NOT_FOUND without a file, an image of the name or for the platform, or a blob
@@ -238,8 +237,8 @@ pub struct bl_export_options {
     pub progress_data: *mut c_void,
 }
 
-// SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
-// is what the caller vouches for.
+// SAFETY: integers, pointers, and a function pointer for which zero is none. The caller vouches that
+// one which is not zero is a function.
 unsafe impl SizedStruct for bl_export_options {}
 
 /// Writes images to a tar archive, or with BL_EXPORT_FOLDER to a folder. It is an OCI layout: manifests, configs and

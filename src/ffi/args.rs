@@ -19,8 +19,8 @@ pub(super) struct Call<'a> {
 /// Runs a fallible function: reports its error through `err` and as the status.
 ///
 /// # Safety
-/// Every pointer argument of the C function, `err` included, keeps the contract at the top of the header: it is NULL, or
-/// of the stated kind and valid until the function returns.
+/// Every pointer argument of the C function, `err` included, keeps the contract at the top of the
+/// header. It is NULL, or of the stated kind and valid until the function returns.
 pub(super) unsafe fn call<'a>(err: *mut *mut bl_error, body: impl FnOnce(&Call<'a>) -> Result<()>) -> bl_status {
     let result = boundary::run(|| body(&Call { _pointers: PhantomData }));
     let status = boundary::status_of(&result);
@@ -290,8 +290,8 @@ impl Reset for bool {
 /// A `#[repr(C)]` struct that begins with `struct_size: usize`.
 ///
 /// # Safety
-/// Every pattern of bytes is a valid value: integers, arrays of them and raw pointers only; and function pointers for
-/// which zero is none, since a caller that sets one vouches for it.
+/// Every pattern of bytes is a valid value: integers, arrays of them and raw pointers only. A
+/// function pointer may be zero, which is none; a caller that sets one vouches for it.
 pub(super) unsafe trait SizedStruct: Copy {
     // SAFETY: that zeros are a value is what an implementation promises.
     const ZERO: Self = unsafe { std::mem::zeroed() };

@@ -71,8 +71,8 @@ pub struct bl_check_result {
     pub objects: u64,
     /// Bytes that were read of them.
     pub bytes: u64,
-    /// Trees that could not be compared: made by boxlite 0.9, not flushed before a start of the machine, or with
-    /// directories that this user may not enter.
+    /// Trees that could not be compared. They are of boxlite 0.9, were not flushed before a start
+    /// of the machine, or have directories that this user may not enter.
     pub skipped: u64,
     /// Objects that are not what they were.
     pub damaged: u64,

@@ -20,9 +20,9 @@ pub const BL_DISK_EROFS: u32 = 1;
 /// bl_disk_options.layout: one raw file with everything, in which there is nothing that a layer hides. Where the file
 /// system can, it shares blocks with the store. The default.
 pub const BL_DISK_LAYOUT_FLAT: u32 = 0;
-/// bl_disk_options.layout: a directory, on the store's file system: metadata, the layers' own disks as further names of
-/// the store's files, and a VMDK descriptor that puts them one behind the other. What a layer hides is still there for
-/// whoever reads the device.
+/// bl_disk_options.layout: a directory, on the store's file system. It has metadata, the layers'
+/// own disks as further names of the store's files, and a VMDK descriptor. That puts them one
+/// behind the other. What a layer hides is still there for whoever reads the device.
 pub const BL_DISK_LAYOUT_MERGED: u32 = 1;
 
 /// bl_disk_options.flags: replace what has the destination's name, a file by a file, a directory by a directory.
@@ -68,15 +68,15 @@ pub struct bl_disk_options {
     pub cancel: *mut bl_cancel,
     /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
     pub timeout_ms: u64,
-    /// Is told of progress: of each layer that has no disk yet while that is made, and then of all layers while they are
-    /// put on top of each other. May be NULL.
+    /// Is told of progress. First of each layer that has no disk yet, while that is made. Then of
+    /// all layers, while they are put on top of each other. May be NULL.
     pub progress: bl_progress_callback,
     /// Handed to every call of progress.
     pub progress_data: *mut c_void,
 }
 
-// SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
-// is what the caller vouches for.
+// SAFETY: integers, pointers, and a function pointer for which zero is none. The caller vouches that
+// one which is not zero is a function.
 unsafe impl SizedStruct for bl_disk_options {}
 
 /// What a disk came to. Initialise with BL_DISK_INFO_INIT.
@@ -149,12 +149,14 @@ fn bytes(value: Vec<u8>) -> Result<CString> {
     CString::new(value).map_err(|_| Error::new(Status::Internal, "disk: a path with a NUL in it"))
 }
 
-/// Makes a disk of an image that a guest mounts: all layers in turn, with what later ones hide left out, as a read-only
-/// EROFS file system. Root is not needed: owners, devices and attributes are the layers'. Each layer becomes a disk of its
-/// own in the store first, as with BL_LAYER_EROFS, unless it is one: another image with the same layers needs only the
-/// others. The same layers and options give the same bytes. The disk appears at destination when it is whole, a file or,
-/// with BL_DISK_LAYOUT_MERGED, a directory; its folder must be there. While it is made it lies beside the destination, as
-/// `.<name>.<random>.assembling`. It is not flushed to the disk. docs/disks.md says how VMMs attach it.
+/// Makes a disk of an image that a guest mounts, as a read-only EROFS file system. It has all
+/// layers in turn, with what later ones hide left out. Root is not needed: owners, devices and
+/// attributes are the layers'. Each layer becomes a disk of its own in the store first, as with
+/// BL_LAYER_EROFS, unless it is one. Another image with the same layers needs only the others. The
+/// same layers and options give the same bytes. The disk appears at destination when it is whole, a
+/// file or, with BL_DISK_LAYOUT_MERGED, a directory; its folder must be there. While it is made it
+/// lies beside the destination, as `.<name>.<random>.assembling`. It is not flushed to the disk.
+/// docs/disks.md says how VMMs attach it.
 ///
 /// @param options format must be BL_DISK_EROFS.
 ///

@@ -169,8 +169,9 @@ fn kind_of(kind: LayerEntryKind) -> u32 {
     }
 }
 
-/// Begins to list what an extracted layer holds: every path once, whiteouts included, in the order of the archive, from
-/// the metadata record beside the tree. The tree itself is not looked at.
+/// Begins to list what an extracted layer holds, from the metadata record beside the tree. Every
+/// path comes once, whiteouts included, in the order of the archive. The tree itself is not looked
+/// at.
 ///
 /// @param tree as the layer was extracted; NULL for the defaults.
 ///

@@ -55,8 +55,8 @@ pub struct bl_extract_options {
     pub progress_data: *mut c_void,
 }
 
-// SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
-// is what the caller vouches for.
+// SAFETY: integers, pointers, and a function pointer for which zero is none. The caller vouches that
+// one which is not zero is a function.
 unsafe impl SizedStruct for bl_extract_options {}
 
 /// What an extraction did. Initialise with BL_EXTRACT_RESULT_INIT.

@@ -1,8 +1,9 @@
 //! The C ABI: `include/boxlite_images.h` is generated from this folder, whose doc comments are its manual pages.
 //!
-//! Each function converts its arguments, makes one call into the safe API, and converts the result. Pointers are read
-//! and written in `args.rs` and nowhere else; panics end in `boundary.rs`; what a C caller has promised is said once, at
-//! the top of the header, and is what every `unsafe` here relies on.
+//! Each function converts its arguments, makes one call into the safe API, and converts the result.
+//! Pointers are read and written in `args.rs` and nowhere else. Panics end in `boundary.rs`. What a
+//! C caller has promised is said once, at the top of the header, and is what every `unsafe` here
+//! relies on.
 
 // The header's contract is the safety section of all of them.
 #![allow(clippy::missing_safety_doc)]

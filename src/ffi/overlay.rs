@@ -20,9 +20,10 @@ use crate::rootfs::OverlayOptions;
 pub struct bl_overlay_options {
     /// sizeof(bl_overlay_options).
     pub struct_size: usize,
-    /// What the directories look like, and what each layer may cost. Its whiteouts are BL_WHITEOUTS_USER_OVERLAY for a mount
-    /// with userxattr, as in a user namespace; anything else is BL_WHITEOUTS_OVERLAY, whose directories only root can make
-    /// and mount. NULL is the defaults.
+    /// What the directories look like, and what each layer may cost. Its whiteouts are
+    /// BL_WHITEOUTS_USER_OVERLAY for a mount with userxattr, as in a user namespace. Anything else
+    /// is BL_WHITEOUTS_OVERLAY, whose directories only root can make and mount. NULL is the
+    /// defaults.
     pub tree: *const bl_tree_options,
     /// Seconds for which the layers are held; 0 is a day.
     pub lease_seconds: u64,
@@ -36,8 +37,8 @@ pub struct bl_overlay_options {
     pub progress_data: *mut c_void,
 }
 
-// SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
-// is what the caller vouches for.
+// SAFETY: integers, pointers, and a function pointer for which zero is none. The caller vouches that
+// one which is not zero is a function.
 unsafe impl SizedStruct for bl_overlay_options {}
 
 /// An image's layers as the lower directories of an overlay mount. It may be used by several threads at once.
@@ -71,9 +72,8 @@ fn bytes(value: Vec<u8>) -> Result<CString> {
 ///   mounts them, and to end (bl_lease_release) after that.
 ///
 /// @retval BL_OK
-/// @retval BL_E_UNSUPPORTED for an image of which overlayfs would show something else (hard links to lower layers,
-///   directories without an entry over symlinks or over directories of another owner or mode): assemble a root file
-///   system of it
+/// @retval BL_E_UNSUPPORTED for an image of which overlayfs would show something else: assemble a
+///   root file system
 /// @retval BL_E_NOT_FOUND where the store lacks a layer
 /// @return otherwise as bl_extract_layer()
 ///
@@ -108,10 +108,10 @@ pub unsafe extern "C" fn bl_prepare_overlay(
     }
 }
 
-/// What goes into the options of mount(2): "lowerdir=..." with the extracted layers, the uppermost first, and
-/// "userxattr" where it is that kind; at most 3 KiB for 127 layers. The host adds upperdir and workdir, or another
-/// lower directory, without which overlayfs refuses a single one. Names are relative to bl_overlay_mount_dir(), where
-/// there is one.
+/// What goes into the options of mount(2): "lowerdir=..." with the extracted layers, the uppermost
+/// first, and "userxattr" where it is that kind. It has at most 3 KiB for 127 layers. The host adds
+/// upperdir and workdir, or another lower directory, without which overlayfs refuses a single one.
+/// Names are relative to bl_overlay_mount_dir(), where there is one.
 ///
 /// @return NULL for NULL. Valid until bl_overlay_free().
 ///
@@ -122,9 +122,9 @@ pub unsafe extern "C" fn bl_overlay_mount_options(overlay: *const bl_overlay) ->
     unsafe { borrow_handle(overlay) }.map_or(std::ptr::null(), |overlay| overlay.mount_options.as_ptr())
 }
 
-/// The directory to mount from. mount(2) takes a page of options, and absolute paths would be longer. chdir(2)
-/// changes the directory of all threads: a host with several forks for it, or calls unshare(CLONE_FS) first. upperdir
-/// and workdir are absolute all the same.
+/// The directory to mount from, since mount(2) takes a page of options, and absolute paths would be
+/// longer. As chdir(2) changes the directory of all threads, a host with several forks for it, or
+/// calls unshare(CLONE_FS) first. The paths of upperdir and workdir are absolute all the same.
 ///
 /// @return NULL where the options have absolute paths. Valid until bl_overlay_free().
 ///
@@ -147,8 +147,8 @@ pub unsafe extern "C" fn bl_overlay_lower_dir_count(overlay: *const bl_overlay) 
     unsafe { borrow_handle(overlay) }.map_or(0, |overlay| overlay.lower_dirs.len())
 }
 
-/// The absolute path of a lower directory, from 0, the uppermost; not escaped. fsconfig(2) takes each as a "lowerdir+"
-/// (Linux 6.8), of at most 255 bytes.
+/// The absolute path of a lower directory, from 0, the uppermost. Not escaped. fsconfig(2) takes
+/// each as a "lowerdir+" (Linux 6.8), of at most 255 bytes.
 ///
 /// @return NULL from the count on. Valid until bl_overlay_free().
 ///

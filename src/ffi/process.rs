@@ -72,10 +72,11 @@ pub struct bl_process_user {
 // SAFETY: integers, and a pointer for which zero is none.
 unsafe impl SizedStruct for bl_process_user {}
 
-/// What a guest's init needs to know to start an image's program: the command (entrypoint and cmd), variables,
-/// directory, and the user, looked up in the image's own /etc/passwd and /etc/group. These are read as regular files of
-/// at most 1 MiB; symlinks lead nowhere outside the root file system. Nothing else of the config is followed. An image
-/// without entrypoint and cmd has no command: no BL_PROCESS_ARG, and an empty list in the JSON. The home directory is
+/// What a guest's init needs to know to start an image's program. That is the command (entrypoint
+/// and cmd), variables, directory and user. The user is looked up in the image's own /etc/passwd
+/// and /etc/group. These are read as regular files of at most 1 MiB; symlinks lead nowhere outside
+/// the root file system. Nothing else of the config is followed. An image without entrypoint and
+/// cmd has no command: no BL_PROCESS_ARG, and an empty list in the JSON. The home directory is
 /// BL_PROCESS_HOME, and no variable.
 ///
 /// @param rootfs the root file system, assembled or mounted.

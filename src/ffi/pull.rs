@@ -171,9 +171,10 @@ pub struct bl_pull_options {
 // SAFETY: integers, pointers, and function pointers for which zero is none.
 unsafe impl SizedStruct for bl_pull_options {}
 
-/// Pulls an image from a registry. What the store lacks is fetched and verified, and layers are unpacked while they
-/// arrive. The image's name, the reference in full, comes last. A pull that fails leaves what was fetched and
-/// verified, until a collection, and what arrived of a layer, for a day, for the next one to go on with.
+/// Pulls an image from a registry. What the store lacks is fetched and verified, and layers are
+/// unpacked while they arrive. The image's name, the reference in full, comes last. A pull that
+/// fails leaves what was fetched and verified, until a collection. What arrived of a layer stays
+/// for a day, for the next pull to go on with.
 ///
 /// @param reference as for `docker pull`: "debian:12", "ghcr.io/owner/image@sha256:...".
 /// @param options NULL for the defaults.

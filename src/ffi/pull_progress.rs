@@ -75,8 +75,9 @@ pub struct bl_layer_progress {
 // SAFETY: integers and an array of them.
 unsafe impl SizedStruct for bl_layer_progress {}
 
-/// Is told how far a pull came, on the thread that called: when it begins to ask the registry, then every
-/// bl_pull_options.progress_interval_ms, and when it is done. The struct is valid until it returns. Anything but 0 ends the pull with BL_E_CALLBACK.
+/// Is told how far a pull came, on the thread that called. It is called when the pull begins to ask
+/// the registry, then every bl_pull_options.progress_interval_ms, and when it is done. The struct
+/// is valid until it returns. Anything but 0 ends the pull with BL_E_CALLBACK.
 pub type bl_pull_progress_callback =
     Option<unsafe extern "C" fn(progress: *const bl_pull_progress, user_data: *mut c_void) -> i32>;
 

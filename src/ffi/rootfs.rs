@@ -49,15 +49,15 @@ pub struct bl_rootfs_options {
     pub cancel: *mut bl_cancel,
     /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
     pub timeout_ms: u64,
-    /// Is told of progress: entries of all layers so far, and bytes_out of the one that it is at. bytes_in is 0 for a layer
-    /// that is extracted already. May be NULL.
+    /// Is told of progress: entries of all layers so far, and bytes_out of the present one. Of a
+    /// layer that is extracted already, bytes_in is 0. May be NULL.
     pub progress: bl_progress_callback,
     /// Handed to every call of progress.
     pub progress_data: *mut c_void,
 }
 
-// SAFETY: integers, pointers, and a function pointer for which zero is none; that one which is not zero is a function
-// is what the caller vouches for.
+// SAFETY: integers, pointers, and a function pointer for which zero is none. The caller vouches that
+// one which is not zero is a function.
 unsafe impl SizedStruct for bl_rootfs_options {}
 
 /// What an assembly did. Initialise with BL_ROOTFS_RESULT_INIT.
@@ -77,12 +77,14 @@ pub struct bl_rootfs_result {
 // SAFETY: integers only.
 unsafe impl SizedStruct for bl_rootfs_result {}
 
-/// Makes the root file system of an image: all layers in turn, with what later ones hide left out. It appears at
-/// destination when it is whole; the folder that it goes into must be there, and so may be an empty directory of its
-/// name. While it is made it lies beside the destination, as `.<name>.<random>.assembling`. As root, files have the
-/// image's owners; as an ordinary user they are the user's, and the record has the rest. It is not flushed to the disk.
-/// A mount point cannot be renamed to: it is filled in place, as any directory is with BL_ROOTFS_INTO_EXISTING. It may
-/// have a lost+found and nothing else; entries appear one after the other, and after a kill some of them may be there.
+/// Makes the root file system of an image: all layers in turn, with what later ones hide left out.
+/// It appears at destination when it is whole. The folder that it goes into must be there, and so
+/// may be an empty directory of its name. While it is made it lies beside the destination, as
+/// `.<name>.<random>.assembling`. As root, files have the image's owners; as an ordinary user they
+/// are the user's, and the record has the rest. It is not flushed to the disk. A mount point cannot
+/// be renamed to: it is filled in place, as any directory is with BL_ROOTFS_INTO_EXISTING. It may
+/// have a lost+found and nothing else; entries appear one after the other, and after a kill some of
+/// them may be there.
 ///
 /// @param options NULL for the defaults.
 /// @param result may be NULL.

@@ -40,8 +40,8 @@ pub struct bl_storage_options {
     /// Bytes of the file system that are to stay free: a blob or an extraction that would take of them is refused with
     /// BL_E_NO_SPACE.
     pub min_free_bytes: u64,
-    /// The store is collected, as by bl_gc(), before a layer that would bring it above so many bytes, or that has no
-    /// room; 0 is never.
+    /// The store is collected, as by bl_gc(), before a layer that would bring it above so many
+    /// bytes, or has no room. 0 is never.
     pub gc_above_bytes: u64,
     /// Seconds: what is younger stays in such a collection; 0 is an hour.
     pub gc_min_age_seconds: u64,
@@ -50,8 +50,8 @@ pub struct bl_storage_options {
 // SAFETY: integers only.
 unsafe impl SizedStruct for bl_storage_options {}
 
-/// Opens the store in a directory, which is created with its folders where they are missing, and removes what processes
-/// that died in the middle of something left there.
+/// Opens the store in a directory. The directory and its folders are created where they are
+/// missing. What processes left there that died in the middle of something is removed.
 ///
 /// @param images_dir any path; it is resolved once, here.
 /// @param options NULL for the defaults.
@@ -105,8 +105,9 @@ pub unsafe extern "C" fn bl_storage_open(
     unsafe { call(err, body) }
 }
 
-/// Frees the handle. Staged downloads made with it stay valid. Waits for the removal of what cancelled or failed calls
-/// had made, if that was much, and for a flush of trees that is under way. NULL is a no-op.
+/// Frees the handle. Staged downloads made with it stay valid. If cancelled or failed calls had
+/// made much, it waits until that is removed. It also waits for a flush of trees that is under way.
+/// NULL is a no-op.
 ///
 /// @since 0.1.0
 #[unsafe(no_mangle)]

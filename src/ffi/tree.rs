@@ -10,9 +10,10 @@ use crate::unpack::{TreeForm, TreeOptions, WhiteoutForm};
 pub const BL_TREE_DEVICE_NODES: u64 = 1;
 /// bl_tree_options.flags: refuse a layer with any anomaly, as BL_E_MALFORMED.
 pub const BL_TREE_STRICT: u64 = 2;
-/// bl_tree_options.flags: leave owners as they are and write owner, mode and type of files and directories to the extended
-/// attribute user.containers.override_stat, which libkrun, fuse-overlayfs and containers/storage read. Files and
-/// directories are then accessible to whoever makes the tree, and without set-id bits.
+/// bl_tree_options.flags: leave owners as they are. Owner, mode and type of files and directories
+/// go to the extended attribute user.containers.override_stat. libkrun, fuse-overlayfs and
+/// containers/storage read it. Files and directories are then accessible to whoever makes the tree,
+/// and without set-id bits.
 pub const BL_TREE_OVERRIDE_STAT: u64 = 4;
 
 /// bl_tree_options.whiteouts: as in the layer, empty files `.wh.<name>` and `.wh..wh..opq`. The default.
@@ -25,10 +26,10 @@ pub const BL_WHITEOUTS_USER_OVERLAY: u32 = 2;
 
 /// bl_tree_options.form: a directory. The default.
 pub const BL_LAYER_DIRECTORY: u32 = 0;
-/// bl_tree_options.form: one file that nobody may write to, with an EROFS file system of the layer in it: owners, devices
-/// and attributes as the layer has them, whoever makes it, and whiteouts as overlayfs has them. It can be mounted and
-/// attached to a guest, and its bytes depend on the uncompressed layer alone. The flags about the look of a tree, and
-/// whiteouts, must be 0 with it.
+/// bl_tree_options.form: one file that nobody may write to, with an EROFS file system of the layer
+/// in it. Owners, devices and attributes are as the layer has them, whoever makes it. Whiteouts are
+/// as overlayfs has them. It can be mounted and attached to a guest, and its bytes depend on the
+/// uncompressed layer alone. The flags about the look of a tree, and whiteouts, must be 0 with it.
 pub const BL_LAYER_EROFS: u32 = 1;
 
 /// What a tree looks like and what a layer may cost; for each call that unpacks. Zero in a field is its default; initialise

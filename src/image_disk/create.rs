@@ -1,5 +1,6 @@
-//! Making a disk: each layer once, as a disk of its own in the store; then the merge of their records, in memory; then the
-//! output. Nothing is unpacked for it, and nothing of the host's is asked for owners or times.
+//! Making a disk. Each layer comes first, once, as a disk of its own in the store. Then the records
+//! are merged, in memory. Then comes the output. Nothing is unpacked for it, and nothing of the
+//! host's is asked for owners or times.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -34,9 +35,10 @@ impl Storage {
     ///
     /// A flat disk is a file at `destination`, a merged one a directory; it appears when it is whole. Its folder must be there.
     ///
-    /// `NOT_FOUND` where the store lacks a layer, `EXISTS` where the destination is taken, `INVALID_ARGUMENT` for a label that is
-    /// too long, `UNSUPPORTED` for a merged disk on another file system than the store, `LIMIT` for one of more than 16 TiB,
-    /// otherwise as [`Storage::extract_layer`]; whatever the error, nothing is left behind.
+    /// `NOT_FOUND` where the store lacks a layer, `EXISTS` where the destination is taken.
+    /// `INVALID_ARGUMENT` for a label that is too long. `UNSUPPORTED` for a merged disk on another
+    /// file system than the store. `LIMIT` for one of more than 16 TiB. Otherwise as
+    /// [`Storage::extract_layer`]. Whatever the error, nothing is left behind.
     pub fn create_disk(&self, image: &Image, destination: &Path, options: &DiskOptions) -> Result<Disk> {
         self.directory.check_not_forked()?;
         options.interrupt.check()?;

@@ -41,8 +41,8 @@ options! {
         pub strict: bool,
         /// What each layer may cost.
         pub limits: LayerLimits,
-        /// Is told how far it came in a layer: first while its own disk is made, where that is missing, and then while it is
-        /// put on top of the others.
+        /// Is told how far it came in a layer. First while its own disk is made, where that is
+        /// missing, and then while it is put on top of the others.
         pub progress: Option<ProgressCallback>,
         /// What may end it early.
         pub interrupt: Interrupt,

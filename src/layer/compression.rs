@@ -1,7 +1,7 @@
 //! Decompression, told by the first bytes and not by a media type (families 106 to 115, decision D10).
 //!
-//! A decoder here is a step function from a piece of input to a piece of output, without a reader stack or a buffer of
-//! its own between them: the caller owns both buffers and the loop.
+//! A decoder here is a step function from a piece of input to a piece of output. It has no reader
+//! stack and no buffer of its own between them: the caller owns both buffers and the loop.
 
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation as _};
 

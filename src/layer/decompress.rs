@@ -184,8 +184,8 @@ impl Input {
         self.digest.is_some()
     }
 
-    /// Goes on to the next piece, which begins with what is left of this one, until at least `wanted` bytes are there or
-    /// the file ends.
+    /// Goes on to the next piece, until at least `wanted` bytes are there or the file ends. That
+    /// piece begins with what is left of this one.
     fn fill_to(&mut self, wanted: usize) -> Result<()> {
         while self.bytes().len() < wanted && !self.at_eof() {
             let left = self.bytes().to_vec();

@@ -1,8 +1,9 @@
 //! Names inside a layer (decision D1; families 1 to 5 and 22 to 24).
 //!
-//! A name is normalised by its text alone, before anything looks at a file system: leading slashes, `.` and empty
-//! components vanish, `a/..` cancels out, and a `..` that would leave the root is refused. What symlinks do to the rest
-//! is the business of the directory handle in `unpack::root_dir`.
+//! A name is normalised by its text alone, before anything looks at a file system. Leading slashes,
+//! `.` and empty components vanish, `a/..` cancels out, and a `..` that would leave the root is
+//! refused. What symlinks do to the rest is the business of the directory handle in
+//! `unpack::root_dir`.
 
 use super::path::split_parent;
 use super::whiteout;

@@ -1,8 +1,9 @@
 //! One tar header block (POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format").
 //!
-//! What a field may hold, and which dialect a block is in, is decided here and as Go's archive/tar decides it: a number that two
-//! readers take differently moves the next header, and then one of them sees entries that the other does not (families 84 to
-//! 101). containerd, Docker and podman read layers with it.
+//! What a field may hold, and which dialect a block is in, is decided here and as Go's archive/tar
+//! decides it. A number that two readers take differently moves the next header. Then one of them
+//! sees entries that the other does not (families 84 to 101). containerd, Docker and podman read
+//! layers with it.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -174,8 +175,9 @@ fn unsigned(field: &str, bytes: &[u8]) -> Result<u64> {
         .ok_or_else(|| malformed(format!("{field} field {} is not a number in range", quoted(bytes))))
 }
 
-/// A numeric field: octal digits between spaces and NULs, of which what follows a NUL is nothing; or, with the top bit set, a
-/// big-endian number in two's complement. An empty field is zero. `None` for everything else.
+/// A numeric field. It has octal digits between spaces and NULs; what follows a NUL is nothing.
+/// With the top bit set it is a big-endian number in two's complement. An empty field is zero.
+/// `None` for everything else.
 pub(super) fn number(field: &[u8]) -> Option<i128> {
     if field.first().is_some_and(|&b| b & 0x80 != 0) {
         // The marker bit is not part of the number, the bit below is its sign.

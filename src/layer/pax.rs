@@ -1,7 +1,8 @@
 //! PAX extended headers (POSIX.1-2017, pax, "pax Extended Header"; families 84 to 89, 92, 96 and 105).
 //!
-//! The records are cut by their lengths here and not by the `tar` crate, whose iterator splits at newlines: values of
-//! extended attributes are binary and contain any byte. A record that two readers could take differently is an error.
+//! The records are cut by their lengths here and not by the `tar` crate, whose iterator splits at
+//! newlines. Values of extended attributes are binary and contain any byte. A record that two
+//! readers could take differently is an error.
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};

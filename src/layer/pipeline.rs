@@ -1,10 +1,12 @@
 //! Who reads, who inflates, who hashes: the work on a layer's bytes before they are parsed.
 //!
-//! Inflating a layer, hashing it (the file and its uncompressed bytes), and creating its files take about equally long.
-//! So where there is more than one core one thread of ours reads the file and hashes it, one inflates, one hashes what
-//! came of that, and the caller's thread parses. Inflating is what the others wait for, so its thread does nothing else.
-//! Segments of 512 KiB go from it to both the hash and the parser: few enough of them to stay in the cache, recycled so
-//! that no fresh memory is touched, and bounded, so that nobody runs away. On one core the same is done in turn.
+//! Inflating a layer, hashing it (the file and its uncompressed bytes), and creating its files take
+//! about equally long. So there are more threads where there is more than one core. One reads the
+//! file and hashes it, one inflates, one hashes what came of that. The caller's thread parses.
+//! Inflating is what the others wait for, so its thread does nothing else. Segments of 512 KiB go
+//! from it to both the hash and the parser. They are few enough to stay in the cache, and recycled,
+//! so that no fresh memory is touched. They are bounded, so that nobody runs away. On one core the
+//! same is done in turn.
 //!
 //! A layer that is a plain tar archive is hashed once: its bytes and its uncompressed bytes are the same.
 
@@ -25,8 +27,8 @@ use crate::sys;
 
 /// A multiple of the tar block, so that a header never spans two.
 const SEGMENT: usize = 512 << 10;
-/// Layers have stretches of small files, which take long to create, and of large ones, which take long to inflate: 8 MiB
-/// of slack lets the stages run on through some of that.
+/// Layers have stretches of small files, which take long to create, and of large ones, which take
+/// long to inflate. 8 MiB of slack lets the stages run on through some of that.
 const SEGMENTS: usize = 16;
 /// Pieces of the file on their way.
 const PIECES: usize = 4;

@@ -1,8 +1,9 @@
 //! GNU sparse files: where the data lies between the holes (GNU tar manual, "Sparse Formats"; family 92).
 //!
-//! There are four forms. The old one has the map in the header block and blocks after it; PAX 0.0 repeats two keys, 0.1
-//! has one key with a list, and 1.0 puts the map before the data. All come to the same list of chunks, which must be in
-//! order, inside the file, and together as long as the data: a map that readers could take differently is an error.
+//! There are four forms. The old one has the map in the header block and blocks after it. PAX 0.0
+//! repeats two keys, 0.1 has one key with a list, and 1.0 puts the map before the data. All come to
+//! the same list of chunks. They must be in order, inside the file, and together as long as the
+//! data. A map that readers could take differently is an error.
 
 use super::header::{BLOCK, malformed, number};
 use super::tar_stream::Stream;

@@ -1,8 +1,9 @@
 //! From the tar stream to entries: headers, the extensions before them, the end of the archive.
 //!
-//! This is the one place where a layer's framing is decided. Two readers that see different entries in one archive are how a
-//! scanner is fooled (families 84 to 105): where the readers of the field disagree about where an entry ends or what it is
-//! called, this one reads as Go does, by which layers are written and read, or refuses.
+//! This is the one place where a layer's framing is decided. Two readers that see different entries
+//! in one archive are how a scanner is fooled (families 84 to 105). The readers of the field may
+//! disagree about where an entry ends or what it is called. There this one reads as Go does, by
+//! which layers are written and read, or refuses.
 
 use std::borrow::Cow;
 

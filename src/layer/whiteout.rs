@@ -1,8 +1,8 @@
 //! Whiteouts by their names (OCI image-spec, layer.md, "Whiteouts"; families 47 to 51, decision D5).
 //!
-//! The name alone decides: some builders deliver whiteouts as hard links or devices, some with a body. What is refused
-//! are the names that a later merge could take for something else: an empty one, `.` and `..`, a whiteout of a whiteout,
-//! and marker names as directories.
+//! The name alone decides: some builders deliver whiteouts as hard links or devices, some with a
+//! body. What is refused are the names that a later merge could take for something else. They are
+//! an empty one, `.` and `..`, a whiteout of a whiteout, and marker names as directories.
 
 use super::entry::Kind;
 use super::path::split_parent;

@@ -1,7 +1,8 @@
 //! Image configs (OCI image-spec, config.md): what an image says of how it is to be run.
 //!
-//! Hosts start processes by these values, so each is what it says or an error; a key of the wrong type is not taken for
-//! one that is absent. Docker's forms count too: lists that are `null`, and a command that is one string.
+//! Hosts start processes by these values, so each is what it says or an error. A key of the wrong
+//! type is not taken for one that is absent. Docker's forms count too: lists that are `null`, and a
+//! command that is one string.
 
 use std::collections::BTreeMap;
 

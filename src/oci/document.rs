@@ -1,9 +1,10 @@
 //! Manifests and indexes (OCI image-spec, manifest.md and image-index.md; Docker manifest v2 schema 2 and list).
 //!
-//! Parsing is where a document becomes one thing or an error. What is refused here was an attack or a confusion
-//! elsewhere: a document that is a manifest to one reader and an index to another (CVE-2021-41190), a key given twice
-//! of which two readers take different ones, nesting that exhausts a stack. Unknown keys are ignored, as the
-//! specification asks; known ones must have their specified type.
+//! Parsing is where a document becomes one thing or an error. What is refused here was an attack or
+//! a confusion elsewhere. A document was a manifest to one reader and an index to another
+//! (CVE-2021-41190). A key was given twice, and two readers took different ones. Nesting exhausted
+//! a stack. Unknown keys are ignored, as the specification asks; known ones must have their
+//! specified type.
 
 use std::collections::BTreeMap;
 

@@ -23,8 +23,9 @@ pub(crate) fn is_image_config(media_type: &str) -> bool {
     matches!(media_type, "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json")
 }
 
-/// Refuses, as `UNSUPPORTED`, a layer that is none of an image's: one that is encrypted, of a tool of its own, or foreign,
-/// which is fetched from nowhere (CVE-2020-15157). One that says nothing is told by its bytes.
+/// Refuses, as `UNSUPPORTED`, a layer that is none of an image's. That is one that is encrypted, of
+/// a tool of its own, or foreign, which is fetched from nowhere (CVE-2020-15157). One that says
+/// nothing is told by its bytes.
 pub(crate) fn check_layer(media_type: &str) -> Result<()> {
     let rest = media_type.strip_prefix("application/vnd.oci.image.layer.");
     let docker = media_type.strip_prefix("application/vnd.docker.image.rootfs.");

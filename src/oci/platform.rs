@@ -5,8 +5,8 @@ use std::fmt;
 
 use crate::error::{Error, Result, Status, quoted};
 
-/// An operating system and a processor, as in `GOOS` and `GOARCH`, normalised: `linux/x86_64` is `linux/amd64`, and the
-/// variants that go without saying (`arm64/v8`, `amd64/v1`) are empty.
+/// An operating system and a processor, as in `GOOS` and `GOARCH`, normalised. `linux/x86_64` is
+/// `linux/amd64`, and the variants that go without saying (`arm64/v8`, `amd64/v1`) are empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Platform {
     /// Such as `linux`.

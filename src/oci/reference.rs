@@ -1,7 +1,8 @@
 //! References: where an image is (distribution's grammar of references, with Docker's short forms).
 //!
-//! By hand, and checked against another parser in the tests: that one compiles a regular expression, which takes 60 ms of
-//! every process that looks at one name, and knows neither IPv6 hosts nor that a tag is in ASCII.
+//! By hand, and checked against another parser in the tests. That one compiles a regular
+//! expression, which takes 60 ms of every process that looks at one name. It knows neither IPv6
+//! hosts nor that a tag is in ASCII.
 
 use std::fmt;
 use std::net::Ipv6Addr;

@@ -1,9 +1,11 @@
 //! Which entry of an index is the image that is wanted: one filter and one choice, for pulls and for layouts alike.
 //!
-//! An index has more in it than images: signatures, SBOMs and attestations lie beside what they speak of, and what a reader does
-//! not know it must ignore (OCI image-spec, image-index.md). So first everything that is no image for us is passed over, by
-//! what the entry says and then by what its manifest says, and only then one is chosen: the best that runs on the platform,
-//! of which an entry speaks, or else its config (containerd's rule). The first of several is never taken for another processor.
+//! An index has more in it than images. Signatures, SBOMs and attestations lie beside what they
+//! speak of. What a reader does not know it must ignore (OCI image-spec, image-index.md). So first
+//! everything that is no image for us is passed over, by what the entry says and then by what its
+//! manifest says. Only then one is chosen: the best that runs on the platform. Of that an entry
+//! speaks, or else its config (containerd's rule). The first of several is never taken for another
+//! processor.
 
 use std::cell::{Cell, RefCell};
 
@@ -76,8 +78,9 @@ pub(crate) struct Chosen {
     pub(crate) manifest: ImageManifest,
 }
 
-/// The image of an index, or why there is none: `NOT_FOUND` where all of them are for other platforms, `UNSUPPORTED` where
-/// nothing in it is an image. `object` is what the index is called. What cannot be read ends it.
+/// The image of an index, or why there is none. `NOT_FOUND` where all of them are for other
+/// platforms, `UNSUPPORTED` where nothing in it is an image. `object` is what the index is called.
+/// What cannot be read ends it.
 pub(crate) fn choose(
     index: &ImageIndex,
     object: &str,

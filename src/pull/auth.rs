@@ -1,8 +1,8 @@
 //! Who we are to a registry: Basic, or a token that another server gives for it (distribution spec, token
 //! authentication).
 //!
-//! The registry names the token server, so the registry is not believed: the server must be reached by https unless the
-//! registry itself is not, its answer is bounded, and it may not send us on.
+//! The registry names the token server, so the registry is not believed. The server must be reached
+//! by https unless the registry itself is not. Its answer is bounded, and it may not send us on.
 
 use serde::Deserialize;
 use zeroize::Zeroizing;

@@ -66,9 +66,9 @@ pub(super) struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// What a file has; `None` also where there is no such file. A file that the call names (`is_named`) must be one, or
-    /// `MALFORMED`; one that lies where other tools keep theirs has nothing if it is broken, as a helper has that fails: many
-    /// pulls need no credentials.
+    /// What a file has; `None` also where there is no such file. A file that the call names
+    /// (`is_named`) must be one, or `MALFORMED`. One that lies where other tools keep theirs has
+    /// nothing if it is broken, as a helper has that fails: many pulls need no credentials.
     pub(super) fn look_in(&mut self, path: &Path, is_named: bool) -> Result<Option<Credentials>> {
         match self.find(path) {
             Err(error) if !is_named => {

@@ -26,8 +26,9 @@ struct HelperAnswer {
     secret: Zeroizing<String>,
 }
 
-/// Asks a helper program for the credentials of an address, on a thread of ours: one that closes its input early is not to end
-/// the host by a SIGPIPE. `None` where it has nothing for the address.
+/// Asks a helper program for the credentials of an address, on a thread of ours. One that closes
+/// its input early is not to end the host by a SIGPIPE. `None` where it has nothing for the
+/// address.
 pub(super) fn ask(helper: &str, address: &str, interrupt: &Interrupt) -> Result<Option<Credentials>> {
     // A file's name and no path: `desktop.exe` is what WSL has.
     let is_name = !matches!(helper, "" | "." | "..") && helper.len() <= MAX_NAME_BYTES && !helper.contains(['/', '\0']);

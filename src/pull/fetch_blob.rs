@@ -1,5 +1,6 @@
-//! The bytes of one blob, on their way into the store: from the offset where the last request ended, from whichever host
-//! has them, in one stream, or in parts where one stream is slow.
+//! The bytes of one blob, on their way into the store. They come from the offset where the last
+//! request ended, and from whichever host has them. They come in one stream, or in parts where one
+//! stream is slow.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use crate::sys;
 /// Tries that bring next to nothing before the download is given up, and what is more than that.
 const FRUITLESS: u32 = 5;
 const FRUIT: u64 = 16 << 10;
-/// A stream that brings less than that a second, for so many times as long as one may be silent, is as good as silent:
-/// others may be waiting for this blob.
+/// A stream that brings less than that a second, for so many times as long as one may be silent, is
+/// as good as silent. Others may be waiting for this blob.
 const TRICKLE: u64 = 1 << 10;
 const TRICKLE_STALLS: u32 = 2;
 /// HTTP's word of who does not know ranges, which is no failure that passes.

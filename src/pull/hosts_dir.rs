@@ -1,8 +1,9 @@
 //! A host's own folder of what it says of registries, as containerd and Docker read it.
 //!
-//! `<folder>/<registry>/hosts.toml` is containerd's (docs/hosts.md there). Without that file, the certificates that lie in
-//! the folder count, as Docker, podman and containerd read them (docker.com, "Verify repository client with certificates"):
-//! `*.crt` are authorities, `*.cert` with `*.key` says who we are.
+//! `<folder>/<registry>/hosts.toml` is containerd's (docs/hosts.md there). Without that file, the
+//! certificates in the folder count, as Docker, podman and containerd read them (docker.com,
+//! "Verify repository client with certificates"). `*.crt` are authorities, `*.cert` with `*.key`
+//! says who we are.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

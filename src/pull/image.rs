@@ -34,9 +34,10 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 impl Storage {
     /// Pulls an image, and gives it its name: the reference in full.
     ///
-    /// `NOT_FOUND`, `UNAUTHORIZED`, `DENIED`, `RATE_LIMITED`, `REGISTRY` for what the registry says; `NETWORK`, `TIMEOUT`
-    /// where it cannot be reached; `DIGEST_MISMATCH`, `SIZE_MISMATCH`, `MALFORMED`, `UNSUPPORTED`, `LIMIT` for what it
-    /// sends. What was fetched stays for the next try.
+    /// `NOT_FOUND`, `UNAUTHORIZED`, `DENIED`, `RATE_LIMITED`, `REGISTRY` for what the registry
+    /// says. `NETWORK`, `TIMEOUT` where it cannot be reached. `DIGEST_MISMATCH`, `SIZE_MISMATCH`,
+    /// `MALFORMED`, `UNSUPPORTED`, `LIMIT` for what it sends. What was fetched stays for the next
+    /// try.
     pub fn pull(&self, reference: &str, options: &PullOptions) -> Result<Image> {
         self.prepare_pull(reference, options.clone(), PullTracker::default())?.run()
     }

@@ -1,6 +1,6 @@
-//! How far an address is: a registry that is reached over the internet has no business to send us, and our password, to a
-//! token server inside this machine or its network (the class of CVE-2026-48978). What a name resolves to counts, and
-//! what was checked is what is connected to.
+//! How far an address is. A registry on the internet has no business to send us, and our password,
+//! to a token server inside this machine or its network. That is the class of CVE-2026-48978. What
+//! a name resolves to counts, and what was checked is what is connected to.
 
 use std::net::{IpAddr, SocketAddr};
 

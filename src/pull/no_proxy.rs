@@ -1,5 +1,6 @@
-//! Who is asked without a proxy, by what the environment says of it, as Go's programs read it (golang.org/x/net/http/httpproxy):
-//! containerd, Docker and podman do, and a variable means the same to all who share it.
+//! Who is asked without a proxy, by what the environment says of it, as Go's programs read it
+//! (golang.org/x/net/http/httpproxy). So do containerd, Docker and podman, and a variable means the
+//! same to all who share it.
 
 use std::net::IpAddr;
 

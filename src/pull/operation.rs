@@ -1,5 +1,5 @@
-//! A pull that runs by itself, for hosts with an event loop: a descriptor that becomes readable when it is over, and calls
-//! that do not wait.
+//! A pull that runs by itself, for hosts with an event loop. It has a descriptor that becomes
+//! readable when it is over, and calls that do not wait.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -49,9 +49,9 @@ impl OperationShared {
 }
 
 impl Storage {
-    /// Starts [`Storage::pull`] on a thread of its own. The credentials callback is called here, before this returns; a
-    /// progress callback would have no thread of the caller's to be called on and is `INVALID_ARGUMENT`:
-    /// [`PullOperation::tracker`] tells.
+    /// Starts [`Storage::pull`] on a thread of its own. The credentials callback is called here,
+    /// before this returns. A progress callback would have no thread of the caller's to be called
+    /// on and is `INVALID_ARGUMENT`: [`PullOperation::tracker`] tells.
     pub fn start_pull(&self, reference: &str, options: &PullOptions) -> Result<PullOperation> {
         if options.progress.is_some() {
             let why = "a pull that runs by itself has no thread for a progress callback";

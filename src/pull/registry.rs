@@ -1,5 +1,5 @@
-//! One repository, on all hosts that answer for it: another try where that can help, another host where one does not have
-//! something, and no more of one that gave wrong bytes.
+//! One repository, on all hosts that answer for it. There is another try where that can help,
+//! another host where one does not have something, and no more of one that gave wrong bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,7 @@
-//! HTTP clients: rustls with ring and the system's roots, HTTP/1.1, no redirects of their own, and no proxy but those that
-//! the caller wants. One for a host, one for whom that host sends us to, one for its token server: what we are to a host,
-//! and what we overlook there, is for that host alone.
+//! HTTP clients: rustls with ring and the system's roots, HTTP/1.1, no redirects of their own, and
+//! no proxy but those that the caller wants. One for a host, one for whom that host sends us to,
+//! one for its token server. What we are to a host, and what we overlook there, is for that host
+//! alone.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,9 +11,10 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
-/// Believes authorities. A certificate that is itself one of those that the caller named is believed too, for its names and in
-/// its time: a registry that signed its own certificate is run with one that says of itself that it is an authority, as
-/// `openssl req -x509` makes them, and Go's programs take it. webpki does not.
+/// Believes authorities. A certificate that is itself one of those that the caller named is
+/// believed too, for its names and in its time. A registry that signed its own certificate has one
+/// that says of itself that it is an authority. `openssl req -x509` makes them, and Go's programs
+/// take them. webpki does not.
 #[derive(Debug)]
 pub(super) struct Known {
     authorities: Verifier,

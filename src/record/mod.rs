@@ -1,11 +1,13 @@
-//! The metadata record: what a layer says of each path, also where the file system could not be told (owners and
-//! devices without root, attributes of symlinks). It lies beside the tree as `<tree>.mtree`, in mtree(5) form with the
-//! keywords that libarchive writes, plus `xattr.<name>` (base 64), `hardlink`, `lowerlink`, `whiteout`, `implied` and, of a layer
-//! that is a disk, `block`.
+//! The metadata record: what a layer says of each path. It says that also where the file system
+//! could not be told (owners and devices without root, attributes of symlinks). It lies beside the
+//! tree as `<tree>.mtree`, in mtree(5) form with the keywords that libarchive writes. It adds
+//! `xattr.<name>` (base 64), `hardlink`, `lowerlink`, `whiteout`, `implied` and, of a layer that is
+//! a disk, `block`.
 //!
-//! Lines are written in the order of the archive, as the tree is made. Where an entry took the place of another one,
-//! [`voided`] takes the old lines out at the end, so that a record speaks of each path once. The head says which
-//! bytes the tree is (layer, diff_id), what was odd about them, and how long the tree counts ([`RecordHead`]).
+//! Lines are written in the order of the archive, as the tree is made. Where an entry took the
+//! place of another one, [`voided`] takes the old lines out at the end. So a record speaks of each
+//! path once. The head says which bytes the tree is (layer, diff_id), what was odd about them, and
+//! how long the tree counts ([`RecordHead`]).
 
 #![forbid(unsafe_code)]
 

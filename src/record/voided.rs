@@ -1,8 +1,9 @@
 //! Lines of a record that no longer hold, and how they are taken out of it.
 //!
-//! A layer that has a path twice, or a file where it later needs a directory, is rare; one that has each path once is
-//! written straight to its record, and this code never runs. Where it does, the record is read once more and the lines
-//! that hold are copied, so that memory is for what was replaced and not for the layer.
+//! A layer that has a path twice, or a file where it later needs a directory, is rare. One that has
+//! each path once is written straight to its record, and this code never runs. Where it does, the
+//! record is read once more and the lines that hold are copied. So memory is for what was replaced
+//! and not for the layer.
 //!
 //! A hard link outlives its target: a link to a file that was replaced keeps the old file (family 39). The old file's
 //! line then becomes the line of the first such link that is still there, and the others link to that.

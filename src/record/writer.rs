@@ -154,8 +154,9 @@ impl RecordWriter {
         }
     }
 
-    /// Completes the record. `head` is given the bytes of all files and the sum of the lines; `successor` makes an empty
-    /// file, should the lines have to be written once more; then that is the record.
+    /// Completes the record. `head` is given the bytes of all files and the sum of the lines.
+    /// `successor` makes an empty file, should the lines have to be written once more; then that is
+    /// the record.
     pub(crate) fn finish(
         mut self,
         head: impl FnOnce(u64, u64) -> [u8; RECORD_HEAD_LEN],

@@ -1,8 +1,9 @@
 //! Assembling a root file system: an image's layers on top of each other, in a directory of the host's.
 //!
-//! What is made is beside its destination until it is whole, and then renamed ([`crate::destination`]). Layers come out of the
-//! extraction cache, or straight from their blobs, and go through the same writer as an extraction, so that nothing gets
-//! out of the tree here that does not get out there ([`crate::unpack`]).
+//! What is made is beside its destination until it is whole, and then renamed
+//! ([`crate::destination`]). Layers come out of the extraction cache, or straight from their blobs.
+//! They go through the same writer as an extraction, so nothing gets out of the tree here that does
+//! not get out there ([`crate::unpack`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,13 +88,14 @@ impl Storage {
     /// Makes an image's root file system: all layers in turn, what later ones hide left out. It appears at `destination`
     /// when it is whole; its folder must be there, and so may an empty directory of its name.
     ///
-    /// A mount point, or with `into_existing` any directory, is filled in place instead. It may have a `lost+found` and nothing
-    /// else. The tree is made inside it and its entries are moved up one after the other: a reader may see some of them
-    /// before the others, and after a kill some may be there.
+    /// A mount point, or with `into_existing` any directory, is filled in place instead. It may
+    /// have a `lost+found` and nothing else. The tree is made inside it and its entries are moved
+    /// up one after the other. A reader may see some of them before the others, and after a kill
+    /// some may be there.
     ///
-    /// `NOT_FOUND` where the store lacks a layer, `EXISTS` where the destination is taken, `UNSUPPORTED` where nothing can
-    /// be linked to it, `MALFORMED`, `LIMIT`, `DIGEST_MISMATCH` and so on as from [`Storage::extract_layer`]; whatever
-    /// the error, nothing is left behind.
+    /// `NOT_FOUND` where the store lacks a layer, `EXISTS` where the destination is taken,
+    /// `UNSUPPORTED` where nothing can be linked to it. `MALFORMED`, `LIMIT`, `DIGEST_MISMATCH` and
+    /// so on as from [`Storage::extract_layer`]. Whatever the error, nothing is left behind.
     pub fn assemble_rootfs(&self, image: &Image, destination: &Path, options: &RootfsOptions) -> Result<Rootfs> {
         self.directory.check_not_forked()?;
         options.interrupt.check()?;

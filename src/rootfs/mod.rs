@@ -1,5 +1,6 @@
-//! Root file systems: an image's layers on top of each other, in a directory of the host's ([`assemble`]), or as lower directories
-//! of a mount ([`overlay`]); and what a guest needs to know of the image ([`process`]).
+//! Root file systems: an image's layers on top of each other. They are in a directory of the host's
+//! ([`assemble`]), or as lower directories of a mount ([`overlay`]). Also what a guest needs to
+//! know of the image ([`process`]).
 
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,10 @@
 //! Layers as the lower directories of an overlay mount, for hosts that mount one instead of copying.
 //!
-//! overlayfs puts directories on top of each other as they are, which is less than a layer says in three cases: a hard
-//! link to a file of a lower layer; a directory that a layer uses without an entry for it, where a lower layer has a
-//! symlink, through which the entry was to lead; and such a directory where a lower layer says more of it than what
-//! is implied. Those images are refused, by what the layers' records say, rather than shown wrong.
+//! overlayfs puts directories on top of each other as they are. That is less than a layer says in
+//! three cases. One is a hard link to a file of a lower layer. The others are directories that a
+//! layer uses without an entry for them. A lower layer has a symlink there, through which the entry
+//! was to lead; or it says more of the directory than what is implied. Those images are refused, by
+//! what the layers' records say, rather than shown wrong.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;

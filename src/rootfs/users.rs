@@ -1,5 +1,6 @@
-//! Who a program of an image runs as: the `User` of its config (OCI image-spec, config.md), looked up in the image's own
-//! `/etc/passwd` and `/etc/group`, with the rules of the engines that images are made for.
+//! Who a program of an image runs as: the `User` of its config (OCI image-spec, config.md), looked
+//! up in the image's own `/etc/passwd` and `/etc/group`. The rules are those of the engines that
+//! images are made for.
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
-//! Whether there is room for what a call is about to write: in the file system, of which the host may want a part free, and
-//! in the store, for which it may set a high-water mark. Above that, or without room, the store is collected first.
+//! Whether there is room for what a call is about to write. The file system must have it, and the
+//! host may want a part of that free. The store must have it too: the host may set a high-water
+//! mark. Above that, or without room, the store is collected first.
 
 use std::time::Duration;
 

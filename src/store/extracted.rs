@@ -1,11 +1,12 @@
 //! Extracted trees: which of them count, by the heads of their metadata records.
 //!
-//! Syncing tens of thousands of files would cost more than unpacking them, so a tree becomes visible without. Its record
-//! says in which boot of the machine it was made, and after the next one the tree counts as absent, because it may lack
-//! what was never written; its layer is there to unpack again. Whoever opens the store first in a boot removes such trees,
-//! so that a path in `extracted` never leads to one. Meanwhile [`super::writeback`] has the file system flushed
-//! and then writes "durable" into the record. A tree whose record is missing or does not match its own checksum is
-//! absent too: nothing about a tree has to reach the disk in any order.
+//! Syncing tens of thousands of files would cost more than unpacking them, so a tree becomes
+//! visible without. Its record says in which boot of the machine it was made. After the next one
+//! the tree counts as absent, because it may lack what was never written. Its layer is there to
+//! unpack again. Whoever opens the store first in a boot removes such trees, so that a path in
+//! `extracted` never leads to one. Meanwhile [`super::writeback`] has the file system flushed and
+//! then writes "durable" into the record. A tree whose record is missing or does not match its own
+//! checksum is absent too. Nothing about a tree has to reach the disk in any order.
 //!
 //! A tree is a directory, or, by its name, a file with a file system in it. All of this holds for both.
 
@@ -32,8 +33,8 @@ impl Storage {
         }
     }
 
-    /// The same by its name and status: of a directory those of the files in it, as its record says; 0 for one of
-    /// boxlite 0.9.
+    /// The same by its name and status: of a directory those of the files in it, as its record
+    /// says. 0 for one of boxlite 0.9.
     pub(super) fn tree_bytes(&self, name: &str, stat: &Stat) -> Result<u64> {
         if is_regular(stat) {
             return Ok(stat.st_size as u64);

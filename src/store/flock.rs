@@ -1,5 +1,6 @@
-//! What a lock is made of: `flock`, whose locks the kernel releases when their owner dies, however it dies; or, for a store
-//! that the host promises to open in one process only, a table in that process, for file systems without `flock`.
+//! What a lock is made of: `flock`, whose locks the kernel releases when their owner dies, however
+//! it dies. For file systems without `flock` it is a table in the process, where the host promises
+//! to open the store in one process only.
 //!
 //! Either kind belongs to an open file, so that it also keeps threads of one process apart.
 

@@ -1,12 +1,13 @@
 //! Collection: removing what nothing reaches.
 //!
-//! Kept is what a name or a live lease reaches: a manifest, its config, its layers and their trees; for an index, every
-//! manifest under it. What is younger than an age is kept too, since a host stores an image's parts before it can give
-//! the image a name. Everything else loses its name while the collection lock is held, so that whoever relies on what
-//! is there (a tag, a lease) comes before or after; deleting, which takes long, happens afterwards.
+//! Kept is what a name or a live lease reaches: a manifest, its config, its layers and their trees.
+//! Of an index, it is every manifest under it. What is younger than an age is kept too, since a
+//! host stores an image's parts before it can give the image a name. Everything else loses its name
+//! while the collection lock is held. So whoever relies on what is there (a tag, a lease) comes
+//! before or after. Deleting, which takes long, happens afterwards.
 //!
-//! What cannot be understood stays: a name, or the manifest of one, that cannot be read ends the collection with an error,
-//! because what it needs cannot be known.
+//! What cannot be understood stays. A name that cannot be read, or its manifest, ends the
+//! collection with an error, because what it needs cannot be known.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};

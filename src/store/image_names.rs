@@ -1,9 +1,10 @@
 //! Image names: which manifest `docker.io/library/alpine:3.20` is.
 //!
-//! One small file for each name, replaced by a rename, so that readers see the old manifest or the new one and nothing
-//! between; no index over them that could disagree. The file is called by the hash of the name, because a name may be
-//! longer than a file's may be and has slashes in it. When an image was used last is the file's modification time, since
-//! access times change by a listing too.
+//! One small file for each name, replaced by a rename, so that readers see the old manifest or the
+//! new one and nothing between. There is no index over them that could disagree. The file is called
+//! by the hash of the name. A name may be longer than a file's may be, and has slashes in it. When
+//! an image was used last is the file's modification time, since access times change by a listing
+//! too.
 
 use std::fmt;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -117,10 +118,10 @@ impl NameFile {
 }
 
 impl Storage {
-    /// Gives a name to a manifest that is in the store with its config and all layers; a name that was another's changes
-    /// over at once. `NOT_FOUND` names what is missing (invariant I3); `UNSUPPORTED` for an index, which has no layers;
-    /// `DIGEST_MISMATCH` for a name with a digest that is neither the manifest's nor that of an index in the store that
-    /// leads to it.
+    /// Gives a name to a manifest that is in the store with its config and all layers. A name that
+    /// was another's changes over at once. `NOT_FOUND` names what is missing (invariant I3).
+    /// `UNSUPPORTED` for an index, which has no layers. `DIGEST_MISMATCH` for a name with a digest
+    /// that is neither the manifest's nor that of an index in the store that leads to it.
     pub fn tag_image(&self, name: &ImageName, manifest: &Digest) -> Result<()> {
         self.tag_image_of(name, manifest, None, &Interrupt::default())
     }

@@ -1,7 +1,7 @@
 //! Bytes of one blob on their way into the store: hashed while they are written, verified, and made visible.
 //!
-//! Hashing and writing happen on the caller's thread, piece by piece while the bytes are in the cache: no copy of them,
-//! no queue, no runtime.
+//! Hashing and writing happen on the caller's thread, piece by piece while the bytes are in the
+//! cache. There is no copy of them, no queue, no runtime.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,8 +79,9 @@ impl Ingest {
         Ingest::with(directory, spec, partial)
     }
 
-    /// Goes on with what an earlier one kept ([`Ingest::keep`]), or its death left: those bytes are hashed again, so that
-    /// what counts is what is on the disk. Whoever calls holds the lock on the download.
+    /// Goes on with what an earlier one kept ([`Ingest::keep`]), or its death left. Those bytes are
+    /// hashed again, so that what counts is what is on the disk. Whoever calls holds the lock on
+    /// the download.
     #[cfg(feature = "pull")]
     pub(super) fn resume(directory: &Arc<StoreDir>, spec: IngestSpec, digest: &Digest, size: u64) -> Result<Ingest> {
         spec.check_declared()?;

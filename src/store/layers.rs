@@ -1,7 +1,8 @@
 //! Layer blobs: large, compressed, kept byte for byte under the seed's `.tar.gz` name whatever their compression is.
 //!
-//! Their presence is a matter of their name alone, since a name appears only through a verified commit; reading them
-//! all to say whether they exist would cost what a download costs. [`Storage::verify_layer`] reads.
+//! Their presence is a matter of their name alone, since a name appears only through a verified
+//! commit. Reading them all to say whether they exist would cost what a download costs.
+//! [`Storage::verify_layer`] reads.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! A folder of the host's that is an OCI layout, and stays where it is.
 //!
-//! What is read of one is opened relative to its folder, and nothing in it is followed out of it: a symlink where a file or
-//! folder of a layout should be is refused.
+//! What is read of one is opened relative to its folder, and nothing in it is followed out of it. A
+//! symlink where a file or folder of a layout should be is refused.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;

@@ -1,8 +1,9 @@
 //! Leases: holds on objects that outlive the process that took them, and end by their time at the latest.
 //!
-//! A collection keeps what names reach. A host that has something in the store without a name, or goes on using a layer
-//! after its image lost its name (a machine that runs from its tree), says so with a lease: a small file that names what
-//! it holds, until when. A lease on a manifest holds the image's config and layers too.
+//! A collection keeps what names reach. A host may have something in the store without a name. It
+//! may go on using a layer after its image lost its name, as a machine does that runs from its
+//! tree. It says so with a lease: a small file that names what it holds, until when. A lease on a
+//! manifest holds the image's config and layers too.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;

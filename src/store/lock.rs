@@ -1,8 +1,8 @@
 //! Locks between threads and processes, on small files of their own in `locks/`. That a lock is held, and never a pid or an
 //! age, tells a live owner from a dead one ([`super::flock`]).
 //!
-//! A lock file may be removed while others wait for it; whoever gets a lock therefore looks whether the file still has
-//! its name, and starts again where it has not.
+//! A lock file may be removed while others wait for it. Whoever gets a lock therefore looks whether
+//! the file still has its name, and starts again where it has not.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -113,8 +113,9 @@ impl CollectionLock {
     }
 }
 
-/// There is no `flock` with a time limit. Owners are at work for milliseconds to minutes, so waiting between two looks
-/// grows to 20 ms, well within the promised 100 ms for a cancelled call.
+/// There is no `flock` with a time limit. Owners are at work for milliseconds to minutes, so
+/// waiting between two looks grows to 20 ms. That is well within the promised 100 ms for a
+/// cancelled call.
 fn wait(directory: &StoreDir, file: BorrowedFd<'_>, share: Share, path: &Path, interrupt: &Interrupt) -> Result<Held> {
     let mut pause = Duration::from_millis(1);
     loop {

@@ -1,8 +1,9 @@
 //! The store: one directory, many processes, content named by digest.
 //!
-//! Every object is made as a partial that no reader looks for and becomes visible by one rename, in [`partial`]; that
-//! rename is the only way in. What a name means, and what may be read under it, is in one file a kind: [`manifests`]
-//! (manifests and configs), [`layers`], [`image_names`], [`extracted`].
+//! Every object is made as a partial that no reader looks for and becomes visible by one rename, in
+//! [`partial`]. That rename is the only way in. What a name means, and what may be read under it,
+//! is in one file a kind: [`manifests`] (manifests and configs), [`layers`], [`image_names`],
+//! [`extracted`].
 
 #![forbid(unsafe_code)]
 

@@ -27,11 +27,11 @@ options! {
         /// No other process opens the store as long as this one has it open. Only for file systems where file locks
         /// (`flock`) do not work, in which a store is not opened otherwise.
         pub single_process: bool,
-        /// Bytes of the file system that are left free: a blob or an extraction that would take of them is refused with
-        /// `NO_SPACE` before it begins.
+        /// Bytes of the file system that are left free. A blob or an extraction that would take of
+        /// them is refused with `NO_SPACE` before it begins.
         pub min_free_bytes: u64,
-        /// When a layer that is to be stored would bring the store above so many bytes, or there is no room for it, the store
-        /// is collected first, as [`Storage::collect`](crate::Storage::collect) does by default.
+        /// The store is collected before a layer that would bring it above so many bytes, or has no room. It is done
+        /// as by [`Storage::collect`](crate::Storage::collect) with its defaults.
         pub gc_above_bytes: Option<u64>,
         /// The age below which that collection leaves things alone; an hour.
         pub gc_min_age: Option<Duration>,

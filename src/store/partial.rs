@@ -1,9 +1,11 @@
 //! The commit protocol, in its one place: how an object comes to be visible.
 //!
-//! A partial file or tree is made in the folder of its final name, under a name that no reader looks for, and is locked
-//! as long as its owner lives. Publishing it is: flush the data, rename without replacing, flush the folder (not for extracted trees, see [`super::extracted`]). At every
-//! moment the final name is absent or the whole object; a crash leaves a partial that the next open sweeps away, because
-//! its lock is free (store invariants I1, I2, I4, I5; docs/on-disk.md).
+//! A partial file or tree is made in the folder of its final name, under a name that no reader
+//! looks for. It is locked as long as its owner lives. Publishing it is: flush the data, rename
+//! without replacing, flush the folder (not for extracted trees, see [`super::extracted`]). At
+//! every moment the final name is absent or the whole object. A crash leaves a partial that the
+//! next open sweeps away, because its lock is free (store invariants I1, I2, I4, I5;
+//! docs/on-disk.md).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -63,8 +65,9 @@ impl Partial {
         Partial::create(directory, area, stem, TREE_SUFFIX, false)
     }
 
-    /// The file of a download that may go on later, after [`Partial::keep`] or the death of its owner: the one that is
-    /// there, or a new one. Whoever calls holds the lock on the download.
+    /// The file of a download that may go on later, after [`Partial::keep`] or the death of its
+    /// owner. It is the one that is there, or a new one. Whoever calls holds the lock on the
+    /// download.
     #[cfg(feature = "pull")]
     pub(crate) fn open_resumable(directory: &Arc<StoreDir>, area: Folder, digest: &Digest) -> Result<Partial> {
         let folder = directory.area(area)?;
@@ -121,8 +124,8 @@ impl Partial {
         }
     }
 
-    /// A file of the host's under the name of a partial one, which `link` gives it; `None` where it can have none, or
-    /// somebody holds a lock on it. Whoever drops this removes the name.
+    /// A file of the host's under the name of a partial one, which `link` gives it. `None` where it
+    /// can have none, or somebody holds a lock on it. Whoever drops this removes the name.
     pub(super) fn link_file(
         directory: &Arc<StoreDir>,
         area: Folder,
@@ -264,10 +267,10 @@ impl Partial {
         }
     }
 
-    /// Makes the object visible as `name`. Where that name is taken, `is_good` looks at what has it (an open file; a
-    /// directory for trees): a good one is kept, and the caller's identical object is dropped, which is success; a
-    /// damaged one is replaced. An error of a flush is final: the partial is removed. `interrupt` ends the wait for a
-    /// collection.
+    /// Makes the object visible as `name`. Where that name is taken, `is_good` looks at what has it
+    /// (an open file; a directory for trees). A good one is kept, and the caller's identical object
+    /// is dropped, which is success. A damaged one is replaced. An error of a flush is final: the
+    /// partial is removed. `interrupt` ends the wait for a collection.
     pub(crate) fn publish(
         mut self,
         name: &str,

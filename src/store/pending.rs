@@ -1,10 +1,11 @@
 //! Making something beside its name: what objects of the store ([`super::partial`]) and what is made for a host
 //! (`crate::destination`) have in common.
 //!
-//! Whatever is being made has a random part in its name and is locked as long as its owner lives. Who finds such a name
-//! without a lock knows that its owner is dead, and may remove it. So a name that was just made may be gone, or held, before
-//! its owner has the lock: then another name is taken. What is given up is removed in a moment, or, where that takes
-//! longer, by a thread under the same lock, so that a call that was cancelled ends soon.
+//! Whatever is being made has a random part in its name and is locked as long as its owner lives.
+//! Who finds such a name without a lock knows that its owner is dead, and may remove it. So a name
+//! that was just made may be gone, or held, before its owner has the lock: then another name is
+//! taken. What is given up is removed in a moment, or, where that takes longer, by a thread under
+//! the same lock. So a call that was cancelled ends soon.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -89,8 +90,8 @@ fn remove_later(
     }
 }
 
-/// A directory of our own user and group, of mode 0700 and without ACLs, whatever the umask or the folder that it is in
-/// would hand down to it: what is made in it inherits from it.
+/// A directory of our own user and group, of mode 0700 and without ACLs, whatever the umask or its
+/// folder would hand down. What is made in it inherits from it.
 pub(crate) fn create_plain_directory(
     folder: BorrowedFd<'_>,
     name: impl rustix::path::Arg + Copy,

@@ -1,5 +1,6 @@
-//! Layers taken from files of the host's as they are: with shared blocks where the file system can, or as one more name of
-//! the file where the host allows it. Either way the content is hashed before it is visible.
+//! Layers taken from files of the host's as they are. They come with shared blocks where the file
+//! system can, or as one more name of the file where the host allows it. Either way the content is
+//! hashed before it is visible.
 //!
 //! Shared blocks are a copy: what happens to the host's file later is nothing to the store. A second name is none; whoever
 //! can write to the file then writes to the store's layer.

@@ -1,8 +1,9 @@
 //! Removal of a whole directory tree that foreign data shaped: any depth, any modes, any names.
 //!
-//! A recursive walk would run out of stack or of file descriptors on a tree 4,096 directories deep. Here a nested
-//! directory is first renamed to the top of the tree, so that every directory is emptied at depth one: two handles at a
-//! time, no recursion, no `..`, no path that could grow too long.
+//! A recursive walk would run out of stack or of file descriptors on a tree 4,096 directories deep.
+//! Here a nested directory is first renamed to the top of the tree, so that every directory is
+//! emptied at depth one. That takes two handles at a time, no recursion, no `..`, no path that
+//! could grow too long.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -120,8 +121,9 @@ fn remove_files(directory: BorrowedFd<'_>, budget: &mut Budget) -> Result<Vec<Ve
     Ok(directories)
 }
 
-/// Opens a directory so that its entries can be removed, whatever its mode. Only its owner can open the way to it while
-/// it is ours to remove, so that nobody else can swap the name between the look and the `chmod`.
+/// Opens a directory so that its entries can be removed, whatever its mode. Only its owner can open
+/// the way to it while it is ours to remove. So nobody else can swap the name between the look and
+/// the `chmod`.
 fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = match rustix::fs::openat(parent, name, flags, Mode::empty()) {

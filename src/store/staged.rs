@@ -1,7 +1,7 @@
 //! A staged download, as hosts have it: a blob of a known digest that is being written ([`super::ingest`]).
 //!
-//! Any failure ends the download for good and frees its disk space at once, because after a failed or short write nobody
-//! can say which bytes the file holds.
+//! Any failure ends the download for good and frees its disk space at once. After a failed or short
+//! write nobody can say which bytes the file holds.
 
 use std::path::{Path, PathBuf};
 #[cfg(feature = "pull")]
@@ -65,8 +65,9 @@ impl Staged {
         }
     }
 
-    /// Appends bytes. `SIZE_MISMATCH` at the first byte over the declared size, `LIMIT` over the size limit where none
-    /// was declared, `NO_SPACE` and the like from the disk; each of them ends the download. `STATE` after that.
+    /// Appends bytes. `SIZE_MISMATCH` at the first byte over the declared size, `LIMIT` over the
+    /// size limit where none was declared, `NO_SPACE` and the like from the disk. Each of them ends
+    /// the download. `STATE` after that.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.directory.check_not_forked()?;
         let ingest = self.ingest.as_mut().map_err(|failed| ended(&self.digest, failed))?;
@@ -151,9 +152,9 @@ impl std::io::Write for Staged {
     }
 }
 
-/// The same for tokio, so that a registry client's `pull_blob(image, layer, &mut staged)` stores what it pulls. A write is
-/// done when it returns and takes as long as one to a file in the page cache: nothing is handed to another thread.
-/// Shutting it down does not commit it.
+/// The same for tokio, so that a registry client's `pull_blob(image, layer, &mut staged)` stores
+/// what it pulls. A write is done when it returns and takes as long as one to a file in the page
+/// cache. Nothing is handed to another thread. Shutting it down does not commit it.
 #[cfg(feature = "pull")]
 impl tokio::io::AsyncWrite for Staged {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {

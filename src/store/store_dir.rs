@@ -1,5 +1,6 @@
-//! The store's directory as a set of held handles. Every object is reached by one name below one of these handles, so a
-//! path is resolved once, at open; the host may change its working directory, and nobody can swap a parent under us.
+//! The store's directory as a set of held handles. Every object is reached by one name below one of
+//! these handles, so a path is resolved once, at open. The host may change its working directory,
+//! and nobody can swap a parent under us.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -215,8 +216,8 @@ impl StoreDir {
         self.durability == Durability::Full
     }
 
-    /// True in a child that was forked after the store was opened: it holds copies of handles whose objects belong to
-    /// the parent, and must leave them alone.
+    /// True in a child that was forked after the store was opened. It holds copies of handles whose
+    /// objects belong to the parent, and must leave them alone.
     pub(crate) fn is_forked(&self) -> bool {
         sys::fork_count() != self.forks
     }

@@ -1,6 +1,7 @@
-//! Reclaims what dead owners left: partial objects and lock files whose lock nobody holds. Runs when a store is opened
-//! and never makes that fail; what cannot be removed now waits for the next time. A few leftovers are gone when the store
-//! is open; what takes longer is left to a thread that gives way to others, and stops when the store is closed.
+//! Reclaims what dead owners left: partial objects and lock files whose lock nobody holds. Runs
+//! when a store is opened and never makes that fail; what cannot be removed now waits for the next
+//! time. A few leftovers are gone when the store is open. What takes longer is left to a thread
+//! that gives way to others, and stops when the store is closed.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd};

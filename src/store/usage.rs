@@ -14,8 +14,8 @@ use crate::sys::is_regular;
 pub struct Usage {
     /// How many there are.
     pub objects: u64,
-    /// Of blobs and of trees that are disks the size of their files, of other trees the sizes of all files in them, by their
-    /// records.
+    /// Of blobs and of trees that are disks it is the size of their files. Of other trees it is the
+    /// sizes of all files in them, by their records.
     pub bytes: u64,
 }
 

@@ -1,7 +1,8 @@
-//! Making trees durable, late and together: a thread waits a moment for more of them, has the file system flushed once,
-//! and then says so in their records. No call waits for it, and closing the store only for a flush that is under way: a
-//! tree that was not synced is made durable by the next process that uses it, and if the power goes before, it is unpacked
-//! again. An error of a flush is final, since the kernel may have dropped what it could not write: the trees count no more.
+//! Making trees durable, late and together. A thread waits a moment for more of them, has the file
+//! system flushed once, and then says so in their records. No call waits for it, and closing the
+//! store only for a flush that is under way. A tree that was not synced is made durable by the next
+//! process that uses it. If the power goes before, it is unpacked again. An error of a flush is
+//! final, since the kernel may have dropped what it could not write: the trees count no more.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};

@@ -16,8 +16,8 @@ pub(crate) fn duplicate(fd: i32) -> Result<OwnedFd, Errno> {
     rustix::io::fcntl_dupfd_cloexec(fd, 0)
 }
 
-/// What tells a file from every other one, as long as it is there: the file system and the inode, in types that are the same
-/// on each system.
+/// What tells a file from every other one, as long as it is there. That is the file system and the
+/// inode, in types that are the same on each system.
 #[allow(clippy::unnecessary_cast)]
 pub(crate) fn file_id(stat: &rustix::fs::Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)

@@ -1,7 +1,7 @@
 //! Inflate by ISA-L: the one system library that the crate can be built with, behind the cargo feature `isal`.
 //!
-//! The header of a member is read by a call of its own: `isal_inflate` forgets, between two pieces of input, which
-//! fields the header said would come.
+//! The header of a member is read by a call of its own. `isal_inflate` forgets, between two pieces
+//! of input, which fields the header said would come.
 
 use std::mem::MaybeUninit;
 

@@ -113,9 +113,9 @@ pub(crate) fn copy_range_at(
 pub(crate) const DAMAGE: &[Errno] =
     &[Errno::IO, Errno::ILSEQ, Errno::BADMSG, Errno::UCLEAN, Errno::NXIO, Errno::NODATA];
 
-/// Sets an extended attribute of `dir`/`name` without following it if it is a symlink. There is no call for that below
-/// a directory handle before Linux 6.13, so the handle's entry in /proc names it; where /proc is not mounted that is
-/// `ENOENT`, never a path looked up anew.
+/// Sets an extended attribute of `dir`/`name` without following it if it is a symlink. There is no
+/// call for that below a directory handle before Linux 6.13, so the handle's entry in /proc names
+/// it. Where /proc is not mounted that is `ENOENT`, never a path looked up anew.
 pub(crate) fn set_link_xattr(dir: BorrowedFd<'_>, name: &[u8], key: &[u8], value: &[u8]) -> Result<(), Errno> {
     rustix::fs::lsetxattr(&path_in_proc(dir, name)[..], key, value, rustix::fs::XattrFlags::empty())
 }

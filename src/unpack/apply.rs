@@ -1,5 +1,5 @@
-//! Layers on top of each other in one tree: each takes away what its whiteouts hide, and adds or replaces the rest (OCI
-//! image-spec, layer.md, "Applying Changesets").
+//! Layers on top of each other in one tree. Each takes away what its whiteouts hide, and adds or
+//! replaces the rest (OCI image-spec, layer.md, "Applying Changesets").
 //!
 //! A layer comes out of its extracted tree, by its metadata record, or as an archive, and the result is the same. The record
 //! is a list that can be read twice, so what it hides goes first, from the top down. An archive comes once; there
@@ -72,8 +72,8 @@ impl<N: Nodes> TreeWriter<N> {
         self.report_now(progress)
     }
 
-    /// What a record hides goes before anything of it comes, and what is above goes first: a whiteout is not to lead
-    /// through a symlink that the layer replaces (family 55).
+    /// What a record hides goes before anything of it comes, and what is above goes first. A
+    /// whiteout is not to lead through a symlink that the layer replaces (family 55).
     fn hide_all(&mut self, record: &OwnedFd) -> Result<()> {
         let mut hidden = Vec::new();
         let mut lines = RecordLines::default();

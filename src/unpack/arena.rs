@@ -210,8 +210,8 @@ impl Tables {
         (node.uid, node.gid, node.mtime, node.xattrs) = (metadata.uid, metadata.gid, metadata.mtime, xattrs);
     }
 
-    /// Where only one layer of an overlay has a directory, the kernel lists it without a look for whiteouts, unless this attribute
-    /// says that there may be some (mkfs.erofs sets it too).
+    /// Where only one layer of an overlay has a directory, the kernel lists it without a look for
+    /// whiteouts. This attribute says that there may be some (mkfs.erofs sets it too).
     fn mark_origins(&mut self) {
         let is_whiteout = |inode: InodeId| match self.inodes.get(inode as usize) {
             Some(Inode { kind: InodeKind::CharDevice(device), .. }) => *device == Device::default(),

@@ -1,8 +1,9 @@
 //! Where replaced things go until the extraction is over.
 //!
-//! Deleting between creating is slow: ext4 does not give an inode out again that was freed a moment ago, and each new
-//! file has to be searched for past all of those. So what a later entry replaces is moved aside, which also takes a whole
-//! directory in one step, and is deleted with everything else at the end.
+//! Deleting between creating is slow. The file system ext4 does not give an inode out again that
+//! was freed a moment ago. It searches past all of those for each new file. So what a later entry
+//! replaces is moved aside, a whole directory in one step. It is deleted with everything else at
+//! the end.
 
 use std::any::Any;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};

@@ -1,6 +1,6 @@
-//! A checksum of a file's content, computed while the file is unpacked, by which a later check tells whether the disk
-//! still has what was written. XXH3: a fraction of what the layer's digest costs, and meant against decay, not against
-//! somebody who may write to the store.
+//! A checksum of a file's content, computed while the file is unpacked. A later check tells by it
+//! whether the disk still has what was written. XXH3: a fraction of what the layer's digest costs,
+//! and meant against decay, not against somebody who may write to the store.
 
 use std::hash::Hasher as _;
 

@@ -1,6 +1,6 @@
-//! What an extracted tree looks like: a directory or a file system in a file, and how whiteouts, devices and owners are said in
-//! it. Each form is a tree of its own, under a name of its own, so that nobody is given a tree in a form that another one
-//! asked for.
+//! What an extracted tree looks like: a directory or a file system in a file, and how whiteouts,
+//! devices and owners are said in it. Each form is a tree of its own, under a name of its own. So
+//! nobody is given a tree in a form that another one asked for.
 
 use std::fmt::Display;
 
@@ -33,9 +33,10 @@ pub struct TreeForm {
     /// As root, make device nodes. Otherwise, and by default, a device becomes an empty file, and the metadata record
     /// says which device it stands for.
     pub device_nodes: bool,
-    /// Leave owners as they are and write owner, mode and type of files and directories to the extended attribute
-    /// `user.containers.override_stat`, which libkrun, fuse-overlayfs and containers/storage read. Files and
-    /// directories are then accessible to whoever extracts, and without set-id bits.
+    /// Leave owners as they are. Write owner, mode and type of files and directories to the
+    /// extended attribute `user.containers.override_stat`. libkrun, fuse-overlayfs and
+    /// containers/storage read it. Files and directories are then accessible to whoever extracts,
+    /// and without set-id bits.
     pub override_stat: bool,
     /// Not a directory but one file, a read-only EROFS file system, with owners, devices and attributes as the layer has them,
     /// whoever makes it. Whiteouts are said as overlayfs has them. The other fields must have their defaults.

@@ -1,9 +1,9 @@
-//! Hard links: those whose target comes later, those whose target only a lower layer can have, and those that the file
-//! system has no room for.
+//! Hard links whose target comes later, those whose target only a lower layer can have, and those
+//! beyond the file system's number of links.
 //!
-//! A target is resolved as in a chroot: the symlinks on the way to it are followed inside the root, the last name is not
-//! (families 32 to 35). Metadata in a link's own header is not the inode's business (family 43), and its data was
-//! drained (D3).
+//! A target is resolved as in a chroot. The symlinks on the way to it are followed inside the root,
+//! the last name is not (families 32 to 35). Metadata in a link's own header is not the inode's
+//! business (family 43), and its data was drained (D3).
 
 use std::collections::BTreeMap;
 

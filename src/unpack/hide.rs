@@ -33,8 +33,9 @@ impl<N: Nodes> TreeWriter<N> {
         }
     }
 
-    /// Takes out of a directory of the layer what lower layers have in it. `is_hidden`: the directory of the lower layers
-    /// is gone too, and the layer's own is what an entry for it says, or what is made where there is none.
+    /// Takes out of a directory of the layer what lower layers have in it. `is_hidden`: the
+    /// directory of the lower layers is gone too. The layer's own is what an entry for it says, or
+    /// what is made where there is none.
     fn hide_below(&mut self, path: &[u8], is_hidden: bool) -> Result<()> {
         if self.order.is_clean(path) {
             return Ok(());

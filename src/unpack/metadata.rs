@@ -231,8 +231,8 @@ impl Applier {
             return Ok(());
         }
         match set() {
-            // Not on this kind of file, not here, not for us (family 79, and user.* on symlinks and fifos). /proc that
-            // is not mounted is ENOENT for a symlink. The record has them all.
+            // Not on this kind of file, not here, not for us (family 79, and user.* on symlinks and
+            // fifos). Where /proc is not mounted, a symlink's is ENOENT. The record has them all.
             Err(
                 Errno::PERM
                 | Errno::ACCESS

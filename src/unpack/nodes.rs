@@ -1,11 +1,13 @@
 //! Where the nodes of a tree live.
 //!
-//! The rules of layers are written once: how a path leads through symlinks, what a later entry replaces, what a whiteout
-//! hides, what a hard link is. They stand on the operations here, each of which is one name in one open directory. On the
-//! disk an operation is a system call ([`super::disk_nodes`]); in memory it is a look-up ([`super::arena_nodes`]).
+//! The rules of layers are written once. They say how a path leads through symlinks, what a later
+//! entry replaces, what a whiteout hides, what a hard link is. They stand on the operations here,
+//! each of which is one name in one open directory. On the disk an operation is a system call
+//! ([`super::disk_nodes`]); in memory it is a look-up ([`super::arena_nodes`]).
 //!
-//! What the writer decides by is the error, so whatever is behind a name has the errors of POSIX: `NOENT`, `EXIST`,
-//! `NOTDIR` or `LOOP` for what is no directory, `NAMETOOLONG` above 255 bytes, `MLINK` where a file can have no more names.
+//! What the writer decides by is the error, so whatever is behind a name has the errors of POSIX.
+//! `NOENT` and `EXIST` are plain. `NOTDIR` or `LOOP` is for what is no directory, `NAMETOOLONG`
+//! above 255 bytes. `MLINK` is where a file can have no more names.
 
 use std::sync::Arc;
 

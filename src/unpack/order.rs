@@ -3,9 +3,10 @@
 //! A layer hides what the layers below have: nothing of its own, and that whatever the order of its entries (families 56 to 58).
 //! An archive comes once, so it must be known which paths are the layer's own; what it hides is taken out around them.
 //!
-//! An entry can come too late for that. A name that leads through a symlink of a lower layer, which a later entry replaces, has
-//! led to where the layer by itself would not have put it. Then the layer is out of order, and whoever assembles begins again
-//! with its extracted tree, which is in order.
+//! An entry can come too late for that. A name may lead through a symlink of a lower layer, which a
+//! later entry replaces. Then it has led to where the layer by itself would not have put it. Then
+//! the layer is out of order, and whoever assembles begins again with its extracted tree, which is
+//! in order.
 //!
 //! Paths are kept by their hashes: a layer can have millions.
 
@@ -188,8 +189,8 @@ impl LayerOrder {
         if has_led_somewhere { self.out_of_order() } else { Ok(()) }
     }
 
-    /// A hard link whose target is not the layer's own waits for the layer's end when that is unpacked by itself, and what
-    /// it leads to may be another thing by then.
+    /// A hard link whose target is not the layer's own waits for the layer's end when that is
+    /// unpacked by itself. What it leads to may be another thing by then.
     pub(super) fn note_link(&mut self, real_target: Option<&[u8]>) -> Result<()> {
         let is_ours = real_target.is_some_and(|target| self.is_ours(target));
         if self.is_tracked() && !is_ours { self.out_of_order() } else { Ok(()) }

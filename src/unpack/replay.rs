@@ -1,7 +1,8 @@
 //! A layer's tree once more, from its record: what of a disk's metadata can be made again and compared.
 //!
-//! The record has each path once, in an order in which it can be made: directories before or after what is in them, hard
-//! links after their targets. What an entry replaced is not in it, so that the tree comes out as it was and the effort does not.
+//! The record has each path once, in an order in which it can be made. Directories come before or
+//! after what is in them; hard links come after their targets. What an entry replaced is not in it,
+//! so that the tree comes out as it was and the effort does not.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 

@@ -1,16 +1,18 @@
 //! The confined directory handle: how a path inside a layer becomes an open directory that cannot be outside.
 //!
-//! A path is walked one component at a time from a held handle, each step `openat(O_NOFOLLOW | O_DIRECTORY)`. A symlink
-//! in the way is read and its target is put in place of the component, with `/` and surplus `..` staying at the root,
-//! as in a chroot (families 6 to 19). The kernel never resolves more than one name of ours, so nothing depends on
-//! `openat2`, on `PATH_MAX`, on /proc or on the process's working directory, and a parent that another process swaps
-//! for a symlink is opened as what it was or not at all (families 29 to 31 and 34).
+//! A path is walked one component at a time from a held handle, each step `openat(O_NOFOLLOW |
+//! O_DIRECTORY)`. A symlink in the way is read, and its target is put in place of the component.
+//! `/` and surplus `..` stay at the root, as in a chroot (families 6 to 19). The kernel never
+//! resolves more than one name of ours. So nothing depends on `openat2`, on `PATH_MAX`, on /proc or
+//! on the process's working directory. A parent that another process swaps for a symlink is opened
+//! as what it was or not at all (families 29 to 31 and 34).
 //!
-//! The walk also creates what is missing and replaces what is in the way, and it knows each directory's real path (the
-//! one without symlinks), by which deferred metadata is kept. Results are cached by the name that was asked for; since
-//! archives list a directory's entries together, nearly every look-up ends at the first comparison. Whatever removes
-//! a directory or a symlink must drop the cache ([`Root::forget`]), or an entry could land in a directory that is no
-//! longer there (family 14).
+//! The walk also creates what is missing and replaces what is in the way. It knows each directory's
+//! real path (the one without symlinks), by which deferred metadata is kept. Results are cached by
+//! the name that was asked for; since archives list a directory's entries together, nearly every
+//! look-up ends at the first comparison. Whatever removes a directory or a symlink must drop the
+//! cache ([`Root::forget`]). Otherwise an entry could land in a directory that is no longer there
+//! (family 14).
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

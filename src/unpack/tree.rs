@@ -1,13 +1,14 @@
 //! The tree in the making: names, and what is kept of them until the end.
 //!
-//! Every entry is one name in one open directory: created with `O_EXCL | O_NOFOLLOW`, after whatever had the name is
-//! moved aside, so that no write ever goes through something that was there before (families 12 and 36). Directories get
-//! their metadata at the end, deepest first, because filling one changes its times and its mode may forbid filling it.
-//! What is kept until then is keyed by real paths: a directory that is replaced meanwhile takes its entry along
-//! (family 13).
+//! Every entry is one name in one open directory: created with `O_EXCL | O_NOFOLLOW`, after
+//! whatever had the name is moved aside. So no write ever goes through something that was there
+//! before (families 12 and 36). Directories get their metadata at the end, deepest first, because
+//! filling one changes its times and its mode may forbid filling it. What is kept until then is
+//! keyed by real paths: a directory that is replaced meanwhile takes its entry along (family 13).
 //!
-//! What each kind of entry becomes is in [`super::write`], hard links are in [`super::hardlink`], and what a layer takes
-//! away of the ones below it in [`super::hide`]; all of them stand on the operations here.
+//! What each kind of entry becomes is in [`super::write`]. Hard links are in [`super::hardlink`].
+//! What a layer takes away of the ones below it in [`super::hide`]. All of them stand on the
+//! operations here.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};

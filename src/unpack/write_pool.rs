@@ -1,14 +1,16 @@
 //! Making files: creating them, their data, their metadata, and closing them.
 //!
-//! A layer is mostly small files, and for those creating takes longer than anything else in the whole pipeline. So a
-//! small file is one job, from its creation on, that a thread of ours does while the caller's thread reads on; there are
-//! two such threads, because kernels create files in different directories side by side. A large file is created by the
-//! caller's thread and written in parts; whoever does the last of them finishes it. Jobs are handed over some together,
-//! because waking a thread costs as much as a small file. On one core there is one such thread: what it gains is that it
-//! can do without the host's umask, and so without a call that sets the mode ([`BirthModes`]).
+//! A layer is mostly small files, and for those creating takes longer than anything else in the
+//! whole pipeline. So a small file is one job, from its creation on, that a thread of ours does
+//! while the caller's thread reads on. There are two such threads, because kernels create files in
+//! different directories side by side. A large file is created by the caller's thread and written
+//! in parts; whoever does the last of them finishes it. Jobs are handed over some together, because
+//! waking a thread costs as much as a small file. On one core there is one such thread. What it
+//! gains is that it can do without the host's umask, and so without a call that sets the mode
+//! ([`BirthModes`]).
 //!
-//! Jobs are done in any order. That changes nothing as long as no name in them was used before (the tree knows) and
-//! nobody looks for one of them before it is made ([`WritePool::finish`]).
+//! Jobs are done in any order. That changes nothing as long as no name in them was used before,
+//! which the tree knows, and nobody looks for one too early ([`WritePool::finish`]).
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -31,8 +33,8 @@ use crate::sys;
 const WRITERS: usize = 2;
 /// Jobs that may wait: each may have a file or a directory open, and segments of the stream that cannot go round.
 const MOST_JOBS: usize = 64;
-/// Jobs handed over together, at most, and how much data they may have: what waits here keeps its segments from going
-/// round, so it must be less than there is.
+/// Jobs handed over together, at most, and how much data they may have. What waits here keeps its
+/// segments from going round, so it must be less than there is.
 const BATCH_JOBS: usize = 16;
 const BATCH_BYTES: usize = 256 << 10;
 /// The mode of a file that nobody is to open before it is finished.

@@ -214,8 +214,8 @@ fn load_layout_takes_a_whole_image() {
     assert_eq!(names_in(&tool.store().join("manifests")), [""; 0]);
 }
 
-/// Each of these system calls fails once in the middle of storing and extracting: a status that fits, nothing left
-/// behind, and the same command works afterwards.
+/// Each of these system calls fails once in the middle of storing and extracting. A status that
+/// fits comes of it, nothing is left behind, and the same command works afterwards.
 #[test]
 fn failing_system_calls_have_statuses_and_leave_nothing() {
     let Some(tool) = Tool::new() else { return };

@@ -244,8 +244,8 @@ fn a_check_can_be_slow_and_can_be_ended() {
     assert_eq!(storage.check(&options).unwrap_err().status(), Status::Cancelled);
 }
 
-/// A tree that is removed while it is judged is no finding, and one that is made in its place is not moved away, though it
-/// would get the number of its inode.
+/// A tree that is removed while it is judged is no finding. One that is made in its place is not
+/// moved away, though it would get the number of its inode.
 #[test]
 fn a_tree_that_is_replaced_meanwhile_stays() {
     for is_made_anew in [true, false] {

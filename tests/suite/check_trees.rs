@@ -1,5 +1,6 @@
-//! What a check makes of a tree's metadata: each change of owner, mode, time, attribute, content, link and type is found, and
-//! nothing that a file system, a user namespace or another user makes of them by itself.
+//! What a check makes of a tree's metadata: each change of owner, mode, time, attribute, content,
+//! link and type is found. Nothing is that a file system, a user namespace or another user makes of
+//! them by itself.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
@@ -229,8 +230,8 @@ fn a_user_namespace_is_no_damage() {
     }
 }
 
-/// What a file system makes of metadata by itself is no damage: ACLs that it also lists under another name, coarse times, a
-/// group that comes from the folder.
+/// What a file system makes of metadata by itself is no damage. That is ACLs that it also lists
+/// under another name, coarse times, a group that comes from the folder.
 #[test]
 fn what_file_systems_do_is_no_damage() {
     let acl = |users: &[(u16, u16, u32)]| {

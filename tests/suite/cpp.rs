@@ -1,5 +1,5 @@
-//! The C++ header: nothing of the C header is missing in it, and a program that uses all of it runs, with every compiler and
-//! standard, with and without exceptions, and under valgrind.
+//! The C++ header. Nothing of the C header is missing in it. A program that uses all of it runs,
+//! with every compiler and standard, with and without exceptions, and under valgrind.
 
 use super::image_files::{Made, folder, layout, named};
 use super::null_arguments::functions;

@@ -1,5 +1,5 @@
-//! Disks that are full or read-only, limits of the process, and files that cannot be read: the right status with its
-//! errno, nothing left behind, and a store that goes on working.
+//! Disks that are full or read-only, limits of the process, and files that cannot be read. Each
+//! comes to the right status with its errno, nothing left behind, and a store that goes on working.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

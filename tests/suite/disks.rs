@@ -246,7 +246,8 @@ fn a_changed_part_is_found_and_made_again() {
     assert_eq!(storage.check(&checking).unwrap().findings, []);
 }
 
-/// A layer can say in a few bytes that a file has gigabytes of holes: they take no room on a disk, and none has to be free.
+/// A layer can say in a few bytes that a file has gigabytes of holes. They take no room on a disk,
+/// and none has to be free.
 #[test]
 fn holes_stay_holes() {
     let dir = temp_dir();

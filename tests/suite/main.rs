@@ -1,5 +1,6 @@
-//! The tests that need more than one module: the Rust and the C API, the shared library as a C program sees it, layers
-//! as users and attackers make them, and a file system that fails.
+//! The tests that need more than one module. They see the Rust and the C API, and the shared
+//! library as a C program does. They have layers as users and attackers make them, and a file
+//! system that fails.
 //!
 //! Tests that need a program that is missing say so and pass; with `BL_REQUIRE_TOOLS=1` they fail. `BLESS=1` writes the
 //! generated and golden files.
@@ -51,3 +52,4 @@ mod store_directory;
 mod support;
 mod tree;
 mod upkeep;
+mod words;

@@ -1,5 +1,5 @@
-//! NULL for every pointer of every function, by a C program that is generated from the header: a new function is
-//! covered, or the test says that it does not know its arguments.
+//! NULL for every pointer of every function, by a C program that is generated from the header. A
+//! new function is covered, or the test says that it does not know its arguments.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,5 @@
-//! Round trips with the newest podman and crane, out of a folder to chroot into (`BL_TEST_PEERS`): they read what is exported,
-//! and what they write is imported, with the same digests.
+//! Round trips with the newest podman and crane, out of a folder to chroot into (`BL_TEST_PEERS`).
+//! They read what is exported, and what they write is imported, with the same digests.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,5 @@
-//! A real image, given as an OCI layout folder in `BL_TEST_LAYOUT`: every layer against what bsdtar makes of it, and the
-//! whole of it against what umoci does.
+//! A real image, given as an OCI layout folder in `BL_TEST_LAYOUT`. Every layer is held against
+//! what bsdtar makes of it, and the whole of it against what umoci does.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

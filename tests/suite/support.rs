@@ -100,8 +100,8 @@ fn memory_has_attributes() -> bool {
         .is_ok_and(|dir| rustix::fs::setxattr(dir.path(), "user.test", b"x", rustix::fs::XattrFlags::empty()).is_ok())
 }
 
-/// A directory in memory, where the system has such a place: for many files, which a disk's file system would go on to
-/// search past after they are gone.
+/// A directory in memory, where the system has such a place. It is for many files: a disk's file
+/// system would go on to search past them after they are gone.
 pub fn temp_dir_in_memory() -> tempfile::TempDir {
     match tempfile::tempdir_in(MEMORY) {
         Ok(dir) => dir,
@@ -210,8 +210,8 @@ pub fn as_each_user(test: &str, body: impl FnOnce()) {
     body();
 }
 
-/// Runs a test's body in processes of their own, as root where we are root and as an ordinary user, with 256 MiB of
-/// memory above what the test program and what it has prepared need.
+/// Runs a test's body in processes of their own, as root where we are root and as an ordinary user.
+/// Each has 256 MiB of memory above what the test program and what it has prepared need.
 pub fn as_each_user_capped<T>(test: &str, prepare: impl FnOnce() -> T, body: impl FnOnce(T)) {
     if is_child() {
         let prepared = prepare();
@@ -246,8 +246,9 @@ fn is_child() -> bool {
     std::env::var_os("BL_TEST_CHILD").is_some()
 }
 
-/// Runs one test of this binary in a child. Linux reaches the binary through its magic link, wherever it lies: a copy
-/// in a place open to every user would be "text file busy" whenever another thread forks while it is written.
+/// Runs one test of this binary in a child. Linux reaches the binary through its magic link,
+/// wherever it lies. A copy in a place open to every user would be "text file busy" whenever
+/// another thread forks while it is written.
 fn in_child(test: &str, uid: Option<u32>) {
     let linux = cfg!(target_os = "linux");
     let binary = if linux { PathBuf::from("/proc/self/exe") } else { std::env::current_exe().unwrap() };
@@ -302,8 +303,8 @@ pub fn library_dir() -> tempfile::TempDir {
     dir
 }
 
-/// What `tests/sanitizers.sh` has the C programs compiled with, and linked to: flags of clang, and an archive of the library
-/// that was built with the same sanitizer.
+/// What `tests/sanitizers.sh` has the C programs compiled with, and linked to. They are flags of
+/// clang, and an archive of the library that was built with the same sanitizer.
 fn sanitized() -> Option<Vec<String>> {
     let flags = std::env::var("BL_TEST_SANITIZED").ok()?;
     Some(flags.split_whitespace().map(str::to_owned).collect())

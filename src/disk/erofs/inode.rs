@@ -1,5 +1,5 @@
-//! An inode: always the long form of 64 bytes, since the short one has neither 32-bit owners nor a time of its own (Linux,
-//! fs/erofs/erofs_fs.h, `erofs_inode_extended`).
+//! An inode, always in the long form of 64 bytes, since the short one has neither 32-bit owners nor
+//! a time of its own. (Linux, fs/erofs/erofs_fs.h, `erofs_inode_extended`.)
 
 use crate::layer::{Device, Timestamp};
 

@@ -1,12 +1,13 @@
-//! Where each inode is, found before anything is written: an entry of a directory says the place of its inode, and an inode
-//! the place of its data.
+//! Where each inode is, found before anything is written. An entry of a directory says the place of
+//! its inode, and an inode the place of its data.
 //!
 //! Inodes come first, a directory's children together, each directory before what is deeper. What of a directory's content
 //! is whole blocks comes after all inodes; the rest of it, and a symlink's target, lies right behind its inode.
 //!
-//! Kernels differ in what they read across the end of a block: those before 5.9 read no inode there, and those before 6.12
-//! refuse a symlink whose target ends behind the block that its inode begins in. So nothing here goes across: an inode with
-//! what lies behind it that would begins in the next block, and what does not fit one has blocks of its own.
+//! Kernels differ in what they read across the end of a block. Those before 5.9 read no inode
+//! there. Those before 6.12 refuse a symlink whose target ends behind the block that its inode
+//! begins in. So nothing here goes across. An inode that would, with what lies behind it, begins in
+//! the next block. What does not fit one has blocks of its own.
 
 use super::dirent::directory_size;
 use super::inode::{INODE, SLOT};

@@ -1,5 +1,6 @@
-//! Extended attributes of an inode, right behind it: a header of 12 bytes, then entries of four bytes, name and value, each
-//! padded to four (Linux, fs/erofs/erofs_fs.h, `erofs_xattr_ibody_header`).
+//! Extended attributes of an inode, right behind it. A header of 12 bytes comes first, then entries
+//! of four bytes, name and value, each padded to four (Linux, fs/erofs/erofs_fs.h,
+//! `erofs_xattr_ibody_header`).
 
 /// Bytes of the header.
 const HEADER: usize = 12;

@@ -214,8 +214,9 @@ fn shown(key: &[u8]) -> String {
     String::from_utf8_lossy(key).into_owned()
 }
 
-/// Whether an extraction says what a file really is in `override_stat`. Device nodes do without, and so does what was made
-/// as a marker, which is empty, and got another name before another marker took its place.
+/// Whether an extraction says what a file really is in `override_stat`. Device nodes do without. So
+/// does what was made as a marker, which is empty, and got another name before another marker took
+/// its place.
 fn is_overridden(entry: &LayerEntry, is_file: bool) -> bool {
     match entry.kind {
         LayerEntryKind::Directory => true,

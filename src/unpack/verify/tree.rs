@@ -1,6 +1,7 @@
-//! Whether an extracted tree is still what its metadata record says: every name, and no other; types, sizes, contents,
-//! targets of links, in the overlay forms whiteouts and opaque directories, and of each file owner, mode, time and extended
-//! attributes as far as they could be set ([`super::metadata`]).
+//! Whether an extracted tree is still what its metadata record says: every name, and no other.
+//! Types, sizes, contents and targets of links are compared. In the overlay forms, so are whiteouts
+//! and opaque directories. Of each file, so are owner, mode, time and extended attributes as far as
+//! they could be set ([`super::metadata`]).
 //!
 //! The record is read twice, once for its own checksum, and the tree once by the record and once by its names. Memory is
 //! eight bytes or so a path.

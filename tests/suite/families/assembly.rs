@@ -1,5 +1,6 @@
-//! Layers on top of each other, as a root file system: in every mode, under the oracle of the other families, with what
-//! must come of them; and random ones, which must come to the same in every mode, and to what the model says.
+//! Layers on top of each other, as a root file system. They are put together in every mode, under
+//! the oracle of the other families, with what must come of them. Random ones must come to the same
+//! in every mode, and to what the model says.
 
 use std::collections::BTreeMap;
 
@@ -318,8 +319,9 @@ fn merging_layers() {
     as_each_user_capped("families::assembly::merging_layers", merges, run);
 }
 
-/// The layers of the other families on top of one that has something in every place that they like to use: contained as
-/// they are by themselves, refused where they are by themselves, and the same from their trees and from their blobs.
+/// The layers of the other families on top of one that has something in every place that they like
+/// to use. They are contained and refused as they are by themselves, and come to the same from
+/// their trees and from their blobs.
 #[test]
 fn every_family_on_top_of_another_layer() {
     let cases = || {

@@ -1,5 +1,6 @@
-//! Every family's layers as disks: the kernel mounts what came of a layer and shows what the layer's tree shows, the file
-//! system's own checker finds nothing, and the bytes are the same whoever makes them.
+//! Every family's layers as disks. The kernel mounts what came of a layer and shows what the
+//! layer's tree shows. The file system's own checker finds nothing, and the bytes are the same
+//! whoever makes them.
 
 use boxlite_images::{CheckOptions, Digest, ExtractOptions, Status, TreeForm, WhiteoutForm};
 
@@ -129,8 +130,8 @@ fn a_disk_excludes_what_says_the_same_of_directories() {
     assert_eq!(mode & 0o7777, 0o444, "nobody writes to it");
 }
 
-/// A hard link to a lower layer is not in the tree; what the layer hides at its name stays hidden, and the disk is what its
-/// record says, whichever of the two comes first.
+/// A hard link to a lower layer is not in the tree. What the layer hides at its name stays hidden,
+/// and the disk is what its record says, whichever of the two comes first.
 #[test]
 fn families_37_54_a_whiteout_and_a_link_of_one_name() {
     let link = |archive: Archive, name: &[u8]| archive.hardlink(name, b"lower/t");

@@ -47,7 +47,8 @@ fn family_119_the_right_blob_with_the_wrong_diff_id() {
     }
 }
 
-/// A tree belongs to a blob; what the blob is packed in is told by its bytes, so that no media type can make it another.
+/// A tree belongs to a blob. What the blob is packed in is told by its bytes, so that no media type
+/// can make it another.
 #[test]
 fn families_120_121_one_tree_a_blob() {
     let tar = Archive::new().file(b"f", b"1").symlink(b"l", b"f").finish();

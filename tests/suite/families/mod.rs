@@ -1,9 +1,9 @@
 //! Layers as users and attackers make them, by the numbered families of input that they belong to. The number is the
 //! first word of a case's name.
 //!
-//! Each case is extracted inside a directory full of things to damage, in a process of its own kind (root, and an
-//! ordinary user), under a watchdog and a cap on memory. What it must come to is said beside it; whatever it is, nothing
-//! outside the target may change, and a failure leaves nothing behind.
+//! Each case is extracted inside a directory full of things to damage, as root and as an ordinary
+//! user. Its process has a watchdog and a cap on memory. What it must come to is said beside it;
+//! whatever it is, nothing outside the target may change, and a failure leaves nothing behind.
 
 pub mod assembly;
 mod compression;

@@ -1,8 +1,8 @@
 //! A small model of what layers mean, and random layers that are compared with it.
 //!
-//! The model knows names, kinds, contents and the rules for symlinks in the way; it knows nothing of tar, of file
-//! descriptors or of the order in which a file system is told things. What it and the library agree on is what the
-//! rules say, or the same mistake made twice.
+//! The model knows names, kinds, contents and the rules for symlinks in the way. It knows nothing
+//! of tar, of file descriptors or of the order in which a file system is told things. What it and
+//! the library agree on is what the rules say, or the same mistake made twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,6 @@
-//! Trees in the forms of overlayfs, as overlayfs sees them: layers are extracted, mounted, and what is in the mount is
-//! compared with what the model makes of the layers. And the other forms that a tree can have.
+//! Trees in the forms of overlayfs, as overlayfs sees them. Layers are extracted, mounted, and what
+//! is in the mount is compared with what the model makes of the layers. And the other forms that a
+//! tree can have.
 
 use std::path::{Path, PathBuf};
 

@@ -84,8 +84,8 @@ pub fn forbid(calls: &[libc::c_long]) {
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
 }
 
-/// Nothing depends on `openat2` and others that a sandbox may not know; and where a thread cannot leave the host's umask, modes
-/// are right all the same.
+/// Nothing depends on `openat2` and others that a sandbox may not know. Where a thread cannot leave
+/// the host's umask, modes are right all the same.
 #[test]
 #[cfg(target_os = "linux")]
 fn family_30_forbidden_system_calls_change_nothing() {

@@ -1,6 +1,6 @@
-//! What the store comes to when everything goes wrong: killed at any system call, refused by any, out of power at any
-//! moment, used by many at once, and damaged. Each prints how much of that it did. The short forms are part of
-//! `cargo test`; for the long ones
+//! What the store comes to when everything goes wrong. It is killed at any system call, refused by
+//! any, out of power at any moment, used by many at once, and damaged. Each prints how much of that
+//! it did. The short forms are part of `cargo test`; for the long ones
 //!
 //! ```sh
 //! BL_FAULTS=full cargo test --test suite faults:: -- --nocapture
@@ -31,8 +31,8 @@ fn some_of<T>(all: Vec<T>, most: usize) -> Vec<T> {
     all.into_iter().step_by(step).collect()
 }
 
-/// The store's invariants, after whatever happened: it opens, nothing is left over, no name is one that nobody gives, and
-/// everything that is visible is what it should be. Gives what is not.
+/// The store's invariants, after whatever happened. It opens, nothing is left over, no name is one
+/// that nobody gives, and everything that is visible is what it should be. Gives what is not.
 fn findings(store: &Path) -> Vec<Finding> {
     let storage = Storage::open(store, &StorageOptions::default()).unwrap();
     assert_eq!(leftovers(store), [""; 0]);

@@ -1,8 +1,9 @@
-//! The power fails. A file system in user space serves one file, in memory, and notes every write to it and every flush, in
-//! order; a loop device makes a disk of it, on which an ext4 has a store. What a disk may hold after the power failed is
-//! everything up to some flush, and any part of what was written after it. Each such disk is mounted and the store on it
-//! checked, by a process that sees another boot than the one that wrote: nothing that is visible is wrong, and whatever a
-//! call had promised before the flush is there.
+//! The power fails. A file system in user space serves one file, in memory, and notes every write
+//! to it and every flush, in order. A loop device makes a disk of it, on which an ext4 has a store.
+//! What a disk may hold after the power failed is everything up to some flush, and any part of what
+//! was written after it. Each such disk is mounted and the store on it checked, by a process that
+//! sees another boot than the one that wrote. Nothing that is visible is wrong, and whatever a call
+//! had promised before the flush is there.
 //!
 //! The same with all syncs stubbed out must fail, or the test would prove nothing.
 

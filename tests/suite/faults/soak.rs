@@ -1,6 +1,6 @@
-//! Eight processes that do everything at once to one store, one operation in a hundred ending with the death of its
-//! process. No read is ever wrong, what somebody holds is never collected, no layer is unpacked twice while its tree is
-//! held, and nobody waits for long.
+//! Eight processes that do everything at once to one store, one operation in a hundred ending with
+//! the death of its process. No read is ever wrong. What somebody holds is never collected. No
+//! layer is unpacked twice while its tree is held, and nobody waits for long.
 
 use std::collections::VecDeque;
 use std::io::Write as _;

@@ -161,8 +161,8 @@ fn a_token_server_inside_is_not_believed() {
     }
 }
 
-/// Three origins, a registry that sends us to the other two, and what each of them hears: no secret goes anywhere but to
-/// the registry and its token server.
+/// Three origins, a registry that sends us to the other two, and what each of them hears. No secret
+/// goes anywhere but to the registry and its token server.
 #[test]
 fn three_origins_and_a_tap() {
     let content = Content::new();

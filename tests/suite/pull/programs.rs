@@ -1,5 +1,5 @@
-//! Pulling as C programs see it: through the header, from the command line, in an event loop, and in a host that dies of
-//! a SIGPIPE.
+//! Pulling as C programs see it. They do it through the header, from the command line, in an event
+//! loop, and in a host that dies of a SIGPIPE.
 
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt as _;
@@ -254,8 +254,8 @@ fn an_event_loop_pulls_several() {
     }
 }
 
-/// Peers that reset a connection, and helpers that do not listen: a host that dies of a SIGPIPE, as every program does
-/// that says nothing else, lives.
+/// Peers that reset a connection, and helpers that do not listen. A host that dies of a SIGPIPE, as
+/// every program does that says nothing else, lives.
 #[test]
 fn nobody_dies_of_a_sigpipe() {
     let Some(tool) = Tool::new() else { return };

@@ -1,5 +1,6 @@
-//! The system calls that docs/embedding-in-a-vmm.md lists are those that the library makes: what strace sees of the whole
-//! command line, as root and as an ordinary user, is in the list, and what the list calls usual is seen.
+//! The system calls that docs/embedding-in-a-vmm.md lists are those that the library makes. What
+//! strace sees of the whole command line, as root and as an ordinary user, is in the list. What the
+//! list calls usual is seen.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt as _;

@@ -343,8 +343,8 @@ fn images_that_are_wrong_are_refused() {
     }
 }
 
-/// A large blob over a slow connection comes in parts over several, where the server gives ranges; whatever it does to them,
-/// the blob arrives or the pull ends.
+/// A large blob over a slow connection comes in parts over several, where the server gives ranges.
+/// Whatever it does to them, the blob arrives or the pull ends.
 #[test]
 fn a_slow_blob_comes_in_parts() {
     let noise: Vec<u8> = (0..3_000_000u32).flat_map(|i| i.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();

@@ -1,6 +1,7 @@
-//! Report 11: where an entry begins, what it is called and how long it is. Layers are written and read by Go's archive/tar, so its
-//! reading is stated here for each header and, where a Go is there, asked of it; where ours differs, the row says why. What
-//! an entry is called and how long it is shows in the record; where it begins, in its content and in the entry behind it.
+//! Report 11: where an entry begins, what it is called and how long it is. Layers are written and
+//! read by Go's archive/tar. So its reading is stated here for each header and, where a Go is
+//! there, asked of it. Where ours differs, the row says why. What an entry is called and how long
+//! it is shows in the record. Where it begins shows in its content and in the entry behind it.
 
 use std::ffi::OsStr;
 

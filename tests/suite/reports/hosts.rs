@@ -1,6 +1,6 @@
-//! Report 2 (containerd#7118, #12273, #13212): what a folder of hosts says of an address is lost where that address is the
-//! registry's own, or is named in two places. containerd's rule: the entries in their order, then the server, unless it is
-//! among them.
+//! Report 2 (containerd#7118, #12273, #13212): a folder of hosts speaks of the registry's own
+//! address, or of one in two places, and that is lost. The rule of containerd: the entries in their
+//! order, then the server, unless it is among them.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

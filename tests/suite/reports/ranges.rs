@@ -1,5 +1,6 @@
-//! Report 4 (registry.k8s.io#333): what broke once is asked for again and again. A layer breaks off, the server refuses to send the
-//! rest, and that refusal ends this pull and every later one, although it would send all of it.
+//! Report 4 (registry.k8s.io#333): what broke once is asked for again and again. A layer breaks
+//! off, and the server refuses to send the rest. That refusal ends this pull and every later one,
+//! although it would send all of it.
 
 use boxlite_images::Status;
 
@@ -48,8 +49,8 @@ fn what_passes_is_no_refusal() {
     });
 }
 
-/// Several pulls: one that found ranges refused leaves nothing for the next to stumble over, and what an earlier one left is
-/// dropped at the first refusal.
+/// Several pulls: one that found ranges refused leaves nothing for the next to stumble over. What
+/// an earlier one left is dropped at the first refusal.
 #[test]
 fn a_refusal_does_not_outlive_its_pull() {
     for status in [403, 501] {

@@ -1,5 +1,5 @@
-//! Report 8 (reqwest#2579, guest-components#1569, containers/image#509): the rules of a crate, not of the peers, about whom TLS
-//! believes and who is asked through a proxy; and errors that say what to do.
+//! Report 8 (reqwest#2579, guest-components#1569, containers/image#509): the rules of a crate, not
+//! of the peers, about TLS and proxies; and errors that say what to do.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -69,8 +69,8 @@ fn pull(host: &str, change: impl FnOnce(&mut PullOptions, &mut RegistryOptions))
     quick_store(dir.path()).pull(&format!("{host}/library/app"), &options).map(drop)
 }
 
-/// A certificate that the caller named is that server's own, whatever it says of being an authority, for its names and in its
-/// time; any other authority's is refused as a server's.
+/// A certificate that the caller named is that server's own, whatever it says of being an
+/// authority, for its names and in its time. Any other authority's is refused as a server's.
 #[test]
 fn a_certificate_that_was_named_is_believed() {
     if !has_tool("openssl") {

@@ -1,6 +1,7 @@
-//! Reports 5 and 6, and of 11 what is about choosing (nydus#1692, image-spec#870, k3s#7035, singularity#3158, moby#47210, #47517,
-//! podman#8132): an entry is chosen before it is known to be an image for us, and open formats are read too narrowly. Each
-//! case is imported as an archive and as a folder, opened as a bundle where it is one image, and pulled from a registry.
+//! Reports 5 and 6, and of 11 what is about choosing (nydus#1692, image-spec#870, k3s#7035,
+//! singularity#3158, moby#47210, #47517, podman#8132). An entry is chosen before it is known to be
+//! an image; open formats are read too narrowly. Each case is imported as an archive and as a
+//! folder, opened as a bundle where it is one image, and pulled from a registry.
 
 use boxlite_images::oci::Platform;
 use boxlite_images::{Digest, ImageName, ImportOptions, Status};
@@ -148,8 +149,8 @@ fn imported(files: &[File], options: &ImportOptions) -> Result<Vec<Digest>, (Sta
     from_archive
 }
 
-/// An image is found before and behind everything else, in a flat index and in a nested one; alone, the rest is refused by
-/// what it is.
+/// An image is found before and behind everything else, in a flat index and in a nested one. Alone,
+/// the rest is refused by what it is.
 #[test]
 fn what_is_no_image_is_passed_over() {
     for (what, other, more, word) in beside() {
