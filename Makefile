@@ -15,7 +15,7 @@ quick:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -q -- -D warnings
 	$(CARGO) test --locked -q --lib
-	$(CARGO) test --locked -q --test suite -- generated:: abi:: api_docs:: bindings:: readme:: architecture::
+	$(CARGO) test --locked -q --test suite -- generated:: words:: abi:: api_docs:: bindings:: readme:: architecture::
 
 # Many tests wait, so there are more of them at a time than processors. In memory, since a disk's file system is slower at
 # making and removing files; `cargo test` has them on the disk.
