@@ -33,7 +33,7 @@ static int print_disk(const app *a, const bl_disk *disk)
   json_text("uuid", bl_disk_text(disk, BL_DISK_TEXT_UUID));
   putchar(',');
   json_text("key", bl_disk_text(disk, BL_DISK_TEXT_KEY));
-  printf(",\"cached\":false,\"root_hash\":null,\"verity_table\":null,");
+  printf(",\"cached\":%s,\"root_hash\":null,\"verity_table\":null,", info.cached ? "true" : "false");
   json_text("kernel_args", bl_disk_text(disk, BL_DISK_TEXT_KERNEL_ARGS));
   printf(",\"parts\":[");
   for (i = 0; i < info.parts; i++) {
@@ -55,8 +55,10 @@ static int run_disk(app *a)
   bl_disk_options making = BL_DISK_OPTIONS_INIT;
   bl_disk *disk = NULL;
   bl_image *image = NULL;
+  bl_lease *lease = NULL;
   bl_error *err = NULL;
   bl_status status;
+  const int is_kept = option_flag(&a->given, "--cached", 1) != 0;
   int result;
   making.format = (uint32_t)option_word(&a->given, "--format", formats);
   if (option_flag(&a->given, "--merged", 1)) {
@@ -64,20 +66,26 @@ static int run_disk(app *a)
     /* There is no other that can be. */
     if (!option_text(&a->given, "--format")) making.format = BL_DISK_EROFS;
   }
-  making.flags = option_flag(&a->given, "--replace", BL_DISK_FLAG_REPLACE);
+  making.flags = option_flag(&a->given, "--replace", BL_DISK_FLAG_REPLACE) | option_flag(&a->given, "--direct", BL_DISK_FLAG_DIRECT);
   making.label = option_text(&a->given, "--label");
   making.uuid = option_text(&a->given, "--uuid");
   making.max_mtime_seconds = (int64_t)option_number(&a->given, "--mtime-max", INT64_MAX);
   making.cancel = on_interrupt;
   if (is_shown(a)) making.progress = show;
   if (a->given.is_wrong) return 2;
-  if (!strcmp(out, "-")) return wrong_usage(a->given.command, "OUT is -, and a disk is not for a pipe");
+  if (is_kept && out) return wrong_usage(a->given.command, "--cached is for the store, and takes no OUT");
+  if (!is_kept && !out) return wrong_usage(a->given.command, "OUT is missing");
+  if (out && !strcmp(out, "-")) return wrong_usage(a->given.command, "OUT is -, and a disk is not for a pipe");
   if (bl_image_open(a->storage, image_name, &image, &err)) return failed(a, err);
-  status = bl_create_disk(a->storage, image, out, &making, &disk, &err);
+  status = is_kept ? bl_keep_disk(a->storage, image, &making, &disk, &lease, &err)
+                   : bl_create_disk(a->storage, image, out, &making, &disk, &err);
   bl_image_free(image);
   end_progress(a);
   if (status) return failed(a, err);
-  result = print_disk(a, disk);
+  /* The image's name holds it. */
+  if (lease && bl_lease_release(lease, &err)) result = failed(a, err);
+  else result = print_disk(a, disk);
+  bl_lease_free(lease);
   bl_disk_free(disk);
   return result;
 }
@@ -88,7 +96,9 @@ static const option disk_options[] = {
   {"--label", "LABEL", "of the file system, at most 15 bytes"},
   {"--uuid", "UUID", "of the file system; made of the layers and the options by default"},
   {"--mtime-max", "SECONDS", "since 1970: what was modified later has this time"},
+  {"--cached", NULL, "no OUT: keep it in the store, where it is found again"},
+  {"--direct", NULL, "leave no disks of layers in the store that are not there yet"},
   {"--replace", NULL, "take the place of what is there"},
   {NULL, NULL, NULL},
 };
-const command disk_command = {"disk", "IMAGE OUT", "make a disk of an image that a guest mounts", disk_options, run_disk};
+const command disk_command = {"disk", "IMAGE [OUT]", "make a disk of an image that a guest mounts", disk_options, run_disk};

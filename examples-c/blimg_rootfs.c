@@ -144,7 +144,7 @@ static int run_config(app *a)
   bl_error *err = NULL;
   bl_status status;
   if (bl_image_open(a->storage, a->given.args[0], &image, &err)) return failed(a, err);
-  status = bl_image_process(image, a->given.args[1], &process, &err);
+  status = bl_image_process(a->storage, image, a->given.args[1], &process, &err);
   bl_image_free(image);
   if (status) return failed(a, err);
   if (option_text(&a->given, "--runtime-json"))
@@ -159,5 +159,5 @@ static const option config_options[] = {
   {"--runtime-json", NULL, "as the process object of an OCI runtime configuration"},
   {NULL, NULL, NULL},
 };
-const command config_command = {"config", "IMAGE ROOTFS", "how to start an image: command, variables, directory, user",
+const command config_command = {"config", "IMAGE [ROOTFS]", "how to start an image: command, variables, directory, user; without ROOTFS by its layers' disks",
                                 config_options, run_config};

@@ -104,6 +104,7 @@ static int run_df(app *a)
   print_usage_of(a, "configs", usage_of.configs, usage_of.config_bytes);
   print_usage_of(a, "layers", usage_of.layers, usage_of.layer_bytes);
   print_usage_of(a, "trees", usage_of.trees, usage_of.tree_bytes);
+  print_usage_of(a, "disks", usage_of.disks, usage_of.disk_bytes);
   print_usage_of(a, "partials", usage_of.partials, usage_of.partial_bytes);
   print_usage_of(a, "quarantined", usage_of.quarantined, usage_of.quarantined_bytes);
   if (prints(a))

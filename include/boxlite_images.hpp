@@ -545,12 +545,16 @@ struct disk_options {
   disk_layout layout = disk_layout::flat;
   bool replace = false;
   bool strict = false;
+  /// Leave no disks of layers in the store that are not there yet.
+  bool direct = false;
   /// At most 15 bytes.
   std::string label;
   /// Empty: made of the layers and the options.
   std::string uuid;
   /// Seconds since 1970; zero is not to change times.
   std::chrono::seconds max_mtime{0};
+  /// Of keep_disk(); zero is a day.
+  std::chrono::seconds lease{0};
   std::optional<layer_limits> limits;
   boxlite::cancel cancel;
   duration timeout{0};
@@ -663,7 +667,8 @@ inline with_tree<bl_rootfs_options> c_options(const rootfs_options &o) {
 inline bl_disk_options c_options(const disk_options &o) {
   bl_disk_options c = bl_disk_options_init();
   set_common(c, o);
-  c.flags = flag(o.replace, BL_DISK_FLAG_REPLACE) | flag(o.strict, BL_DISK_FLAG_STRICT);
+  c.flags = flag(o.replace, BL_DISK_FLAG_REPLACE) | flag(o.strict, BL_DISK_FLAG_STRICT) | flag(o.direct, BL_DISK_FLAG_DIRECT);
+  c.lease_seconds = seconds(o.lease);
   c.format = static_cast<uint32_t>(o.format);
   c.layout = static_cast<uint32_t>(o.layout);
   c.label = opt(o.label);
@@ -949,7 +954,7 @@ class image : public detail::owner<bl_image, bl_image_free> {
   result<boxlite::process> process(const boxlite::text &rootfs) const {
     bl_process *out = nullptr;
     bl_error *err = nullptr;
-    if (bl_image_process(get(), rootfs.c_str(), &out, &err)) return detail::fail<boxlite::process>(err);
+    if (bl_image_process(nullptr, get(), rootfs.c_str(), &out, &err)) return detail::fail<boxlite::process>(err);
     return result<boxlite::process>(boxlite::process(out));
   }
 };
@@ -1004,9 +1009,37 @@ struct disk {
   uint64_t size_bytes = 0, allocated_bytes = 0;
   uint64_t entries = 0;
   uint64_t anomalies = 0;
+  /// The store kept it already.
+  bool cached = false;
   /// In the order of the device.
   std::vector<disk_part> parts;
 };
+
+/// A disk that the store keeps.
+struct kept_disk {
+  boxlite::disk disk;
+  /// Holds the disk: to be extended as long as a guest has it, and released after that.
+  boxlite::lease lease;
+};
+
+namespace detail {
+inline result<disk> take(bl_disk *raw) {
+  std::unique_ptr<bl_disk, void (*)(bl_disk *)> owned(raw, bl_disk_free);
+  bl_error *err = nullptr;
+  bl_disk_info info = bl_disk_info_init();
+  if (bl_disk_get_info(raw, &info, &err)) return fail<disk>(err);
+  disk made{bl_disk_text(raw, BL_DISK_TEXT_PATH), bl_disk_text(raw, BL_DISK_TEXT_FORMAT),
+            bl_disk_text(raw, BL_DISK_TEXT_FILE_SYSTEM), bl_disk_text(raw, BL_DISK_TEXT_UUID),
+            bl_disk_text(raw, BL_DISK_TEXT_KEY), bl_disk_text(raw, BL_DISK_TEXT_KERNEL_ARGS),
+            info.size_bytes, info.allocated_bytes, info.entries, info.anomalies, info.cached != 0, {}};
+  for (size_t i = 0; i < info.parts; i++) {
+    bl_disk_part part = bl_disk_part_init();
+    if (bl_disk_get_part(raw, i, &part, &err)) return fail<disk>(err);
+    made.parts.push_back({part.path, part.offset_bytes, part.length_bytes});
+  }
+  return result<disk>(std::move(made));
+}
+}  // namespace detail
 
 /// Lower directories of an overlay mount.
 struct overlay {
@@ -1228,19 +1261,26 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
     bl_disk *out = nullptr;
     bl_error *err = nullptr;
     if (bl_create_disk(get(), of.get(), destination.c_str(), &options, &out, &err)) return detail::fail<disk>(err);
-    std::unique_ptr<bl_disk, void (*)(bl_disk *)> owned(out, bl_disk_free);
-    bl_disk_info info = bl_disk_info_init();
-    if (bl_disk_get_info(out, &info, &err)) return detail::fail<disk>(err);
-    disk made{bl_disk_text(out, BL_DISK_TEXT_PATH), bl_disk_text(out, BL_DISK_TEXT_FORMAT),
-              bl_disk_text(out, BL_DISK_TEXT_FILE_SYSTEM), bl_disk_text(out, BL_DISK_TEXT_UUID),
-              bl_disk_text(out, BL_DISK_TEXT_KEY), bl_disk_text(out, BL_DISK_TEXT_KERNEL_ARGS),
-              info.size_bytes, info.allocated_bytes, info.entries, info.anomalies, {}};
-    for (size_t i = 0; i < info.parts; i++) {
-      bl_disk_part part = bl_disk_part_init();
-      if (bl_disk_get_part(out, i, &part, &err)) return detail::fail<disk>(err);
-      made.parts.push_back({part.path, part.offset_bytes, part.length_bytes});
-    }
-    return result<disk>(std::move(made));
+    return detail::take(out);
+  }
+  /// The same, in the store; one that is there is found again.
+  result<kept_disk> keep_disk(const image &of, const disk_options &o = {}) {
+    const bl_disk_options options = detail::c_options(o);
+    bl_disk *out = nullptr;
+    bl_lease *held = nullptr;
+    bl_error *err = nullptr;
+    if (bl_keep_disk(get(), of.get(), &options, &out, &held, &err)) return detail::fail<kept_disk>(err);
+    boxlite::lease owned_lease(held);
+    result<disk> made = detail::take(out);
+    if (!made) return result<kept_disk>(made.error());
+    return result<kept_disk>(kept_disk{std::move(*made), std::move(owned_lease)});
+  }
+  /// What starts an image's program, with its user looked up in the disks of its layers.
+  result<boxlite::process> process(const image &of) const {
+    bl_process *out = nullptr;
+    bl_error *err = nullptr;
+    if (bl_image_process(get(), of.get(), nullptr, &out, &err)) return detail::fail<boxlite::process>(err);
+    return result<boxlite::process>(boxlite::process(out));
   }
 
   // Upkeep

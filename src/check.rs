@@ -20,11 +20,12 @@ use rustix::io::Errno;
 use crate::digest::{Digest, Hasher};
 use crate::disk::verify_layer_disk;
 use crate::error::{Error, Result, Status, quoted};
+use crate::image_disk::KeptDiskVerdict;
 use crate::interrupt::Interrupt;
 use crate::options::options;
 use crate::record::{EROFS_SUFFIX, RecordHead, Validity, record_name};
 use crate::store::{
-    CollectionLock, EXTRACTION_LOCK, Folder, Lock, Partial, Storage, check_lease, is_current, is_tree,
+    CollectionLock, DISK_LOCK, EXTRACTION_LOCK, Folder, Lock, Partial, Storage, check_lease, is_current, is_tree,
     was_opened_in_this_boot,
 };
 use crate::sys::{self, is_regular};
@@ -122,6 +123,7 @@ impl Check<'_> {
         if !self.options.skip_trees {
             self.trees()?;
         }
+        self.disks()?;
         // After the blobs: what was moved away is now missing.
         self.names()?;
         self.leases()
@@ -206,6 +208,39 @@ impl Check<'_> {
             if let Some(why) = verdict {
                 self.damaged(Folder::Extracted, &name, &stat, why)?;
             }
+        }
+        Ok(())
+    }
+
+    /// After the trees: a disk is compared with what its layers' disks come to.
+    fn disks(&mut self) -> Result<()> {
+        for (name, _) in self.storage.objects(Folder::Disks)? {
+            let Some(stat) = self.storage.directory.stat(Folder::Disks, &name)? else { continue };
+            self.report.objects += 1;
+            let pace = &mut self.pace;
+            let judged = self.storage.verify_kept_disk(&name, &self.options.interrupt, &mut |bytes| pace.spend(bytes));
+            let why = match judged {
+                Ok(KeptDiskVerdict::Good) => continue,
+                Ok(KeptDiskVerdict::Damaged(_)) if !was_opened_in_this_boot(&self.storage.directory)? => {
+                    self.report.skipped += 1;
+                    continue;
+                }
+                Ok(KeptDiskVerdict::Damaged(why)) => why,
+                Ok(KeptDiskVerdict::Unknown) => {
+                    self.report.skipped += 1;
+                    continue;
+                }
+                // A layer's disk that is damaged is a finding of its own; this one cannot be judged by it.
+                Err(error) if error.status() == Status::State => {
+                    self.report.skipped += 1;
+                    continue;
+                }
+                // It went away while it was read.
+                Err(error) if error.status() == Status::NotFound => continue,
+                Err(error) if is_damage(&error) => error.message().to_owned(),
+                Err(error) => return Err(error),
+            };
+            self.damaged(Folder::Disks, &name, &stat, why)?;
         }
         Ok(())
     }
@@ -372,15 +407,20 @@ impl Check<'_> {
         let directory = &self.storage.directory;
         // Whoever publishes shares this lock, so that the object stays what it is between the look and the move.
         let _collection = CollectionLock::exclusive(directory, &self.options.interrupt)?;
-        let extraction = (area == Folder::Extracted)
-            .then(|| Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{name}")))
+        let lock = match area {
+            Folder::Extracted => Some(EXTRACTION_LOCK),
+            Folder::Disks => Some(DISK_LOCK),
+            _ => None,
+        };
+        let making = lock
+            .map(|lock| Lock::try_acquire(directory, format!("{lock}{name}")))
             .transpose()
-            .map_err(|errno| Error::os(errno, format_args!("lock the extraction of {name}")))?;
+            .map_err(|errno| Error::os(errno, format_args!("lock the making of {name}")))?;
         // Before the look at the lock: what is gone was rightly so, also where somebody makes it anew at this moment.
         if !self.is_same(area, name, judged)? {
             return Ok(None);
         }
-        if matches!(extraction, Some(None)) {
+        if matches!(making, Some(None)) {
             return Ok(Some(false));
         }
         let mut names = vec![name.to_owned()];

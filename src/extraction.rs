@@ -3,12 +3,13 @@
 //! One pass over the layer's file computes both digests and makes the tree; the tree gets its name only when both hold
 //! (store invariant I2). Threads and processes that want the same layer wait for the first one, and find its tree.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 #[cfg(feature = "pull")]
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::digest::{Algorithm, Digest};
 use crate::disk::{LayerDisk, complete_layer, layer_area, layer_writer};
@@ -74,6 +75,33 @@ struct Unpacked {
     totals: Totals,
     progress: Progress,
     anomalies: Anomalies,
+}
+
+/// A tree and its record, which are complete and not visible.
+struct NewTree {
+    tree: Partial,
+    record: Partial,
+    /// They are to be flushed before they are visible.
+    is_durable: bool,
+}
+
+/// A layer's disk and its record, which nobody else sees, and which go with this.
+pub(crate) struct TemporaryDisk {
+    disk: Partial,
+    record: Partial,
+}
+
+impl TemporaryDisk {
+    /// The disk, and its record.
+    pub(crate) fn open(&self) -> Result<(LayerDisk, OwnedFd)> {
+        let name = self.disk.path().display().to_string();
+        Ok((LayerDisk { file: handle_of(&self.disk)?, name }, handle_of(&self.record)?))
+    }
+
+    /// Gives the disk a name in a folder.
+    pub(crate) fn link_to(&self, folder: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+        self.disk.link_to(folder, name)
+    }
 }
 
 impl Unpacking<'_> {
@@ -154,8 +182,24 @@ impl Storage {
         file: LayerFile,
         options: &ExtractOptions,
     ) -> Result<Extraction> {
+        // Before anything is taken away: a file that cannot be read is no reason to.
         let reader = open_reader(digest, file, options)?;
         self.take_old_tree_away(name)?;
+        let (new, extraction) = self.make_tree(name, digest, reader, options)?;
+        self.publish(name, new, &options.interrupt)?;
+        let path = self.directory.object_path(Folder::Extracted, name);
+        tracing::info!("extracted {digest} ({} entries) to {}", extraction.entries, path.display());
+        Ok(extraction)
+    }
+
+    /// A tree and its record, complete, under names that nobody looks for.
+    fn make_tree(
+        &self,
+        name: &str,
+        digest: &Digest,
+        reader: Reader,
+        options: &ExtractOptions,
+    ) -> Result<(NewTree, Extraction)> {
         self.make_room(0, name, &options.interrupt)?;
         let record_file = self.new_record(name)?;
         let record = RecordWriter::new(Some(record_file_of(&record_file)?), options.tree.limits.clone());
@@ -174,20 +218,35 @@ impl Storage {
             recipe: options.tree.form.erofs.then_some(DISK_RECIPE),
             validity: self.validity_of_new_trees(),
         };
-        self.publish(name, tree, (record_file, record), head, &options.interrupt)?;
-        tracing::info!(
-            "extracted {digest} ({} entries) to {}",
-            progress.entries,
-            self.directory.object_path(Folder::Extracted, name).display()
-        );
-        Ok(Extraction {
+        let new = self.complete_record(name, tree, (record_file, record), head, &options.interrupt)?;
+        let extraction = Extraction {
             cached: false,
             entries: progress.entries,
             bytes_in: totals.bytes_in,
             bytes_out: progress.bytes_out,
             anomalies,
             diff_id: Some(totals.diff_id),
-        })
+        };
+        Ok((new, extraction))
+    }
+
+    /// A layer's disk that goes when it is dropped; `None` where the store has it anyway.
+    pub(crate) fn temporary_disk(
+        &self,
+        digest: &Digest,
+        options: &ExtractOptions,
+    ) -> Result<(Option<TemporaryDisk>, Extraction)> {
+        let name = options.tree.form.tree_name(digest);
+        if let Some(cached) = self.cached_tree(&name, digest, options)? {
+            return Ok((None, cached));
+        }
+        self.directory.check_writable()?;
+        let made = self
+            .open_layer_file(digest, options)
+            .and_then(|file| open_reader(digest, file, options))
+            .and_then(|reader| self.make_tree(&name, digest, reader, options));
+        let (new, extraction) = made.map_err(|error| error.context(format_args!("extract {digest}")))?;
+        Ok((Some(TemporaryDisk { disk: new.tree, record: new.record }), extraction))
     }
 
     fn make_directory(&self, name: &str, job: Unpacking<'_>) -> Result<(Partial, Option<TreeOwner>, Unpacked)> {
@@ -221,16 +280,15 @@ impl Storage {
         Ok((disk, None, unpacked))
     }
 
-    /// Completes a record and gives it and its tree their names. The record comes first: a record without its tree is not
-    /// looked at and is replaced by the next extraction.
-    fn publish(
+    /// Completes the record of a tree.
+    fn complete_record(
         &self,
         name: &str,
         tree: Partial,
         (mut record_file, record): (Partial, RecordWriter),
         head: RecordHead,
         interrupt: &Interrupt,
-    ) -> Result<()> {
+    ) -> Result<NewTree> {
         let is_durable = head.validity == Validity::Durable;
         let successor = || {
             record_file = self.new_record(name)?;
@@ -238,10 +296,17 @@ impl Storage {
         };
         let head = |content, lines| RecordHead { content: Some(content), lines: Some(lines), ..head }.to_bytes();
         record.finish(head, successor, interrupt)?;
+        Ok(NewTree { tree, record: record_file, is_durable })
+    }
+
+    /// Gives a tree and its record their names. The record comes first: a record without its tree is not looked at and is
+    /// replaced by the next extraction.
+    fn publish(&self, name: &str, new: NewTree, interrupt: &Interrupt) -> Result<()> {
+        let NewTree { tree, record, is_durable } = new;
         if is_durable {
             self.directory.sync_everything()?;
         }
-        record_file.publish(&record_name(name), interrupt, |_| Ok(false))?;
+        record.publish(&record_name(name), interrupt, |_| Ok(false))?;
         tree.publish(name, interrupt, |_| Ok(true))?;
         if !is_durable {
             self.directory.make_durable(name);

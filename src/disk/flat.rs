@@ -2,17 +2,14 @@
 //! that are left behind it. That is in the order of the layers, so that it is copied in few pieces.
 //! Where the file system can, the copy shares its blocks with the layers' disks.
 
-use std::os::fd::{AsFd as _, OwnedFd};
-
 use super::block::{BLOCK, too_many_blocks};
-use super::copy_blocks::BlockCopy;
 use super::erofs::DiskMetadata;
 use super::id::DiskId;
 use super::merge::MergedTree;
 use super::parts::{LayerDisk, LayerSize, OpenPart, Run, used_runs};
-use crate::error::{Error, Result};
+use super::sink::DiskSink;
+use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::sys::write_all_at;
 use crate::unpack::Extent;
 
 /// Where the blocks of the layers' disks come to be.
@@ -55,13 +52,12 @@ impl Moved {
     }
 }
 
-/// Writes the disk into an empty file, which is called `name` in messages. How many bytes it has. `check_room` is told how many
-/// may have to be written.
+/// Hands over the disk; how many bytes it has. `check_room` is told how many may have to be written.
 pub(crate) fn write_flat(
     merged: &MergedTree,
     (sizes, open): (&[LayerSize], &OpenPart<'_>),
     id: &DiskId,
-    (file, name): (&OwnedFd, &str),
+    sink: &mut dyn DiskSink,
     check_room: impl FnOnce(u64) -> Result<()>,
     interrupt: &Interrupt,
 ) -> Result<u64> {
@@ -72,17 +68,13 @@ pub(crate) fn write_flat(
     let first = metadata.first_block((1, blocks), id)?;
     let allocated = sizes.iter().fold(0u64, |sum, size| sum.saturating_add(size.allocated));
     check_room((blocks * BLOCK as u64).min(allocated + (1 + metadata.blocks()) * BLOCK as u64))?;
-    let failed = |errno| Error::os(errno, format_args!("write {name}"));
-    // A hole at the end is a part of the file too.
-    rustix::fs::ftruncate(file, blocks * BLOCK as u64).map_err(failed)?;
+    sink.size(blocks * BLOCK as u64)?;
     let mut at = BLOCK as u64;
     metadata.write(1, |extent| moved.block_of(extent), &mut |bytes| {
-        interrupt.check()?;
-        write_all_at(file.as_fd(), bytes, at).map_err(failed)?;
+        sink.bytes(at, bytes)?;
         at += bytes.len() as u64;
         Ok(())
     })?;
-    let copy = BlockCopy { to: file, to_name: name, interrupt };
     let mut opened: Option<(u32, LayerDisk)> = None;
     for (run, to) in moved.pieces() {
         let number = run.from.part;
@@ -90,9 +82,9 @@ pub(crate) fn write_flat(
             Some((already, part)) if already == number => part,
             _ => open(number)?,
         };
-        copy.copy(&part, u64::from(run.from.block), u64::from(to), run.blocks)?;
+        sink.blocks(&part, u64::from(run.from.block), u64::from(to), run.blocks)?;
         opened = Some((number, part));
     }
-    write_all_at(file.as_fd(), &first, 0).map_err(failed)?;
+    sink.bytes(0, &first)?;
     Ok(blocks * BLOCK as u64)
 }

@@ -2,16 +2,14 @@
 //! are. A file's place on the whole is that on its layer's disk, moved by what is in front of that.
 //! So nothing needs a table of devices, and Linux 5.4 reads it.
 
-use std::os::fd::{AsFd as _, OwnedFd};
-
 use super::block::{BLOCK, too_many_blocks};
 use super::erofs::DiskMetadata;
 use super::id::DiskId;
 use super::merge::MergedTree;
 use super::parts::{LayerSize, used_runs};
-use crate::error::{Error, Result};
+use super::sink::DiskSink;
+use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::sys::write_all_at;
 use crate::unpack::Extent;
 
 /// What a disk of several files came to.
@@ -22,12 +20,12 @@ pub(crate) struct MergedDisk {
     pub(crate) parts: Vec<(usize, u64)>,
 }
 
-/// Writes the metadata into an empty file, which is called `name` in messages.
+/// Hands over the file with the metadata.
 pub(crate) fn write_merged(
     merged: &MergedTree,
     sizes: &[LayerSize],
     id: &DiskId,
-    (file, name): (&OwnedFd, &str),
+    sink: &mut dyn DiskSink,
     interrupt: &Interrupt,
 ) -> Result<MergedDisk> {
     let metadata = DiskMetadata::of(&merged.tree, interrupt)?;
@@ -46,14 +44,13 @@ pub(crate) fn write_merged(
     }
     // Before anything is written.
     let first = metadata.first_block((1, end), id)?;
-    let failed = |errno| Error::os(errno, format_args!("write {name}"));
+    sink.size(disk.metadata_bytes)?;
     let mut at = BLOCK as u64;
     metadata.write(1, |Extent { part, block }| begins[part as usize] + block, &mut |bytes| {
-        interrupt.check()?;
-        write_all_at(file.as_fd(), bytes, at).map_err(failed)?;
+        sink.bytes(at, bytes)?;
         at += bytes.len() as u64;
         Ok(())
     })?;
-    write_all_at(file.as_fd(), &first, 0).map_err(failed)?;
+    sink.bytes(0, &first)?;
     Ok(disk)
 }

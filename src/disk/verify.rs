@@ -6,17 +6,16 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
-
 use super::block::BLOCK;
 use super::erofs::{DiskMetadata, metadata_block};
 use super::id::DiskId;
+use super::sink::read_exactly;
 use crate::error::{Error, Result, quoted};
 use crate::interrupt::Interrupt;
 use crate::limits::LayerLimits;
 use crate::record::{RECORD_HEAD_LEN, RecordHead, RecordLines, RecordWriter, parse_line};
 use crate::unpack::{
-    Arena, NoContent, ROOT, RecordedLayer, Spend, TreeForm, TreeOptions, TreeWriter, Verdict, damage, sum_of_bytes,
+    Arena, NoContent, ROOT, RecordedLayer, Spend, TreeForm, TreeOptions, TreeWriter, Verdict, sum_of_bytes,
 };
 
 const READ_BUFFER_BYTES: usize = 256 << 10;
@@ -109,20 +108,6 @@ fn compare_contents(
         let is_followed = rest.iter().any(|&byte| byte != 0);
         if let Some(why) = differs.or_else(|| is_followed.then(|| "something follows its content".to_owned())) {
             return Ok(Some(format!("{}: {why}", quoted(&line.path()?))));
-        }
-    }
-    Ok(None)
-}
-
-/// Fills a buffer; or why that cannot be.
-fn read_exactly(disk: BorrowedFd<'_>, offset: u64, buffer: &mut [u8]) -> Result<Verdict> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match rustix::io::pread(disk, &mut buffer[done..], offset + done as u64) {
-            Ok(0) => return Ok(Some("it ends too early".into())),
-            Ok(n) => done += n,
-            Err(Errno::INTR) => {}
-            Err(errno) => return damage(errno, "cannot be read").map(Some),
         }
     }
     Ok(None)

@@ -107,6 +107,10 @@ pub struct bl_disk_usage_result {
     pub trees: u64,
     /// Sizes of all files in them, by their metadata records, and of the records.
     pub tree_bytes: u64,
+    /// Disks of images, by bl_keep_disk().
+    pub disks: u64,
+    /// Sizes of their files, but for those of layers' disks, which count as trees.
+    pub disk_bytes: u64,
     /// Downloads and extractions that are under way or broke off, and what is about to be deleted.
     pub partials: u64,
     /// Sizes of those that are files, with the room that is reserved for what they do not hold yet.
@@ -238,6 +242,8 @@ pub unsafe extern "C" fn bl_disk_usage(
                 layer_bytes: usage.layers.bytes,
                 trees: usage.trees.objects,
                 tree_bytes: usage.trees.bytes,
+                disks: usage.disks.objects,
+                disk_bytes: usage.disks.bytes,
                 partials: usage.partials.objects,
                 partial_bytes: usage.partials.bytes,
                 quarantined: usage.quarantined.objects,

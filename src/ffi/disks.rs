@@ -3,14 +3,16 @@
 use std::ffi::{CString, c_char, c_void};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::args::{Call, SizedStruct, borrow_handle, call, check_flags, free, into_handle, invalid};
 use super::extract::{bl_progress_callback, progress_callback};
 use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::images::bl_image;
+use super::leases::bl_lease;
 use super::limits::bl_layer_limits;
 use crate::error::{Error, Result, Status};
-use crate::image_disk::{Disk, DiskLayout, DiskOptions};
+use crate::image_disk::{Disk, DiskLayout, DiskOptions, KeptDisk};
 
 /// bl_disk_options.format: ext4. This version does not write it yet: BL_E_UNSUPPORTED.
 pub const BL_DISK_EXT4: u32 = 0;
@@ -29,6 +31,10 @@ pub const BL_DISK_LAYOUT_MERGED: u32 = 1;
 pub const BL_DISK_FLAG_REPLACE: u64 = 1;
 /// bl_disk_options.flags: refuse a layer with any anomaly, as BL_E_MALFORMED.
 pub const BL_DISK_FLAG_STRICT: u64 = 2;
+
+/// bl_disk_options.flags: leave no disks of layers in the store that are not there yet. Another image with the same layers
+/// has to read these again.
+pub const BL_DISK_FLAG_DIRECT: u64 = 4;
 
 /// bl_disk_text(): the file to attach.
 pub const BL_DISK_TEXT_PATH: u32 = 1;
@@ -62,6 +68,8 @@ pub struct bl_disk_options {
     pub uuid: *const c_char,
     /// What was modified later than this, in seconds since 1970, has this time; 0 is not to change any.
     pub max_mtime_seconds: i64,
+    /// Seconds for which bl_keep_disk() has the disk held; 0 is a day.
+    pub lease_seconds: u64,
     /// What each layer may cost. NULL is the defaults.
     pub limits: *const bl_layer_limits,
     /// Ends the call early; may be NULL.
@@ -95,6 +103,10 @@ pub struct bl_disk_info {
     pub anomalies: u64,
     /// How many files it has, for bl_disk_get_part().
     pub parts: u64,
+    /// 1 when the store kept it already.
+    pub cached: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 // SAFETY: integers only.
@@ -209,6 +221,51 @@ pub unsafe extern "C" fn bl_create_disk(
     }
 }
 
+/// Makes a disk of an image as bl_create_disk() does, and keeps it in the store, in `disks`. A disk that is there for the same
+/// layers and options is found again in a moment, and made anew with BL_DISK_FLAG_REPLACE. A collection keeps it as long as it
+/// keeps all of the image's layers, or the lease lives. After a restart of the machine a disk that was not flushed before is
+/// gone: ask again, and do not note its path.
+///
+/// @param options format must be BL_DISK_EROFS.
+/// @param lease keeps a collection from taking the disk. It is the host's to extend (bl_lease_extend) as long as a guest has the
+///   disk, and to end (bl_lease_release) after that.
+///
+/// @retval BL_OK
+/// @retval BL_E_NOT_FOUND where the store lacks a layer
+/// @retval BL_E_PERMISSION for a read-only store, or the system refuses
+/// @return otherwise as bl_create_disk()
+///
+/// Ownership: release *out with bl_disk_free() and *lease with bl_lease_free(), which does not end it.
+/// Cost: a disk that is there is a few small reads; otherwise as bl_create_disk().
+///
+/// @since 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_keep_disk(
+    storage: *mut bl_storage,
+    image: *const bl_image,
+    options: *const bl_disk_options,
+    out: *mut *mut bl_disk,
+    lease: *mut *mut bl_lease,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            // Both are reset, whichever is wrong.
+            let (out, lease) = (c.out(out, "out"), c.out(lease, "lease"));
+            let (out, lease) = (out?, lease?);
+            let storage = c.handle(storage, "storage")?;
+            let image = c.handle(image, "image")?;
+            let options = disk_options(c, c.options(options, "options")?)?;
+            let KeptDisk { disk, lease: held, .. } = storage.0.keep_disk(image.image(), &options)?;
+            let disk = bl_disk::new(disk)?;
+            lease.set(into_handle(bl_lease::new(held)?));
+            out.set(into_handle(disk));
+            Ok(())
+        })
+    }
+}
+
 /// What a disk says of itself. Valid until bl_disk_free().
 ///
 /// @param field BL_DISK_TEXT_*.
@@ -247,6 +304,8 @@ pub unsafe extern "C" fn bl_disk_get_info(
                 entries: disk.entries,
                 anomalies: disk.anomalies.bits(),
                 parts: disk.parts.len() as u64,
+                cached: disk.cached.into(),
+                reserved: 0,
             });
             Ok(())
         })
@@ -296,7 +355,8 @@ pub unsafe extern "C" fn bl_disk_free(disk: *mut bl_disk) {
 }
 
 fn disk_options(c: &Call<'_>, options: bl_disk_options) -> Result<DiskOptions> {
-    check_flags(options.flags, BL_DISK_FLAG_REPLACE | BL_DISK_FLAG_STRICT, "options.flags")?;
+    let flags = BL_DISK_FLAG_REPLACE | BL_DISK_FLAG_STRICT | BL_DISK_FLAG_DIRECT;
+    check_flags(options.flags, flags, "options.flags")?;
     match options.format {
         BL_DISK_EROFS => {}
         BL_DISK_EXT4 => {
@@ -329,6 +389,8 @@ fn disk_options(c: &Call<'_>, options: bl_disk_options) -> Result<DiskOptions> {
         uuid: uuid.transpose()?,
         max_mtime: (options.max_mtime_seconds != 0).then_some(options.max_mtime_seconds),
         strict: has(BL_DISK_FLAG_STRICT),
+        direct: has(BL_DISK_FLAG_DIRECT),
+        lease_time: (options.lease_seconds > 0).then(|| Duration::from_secs(options.lease_seconds)),
         limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
         interrupt: c.interrupt(options.cancel, options.timeout_ms),

@@ -3,9 +3,10 @@
 use std::ffi::{CString, c_char};
 
 use super::args::{SizedStruct, borrow_handle, call, free, into_handle};
-use super::handles::{bl_error, bl_status};
+use super::handles::{bl_error, bl_status, bl_storage};
 use super::images::{bl_image, text};
 use crate::error::Result;
+use crate::interrupt::Interrupt;
 use crate::rootfs::Process;
 
 /// bl_process_text(): the command and its arguments, by index.
@@ -79,10 +80,12 @@ unsafe impl SizedStruct for bl_process_user {}
 /// cmd has no command: no BL_PROCESS_ARG, and an empty list in the JSON. The home directory is
 /// BL_PROCESS_HOME, and no variable.
 ///
-/// @param rootfs the root file system, assembled or mounted.
+/// @param storage where the disks of the image's layers are; may be NULL where rootfs is given.
+/// @param rootfs the root file system, assembled or mounted; NULL has the user looked up in the layers' disks.
 ///
 /// @retval BL_OK
-/// @retval BL_E_NOT_FOUND for a user or group that is not there by name, and where the config is missing
+/// @retval BL_E_NOT_FOUND for a user or group that is not there by name, and without a config. Without rootfs, also where a layer
+///   has no disk in the store
 /// @retval BL_E_MALFORMED for files that are none
 /// @retval BL_E_LIMIT for those that are too large and for numbers from 2^31 on
 /// @retval BL_E_PERMISSION the system, or a read-only store, refuses
@@ -94,6 +97,7 @@ unsafe impl SizedStruct for bl_process_user {}
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bl_image_process(
+    storage: *const bl_storage,
     image: *const bl_image,
     rootfs: *const c_char,
     out: *mut *mut bl_process,
@@ -104,7 +108,12 @@ pub unsafe extern "C" fn bl_image_process(
         call(err, |c| {
             let out = c.out(out, "out")?;
             let image = c.handle(image, "image")?;
-            out.set(into_handle(bl_process::new(image.image().process(c.path(rootfs, "rootfs")?)?)?));
+            let process = if rootfs.is_null() {
+                c.handle(storage, "storage")?.0.process(image.image(), &Interrupt::default())?
+            } else {
+                image.image().process(c.path(rootfs, "rootfs")?)?
+            };
+            out.set(into_handle(bl_process::new(process)?));
             Ok(())
         })
     }

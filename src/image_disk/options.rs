@@ -1,6 +1,7 @@
 //! What a disk is to be, and what it came to.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::disk::MAX_LABEL_BYTES;
@@ -23,6 +24,15 @@ pub enum DiskLayout {
     Merged,
 }
 
+impl DiskLayout {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            DiskLayout::Flat => "flat",
+            DiskLayout::Merged => "merged",
+        }
+    }
+}
+
 options! {
     /// How to make a disk.
     #[derive(Clone, Debug, Default)]
@@ -39,6 +49,11 @@ options! {
         pub max_mtime: Option<i64>,
         /// Refuse a layer with any [`Anomalies`].
         pub strict: bool,
+        /// Leave no disks of layers in the store that are not there yet. Another image with the same layers has to read these
+        /// again.
+        pub direct: bool,
+        /// How long a disk that the store keeps is held; `None` is a day.
+        pub lease_time: Option<Duration>,
         /// What each layer may cost.
         pub limits: LayerLimits,
         /// Is told how far it came in a layer. First while its own disk is made, where that is
@@ -67,10 +82,7 @@ impl DiskOptions {
 
     /// What of them the bytes depend on.
     pub(super) fn words(&self) -> String {
-        let layout = match self.layout {
-            DiskLayout::Flat => "flat",
-            DiskLayout::Merged => "merged",
-        };
+        let layout = self.layout.word();
         let uuid = self.uuid.map_or_else(String::new, |uuid| uuid::Uuid::from_bytes(uuid).to_string());
         let max_mtime = self.max_mtime.map_or_else(String::new, |seconds| seconds.to_string());
         format!("layout {layout}\nlabel {}\nuuid {uuid}\nmax_mtime {max_mtime}", self.label)
@@ -109,6 +121,8 @@ pub struct Disk {
     pub entries: u64,
     /// What was odd.
     pub anomalies: Anomalies,
+    /// The store kept it already, as an earlier call made it.
+    pub cached: bool,
     /// The files, in the order of the device; of a flat disk one.
     pub parts: Vec<DiskPart>,
 }

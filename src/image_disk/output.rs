@@ -1,111 +1,124 @@
-//! The files of a disk, beside their destination until they are whole.
+//! The files of a disk, written where they are not visible yet.
 
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::options::{DiskOptions, DiskPart};
-use crate::destination::{Destination, PendingOutput};
+use super::layers::Layers;
 use crate::digest::Digest;
-use crate::disk::{DiskId, LayerSize, MergedTree, OpenPart, VmdkPart, vmdk_descriptor, write_flat, write_merged};
+use crate::disk::{DiskFile, DiskId, MergedTree, VmdkPart, vmdk_descriptor, write_flat, write_merged};
 use crate::error::{Error, Result, Status};
-use crate::store::{Folder, Storage};
+use crate::interrupt::Interrupt;
 use crate::sys::{self, free_space};
-use crate::unpack::TreeForm;
 
 /// The file that a VMM is given of a disk of several.
 pub(super) const DESCRIPTOR: &str = "disk.vmdk";
 /// The first of its parts.
-const METADATA: &str = "meta.erofs";
-/// Of files of a merged disk: nobody is to write to a part that others share.
+pub(super) const METADATA: &str = "meta.erofs";
+/// Of files that others share: nobody is to write to them.
 const READ_ONLY: Mode = Mode::RUSR.union(Mode::RGRP).union(Mode::ROTH);
 
-/// What is to be written, and where.
+/// The part that is a layer's disk.
+pub(super) fn part_name(number: usize) -> String {
+    format!("layer-{number}.erofs")
+}
+
+/// What is to be written.
 pub(super) struct Output<'a> {
-    pub(super) storage: &'a Storage,
-    pub(super) place: &'a Arc<Destination>,
+    pub(super) layers: &'a Layers<'a>,
     pub(super) tree: &'a MergedTree,
-    /// The layers whose disks the parts are, and how large those are.
-    pub(super) digests: &'a [Digest],
-    pub(super) sizes: &'a [LayerSize],
+    pub(super) key: &'a Digest,
     pub(super) id: &'a DiskId,
-    pub(super) options: &'a DiskOptions,
+    pub(super) interrupt: &'a Interrupt,
+}
+
+/// A file of a disk, in the order of the device.
+pub(super) struct WrittenPart {
+    /// In the disk's folder; empty for a file without one.
+    pub(super) name: String,
+    pub(super) bytes: u64,
 }
 
 /// The files of a disk.
-pub(super) struct MadeDisk {
-    pub(super) parts: Vec<DiskPart>,
+pub(super) struct Written {
+    pub(super) parts: Vec<WrittenPart>,
     /// Bytes that they take in their file system.
     pub(super) allocated: u64,
 }
 
-/// One raw file.
-pub(super) fn flat(output: &Output<'_>) -> Result<MadeDisk> {
-    let Output { storage, place, tree, digests, sizes, id, options } = output;
-    let open = |number: u32| Ok(storage.open_layer_disk(&digests[number as usize])?.0);
-    let work = PendingOutput::file(place)?;
-    let (file, path) = (work.open()?, work.path().to_path_buf());
-    let name = path.display().to_string();
-    // Blocks that are shared take no room, so that only what is written will tell there.
-    let check_room = |bytes: u64| match free_space(file.as_fd()) {
-        Ok((free, _)) if free < bytes && !shares_blocks(digests.is_empty(), &open, &file) => {
-            Err(Error::no_space(format!("{name}: {bytes} bytes to write, {free} free")))
+impl Output<'_> {
+    /// One raw file, into an empty one, which is called `name` in messages.
+    pub(super) fn flat(&self, file: &OwnedFd, name: &str) -> Result<Written> {
+        // Blocks that are shared take no room, so that only what is written will tell there.
+        let check_room = |bytes: u64| match free_space(file.as_fd()) {
+            Ok((free, _)) if free < bytes && !self.shares_blocks(file) => {
+                Err(Error::no_space(format!("{name}: {bytes} bytes to write, {free} free")))
+            }
+            _ => Ok(()),
+        };
+        let open = |number: u32| Ok(self.layers.open(number)?.0);
+        let parts = (&self.layers.sizes[..], &open as _);
+        let sink = &mut DiskFile { file, name, interrupt: self.interrupt };
+        let bytes = write_flat(self.tree, parts, self.id, sink, check_room, self.interrupt)?;
+        Ok(Written { parts: vec![WrittenPart { name: String::new(), bytes }], allocated: allocated(file)? })
+    }
+
+    /// One raw file of this name, in a folder that is at `path`.
+    pub(super) fn flat_in(&self, folder: BorrowedFd<'_>, path: &Path, name: &str) -> Result<Written> {
+        let file = create(folder, path, name)?;
+        let mut written = self.flat(&file, &path.join(name).display().to_string())?;
+        finish(&file, path, name)?;
+        written.parts.iter_mut().for_each(|part| part.name = name.to_owned());
+        Ok(written)
+    }
+
+    /// Metadata, the parts, and a descriptor that puts them one behind the other, in a folder that is at `path`.
+    pub(super) fn merged_in(&self, folder: BorrowedFd<'_>, path: &Path) -> Result<Written> {
+        let metadata = create(folder, path, METADATA)?;
+        let name = path.join(METADATA).display().to_string();
+        let sizes = &self.layers.sizes;
+        let sink = &mut DiskFile { file: &metadata, name: &name, interrupt: self.interrupt };
+        let written = write_merged(self.tree, sizes, self.id, sink, self.interrupt)?;
+        finish(&metadata, path, METADATA)?;
+        let mut allocated = allocated(&metadata)?;
+        let mut parts = vec![WrittenPart { name: METADATA.to_owned(), bytes: written.metadata_bytes }];
+        for (number, bytes) in written.parts {
+            self.interrupt.check()?;
+            let name = part_name(number);
+            let linked = self.layers.link(number, folder, &name)?;
+            linked.map_err(|errno| cannot_link(errno, &path.join(&name).display().to_string()))?;
+            parts.push(WrittenPart { name, bytes });
+            allocated = allocated.saturating_add(sizes[number].allocated);
         }
-        _ => Ok(()),
-    };
-    let length = write_flat(tree, (sizes, &open), id, (&file, &name), check_room, &options.interrupt)?;
-    let allocated = allocated(&file)?;
-    place.check_free_for_file(options.replace)?;
-    work.publish_file()?;
-    Ok(MadeDisk { parts: vec![DiskPart { path, offset: 0, length }], allocated })
+        let descriptor = create(folder, path, DESCRIPTOR)?;
+        let vmdk: Vec<VmdkPart> =
+            parts.iter().map(|part| VmdkPart { name: part.name.clone(), bytes: part.bytes }).collect();
+        sys::write_all(descriptor.as_fd(), vmdk_descriptor(&vmdk, self.key).as_bytes())
+            .map_err(|errno| Error::os(errno, format_args!("write {}", path.join(DESCRIPTOR).display())))?;
+        finish(&descriptor, path, DESCRIPTOR)?;
+        Ok(Written { parts, allocated })
+    }
+
+    /// Whether a copy of blocks of the parts takes no room: one is tried, and undone.
+    fn shares_blocks(&self, to: &OwnedFd) -> bool {
+        let is_shared = !self.layers.is_empty()
+            && self.layers.open(0).is_ok_and(|(part, _)| sys::reflink(to.as_fd(), part.file.as_fd()).is_ok());
+        is_shared && rustix::fs::ftruncate(to, 0).is_ok()
+    }
 }
 
-/// A directory: metadata, the parts, and a descriptor that puts them one behind the other.
-pub(super) fn merged(output: &Output<'_>, key: &Digest) -> Result<MadeDisk> {
-    let Output { storage, place, tree, digests, sizes, id, options } = output;
-    let work = PendingOutput::directory(place)?;
-    let (folder, path) = (work.open()?, work.path().to_path_buf());
-    let create = |name: &str| {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&folder, name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|errno| Error::os(errno, format_args!("create {}", path.join(name).display())))
-    };
-    let finish = |file: &OwnedFd, name: &str| {
-        rustix::fs::fchmod(file, READ_ONLY)
-            .map_err(|errno| Error::os(errno, format_args!("set mode of {}", path.join(name).display())))
-    };
-    let metadata = create(METADATA)?;
-    let name = path.join(METADATA).display().to_string();
-    let written = write_merged(tree, sizes, id, (&metadata, &name), &options.interrupt)?;
-    finish(&metadata, METADATA)?;
-    let mut allocated = allocated(&metadata)?;
-    let mut vmdk = vec![VmdkPart { name: METADATA.to_owned(), bytes: written.metadata_bytes }];
-    for (number, bytes) in written.parts {
-        options.interrupt.check()?;
-        let name = format!("layer-{number}.erofs");
-        let tree = TreeForm::EROFS.tree_name(&digests[number]);
-        let from = storage.directory.area(Folder::Extracted)?;
-        rustix::fs::linkat(from, tree.as_str(), &folder, name.as_str(), AtFlags::empty())
-            .map_err(|errno| cannot_link(errno, &path.join(&name).display().to_string()))?;
-        vmdk.push(VmdkPart { name, bytes });
-        allocated = allocated.saturating_add(sizes[number].allocated);
-    }
-    let descriptor = create(DESCRIPTOR)?;
-    sys::write_all(descriptor.as_fd(), vmdk_descriptor(&vmdk, key).as_bytes())
-        .map_err(|errno| Error::os(errno, format_args!("write {}", path.join(DESCRIPTOR).display())))?;
-    finish(&descriptor, DESCRIPTOR)?;
-    rustix::fs::fchmod(&folder, Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH)
-        .map_err(|errno| Error::os(errno, format_args!("set mode of {}", path.display())))?;
-    work.publish_directory(options.replace)?;
-    let mut offset = 0;
-    let part = |VmdkPart { name, bytes }: VmdkPart| {
-        let part = DiskPart { path: path.join(name), offset, length: bytes };
-        offset += bytes;
-        part
-    };
-    Ok(MadeDisk { parts: vmdk.into_iter().map(part).collect(), allocated })
+fn create(folder: BorrowedFd<'_>, path: &Path, name: &str) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|errno| Error::os(errno, format_args!("create {}", path.join(name).display())))
+}
+
+/// From now on nobody writes to it.
+fn finish(file: &OwnedFd, path: &Path, name: &str) -> Result<()> {
+    rustix::fs::fchmod(file, READ_ONLY)
+        .map_err(|errno| Error::os(errno, format_args!("set mode of {}", path.join(name).display())))
 }
 
 fn cannot_link(errno: Errno, name: &str) -> Error {
@@ -124,10 +137,4 @@ fn cannot_link(errno: Errno, name: &str) -> Error {
 fn allocated(file: &OwnedFd) -> Result<u64> {
     let stat = rustix::fs::fstat(file).map_err(|errno| Error::os(errno, "look at a disk"))?;
     Ok(stat.st_blocks as u64 * 512)
-}
-
-/// Whether a copy of blocks of the parts takes no room: one is tried, and undone.
-fn shares_blocks(is_empty: bool, open: &OpenPart<'_>, to: &OwnedFd) -> bool {
-    let is_shared = !is_empty && open(0).is_ok_and(|part| sys::reflink(to.as_fd(), part.file.as_fd()).is_ok());
-    is_shared && rustix::fs::ftruncate(to, 0).is_ok()
 }

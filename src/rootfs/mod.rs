@@ -12,4 +12,5 @@ mod users;
 pub use assemble::{Rootfs, RootfsMode, RootfsOptions};
 pub use overlay::{Overlay, OverlayOptions};
 pub use process::Process;
+pub(crate) use users::MAX_USERS_BYTES;
 pub use users::RootfsUser;

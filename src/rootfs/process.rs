@@ -33,6 +33,11 @@ impl Image {
     ///
     /// As [`RootfsUser::look_up`]; `NOT_FOUND` too where the image's config is missing in the store.
     pub fn process(&self, rootfs: &Path) -> Result<Process> {
+        self.process_of(|user| RootfsUser::look_up(rootfs, user))
+    }
+
+    /// The same where `look_up` finds the user.
+    pub(crate) fn process_of(&self, look_up: impl FnOnce(&str) -> Result<RootfsUser>) -> Result<Process> {
         if self.config_bytes.is_empty() {
             let why = format!("config {} is not in the store", self.manifest.config.digest);
             return Err(Error::new(Status::NotFound, why));
@@ -47,7 +52,7 @@ impl Image {
             args: config.entrypoint.iter().chain(&config.cmd).cloned().collect(),
             env,
             cwd: if is_absolute { config.working_dir.clone() } else { format!("/{}", config.working_dir) },
-            user: RootfsUser::look_up(rootfs, &config.user)?,
+            user: look_up(&config.user)?,
             stop_signal: config.stop_signal.clone(),
         })
     }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result, Status, quoted};
 use crate::unpack::read_in_root;
 
 /// The longest file of users or groups that is read.
-const MAX_FILE_BYTES: usize = 1 << 20;
+pub(crate) const MAX_USERS_BYTES: usize = 1 << 20;
 /// The largest number of a user or group that an image may ask for.
 const LARGEST: u32 = i32::MAX as u32;
 
@@ -35,9 +35,16 @@ impl RootfsUser {
     /// `NOT_FOUND` for an unknown name, `MALFORMED` for files that are none, `LIMIT` for those over 1 MiB and numbers
     /// from 2^31 on. Symlinks lead nowhere outside the root file system.
     pub fn look_up(rootfs: &Path, user: &str) -> Result<RootfsUser> {
+        RootfsUser::look_up_in(&rootfs.display().to_string(), user, |path| read(rootfs, path))
+    }
+
+    /// The same where `read` gives the files, which are at `place` in messages; what is not there is empty.
+    pub(crate) fn look_up_in(place: &str, user: &str, read: impl Fn(&str) -> Result<Vec<u8>>) -> Result<RootfsUser> {
+        // What is no text is not worth more than what it has of one.
+        let read = |path: &str| read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let (user, group) = user.split_once(':').unwrap_or((user, ""));
         let wanted = if user.is_empty() { "0" } else { user };
-        let passwd = read(rootfs, "etc/passwd")?;
+        let passwd = read("etc/passwd")?;
         let number = parse(wanted)?;
         let known =
             passwd.lines().filter_map(Passwd::parse).find(|line| line.name == wanted || Some(line.uid) == number);
@@ -46,17 +53,17 @@ impl RootfsUser {
                 RootfsUser { uid: line.uid, gid: line.gid, home: Some(line.home.to_owned()), ..RootfsUser::default() }
             }
             (None, Some(uid)) => RootfsUser { uid, ..RootfsUser::default() },
-            (None, None) => return Err(unknown("user", wanted, rootfs)),
+            (None, None) => return Err(unknown("user", wanted, place)),
         };
         if group.is_empty() && known.is_none() {
             return Ok(found);
         }
-        let groups = read(rootfs, "etc/group")?;
+        let groups = read("etc/group")?;
         let mut groups = groups.lines().filter_map(GroupLine::parse);
         if !group.is_empty() {
             let number = parse(group)?;
             let known = groups.find(|line| line.name == group || Some(line.gid) == number).map(|line| line.gid);
-            found.gid = known.or(number).ok_or_else(|| unknown("group", group, rootfs))?;
+            found.gid = known.or(number).ok_or_else(|| unknown("group", group, place))?;
         } else if let Some(user) = known {
             found.additional_gids = groups.filter(|line| line.has(user.name)).map(|line| line.gid).collect();
         }
@@ -64,8 +71,8 @@ impl RootfsUser {
     }
 }
 
-fn unknown(what: &str, name: &str, rootfs: &Path) -> Error {
-    let why = format!("{}: no {what} {}", rootfs.display(), quoted(name.as_bytes()));
+fn unknown(what: &str, name: &str, place: &str) -> Error {
+    let why = format!("{place}: no {what} {}", quoted(name.as_bytes()));
     Error::new(Status::NotFound, why)
 }
 
@@ -80,14 +87,13 @@ fn parse(text: &str) -> Result<Option<u32>> {
     }
 }
 
-/// What is no text is not worth more than what it has of one.
-fn read(rootfs: &Path, path: &str) -> Result<String> {
+fn read(rootfs: &Path, path: &str) -> Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(rootfs, flags, Mode::empty())
         .map_err(|errno| Error::os(errno, format_args!("open {}", rootfs.display())))?;
-    let bytes = read_in_root(root, path.as_bytes(), MAX_FILE_BYTES)
+    let bytes = read_in_root(root, path.as_bytes(), MAX_USERS_BYTES)
         .map_err(|error| error.context(format_args!("{}: /{path}", rootfs.display())))?;
-    Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+    Ok(bytes.unwrap_or_default())
 }
 
 /// A line of passwd(5).

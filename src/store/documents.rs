@@ -2,30 +2,17 @@
 
 use std::os::fd::BorrowedFd;
 
+use super::small_files::read_small;
 use super::store_dir::Folder;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::limits;
-use crate::sys::{self, is_regular};
+use crate::sys::is_regular;
 
 /// The file name of a blob: the digest with `-` for `:`, and the seed's suffix.
 pub(crate) fn blob_name(area: Folder, digest: &Digest) -> String {
     let suffix = if area == Folder::Layers { ".tar.gz" } else { ".json" };
     digest.file_stem() + suffix
-}
-
-/// By which the store's own small files are known to be what was written: XXH3 of the parts, line by line.
-pub(super) fn checksum(parts: &[&str]) -> String {
-    format!("{:016x}", twox_hash::XxHash3_64::oneshot(parts.join("\n").as_bytes()))
-}
-
-/// All of a file that is small; `MALFORMED` for one of more than `most` bytes.
-pub(super) fn read_small(file: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>> {
-    let bytes = sys::read_start(file, most + 1).map_err(|errno| Error::os(errno, "read it"))?;
-    if bytes.len() > most {
-        return Err(Error::new(Status::Malformed, format!("has more than {most} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// Whether a stored document hashes to its name.

@@ -129,6 +129,7 @@ pub(super) fn drop_unsynced(directory: &Arc<StoreDir>) -> Result<()> {
             }
         }
     }
+    super::kept_disks::drop_unsynced(directory)?;
     let mut file = Partial::create_file(directory, Folder::Root, BOOT_FILE)?;
     file.write_all(boot_id.as_bytes())?;
     file.publish(BOOT_FILE, &Interrupt::default(), |_| Ok(false))

@@ -1,7 +1,7 @@
 //! Collection: removing what nothing reaches.
 //!
 //! Kept is what a name or a live lease reaches: a manifest, its config, its layers and their trees.
-//! Of an index, it is every manifest under it. What is younger than an age is kept too, since a
+//! Of an index, it is every manifest under it. A disk stays while all its layers are reached. What is younger than an age is kept too, since a
 //! host stores an image's parts before it can give the image a name. Everything else loses its name
 //! while the collection lock is held. So whoever relies on what is there (a tag, a lease) comes
 //! before or after. Deleting, which takes long, happens afterwards.
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use super::links::remove_dangling;
 use super::lock::{CollectionLock, Lock};
-use super::lock::{EXTRACTION_LOCK, download_lock};
+use super::lock::{DISK_LOCK, EXTRACTION_LOCK, download_lock};
 use super::partial::{Partial, Removal, resumable_of};
 use super::storage::Storage;
 use super::store_dir::Folder;
@@ -133,6 +133,7 @@ impl Storage {
         for area in [Folder::Manifests, Folder::Configs, Folder::Layers] {
             sweep.blobs(area)?;
         }
+        sweep.disks()?;
         sweep.trees()?;
         sweep.interrupted()?;
         sweep.quarantined()?;
@@ -208,6 +209,27 @@ impl Sweep<'_> {
             self.remove(Folder::Extracted, &record, stat.st_size as u64)?;
         }
         Ok(lock)
+    }
+
+    /// A disk is kept as long as all its layers are, or a lease holds it.
+    fn disks(&mut self) -> Result<()> {
+        let directory = &self.storage.directory;
+        for name in self.unreached(Folder::Disks)? {
+            self.options.interrupt.check()?;
+            let lock = Lock::try_acquire(directory, format!("{DISK_LOCK}{name}"))
+                .map_err(|errno| Error::os(errno, format_args!("lock the disk {name}")))?;
+            let Some(stat) = directory.stat(Folder::Disks, &name)? else { continue };
+            let layers = self.storage.kept_disk(&name)?.and_then(|(disk, _)| disk.layer_digests());
+            if layers.is_some_and(|layers| layers.iter().all(|layer| self.reached.contains(layer))) {
+                continue;
+            }
+            if lock.is_none() || self.is_young(stat.st_ctime) {
+                self.report.kept += 1;
+                continue;
+            }
+            self.remove(Folder::Disks, &name, self.storage.disk_bytes(&name)?)?;
+        }
+        if self.options.dry_run { Ok(()) } else { directory.sync_area(Folder::Disks) }
     }
 
     /// Downloads that broke off, and with which nobody went on.

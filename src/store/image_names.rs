@@ -14,9 +14,9 @@ use rustix::fs::{AtFlags, Stat, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::documents::{checksum, read_small};
 use super::lock::CollectionLock;
 use super::partial::Partial;
+use super::small_files::{checksum, read_small};
 use super::storage::Storage;
 use super::store_dir::Folder;
 use crate::digest::Digest;

@@ -46,7 +46,7 @@ struct LeaseFile {
 
 impl LeaseFile {
     fn sum(&self) -> String {
-        super::documents::checksum(&[&self.expires.to_string(), &self.digests.join(" ")])
+        super::small_files::checksum(&[&self.expires.to_string(), &self.digests.join(" ")])
     }
 }
 
@@ -227,7 +227,7 @@ pub(crate) fn check_lease(file: BorrowedFd<'_>) -> Result<()> {
 
 fn parse(file: BorrowedFd<'_>) -> Result<LeaseFile> {
     let malformed = |why: String| Error::new(Status::Malformed, format!("not a lease: {why}"));
-    let file: LeaseFile = serde_json::from_slice(&super::documents::read_small(file, MAX_FILE_BYTES)?)
+    let file: LeaseFile = serde_json::from_slice(&super::small_files::read_small(file, MAX_FILE_BYTES)?)
         .map_err(|cause| malformed(cause.to_string()))?;
     if file.sum == file.sum() { Ok(file) } else { Err(malformed("its checksum does not match".into())) }
 }

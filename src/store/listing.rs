@@ -31,6 +31,8 @@ impl ObjectName {
                 }
                 (stem, tree.is_some())
             }
+            // A partial one has a random part behind a dot.
+            Folder::Disks => (name, false),
             Folder::Root | Folder::Leases | Folder::Locks | Folder::Quarantine | Folder::Links => return None,
         };
         let (algorithm, hex) = stem.split_once('-')?;
@@ -93,6 +95,8 @@ mod tests {
             (Folder::Extracted, format!("sha256-{hex}.overlay-stat.mtree"), true),
             (Folder::Extracted, format!("sha256-{hex}.{}.extracting", "0".repeat(32)), false),
             (Folder::Extracted, "lost+found".into(), false),
+            (Folder::Disks, format!("sha256-{hex}"), true),
+            (Folder::Disks, format!("sha256-{hex}.{}.extracting", "0".repeat(32)), false),
         ] {
             let parsed = ObjectName::parse(area, &name);
             assert_eq!(parsed.is_some(), is_ours, "{name}");

@@ -23,6 +23,9 @@ const OPEN: OFlags = OFlags::RDWR.union(OFlags::CREATE).union(OFlags::NOFOLLOW).
 /// What precedes the layer in the name of the lock on its extraction.
 pub(crate) const EXTRACTION_LOCK: &str = "extract-";
 
+/// What precedes the key in the name of the lock on the making of a disk.
+pub(crate) const DISK_LOCK: &str = "disk-";
+
 /// What precedes the blob in the name of the lock on its download.
 pub(super) const DOWNLOAD_LOCK: &str = "download-";
 

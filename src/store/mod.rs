@@ -3,12 +3,14 @@
 //! Every object is made as a partial that no reader looks for and becomes visible by one rename, in
 //! [`partial`]. That rename is the only way in. What a name means, and what may be read under it,
 //! is in one file a kind: [`manifests`] (manifests and configs), [`layers`], [`image_names`],
-//! [`extracted`].
+//! [`extracted`], [`kept_disks`].
 
 #![forbid(unsafe_code)]
 
 mod budget;
 mod bundle;
+mod disk_description;
+mod disk_files;
 mod documents;
 mod extracted;
 mod flock;
@@ -16,6 +18,7 @@ mod format;
 mod gc;
 mod image_names;
 mod ingest;
+mod kept_disks;
 mod layers;
 mod layout_folder;
 mod lease;
@@ -29,6 +32,7 @@ mod partial;
 pub(crate) mod pending;
 mod reflink_import;
 mod rmtree;
+mod small_files;
 mod staged;
 mod storage;
 mod store_dir;
@@ -36,6 +40,7 @@ mod sweep;
 mod usage;
 mod writeback;
 
+pub(crate) use disk_description::{DescribedLayer, DescribedPart, DiskDescription};
 pub(crate) use extracted::{is_current, is_tree, was_opened_in_this_boot};
 pub use gc::{GcOptions, GcReport};
 pub use image_names::{ImageName, TaggedImage};
@@ -44,7 +49,7 @@ pub use lease::Lease;
 pub(crate) use lease::{CallLease, check_lease};
 #[cfg(feature = "pull")]
 pub(crate) use lock::download_lock;
-pub(crate) use lock::{CollectionLock, EXTRACTION_LOCK, Lock};
+pub(crate) use lock::{CollectionLock, DISK_LOCK, EXTRACTION_LOCK, Lock};
 pub use options::{Durability, StorageOptions, VerifyOptions};
 pub(crate) use partial::Partial;
 pub(crate) use rmtree::remove_tree;

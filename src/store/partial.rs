@@ -223,6 +223,12 @@ impl Partial {
         self.directory.object_path(self.area, &self.name)
     }
 
+    /// A further name of the file, in another folder.
+    pub(crate) fn link_to(&self, folder: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+        let from = self.directory.area(self.area).map_err(|_| Errno::NOENT)?;
+        rustix::fs::linkat(from, self.name.as_str(), folder, name, AtFlags::empty())
+    }
+
     /// Appends all bytes to the file.
     pub(crate) fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
         sys::write_all(self.handle.as_fd(), bytes)
@@ -311,9 +317,12 @@ impl Partial {
         if self.is_synced(name) { self.directory.sync_area(self.area) } else { Ok(()) }
     }
 
-    /// Trees and their records become durable later, and which boot it is nobody asks in the next one ([`super::extracted`]).
+    /// Trees, their records and disks become durable later, and which boot it is nobody asks in the next one ([`super::extracted`]).
     fn is_synced(&self, name: &str) -> bool {
-        !self.is_for_this_boot && self.directory.is_durable() && self.area != Folder::Extracted && name != BOOT_FILE
+        !self.is_for_this_boot
+            && self.directory.is_durable()
+            && !matches!(self.area, Folder::Extracted | Folder::Disks)
+            && name != BOOT_FILE
     }
 
     /// Our success promises durability, whoever made the object that is there.

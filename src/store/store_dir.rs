@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::flock::{self, COLLECTION, Locking};
 use super::format;
 use super::options::{Durability, StorageOptions};
-use super::writeback::Writeback;
+use super::writeback::{Waiting, Writeback};
 use crate::error::{Error, Result, Status};
 use crate::record::Validity;
 use crate::sys;
@@ -27,6 +27,7 @@ pub(crate) enum Folder {
     Configs,
     Layers,
     Extracted,
+    Disks,
     Names,
     Leases,
     Locks,
@@ -35,11 +36,12 @@ pub(crate) enum Folder {
 }
 
 impl Folder {
-    pub(super) const FOLDERS: [Folder; 9] = [
+    pub(super) const FOLDERS: [Folder; 10] = [
         Folder::Manifests,
         Folder::Configs,
         Folder::Layers,
         Folder::Extracted,
+        Folder::Disks,
         Folder::Names,
         Folder::Leases,
         Folder::Locks,
@@ -54,6 +56,7 @@ impl Folder {
             Folder::Configs => "configs",
             Folder::Layers => "layers",
             Folder::Extracted => "extracted",
+            Folder::Disks => "disks",
             Folder::Names => "names",
             Folder::Leases => "leases",
             Folder::Locks => "locks",
@@ -72,7 +75,7 @@ impl Folder {
 pub(crate) struct StoreDir {
     path: PathBuf,
     /// By `Folder as usize`. `None` only in a read-only store whose folder does not exist.
-    areas: [Option<OwnedFd>; 10],
+    areas: [Option<OwnedFd>; 11],
     /// The count of forks when the store was opened.
     forks: u64,
     locking: Locking,
@@ -107,7 +110,7 @@ impl StoreDir {
             .map_err(|errno| Error::os(errno, format_args!("open store {}", path.display())))?;
         // Before anything is created: a store of a newer format is not touched.
         let has_version = format::check(root.as_fd(), &path)?;
-        let mut areas = [const { None }; 10];
+        let mut areas = [const { None }; 11];
         for area in Folder::FOLDERS {
             areas[area as usize] = open_folder(root.as_fd(), &path, area.name(), area.mode(), read_only)?;
         }
@@ -123,12 +126,13 @@ impl StoreDir {
             flock::probe(locks.as_fd(), COLLECTION, &path)?;
         }
         let boot_id = sys::boot_id();
-        let writeback = match &areas[Folder::Extracted as usize] {
-            Some(trees) if !read_only && durability == Durability::Full => {
-                let trees = trees
-                    .try_clone()
-                    .map_err(|cause| Error::io(&cause, format_args!("open store {}", path.display())))?;
-                Some(Writeback::new(trees, Validity::this_boot(boot_id.as_deref())))
+        let writeback = match (&areas[Folder::Extracted as usize], &areas[Folder::Disks as usize]) {
+            (Some(trees), Some(disks)) if !read_only && durability == Durability::Full => {
+                let again = |folder: &OwnedFd| {
+                    let fail = |cause| Error::io(&cause, format_args!("open store {}", path.display()));
+                    folder.try_clone().map_err(fail)
+                };
+                Some(Writeback::new(again(trees)?, again(disks)?, Validity::this_boot(boot_id.as_deref())))
             }
             _ => None,
         };
@@ -191,7 +195,14 @@ impl StoreDir {
     /// Has a tree synced, some time after this returns. Nothing in a store that is not durable, or read-only.
     pub(crate) fn make_durable(&self, tree: &str) {
         if let Some(writeback) = &self.writeback {
-            writeback.add(tree);
+            writeback.add(Waiting::Tree(tree.to_owned()));
+        }
+    }
+
+    /// The same of a disk that the store keeps.
+    pub(super) fn make_disk_durable(&self, disk: &str) {
+        if let Some(writeback) = &self.writeback {
+            writeback.add(Waiting::Disk(disk.to_owned()));
         }
     }
 
@@ -224,7 +235,7 @@ impl StoreDir {
 
     /// The same store with handles of its own, for a thread that the last owner waits for.
     pub(super) fn duplicate(&self) -> Result<Arc<StoreDir>> {
-        let mut areas = [const { None }; 10];
+        let mut areas = [const { None }; 11];
         for (own, area) in areas.iter_mut().zip(&self.areas) {
             *own = area
                 .as_ref()

@@ -122,7 +122,7 @@ fn is_ours(name: &str, area: Folder) -> bool {
         Folder::Leases => is_partial_name(name, super::lease::is_id),
         Folder::Locks => {
             let lease = name.strip_prefix(super::lease::LOCK);
-            [EXTRACTION_LOCK, super::lock::DOWNLOAD_LOCK]
+            [EXTRACTION_LOCK, super::lock::DOWNLOAD_LOCK, super::lock::DISK_LOCK]
                 .iter()
                 .any(|prefix| name.strip_prefix(prefix).is_some_and(is_digest_stem))
                 || lease.is_some_and(super::lease::is_id)

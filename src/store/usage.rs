@@ -38,6 +38,8 @@ pub struct DiskUsage {
     pub layers: Usage,
     /// Extracted trees with their records.
     pub trees: Usage,
+    /// Disks of images. The files of layers' disks that they share with trees count there.
+    pub disks: Usage,
     /// Partial objects: downloads and extractions that are under way or broke off, and what is about to be deleted. Of
     /// files with the room that is reserved for what they do not hold yet; what is in directories is not counted.
     pub partials: Usage,
@@ -52,7 +54,8 @@ pub struct DiskUsage {
 impl DiskUsage {
     /// Bytes of everything that the store holds.
     pub fn bytes(&self) -> u64 {
-        let kinds = [self.manifests, self.configs, self.layers, self.trees, self.partials, self.quarantined];
+        let Self { manifests, configs, layers, trees, disks, partials, quarantined, .. } = self;
+        let kinds = [manifests, configs, layers, trees, disks, partials, quarantined];
         kinds.iter().fold(0, |sum: u64, kind| sum.saturating_add(kind.bytes))
     }
 }
@@ -84,6 +87,9 @@ impl Storage {
             } else if is_tree(&name, &stat) {
                 usage.trees.add(self.tree_bytes(&name, &stat)?);
             }
+        }
+        for (name, _) in self.objects(Folder::Disks)? {
+            usage.disks.add(self.disk_bytes(&name)?);
         }
         for (area, name) in self.partials()? {
             if let Some(stat) = self.directory.stat(area, &name)? {

@@ -22,7 +22,16 @@ const GATHER_TIME: Duration = Duration::from_secs(2);
 /// Records that are open at a time.
 const MAX_OPEN_RECORDS: usize = 64;
 
-/// Trees that wait to be synced, and the thread that does it.
+/// What waits to be synced, by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Waiting {
+    /// An extracted tree.
+    Tree(String),
+    /// A disk that the store keeps.
+    Disk(String),
+}
+
+/// Trees and disks that wait to be synced, and the thread that does it.
 #[derive(Debug)]
 pub(super) struct Writeback {
     shared: Arc<WritebackShared>,
@@ -32,6 +41,8 @@ pub(super) struct Writeback {
 struct WritebackShared {
     /// The folder of the trees.
     folder: OwnedFd,
+    /// The folder of the disks.
+    disks: OwnedFd,
     validity: Validity,
     state: Mutex<WritebackState>,
     changed: Condvar,
@@ -39,23 +50,22 @@ struct WritebackShared {
 
 #[derive(Debug, Default)]
 struct WritebackState {
-    waiting: BTreeSet<String>,
+    waiting: BTreeSet<Waiting>,
     thread: Option<JoinHandle<()>>,
     is_closing: bool,
 }
 
 impl Writeback {
     /// `validity` is that of this boot's trees.
-    pub(super) fn new(folder: OwnedFd, validity: Validity) -> Writeback {
-        Writeback {
-            shared: Arc::new(WritebackShared { folder, validity, state: Mutex::default(), changed: Condvar::new() }),
-        }
+    pub(super) fn new(folder: OwnedFd, disks: OwnedFd, validity: Validity) -> Writeback {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Writeback { shared: Arc::new(WritebackShared { folder, disks, validity, state, changed }) }
     }
 
-    /// Has a tree synced, some time.
-    pub(super) fn add(&self, tree: &str) {
+    /// Has something synced, some time.
+    pub(super) fn add(&self, what: Waiting) {
         let mut state = self.shared.lock();
-        if !state.waiting.insert(tree.to_owned()) {
+        if !state.waiting.insert(what) {
             return;
         }
         if state.thread.is_none() {
@@ -119,24 +129,30 @@ impl WritebackShared {
             if state.is_closing {
                 return;
             }
-            let batch: Vec<String> = state.waiting.iter().take(MAX_OPEN_RECORDS).cloned().collect();
+            let batch: Vec<Waiting> = state.waiting.iter().take(MAX_OPEN_RECORDS).cloned().collect();
             drop(state);
             let result = self.sync(&batch);
             let mut state = self.lock();
-            batch.iter().for_each(|tree| _ = state.waiting.remove(tree));
+            batch.iter().for_each(|done| _ = state.waiting.remove(done));
             // Without the lock: the host's own log may be what waits for us.
             drop(state);
             if let Err(errno) = result {
-                tracing::warn!("cannot sync trees: {errno}; they are made again when they are needed");
+                tracing::warn!("cannot sync trees or disks: {errno}; they are made again when they are needed");
             }
         }
     }
 
     /// The records are opened first: whatever they speak of was complete before, so that the flush covers it. A record
     /// that is replaced meanwhile is not the one that is marked.
-    fn sync(&self, trees: &[String]) -> Result<(), Errno> {
-        let (files, directories): (Vec<&String>, Vec<&String>) =
-            trees.iter().partition(|tree| tree.ends_with(EROFS_SUFFIX));
+    fn sync(&self, batch: &[Waiting]) -> Result<(), Errno> {
+        let (mut files, mut directories, mut disks) = (Vec::new(), Vec::new(), Vec::new());
+        for waiting in batch {
+            match waiting {
+                Waiting::Tree(tree) if tree.ends_with(EROFS_SUFFIX) => files.push(tree),
+                Waiting::Tree(tree) => directories.push(tree),
+                Waiting::Disk(disk) => disks.push(disk),
+            }
+        }
         // One file is flushed by itself, and the lines of its record with it. However it ends, the others have their turn.
         let flushed = files.into_iter().map(|tree| {
             let Some((record, head)) = self.open(tree) else { return Ok(()) };
@@ -145,6 +161,10 @@ impl WritebackShared {
             mark(vec![(record, head)], synced)
         });
         let flushed = flushed.fold(Ok(()), Result::and);
+        // Behind the layers' disks, of which these have further names.
+        let kept =
+            disks.into_iter().map(|disk| super::disk_files::flush(self.folder.as_fd(), self.disks.as_fd(), disk));
+        let flushed = kept.fold(flushed, Result::and);
         let records: Vec<(OwnedFd, RecordHead)> = directories.into_iter().filter_map(|tree| self.open(tree)).collect();
         if records.is_empty() {
             return flushed;

@@ -166,6 +166,10 @@ static void files(boxlite::storage &store, const boxlite::image &image, const fs
   CHECK(disk.parts.back().offset_bytes + disk.parts.back().length_bytes == disk.size_bytes);
   CHECK(store.create_disk(image, work / "disk", making).code() == status::exists);
   CHECK(MUST(store.create_disk(image, work / "disk.img")).format == "raw");
+  making.lease = std::chrono::minutes(1);
+  boxlite::kept_disk kept = MUST(store.keep_disk(image, making));
+  CHECK(!kept.disk.cached && fs::exists(kept.disk.path) && kept.lease.release());
+  CHECK(MUST(store.keep_disk(image, making)).disk.cached && MUST(store.process(image)).cwd() == "/");
   boxlite::overlay_options mounting;
   if (getuid() != 0) mounting.tree.whiteouts = boxlite::whiteouts::user_overlay;
   mounting.lease = std::chrono::minutes(1);

@@ -194,6 +194,7 @@ const WITHOUT_UNIT: &[(&str, &[&str])] = &[
             "anomalies",
             "configs",
             "damaged",
+            "disks",
             "directory_steps",
             "entries",
             "entries_unpacked",

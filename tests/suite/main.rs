@@ -36,6 +36,7 @@ mod faults;
 mod generated;
 mod image_files;
 mod images;
+mod kept_disks;
 mod loop_disk;
 #[path = "../../examples-c/make_layout.rs"]
 mod make_layout;

@@ -93,7 +93,7 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("int", "fd") => "0",
         ("const bl_import_options *" | "const bl_export_options *", "options") => return None,
         ("bl_image *const *", "images") => "&image",
-        ("const char *", "rootfs") => "\"/\"",
+        ("const char *", "rootfs") => return None,
         ("bl_process **", "out") => "&out_process",
         ("bl_process *" | "const bl_process *", "process") => "process",
         ("bl_process_user *", "user") => "&user",

@@ -156,7 +156,7 @@ pub fn leftovers_but(store: &Path, stays: impl Fn(&str) -> bool) -> Vec<String> 
 
 /// The same, without the time.
 pub fn leftovers_now(store: &Path) -> Vec<String> {
-    ["", "manifests", "configs", "layers", "extracted", "locks"]
+    ["", "manifests", "configs", "layers", "extracted", "disks", "locks"]
         .iter()
         .flat_map(|folder| names_in(&store.join(folder)).into_iter().map(move |name| format!("{folder}/{name}")))
         .filter(|name| name.ends_with(".downloading") || name.ends_with(".extracting") || name.starts_with("locks/"))

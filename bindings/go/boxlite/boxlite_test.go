@@ -245,6 +245,20 @@ func TestImages(t *testing.T) {
 	if err != nil || process.Args[0] != "sh" || process.UID != 0 || !strings.Contains(process.RuntimeJSON, "A=b") {
 		t.Fatal(process, err)
 	}
+	kept, err := store.KeepDisk(ctx, image, &DiskOptions{LeaseTime: time.Minute})
+	if err != nil || kept.Cached || kept.Format != "raw" {
+		t.Fatal(kept, err)
+	}
+	check(t, kept.Lease.Release())
+	again, err := store.KeepDisk(ctx, image, nil)
+	if err != nil || !again.Cached || again.Path != kept.Path {
+		t.Fatal(again, err)
+	}
+	check(t, again.Lease.Release())
+	inLayers, err := store.Process(image)
+	if err != nil || inLayers.Args[0] != "sh" || inLayers.UID != 0 {
+		t.Fatal(inLayers, err)
+	}
 	made, err := store.CreateDisk(ctx, image, filepath.Join(work, "disk"), &DiskOptions{Layout: DiskMerged, Label: "go"})
 	if err != nil || made.Format != "vmdk" || made.FileSystem != "erofs" || len(made.Parts) < 2 || made.Entries != 2 {
 		t.Fatal(made, err)

@@ -2,6 +2,7 @@ package boxlite
 
 import (
 	"context"
+	"time"
 
 	"github.com/boxlite-ai/boxlite-images/bindings/go/boxlite/internal/capi"
 )
@@ -28,14 +29,17 @@ const (
 type DiskOptions struct {
 	// Layout is what it is made of.
 	Layout DiskLayout
-	// Replace what has the destination's name. Strict refuses a layer with any anomaly.
-	Replace, Strict bool
+	// Replace what has the destination's name. Strict refuses a layer with any anomaly. Direct leaves no disks of layers in the
+	// store that are not there yet.
+	Replace, Strict, Direct bool
 	// Label is the file system's, at most 15 bytes.
 	Label string
 	// UUID is the file system's; empty is one that is made of the layers and the options.
 	UUID string
 	// MaxMtimeSeconds since 1970 is what was modified later; 0 is not to change times.
 	MaxMtimeSeconds int64
+	// LeaseTime is how long KeepDisk's lease holds the disk; 0 is a day.
+	LeaseTime time.Duration
 	// Limits are what each layer may cost.
 	Limits *Limits
 	// Progress ends the call where it gives an error.
@@ -59,8 +63,37 @@ type Disk struct {
 	SizeBytes, AllocatedBytes, Entries uint64
 	// Anomalies are what was odd.
 	Anomalies Anomalies
+	// Cached: the store kept it already.
+	Cached bool
 	// Parts are in the order of the device.
 	Parts []DiskPart
+}
+
+// KeptDisk is a disk that the store keeps.
+type KeptDisk struct {
+	Disk
+	// Lease holds it: to be extended as long as a guest has the disk, and released after that.
+	Lease *Lease
+}
+
+func (o *DiskOptions) c(cancel *capi.Cancel) *capi.DiskOptions {
+	return &capi.DiskOptions{
+		Call:   call(cancel, o.Progress),
+		Flags:  flag(o.Replace, diskFlagReplace) | flag(o.Strict, diskFlagStrict) | flag(o.Direct, diskFlagDirect),
+		Format: uint32(DiskEROFS), Layout: uint32(o.Layout), Label: o.Label, UUID: o.UUID,
+		MaxMtimeSeconds: o.MaxMtimeSeconds, LeaseSeconds: seconds(o.LeaseTime), Limits: (*capi.Limits)(o.Limits),
+	}
+}
+
+func newDisk(made capi.Disk) Disk {
+	disk := Disk{
+		made.Path, made.Format, made.FileSystem, made.UUID, made.Key, made.KernelArgs,
+		made.SizeBytes, made.AllocatedBytes, made.Entries, Anomalies(made.Anomalies), made.Cached, nil,
+	}
+	for _, part := range made.Parts {
+		disk.Parts = append(disk.Parts, DiskPart(part))
+	}
+	return disk
 }
 
 // CreateDisk makes a read-only disk of an image that a guest mounts.
@@ -69,19 +102,25 @@ func (s *Storage) CreateDisk(ctx context.Context, image *Image, destination stri
 		o = &DiskOptions{}
 	}
 	err = s.withContext(ctx, image, func(cancel *capi.Cancel) (*capi.Error, error) {
-		made, err, cause := s.raw.CreateDisk(image.raw, destination, &capi.DiskOptions{
-			Call: call(cancel, o.Progress), Flags: flag(o.Replace, diskFlagReplace) | flag(o.Strict, diskFlagStrict),
-			Format: uint32(DiskEROFS), Layout: uint32(o.Layout), Label: o.Label, UUID: o.UUID,
-			MaxMtimeSeconds: o.MaxMtimeSeconds, Limits: (*capi.Limits)(o.Limits),
-		})
+		made, err, cause := s.raw.CreateDisk(image.raw, destination, o.c(cancel))
 		if err == nil {
-			disk = &Disk{
-				made.Path, made.Format, made.FileSystem, made.UUID, made.Key, made.KernelArgs,
-				made.SizeBytes, made.AllocatedBytes, made.Entries, Anomalies(made.Anomalies), nil,
-			}
-			for _, part := range made.Parts {
-				disk.Parts = append(disk.Parts, DiskPart(part))
-			}
+			found := newDisk(made)
+			disk = &found
+		}
+		return err, cause
+	})
+	return disk, err
+}
+
+// KeepDisk makes it in the store, which keeps it; one that is there is found again.
+func (s *Storage) KeepDisk(ctx context.Context, image *Image, o *DiskOptions) (disk *KeptDisk, err error) {
+	if o == nil {
+		o = &DiskOptions{}
+	}
+	err = s.withContext(ctx, image, func(cancel *capi.Cancel) (*capi.Error, error) {
+		made, raw, err, cause := s.raw.KeepDisk(image.raw, o.c(cancel))
+		if err == nil {
+			disk = &KeptDisk{newDisk(made), &Lease{raw: raw, id: raw.ID()}}
 		}
 		return err, cause
 	})

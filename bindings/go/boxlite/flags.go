@@ -49,6 +49,7 @@ const (
 	rootfsIntoExisting      = 2
 	diskFlagReplace         = 1
 	diskFlagStrict          = 2
+	diskFlagDirect          = 4
 	gcDryRun                = 1
 	gcAnyAge                = 2
 	checkRepair             = 1

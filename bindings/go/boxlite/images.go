@@ -152,6 +152,22 @@ func (i *Image) Process(rootfs string) (*Process, error) {
 	}
 	defer i.leave()
 	p, err := i.raw.Process(rootfs)
+	return newProcess(p, err)
+}
+
+// Process resolves an image's config where its layers are disks, in which users are looked up.
+func (s *Storage) Process(image *Image) (process *Process, err error) {
+	err = s.withContext(context.Background(), image, func(*capi.Cancel) (*capi.Error, error) {
+		p, err := s.raw.Process(image.raw)
+		if err == nil {
+			process, _ = newProcess(p, nil)
+		}
+		return err, nil
+	})
+	return process, err
+}
+
+func newProcess(p *capi.Process, err *capi.Error) (*Process, error) {
 	if err != nil {
 		return nil, of(err, nil)
 	}

@@ -109,7 +109,7 @@ func (s *Storage) Check(ctx context.Context, o *CheckOptions) (result CheckResul
 
 // DiskUsage is what the store has of each kind, and what its file system has.
 type DiskUsage struct {
-	Manifests, ManifestBytes, Configs, ConfigBytes, Layers, LayerBytes, Trees, TreeBytes, Partials, PartialBytes, Quarantined,
+	Manifests, ManifestBytes, Configs, ConfigBytes, Layers, LayerBytes, Trees, TreeBytes, Disks, DiskBytes, Partials, PartialBytes, Quarantined,
 	QuarantinedBytes, FreeBytes, TotalBytes uint64
 }
 

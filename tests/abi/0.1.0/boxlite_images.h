@@ -595,6 +595,12 @@ typedef int32_t bl_status;
 #define BL_DISK_FLAG_STRICT 2
 
 /**
+ * bl_disk_options.flags: leave no disks of layers in the store that are not there yet. Another image with the same layers
+ * has to read these again.
+ */
+#define BL_DISK_FLAG_DIRECT 4
+
+/**
  * bl_disk_text(): the file to attach.
  */
 #define BL_DISK_TEXT_PATH 1
@@ -1626,6 +1632,10 @@ typedef struct bl_disk_options {
    */
   int64_t max_mtime_seconds;
   /**
+   * Seconds for which bl_keep_disk() has the disk held; 0 is a day.
+   */
+  uint64_t lease_seconds;
+  /**
    * What each layer may cost. NULL is the defaults.
    */
   const bl_layer_limits *limits;
@@ -1676,6 +1686,14 @@ typedef struct bl_disk_info {
    * How many files it has, for bl_disk_get_part().
    */
   uint64_t parts;
+  /**
+   * 1 when the store kept it already.
+   */
+  uint32_t cached;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
 } bl_disk_info;
 
 /**
@@ -1967,6 +1985,14 @@ typedef struct bl_disk_usage_result {
    * Sizes of all files in them, by their metadata records, and of the records.
    */
   uint64_t tree_bytes;
+  /**
+   * Disks of images, by bl_keep_disk().
+   */
+  uint64_t disks;
+  /**
+   * Sizes of their files, but for those of layers' disks, which count as trees.
+   */
+  uint64_t disk_bytes;
   /**
    * Downloads and extractions that are under way or broke off, and what is about to be deleted.
    */
@@ -3284,6 +3310,33 @@ bl_status bl_create_disk(bl_storage *storage,
                          bl_error **err);
 
 /**
+ * Makes a disk of an image as bl_create_disk() does, and keeps it in the store, in `disks`. A disk that is there for the same
+ * layers and options is found again in a moment, and made anew with BL_DISK_FLAG_REPLACE. A collection keeps it as long as it
+ * keeps all of the image's layers, or the lease lives. After a restart of the machine a disk that was not flushed before is
+ * gone: ask again, and do not note its path.
+ *
+ * @param options format must be BL_DISK_EROFS.
+ * @param lease keeps a collection from taking the disk. It is the host's to extend (bl_lease_extend) as long as a guest has the
+ *   disk, and to end (bl_lease_release) after that.
+ *
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND where the store lacks a layer
+ * @retval BL_E_PERMISSION for a read-only store, or the system refuses
+ * @return otherwise as bl_create_disk()
+ *
+ * Ownership: release *out with bl_disk_free() and *lease with bl_lease_free(), which does not end it.
+ * Cost: a disk that is there is a few small reads; otherwise as bl_create_disk().
+ *
+ * @since 0.1.0
+ */
+bl_status bl_keep_disk(bl_storage *storage,
+                       const bl_image *image,
+                       const bl_disk_options *options,
+                       bl_disk **out,
+                       bl_lease **lease,
+                       bl_error **err);
+
+/**
  * What a disk says of itself. Valid until bl_disk_free().
  *
  * @param field BL_DISK_TEXT_*.
@@ -3518,10 +3571,12 @@ void bl_overlay_free(bl_overlay *overlay);
  * cmd has no command: no BL_PROCESS_ARG, and an empty list in the JSON. The home directory is
  * BL_PROCESS_HOME, and no variable.
  *
- * @param rootfs the root file system, assembled or mounted.
+ * @param storage where the disks of the image's layers are; may be NULL where rootfs is given.
+ * @param rootfs the root file system, assembled or mounted; NULL has the user looked up in the layers' disks.
  *
  * @retval BL_OK
- * @retval BL_E_NOT_FOUND for a user or group that is not there by name, and where the config is missing
+ * @retval BL_E_NOT_FOUND for a user or group that is not there by name, and without a config. Without rootfs, also where a layer
+ *   has no disk in the store
  * @retval BL_E_MALFORMED for files that are none
  * @retval BL_E_LIMIT for those that are too large and for numbers from 2^31 on
  * @retval BL_E_PERMISSION the system, or a read-only store, refuses
@@ -3532,7 +3587,8 @@ void bl_overlay_free(bl_overlay *overlay);
  *
  * @since 0.1.0
  */
-bl_status bl_image_process(const bl_image *image,
+bl_status bl_image_process(const bl_storage *storage,
+                           const bl_image *image,
                            const char *rootfs,
                            bl_process **out,
                            bl_error **err);
@@ -3715,8 +3771,8 @@ bl_status bl_local_bundle_cache_dir(const bl_storage *storage,
   { sizeof(bl_rootfs_options), 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL }
 #define BL_ROOTFS_RESULT_INIT { sizeof(bl_rootfs_result), 0, 0, 0 }
 #define BL_DISK_OPTIONS_INIT \
-  { sizeof(bl_disk_options), 0, 0, 0, NULL, NULL, 0, NULL, NULL, 0, NULL, NULL }
-#define BL_DISK_INFO_INIT { sizeof(bl_disk_info), 0, 0, 0, 0, 0 }
+  { sizeof(bl_disk_options), 0, 0, 0, NULL, NULL, 0, 0, NULL, NULL, 0, NULL, NULL }
+#define BL_DISK_INFO_INIT { sizeof(bl_disk_info), 0, 0, 0, 0, 0, 0, 0 }
 #define BL_DISK_PART_INIT { sizeof(bl_disk_part), NULL, 0, 0 }
 #define BL_OVERLAY_OPTIONS_INIT { sizeof(bl_overlay_options), NULL, 0, NULL, 0, NULL, NULL }
 #define BL_PROCESS_USER_INIT { sizeof(bl_process_user), 0, 0, NULL, 0 }
@@ -3725,7 +3781,7 @@ bl_status bl_local_bundle_cache_dir(const bl_storage *storage,
 #define BL_CHECK_OPTIONS_INIT { sizeof(bl_check_options), 0, 0, NULL, 0, NULL, NULL }
 #define BL_CHECK_RESULT_INIT { sizeof(bl_check_result), 0, 0, 0, 0, 0, 0 }
 #define BL_DISK_USAGE_RESULT_INIT \
-  { sizeof(bl_disk_usage_result), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  { sizeof(bl_disk_usage_result), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 static inline bl_storage_options bl_storage_options_init(void)
 {

@@ -257,7 +257,7 @@ static void files(bl_storage *storage, bl_image *image, const char *store, const
   rootfs.progress_data = &told;
   OK(bl_assemble_rootfs(storage, image, path, &rootfs, &made, &err));
   CHECK(made.layers == bl_image_layer_count(image) && made.entries > 0);
-  OK(bl_image_process(image, path, &process, &err));
+  OK(bl_image_process(NULL, image, path, &process, &err));
   CHECK(bl_process_text_count(process, BL_PROCESS_ARG) > 0 && bl_process_text(process, BL_PROCESS_ARG, 0) && bl_process_text(process, BL_PROCESS_CWD, 0));
   OK(bl_process_get_user(process, &user, &err));
   CHECK(user.uid == 0 && user.gid == 0);
@@ -281,6 +281,8 @@ static void disks(bl_storage *storage, bl_image *image, const char *store)
   bl_disk_info info = BL_DISK_INFO_INIT;
   bl_disk_part part = BL_DISK_PART_INIT;
   bl_disk *disk = NULL;
+  bl_lease *lease = NULL;
+  bl_process *process = NULL;
   char path[4096];
   snprintf(path, sizeof(path), "%s.disk", store);
   making.format = BL_DISK_EROFS;
@@ -293,6 +295,13 @@ static void disks(bl_storage *storage, bl_image *image, const char *store)
   OK(bl_disk_get_part(disk, 1, &part, &err));
   CHECK(part.offset_bytes > 0 && part.length_bytes > 0 && part.path[0]);
   bl_disk_free(disk);
+  OK(bl_keep_disk(storage, image, &making, &disk, &lease, &err));
+  bl_disk_free(disk);
+  OK(bl_lease_release(lease, &err));
+  bl_lease_free(lease);
+  OK(bl_image_process(storage, image, NULL, &process, &err));
+  CHECK(bl_process_text(process, BL_PROCESS_CWD, 0));
+  bl_process_free(process);
 }
 
 static void upkeep(bl_storage *storage)

@@ -39,6 +39,7 @@ fn findings(store: &Path) -> Vec<Finding> {
     let known = [
         "boot",
         "configs",
+        "disks",
         "extracted",
         "format-version",
         "layers",
@@ -52,7 +53,7 @@ fn findings(store: &Path) -> Vec<Finding> {
     let unknown: Vec<_> =
         names_in(store).into_iter().filter(|name| !known.contains(&name.as_str()) && name != "quarantine").collect();
     assert_eq!(unknown, [""; 0]);
-    for folder in ["manifests", "configs", "layers", "extracted", "names"] {
+    for folder in ["manifests", "configs", "layers", "extracted", "disks", "names"] {
         for name in names_in(&store.join(folder)) {
             assert!(name.starts_with("sha256-"), "{folder}/{name}");
         }

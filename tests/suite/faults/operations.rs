@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use boxlite_images::{CheckOptions, Digest, ExtractOptions, ImageName, Storage, StorageOptions};
+use boxlite_images::{
+    CheckOptions, Digest, DiskLayout, DiskOptions, ExtractOptions, ImageName, Storage, StorageOptions,
+};
 
 use super::super::archive::{Archive, gzip};
 use super::super::images::put_image;
@@ -152,6 +154,26 @@ impl Tool {
             Box::new(move |s| assert!(s.extract_layer(&disk, &as_disk).unwrap().cached)),
         );
         let i = image.to_string();
+        for (name, layout, more) in [
+            ("keep a disk", DiskLayout::Flat, &[][..]),
+            ("keep a merged disk", DiskLayout::Merged, &["--merged", "--direct"]),
+        ] {
+            let args = [&["disk", "--cached", &i, "--format", "erofs"][..], more].concat();
+            let (options, of) = (DiskOptions::default().layout(layout), image.clone());
+            let is_kept = move |s: &Storage| {
+                let image = s.open_image_by_digest(&of).unwrap();
+                assert!(s.keep_disk(&image, &options).unwrap().disk.cached);
+            };
+            add(name, &with_image, &args, Box::new(is_kept));
+        }
+        let to = self.dir.path().join("made.erofs").to_str().unwrap().to_owned();
+        let made = PathBuf::from(&to);
+        add(
+            "make a disk",
+            &with_image,
+            &["disk", &i, &to, "--format", "erofs", "--replace"],
+            Box::new(move |_| assert!(std::fs::metadata(&made).unwrap().len() > 4096)),
+        );
         add(
             "tag",
             &with_image,

@@ -22,12 +22,16 @@ public struct DiskOptions: Sendable {
   public var replaces = false
   /// Refuse a layer with any anomaly.
   public var isStrict = false
+  /// Leave no disks of layers in the store that are not there yet.
+  public var isDirect = false
   /// At most 15 bytes.
   public var label: String?
   /// `nil` is one that is made of the layers and the options.
   public var uuid: String?
   /// Seconds since 1970: what was modified later has this time; 0 is not to change any.
   public var maxMtimeSeconds: Int64 = 0
+  /// How long ``Storage/keepDisk(_:options:progress:)`` has the disk held; `nil` is a day.
+  public var leaseTime: Duration?
   /// What each layer may cost.
   public var limits: LayerLimits?
   public var timeout: Duration?
@@ -59,6 +63,8 @@ public struct Disk: Sendable {
   public let sizeBytes, allocatedBytes: UInt64
   public let entries: UInt64
   public let anomalies: Anomalies
+  /// The store kept it already.
+  public let isCached: Bool
   /// In the order of the device.
   public let parts: [DiskPart]
 
@@ -74,12 +80,42 @@ public struct Disk: Sendable {
     kernelArguments = text(BL_DISK_TEXT_KERNEL_ARGS)
     (sizeBytes, allocatedBytes, entries) = (info.size_bytes, info.allocated_bytes, info.entries)
     anomalies = Anomalies(rawValue: info.anomalies)
+    isCached = info.cached != 0
     parts = try (0..<Int(info.parts)).map { index in
       var part = bl_disk_part_init()
       try call { bl_disk_get_part(raw, index, &part, $0) }
       return DiskPart(
         path: String(cString: part.path), offsetBytes: part.offset_bytes, lengthBytes: part.length_bytes)
     }
+  }
+}
+
+/// A disk that the store keeps.
+public struct KeptDisk: Sendable {
+  public let disk: Disk
+  /// Holds the disk: to be extended as long as a guest has it, and released after that.
+  public let lease: Lease
+}
+
+extension DiskOptions {
+  func c(_ arena: Arena, _ cancel: CancelToken?, _ told: Told<TransferProgress>?) throws -> bl_disk_options {
+    var c = bl_disk_options_init()
+    c.flags = flags(
+      (replaces, BL_DISK_FLAG_REPLACE), (isStrict, BL_DISK_FLAG_STRICT), (isDirect, BL_DISK_FLAG_DIRECT))
+    c.format = UInt32(BL_DISK_EROFS)
+    c.layout = layout.c
+    c.label = try arena.text(label, "label")
+    c.uuid = try arena.text(uuid, "uuid")
+    c.max_mtime_seconds = maxMtimeSeconds
+    c.lease_seconds = seconds(leaseTime)
+    if let limits { c.limits = UnsafePointer(arena.pointer([limits.c()])) }
+    c.cancel = cancel?.raw.pointer
+    c.timeout_ms = milliseconds(timeout)
+    if let told {
+      c.progress = onProgress
+      c.progress_data = told.pointer
+    }
+    return c
   }
 }
 
@@ -95,20 +131,7 @@ extension Storage {
     return try handle.use { storage in
       try image.handle.use { image in
         try withExtendedLifetime((arena, cancel)) {
-          var c = bl_disk_options_init()
-          c.flags = flags((options.replaces, BL_DISK_FLAG_REPLACE), (options.isStrict, BL_DISK_FLAG_STRICT))
-          c.format = UInt32(BL_DISK_EROFS)
-          c.layout = options.layout.c
-          c.label = try arena.text(options.label, "label")
-          c.uuid = try arena.text(options.uuid, "uuid")
-          c.max_mtime_seconds = options.maxMtimeSeconds
-          if let limits = options.limits { c.limits = UnsafePointer(arena.pointer([limits.c()])) }
-          c.cancel = cancel?.raw.pointer
-          c.timeout_ms = milliseconds(options.timeout)
-          if let told {
-            c.progress = onProgress
-            c.progress_data = told.pointer
-          }
+          var c = try options.c(arena, cancel, told)
           var disk: OpaquePointer?
           try call(told) { bl_create_disk(storage, image, destination, &c, &disk, $0) }
           guard let disk else { throw BoxliteError(.internal, "a call that succeeded gave no disk") }
@@ -125,5 +148,43 @@ extension Storage {
     progress: (@Sendable (TransferProgress) throws -> Void)? = nil
   ) async throws -> Disk {
     try await running { try self.createDisk(image, at: destination, options: options, cancel: $0, progress: progress) }
+  }
+
+  /// Makes a disk as ``createDisk(_:at:options:progress:)`` does, in the store, which keeps it; one that is there is found again.
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
+  public func keepDisk(
+    _ image: Image, options: DiskOptions = DiskOptions(), cancel: CancelToken? = nil, progress: ProgressClosure? = nil
+  ) throws -> KeptDisk {
+    let (arena, told) = (Arena(), told(progress))
+    return try handle.use { storage in
+      try image.handle.use { image in
+        try withExtendedLifetime((arena, cancel)) {
+          var c = try options.c(arena, cancel, told)
+          var (disk, lease): (OpaquePointer?, OpaquePointer?) = (nil, nil)
+          try call(told) { bl_keep_disk(storage, image, &c, &disk, &lease, $0) }
+          guard let disk, let lease else { throw BoxliteError(.internal, "a call that succeeded gave no disk") }
+          let held = Lease(taking: lease)
+          defer { bl_disk_free(disk) }
+          return KeptDisk(disk: try Disk(disk), lease: held)
+        }
+      }
+    }
+  }
+
+  public func keepDisk(
+    _ image: Image, options: DiskOptions = DiskOptions(), progress: (@Sendable (TransferProgress) throws -> Void)? = nil
+  ) async throws -> KeptDisk {
+    try await running { try self.keepDisk(image, options: options, cancel: $0, progress: progress) }
+  }
+
+  /// What a guest's init starts, where the image's layers are disks: its user is looked up in these.
+  public func process(of image: Image) throws -> ImageProcess {
+    try handle.use { storage in
+      try image.handle.use { image in
+        let raw = try make { bl_image_process(storage, image, nil, $0, $1) }
+        defer { bl_process_free(raw) }
+        return try ImageProcess(raw)
+      }
+    }
   }
 }

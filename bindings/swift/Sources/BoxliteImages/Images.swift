@@ -63,7 +63,7 @@ public final class Image: Sendable {
   public func process(rootfs: String) throws -> ImageProcess {
     let rootfs = try plain(rootfs, "rootfs")
     return try handle.use { image in
-      let raw = try make { bl_image_process(image, rootfs, $0, $1) }
+      let raw = try make { bl_image_process(nil, image, rootfs, $0, $1) }
       defer { bl_process_free(raw) }
       return try ImageProcess(raw)
     }

@@ -76,6 +76,7 @@ public struct CheckResult: Sendable {
 /// What the store has of each kind, in objects and bytes, and what its file system has.
 public struct DiskUsage: Sendable {
   public let manifests, manifestBytes, configs, configBytes, layers, layerBytes, trees, treeBytes: UInt64
+  public let disks, diskBytes: UInt64
   public let partials, partialBytes, quarantined, quarantinedBytes, freeBytes, totalBytes: UInt64
 }
 
@@ -172,7 +173,7 @@ extension Storage {
       try call { bl_disk_usage(storage, &u, $0) }
       return DiskUsage(
         manifests: u.manifests, manifestBytes: u.manifest_bytes, configs: u.configs, configBytes: u.config_bytes,
-        layers: u.layers, layerBytes: u.layer_bytes, trees: u.trees, treeBytes: u.tree_bytes, partials: u.partials,
+        layers: u.layers, layerBytes: u.layer_bytes, trees: u.trees, treeBytes: u.tree_bytes, disks: u.disks, diskBytes: u.disk_bytes, partials: u.partials,
         partialBytes: u.partial_bytes, quarantined: u.quarantined, quarantinedBytes: u.quarantined_bytes,
         freeBytes: u.free_bytes, totalBytes: u.total_bytes)
     }

@@ -105,6 +105,13 @@ final class ImageTests: XCTestCase {
     XCTAssertGreaterThan(disk.parts.count, 1)
     XCTAssertEqual(disk.parts.last.map { $0.offsetBytes + $0.lengthBytes }, disk.sizeBytes)
     wants(.exists) { try store.createDisk(image, at: work + "/disk", options: making) }
+    var keeping = DiskOptions()
+    keeping.leaseTime = .seconds(60)
+    let kept = try store.keepDisk(image, options: keeping)
+    XCTAssertFalse(kept.disk.isCached)
+    try kept.lease.release()
+    XCTAssertTrue(try store.keepDisk(image).disk.isCached)
+    XCTAssertEqual(try store.process(of: image).args, ["/bin/hello"])
     let process = try image.process(rootfs: work + "/root")
     XCTAssertEqual(process.args, ["/bin/hello"])
     XCTAssertEqual(process.env, ["PATH=/bin"])

@@ -10,6 +10,7 @@ type DiskOptions struct {
 	Format, Layout  uint32
 	Label, UUID     string
 	MaxMtimeSeconds int64
+	LeaseSeconds    uint64
 	Limits          *Limits
 }
 
@@ -23,7 +24,22 @@ type DiskPart struct {
 type Disk struct {
 	Path, Format, FileSystem, UUID, Key, KernelArgs string
 	SizeBytes, AllocatedBytes, Entries, Anomalies   uint64
+	Cached                                          bool
 	Parts                                           []DiskPart
+}
+
+func (a *arena) disk(o *DiskOptions) C.bl_disk_options {
+	c := C.bl_disk_options_init()
+	c.flags = C.uint64_t(o.Flags)
+	c.format = C.uint32_t(o.Format)
+	c.layout = C.uint32_t(o.Layout)
+	c.label = a.str(o.Label)
+	c.uuid = a.str(o.UUID)
+	c.max_mtime_seconds = C.int64_t(o.MaxMtimeSeconds)
+	c.lease_seconds = C.uint64_t(o.LeaseSeconds)
+	c.limits = a.limits(o.Limits)
+	c.cancel = o.Cancel.get()
+	return c
 }
 
 // CreateDisk makes a disk of an image.
@@ -32,15 +48,7 @@ func (s *Storage) CreateDisk(i *Image, destination string, o *DiskOptions) (Disk
 	defer a.free()
 	handle, fate, free := callback(o.Progress)
 	defer free()
-	c := C.bl_disk_options_init()
-	c.flags = C.uint64_t(o.Flags)
-	c.format = C.uint32_t(o.Format)
-	c.layout = C.uint32_t(o.Layout)
-	c.label = a.str(o.Label)
-	c.uuid = a.str(o.UUID)
-	c.max_mtime_seconds = C.int64_t(o.MaxMtimeSeconds)
-	c.limits = a.limits(o.Limits)
-	c.cancel = o.Cancel.get()
+	c := a.disk(o)
 	if handle != 0 {
 		C.bl_go_set_progress(&c.progress, &c.progress_data, handle)
 	}
@@ -49,24 +57,50 @@ func (s *Storage) CreateDisk(i *Image, destination string, o *DiskOptions) (Disk
 	if C.bl_create_disk(s.raw, i.raw, a.must(destination), &c, &raw, &err) != C.BL_OK {
 		return Disk{}, taken(err), fate()
 	}
+	disk, told := newDisk(raw)
+	return disk, told, nil
+}
+
+// KeepDisk makes it in the store, and gives the lease that holds it.
+func (s *Storage) KeepDisk(i *Image, o *DiskOptions) (Disk, *Lease, *Error, error) {
+	var a arena
+	defer a.free()
+	handle, fate, free := callback(o.Progress)
+	defer free()
+	c := a.disk(o)
+	if handle != 0 {
+		C.bl_go_set_progress(&c.progress, &c.progress_data, handle)
+	}
+	var raw *C.bl_disk
+	var lease *C.bl_lease
+	var err *C.bl_error
+	if C.bl_keep_disk(s.raw, i.raw, &c, &raw, &lease, &err) != C.BL_OK {
+		return Disk{}, nil, taken(err), fate()
+	}
+	disk, told := newDisk(raw)
+	return disk, &Lease{lease}, told, nil
+}
+
+func newDisk(raw *C.bl_disk) (Disk, *Error) {
 	defer C.bl_disk_free(raw)
+	var err *C.bl_error
 	info := C.bl_disk_info_init()
 	if C.bl_disk_get_info(raw, &info, &err) != C.BL_OK {
-		return Disk{}, taken(err), nil
+		return Disk{}, taken(err)
 	}
 	text := func(field C.uint32_t) string { return C.GoString(C.bl_disk_text(raw, field)) }
 	disk := Disk{
 		Path: text(C.BL_DISK_TEXT_PATH), Format: text(C.BL_DISK_TEXT_FORMAT), FileSystem: text(C.BL_DISK_TEXT_FILE_SYSTEM),
 		UUID: text(C.BL_DISK_TEXT_UUID), Key: text(C.BL_DISK_TEXT_KEY), KernelArgs: text(C.BL_DISK_TEXT_KERNEL_ARGS),
 		SizeBytes: uint64(info.size_bytes), AllocatedBytes: uint64(info.allocated_bytes), Entries: uint64(info.entries),
-		Anomalies: uint64(info.anomalies),
+		Anomalies: uint64(info.anomalies), Cached: info.cached != 0,
 	}
 	for index := C.size_t(0); index < C.size_t(info.parts); index++ {
 		part := C.bl_disk_part_init()
 		if C.bl_disk_get_part(raw, index, &part, &err) != C.BL_OK {
-			return Disk{}, taken(err), nil
+			return Disk{}, taken(err)
 		}
 		disk.Parts = append(disk.Parts, DiskPart{C.GoString(part.path), uint64(part.offset_bytes), uint64(part.length_bytes)})
 	}
-	return disk, nil, nil
+	return disk, nil
 }

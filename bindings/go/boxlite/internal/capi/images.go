@@ -115,9 +115,24 @@ func (i *Image) Process(rootfs string) (*Process, *Error) {
 	defer a.free()
 	var raw *C.bl_process
 	var err *C.bl_error
-	if C.bl_image_process(i.raw, a.must(rootfs), &raw, &err) != C.BL_OK {
+	if C.bl_image_process(nil, i.raw, a.must(rootfs), &raw, &err) != C.BL_OK {
 		return nil, taken(err)
 	}
+	return newProcess(raw)
+}
+
+// Process resolves it in the disks of the image's layers.
+func (s *Storage) Process(i *Image) (*Process, *Error) {
+	var raw *C.bl_process
+	var err *C.bl_error
+	if C.bl_image_process(s.raw, i.raw, nil, &raw, &err) != C.BL_OK {
+		return nil, taken(err)
+	}
+	return newProcess(raw)
+}
+
+func newProcess(raw *C.bl_process) (*Process, *Error) {
+	var err *C.bl_error
 	defer C.bl_process_free(raw)
 	all := func(field C.uint32_t) (found []string) {
 		for n := C.size_t(0); n < C.bl_process_text_count(raw, field); n++ {

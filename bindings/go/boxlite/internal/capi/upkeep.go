@@ -51,7 +51,7 @@ func (s *Storage) Check(flags, rate uint64, cancel *Cancel, found func(Finding) 
 
 // DiskUsage is what the store has of each kind.
 type DiskUsage struct {
-	Manifests, ManifestBytes, Configs, ConfigBytes, Layers, LayerBytes, Trees, TreeBytes, Partials, PartialBytes, Quarantined,
+	Manifests, ManifestBytes, Configs, ConfigBytes, Layers, LayerBytes, Trees, TreeBytes, Disks, DiskBytes, Partials, PartialBytes, Quarantined,
 	QuarantinedBytes, FreeBytes, TotalBytes uint64
 }
 
@@ -64,7 +64,7 @@ func (s *Storage) DiskUsage() (DiskUsage, *Error) {
 	}
 	return DiskUsage{
 		uint64(c.manifests), uint64(c.manifest_bytes), uint64(c.configs), uint64(c.config_bytes), uint64(c.layers),
-		uint64(c.layer_bytes), uint64(c.trees), uint64(c.tree_bytes), uint64(c.partials), uint64(c.partial_bytes),
+		uint64(c.layer_bytes), uint64(c.trees), uint64(c.tree_bytes), uint64(c.disks), uint64(c.disk_bytes), uint64(c.partials), uint64(c.partial_bytes),
 		uint64(c.quarantined), uint64(c.quarantined_bytes), uint64(c.free_bytes), uint64(c.total_bytes),
 	}, nil
 }

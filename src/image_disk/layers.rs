@@ -1,0 +1,152 @@
+//! The layers of an image as disks, each made once: in the store, or, where the host keeps none there, for this call alone.
+
+use std::collections::HashMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::options::DiskOptions;
+use crate::digest::Digest;
+use crate::disk::{LayerDisk, LayerSize, Merge, MergedTree};
+use crate::error::{Error, Result, Status};
+use crate::extraction::{ExtractOptions, TemporaryDisk};
+use crate::image::Image;
+use crate::layer::Anomalies;
+use crate::store::{CallLease, Folder, Storage};
+use crate::unpack::{NoContent, TreeForm};
+
+/// The layers of an image. Of those in the store none is open; a lease holds them.
+pub(super) struct Layers<'a> {
+    storage: &'a Storage,
+    /// Each layer once.
+    disks: Vec<LayerDiskSource>,
+    pub(super) sizes: Vec<LayerSize>,
+    /// Of each layer of the image, in its order, which disk it is, and its digests.
+    pub(super) stack: Vec<StackedLayer>,
+    pub(super) anomalies: Anomalies,
+}
+
+/// A layer of the image.
+pub(super) struct StackedLayer {
+    disk: u32,
+    pub(super) digest: Digest,
+    pub(super) diff_id: Digest,
+}
+
+enum LayerDiskSource {
+    Stored(Digest),
+    Temporary(TemporaryDisk),
+}
+
+impl<'a> Layers<'a> {
+    /// Makes those that are missing.
+    pub(super) fn of(
+        storage: &'a Storage,
+        image: &Image,
+        options: &DiskOptions,
+        lease: &mut Option<CallLease>,
+    ) -> Result<Layers<'a>> {
+        let (disks, sizes, stack) = (Vec::new(), Vec::new(), Vec::new());
+        let mut layers = Layers { storage, disks, sizes, stack, anomalies: Anomalies::default() };
+        let mut known: HashMap<Digest, (u32, Digest)> = HashMap::new();
+        for (layer, diff_id) in image.layers() {
+            options.interrupt.check()?;
+            if let Some(lease) = lease {
+                lease.extend_in_time(Instant::now())?;
+            }
+            let digest = layer.digest.clone();
+            let (disk, diff_id) = match known.get(&digest) {
+                Some(found) => found.clone(),
+                None => {
+                    let found = layers.add(&digest, diff_id.cloned(), options)?;
+                    known.insert(digest.clone(), found.clone());
+                    found
+                }
+            };
+            layers.stack.push(StackedLayer { disk, digest, diff_id });
+        }
+        Ok(layers)
+    }
+
+    /// Those of which the store has the disks; `None` where it lacks one.
+    pub(super) fn stored(storage: &'a Storage, stack: Vec<(Digest, Digest)>) -> Result<Option<Layers<'a>>> {
+        let (disks, sizes) = (Vec::new(), Vec::new());
+        let mut layers = Layers { storage, disks, sizes, stack: Vec::new(), anomalies: Anomalies::default() };
+        let mut known: HashMap<Digest, u32> = HashMap::new();
+        for (digest, diff_id) in stack {
+            let disk = match known.get(&digest) {
+                Some(&disk) => disk,
+                None => {
+                    let number = layers.disks.len() as u32;
+                    layers.disks.push(LayerDiskSource::Stored(digest.clone()));
+                    let opened = layers.open(number).and_then(|(disk, _)| disk.size());
+                    match opened {
+                        Err(error) if error.status() == Status::NotFound => return Ok(None),
+                        size => layers.sizes.push(size?),
+                    }
+                    known.insert(digest.clone(), number);
+                    number
+                }
+            };
+            layers.stack.push(StackedLayer { disk, digest, diff_id });
+        }
+        Ok(Some(layers))
+    }
+
+    fn add(&mut self, digest: &Digest, diff_id: Option<Digest>, options: &DiskOptions) -> Result<(u32, Digest)> {
+        let (interrupt, progress) = (options.interrupt.clone(), options.progress.clone());
+        let extracting =
+            ExtractOptions { diff_id, tree: options.tree(), progress, interrupt, ..ExtractOptions::default() };
+        let (temporary, extracted) = if options.direct {
+            self.storage.temporary_disk(digest, &extracting)?
+        } else {
+            (None, self.storage.extract_layer(digest, &extracting)?)
+        };
+        // Hard links to lower layers are odd by themselves only, and a device that would be a whiteout in a layer is one here.
+        let by_itself = Anomalies::LOWER_LINK | Anomalies::DEVICE_PLACEHOLDER;
+        self.anomalies.insert(extracted.anomalies.without(by_itself));
+        let diff_id = extracted.diff_id.ok_or_else(|| Error::new(Status::Internal, "a disk without a diff_id"))?;
+        self.disks.push(temporary.map_or_else(|| LayerDiskSource::Stored(digest.clone()), LayerDiskSource::Temporary));
+        let number = self.disks.len() as u32 - 1;
+        self.sizes.push(self.open(number)?.0.size()?);
+        Ok((number, diff_id))
+    }
+
+    /// A disk, and its record.
+    pub(super) fn open(&self, number: u32) -> Result<(LayerDisk, OwnedFd)> {
+        match &self.disks[number as usize] {
+            LayerDiskSource::Stored(digest) => self.storage.open_layer_disk(digest),
+            LayerDiskSource::Temporary(disk) => disk.open(),
+        }
+    }
+
+    /// Gives a disk a further name.
+    pub(super) fn link(&self, number: usize, folder: BorrowedFd<'_>, name: &str) -> Result<Result<(), Errno>> {
+        match &self.disks[number] {
+            LayerDiskSource::Stored(digest) => {
+                let from = self.storage.directory.area(Folder::Extracted)?;
+                let tree = TreeForm::EROFS.tree_name(digest);
+                Ok(rustix::fs::linkat(from, tree.as_str(), folder, name, AtFlags::empty()))
+            }
+            LayerDiskSource::Temporary(disk) => Ok(disk.link_to(folder, name)),
+        }
+    }
+
+    /// All of them on top of each other.
+    pub(super) fn merge(&self, options: &DiskOptions) -> Result<MergedTree> {
+        let mut nothing = NoContent;
+        let mut merge = Merge::new(&mut nothing, &options.tree().without_whiteouts(), &options.interrupt);
+        for layer in &self.stack {
+            let (_, record) = self.open(layer.disk)?;
+            let done = merge.entries();
+            merge.layer(&record, layer.disk, options.progress.as_ref().map(|callback| callback.behind(done)))?;
+        }
+        merge.finish(options.max_mtime)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.disks.is_empty()
+    }
+}

@@ -1,0 +1,180 @@
+//! Whether a disk that the store keeps is still what was made: it is compared with what would be made now.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::kept::FLAT;
+use super::layers::Layers;
+use super::options::{DiskLayout, DiskOptions};
+use super::output::{DESCRIPTOR, METADATA, part_name};
+use crate::digest::Digest;
+use crate::disk::{DiskComparison, DiskId, VmdkPart, disk_key, vmdk_descriptor, write_flat, write_merged};
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::limits::LayerLimits;
+use crate::store::{DiskDescription, Folder, Storage};
+use crate::unpack::{Spend, Verdict};
+
+/// What a look at a kept disk came to.
+pub(crate) enum KeptDiskVerdict {
+    Good,
+    Damaged(String),
+    /// The disks of its layers are not in the store, so that there is nothing to compare with.
+    Unknown,
+}
+
+impl From<Verdict> for KeptDiskVerdict {
+    fn from(verdict: Verdict) -> KeptDiskVerdict {
+        verdict.map_or(KeptDiskVerdict::Good, KeptDiskVerdict::Damaged)
+    }
+}
+
+impl Storage {
+    /// Compares a kept disk, by its name.
+    pub(crate) fn verify_kept_disk(
+        &self,
+        name: &str,
+        interrupt: &Interrupt,
+        spend: &mut Spend<'_>,
+    ) -> Result<KeptDiskVerdict> {
+        let damaged = |why: &str| Ok(KeptDiskVerdict::Damaged(why.to_owned()));
+        let Some((description, folder)) = self.kept_disk(name)? else {
+            return damaged("its description is not what was written");
+        };
+        let Some(options) = options_of(&description) else { return damaged("its description is of another kind") };
+        let digests = |text: &str| Digest::parse(text).ok();
+        let layers = description.layers.iter().map(|layer| Some((digests(&layer.digest)?, digests(&layer.diff_id)?)));
+        let Some(stack) = layers.collect::<Option<Vec<(Digest, Digest)>>>() else {
+            return damaged("its description has no digests");
+        };
+        let key = disk_key(&options.words(), stack.iter().map(|(_, diff_id)| diff_id));
+        if key.file_stem() != name {
+            return damaged("its description is of another disk");
+        }
+        let Some(layers) = Layers::stored(self, stack)? else { return Ok(KeptDiskVerdict::Unknown) };
+        let options = DiskOptions { interrupt: interrupt.clone(), ..options };
+        let id = DiskId::of_image(&key, options.uuid, &options.label);
+        let kept = KeptFiles { folder: &folder, path: &self.directory.object_path(Folder::Disks, name) };
+        let verdict = match options.layout {
+            DiskLayout::Flat => kept.compare_flat(&layers, &id, &options, spend),
+            DiskLayout::Merged => kept.compare_merged(&layers, (&key, &id), &options, spend),
+        };
+        Ok(verdict?.into())
+    }
+}
+
+/// The options that a kept disk was made with; `None` for what this version does not make.
+fn options_of(description: &DiskDescription) -> Option<DiskOptions> {
+    let layouts = [DiskLayout::Flat, DiskLayout::Merged];
+    let uuid = description.uuid.as_deref().map(|text| uuid::Uuid::parse_str(text).map(uuid::Uuid::into_bytes));
+    Some(DiskOptions {
+        layout: layouts.into_iter().find(|layout| layout.word() == description.layout)?,
+        label: description.label.clone(),
+        uuid: uuid.transpose().ok()?,
+        max_mtime: description.max_mtime_seconds,
+        // What was within limits when it was made is within them now, whatever they are.
+        limits: LayerLimits::unlimited(),
+        ..DiskOptions::default()
+    })
+}
+
+/// The files of a kept disk.
+struct KeptFiles<'a> {
+    folder: &'a OwnedFd,
+    path: &'a Path,
+}
+
+impl KeptFiles<'_> {
+    fn compare_flat(
+        &self,
+        layers: &Layers<'_>,
+        id: &DiskId,
+        options: &DiskOptions,
+        spend: &mut Spend<'_>,
+    ) -> Result<Verdict> {
+        let tree = layers.merge(options)?;
+        let file = match self.open(FLAT)? {
+            Ok(file) => file,
+            Err(why) => return Ok(Some(why)),
+        };
+        let open = |number: u32| Ok(layers.open(number)?.0);
+        let mut comparison = DiskComparison::new(file.as_fd(), spend);
+        let parts = (&layers.sizes[..], &open as _);
+        write_flat(&tree, parts, id, &mut comparison, |_| Ok(()), &options.interrupt)?;
+        Ok(comparison.verdict())
+    }
+
+    fn compare_merged(
+        &self,
+        layers: &Layers<'_>,
+        (key, id): (&Digest, &DiskId),
+        options: &DiskOptions,
+        spend: &mut Spend<'_>,
+    ) -> Result<Verdict> {
+        let tree = layers.merge(options)?;
+        let file = match self.open(METADATA)? {
+            Ok(file) => file,
+            Err(why) => return Ok(Some(why)),
+        };
+        let mut comparison = DiskComparison::new(file.as_fd(), spend);
+        let merged = write_merged(&tree, &layers.sizes, id, &mut comparison, &options.interrupt)?;
+        if let Some(why) = comparison.verdict() {
+            return Ok(Some(format!("{METADATA} {why}")));
+        }
+        let mut vmdk = vec![VmdkPart { name: METADATA.to_owned(), bytes: merged.metadata_bytes }];
+        for (number, bytes) in merged.parts {
+            let name = part_name(number);
+            if let Some(why) = self.compare_part(layers, (number, &name), bytes, spend)? {
+                return Ok(Some(format!("{name} {why}")));
+            }
+            vmdk.push(VmdkPart { name, bytes });
+        }
+        let file = match self.open(DESCRIPTOR)? {
+            Ok(file) => file,
+            Err(why) => return Ok(Some(why)),
+        };
+        let text = vmdk_descriptor(&vmdk, key);
+        let found = crate::sys::read_start(file.as_fd(), text.len() + 1);
+        let found = found.map_err(|errno| Error::os(errno, format_args!("read {}", self.path.display())))?;
+        Ok((found != text.as_bytes()).then(|| format!("{DESCRIPTOR} is not what was written")))
+    }
+
+    /// A part that is the layer's own disk is as good as that is, which is looked at by itself.
+    fn compare_part(
+        &self,
+        layers: &Layers<'_>,
+        (number, name): (usize, &str),
+        bytes: u64,
+        spend: &mut Spend<'_>,
+    ) -> Result<Verdict> {
+        let file = match self.open(name)? {
+            Ok(file) => file,
+            Err(why) => return Ok(Some(why)),
+        };
+        let (layer, _) = layers.open(number as u32)?;
+        let stat = |file: &OwnedFd| {
+            rustix::fs::fstat(file)
+                .map(|stat| (stat.st_dev, stat.st_ino))
+                .map_err(|errno| Error::os(errno, format_args!("look at {}", self.path.join(name).display())))
+        };
+        if stat(&file)? == stat(&layer.file)? {
+            return Ok(None);
+        }
+        let mut comparison = DiskComparison::new(file.as_fd(), spend);
+        comparison.all_of(&layer, bytes)?;
+        Ok(comparison.verdict())
+    }
+
+    fn open(&self, name: &str) -> Result<Result<OwnedFd, String>> {
+        let missing = || Ok(Err(format!("{name} is missing")));
+        match rustix::fs::statat(self.folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if crate::sys::is_regular(&stat) => {}
+            _ => return missing(),
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.folder, name, flags, Mode::empty());
+        file.map(Ok).map_err(|errno| Error::os(errno, format_args!("open {}", self.path.join(name).display())))
+    }
+}

@@ -1,0 +1,101 @@
+//! What a disk that the store keeps says of itself: a small file beside its files, with a checksum.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::small_files::{checksum, read_small};
+use crate::digest::Digest;
+use crate::error::{Error, Result, Status};
+use crate::record::DISK_RECIPE;
+use crate::sys;
+
+/// The file's name.
+pub(super) const DESCRIPTION: &str = "disk.json";
+/// Of a description: some ten thousand layers.
+const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
+
+/// What a kept disk is, and what it came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DiskDescription {
+    /// The version of how disks are made.
+    pub(crate) recipe: u32,
+    /// By which it is kept.
+    pub(crate) key: String,
+    /// The layers, the lowest first.
+    pub(crate) layers: Vec<DescribedLayer>,
+    pub(crate) layout: String,
+    pub(crate) label: String,
+    /// Where the caller wanted one of its own.
+    pub(crate) uuid: Option<String>,
+    pub(crate) max_mtime_seconds: Option<i64>,
+    pub(crate) allocated_bytes: u64,
+    pub(crate) entries: u64,
+    pub(crate) anomalies: u64,
+    /// Its files, in the order of the device.
+    pub(crate) parts: Vec<DescribedPart>,
+    /// In which boot of the machine it was made; the store says that.
+    pub(crate) boot: String,
+    /// Of the rest; it is set when this is written.
+    pub(crate) sum: String,
+}
+
+/// A layer of a kept disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DescribedLayer {
+    pub(crate) digest: String,
+    pub(crate) diff_id: String,
+}
+
+/// A file of a kept disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DescribedPart {
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+}
+
+impl DiskDescription {
+    /// The one in a disk's directory; `None` for none, for a damaged one, and for one by another recipe.
+    pub(super) fn read(folder: BorrowedFd<'_>) -> Result<Option<DiskDescription>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(folder, DESCRIPTION, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+            file => file.map_err(|errno| Error::os(errno, "open the description of a disk"))?,
+        };
+        let bytes = match read_small(file.as_fd(), MAX_DESCRIPTION_BYTES) {
+            Err(error) if error.status() == Status::Malformed || error.os_errno().is_some_and(sys::is_damage) => {
+                return Ok(None);
+            }
+            bytes => bytes?,
+        };
+        let Ok(found) = serde_json::from_slice::<DiskDescription>(&bytes) else { return Ok(None) };
+        let is_ours = found.recipe == DISK_RECIPE && found.sum == found.sum()?;
+        Ok(is_ours.then_some(found))
+    }
+
+    /// Writes it into a disk's directory that has none.
+    pub(super) fn write(&mut self, folder: BorrowedFd<'_>) -> Result<()> {
+        self.sum = self.sum()?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(folder, DESCRIPTION, flags, Mode::from_raw_mode(0o644));
+        let text = self.to_json()?;
+        file.and_then(|file| sys::write_all(file.as_fd(), text.as_bytes()))
+            .map_err(|errno| Error::os(errno, "write the description of a disk"))
+    }
+
+    /// The digests of its layers, where all of them are some.
+    pub(super) fn layer_digests(&self) -> Option<Vec<Digest>> {
+        self.layers.iter().map(|layer| Digest::parse(&layer.digest).ok()).collect()
+    }
+
+    fn sum(&self) -> Result<String> {
+        let rest = DiskDescription { sum: String::new(), ..self.clone() };
+        Ok(checksum(&[&rest.to_json()?]))
+    }
+
+    fn to_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|cause| Error::new(Status::Internal, cause.to_string()))
+    }
+}

@@ -1,0 +1,154 @@
+//! Disks of images that the store keeps: `disks/<key>`, a directory each, with the disk's files and a description beside them.
+//!
+//! The description says which layers a disk is of. It stays as long as all of them are reached, or a lease holds its key. Like a
+//! tree a disk becomes visible before it is flushed, and counts until the machine starts again. When its files were flushed, an
+//! empty file says so, and then it counts for good. All of it appears by one rename, so nothing can be half there.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode};
+
+use super::disk_description::DiskDescription;
+use super::disk_files::{file_names, is_durable};
+use super::lock::{DISK_LOCK, Lock};
+use super::partial::{Partial, Removal, is_tree_name};
+use super::storage::Storage;
+use super::store_dir::{Folder, StoreDir};
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::sys::is_regular;
+
+/// Of a machine that does not tell one boot from another.
+const UNKNOWN_BOOT: &str = "unknown";
+
+impl Storage {
+    /// A kept disk that counts, by its name, and its directory.
+    pub(crate) fn kept_disk(&self, name: &str) -> Result<Option<(DiskDescription, OwnedFd)>> {
+        let Some(folder) = self.directory.open_directory(Folder::Disks, name)? else { return Ok(None) };
+        Ok(description(&self.directory, folder.as_fd())?.map(|description| (description, folder)))
+    }
+
+    /// The same for whoever is about to use it: it is made durable where it is not.
+    pub(crate) fn kept_disk_for_use(&self, name: &str) -> Result<Option<DiskDescription>> {
+        let Some((description, folder)) = self.kept_disk(name)? else { return Ok(None) };
+        if !is_durable(folder.as_fd()) {
+            self.directory.make_disk_durable(name);
+        }
+        Ok(Some(description))
+    }
+
+    /// Completes a disk that is to be kept, and gives it its name in place of what has it.
+    pub(crate) fn publish_kept_disk(
+        &self,
+        disk: Partial,
+        name: &str,
+        mut description: DiskDescription,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
+        description.boot = self.directory.boot_id().unwrap_or(UNKNOWN_BOOT).to_owned();
+        description.write(disk.handle()).map_err(|error| error.context(disk.path().display()))?;
+        let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
+        rustix::fs::fchmod(disk.handle(), mode)
+            .map_err(|errno| Error::os(errno, format_args!("set mode of {}", disk.path().display())))?;
+        disk.publish(name, interrupt, |_| Ok(false))?;
+        self.directory.make_disk_durable(name);
+        Ok(())
+    }
+
+    /// Bytes of the files that only this disk has: those of layers are counted with their trees.
+    pub(super) fn disk_bytes(&self, name: &str) -> Result<u64> {
+        let Some(folder) = self.directory.open_directory(Folder::Disks, name)? else { return Ok(0) };
+        let mut bytes = 0;
+        for name in file_names(folder.as_fd()).unwrap_or_default() {
+            if let Ok(stat) = rustix::fs::statat(&folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)
+                && is_regular(&stat)
+                && stat.st_nlink == 1
+            {
+                bytes += stat.st_size as u64;
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// The description of a disk in this directory; `None` where it has none that counts.
+fn description(directory: &StoreDir, folder: BorrowedFd<'_>) -> Result<Option<DiskDescription>> {
+    let found = DiskDescription::read(folder)?;
+    let boot = directory.boot_id().unwrap_or(UNKNOWN_BOOT);
+    Ok(found.filter(|found| found.boot == boot || is_durable(folder)))
+}
+
+/// Removes the disks that do not count, where this is the first time in this boot that the store is opened.
+pub(super) fn drop_unsynced(directory: &Arc<StoreDir>) -> Result<()> {
+    let fail = |errno| Error::os(errno, format_args!("list {}/disks", directory.path().display()));
+    for name in file_names(directory.area(Folder::Disks)?).map_err(fail)? {
+        if !is_tree_name(&name) {
+            continue;
+        }
+        let Some(folder) = directory.open_directory(Folder::Disks, &name)? else { continue };
+        let lock = Lock::try_acquire(directory, format!("{DISK_LOCK}{name}"))
+            .map_err(|errno| Error::os(errno, format_args!("lock the disk {name}")))?;
+        if lock.is_some() && description(directory, folder.as_fd())?.is_none() {
+            tracing::info!("disk {name} was not synced before the machine started anew, and is removed");
+            Partial::take_to_trash(directory, Folder::Disks, &name)?.into_iter().for_each(Removal::leave);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::record::DISK_RECIPE;
+    use crate::store::StorageOptions;
+    use crate::store::disk_description::DESCRIPTION;
+    use crate::store::disk_files::flush;
+
+    fn kept(storage: &Storage) -> String {
+        let key = Digest::of(b"disk");
+        let name = key.file_stem();
+        let disk = Partial::create_tree(&storage.directory, Folder::Disks, &name).unwrap();
+        let description = DiskDescription { recipe: DISK_RECIPE, key: key.to_string(), ..DiskDescription::default() };
+        storage.publish_kept_disk(disk, &name, description, &Interrupt::default()).unwrap();
+        name
+    }
+
+    #[test]
+    fn a_disk_counts_in_its_boot_and_for_good_when_it_was_flushed() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path(), &StorageOptions::default()).unwrap();
+        let name = kept(&storage);
+        let file = dir.path().join("disks").join(&name).join(DESCRIPTION);
+        assert!(storage.kept_disk(&name).unwrap().is_some());
+        // In another boot.
+        let mut description = storage.kept_disk(&name).unwrap().unwrap().0;
+        description.boot = "another".into();
+        std::fs::remove_file(&file).unwrap();
+        description.write(std::fs::File::open(file.parent().unwrap()).unwrap().as_fd()).unwrap();
+        assert_eq!(storage.kept_disk(&name).unwrap().map(|_| ()), None);
+        let area = |area| storage.directory.area(area).unwrap();
+        flush(area(Folder::Extracted), area(Folder::Disks), &name).unwrap();
+        assert!(storage.kept_disk(&name).unwrap().is_some());
+        // Damaged.
+        let mut bytes = std::fs::read(&file).unwrap();
+        let at = bytes.iter().position(|&byte| byte == b'0').unwrap();
+        bytes[at] = b'1';
+        std::fs::write(&file, bytes).unwrap();
+        assert_eq!(storage.kept_disk(&name).unwrap().map(|_| ()), None);
+    }
+
+    #[test]
+    fn a_disk_that_was_not_flushed_goes_with_the_next_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path(), &StorageOptions::default()).unwrap();
+        let name = kept(&storage);
+        let path = dir.path().join("disks").join(&name);
+        drop_unsynced(&storage.directory).unwrap();
+        assert!(path.exists());
+        std::fs::write(path.join(DESCRIPTION), b"").unwrap();
+        drop_unsynced(&storage.directory).unwrap();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,313 @@
+//! Disks that the store keeps: found again, shared, collected, checked; and what starts an image whose layers are disks.
+
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use boxlite_images::{
+    CheckOptions, DiskLayout, DiskOptions, ExtractOptions, GcOptions, Image, ImageName, Interrupt, RootfsOptions,
+    Status, Storage,
+};
+
+use super::archive::{Archive, Header};
+use super::images::{put_image_of, put_image_that_runs};
+use super::support::{leftovers, names_in, quick_store, temp_dir};
+
+const LAYOUTS: [DiskLayout; 2] = [DiskLayout::Flat, DiskLayout::Merged];
+
+fn layers() -> Vec<Vec<u8>> {
+    vec![
+        Archive::new().file(b"a", &[b'a'; 9000]).dir(b"etc").file(b"etc/passwd", b"root:x:0:0::/root:\n").finish(),
+        Archive::new().file(b"b", b"b").file(b".wh.a", b"").hardlink(b"c", b"b").finish(),
+    ]
+}
+
+fn open(storage: &Storage, layers: &[Vec<u8>]) -> Image {
+    storage.open_image_by_digest(&put_image_of(storage, "x", layers)).unwrap()
+}
+
+fn options(layout: DiskLayout) -> DiskOptions {
+    DiskOptions::default().layout(layout)
+}
+
+fn everything() -> GcOptions {
+    let mut options = GcOptions::default();
+    options.min_age = Duration::ZERO;
+    options
+}
+
+fn kept(storage: &Storage) -> Vec<String> {
+    let mut names = names_in(&storage.images_dir().join("disks"));
+    // A thread removes what was collected.
+    names.retain(|name| !name.contains('.'));
+    names
+}
+
+fn device(parts: &[boxlite_images::DiskPart]) -> Vec<u8> {
+    parts.iter().flat_map(|part| std::fs::read(&part.path).unwrap()).collect()
+}
+
+#[test]
+fn a_disk_is_made_once_and_found_again() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = open(&storage, &layers());
+    for (number, layout) in LAYOUTS.into_iter().enumerate() {
+        let made = storage.keep_disk(&image, &options(layout)).unwrap();
+        let found = storage.keep_disk(&image, &options(layout)).unwrap();
+        assert_eq!((made.disk.cached, found.disk.cached), (false, true));
+        let mut same = found.disk.clone();
+        same.cached = false;
+        assert_eq!(same, made.disk);
+        assert!(made.disk.path.starts_with(storage.images_dir().join("disks")));
+        let to = dir.path().join(format!("disk-{number}"));
+        let elsewhere = storage.create_disk(&image, &to, &options(layout)).unwrap();
+        assert_eq!(elsewhere.key, made.disk.key);
+        assert!(device(&elsewhere.parts) == device(&made.disk.parts), "{layout:?}: other bytes");
+        for part in &made.disk.parts {
+            assert_eq!(std::fs::metadata(&part.path).unwrap().permissions().mode() & 0o777, 0o444);
+        }
+        // Another label is another disk.
+        let labelled = storage.keep_disk(&image, &options(layout).label("l")).unwrap().disk;
+        assert!(!labelled.cached && labelled.path != made.disk.path);
+        // What is kept can be made anew.
+        assert!(!storage.keep_disk(&image, &options(layout).replace(true)).unwrap().disk.cached);
+        assert_eq!(kept(&storage).len(), 2 * number + 2);
+    }
+    let usage = storage.disk_usage().unwrap();
+    assert_eq!(usage.disks.objects, 4);
+    assert!(usage.disks.bytes > 2 * 9000, "{usage:?}");
+    assert_eq!(leftovers(storage.images_dir()), [""; 0]);
+}
+
+#[test]
+fn whoever_comes_at_once_gets_the_same_disk() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = open(&storage, &layers());
+    let made: Vec<(bool, PathBuf)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| storage.keep_disk(&image, &options(DiskLayout::Merged)).unwrap().disk))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).map(|disk| (disk.cached, disk.path)).collect()
+    });
+    assert_eq!(made.iter().filter(|(cached, _)| !cached).count(), 1, "{made:?}");
+    assert!(made.iter().all(|(_, path)| *path == made[0].1), "{made:?}");
+}
+
+#[test]
+fn a_disk_stays_as_long_as_its_layers_or_a_lease() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = open(&storage, &layers());
+    let name = ImageName::parse("example.org/x:1").unwrap();
+    storage.tag_image(&name, &image.manifest_digest).unwrap();
+    let held = storage.keep_disk(&image, &options(DiskLayout::Merged)).unwrap();
+    let other = storage.keep_disk(&image, &options(DiskLayout::Flat)).unwrap();
+    other.lease.release().unwrap();
+    storage.collect(&everything()).unwrap();
+    assert_eq!(kept(&storage).len(), 2, "the name holds the layers, and they the disks");
+    storage.remove_image(&name).unwrap();
+    let removed = storage.collect(&everything()).unwrap().removed;
+    assert!(removed.iter().any(|object| object.starts_with("disks/")), "{removed:?}");
+    assert_eq!(kept(&storage), [held.disk.key.to_string().replace(':', "-")]);
+    // The layers' own disks are gone; what the guest has is not.
+    assert_eq!(leftovers(storage.images_dir()), [""; 0]);
+    assert_eq!(names_in(&storage.images_dir().join("extracted")), [""; 0]);
+    assert!(device(&held.disk.parts).len() as u64 == held.disk.size);
+    held.lease.release().unwrap();
+    storage.collect(&everything()).unwrap();
+    assert_eq!(kept(&storage), [""; 0]);
+    assert_eq!(leftovers(storage.images_dir()), [""; 0]);
+    assert_eq!(storage.disk_usage().unwrap().bytes(), 0);
+}
+
+#[test]
+fn a_direct_disk_leaves_no_disks_of_layers() {
+    for layout in LAYOUTS {
+        let dir = temp_dir();
+        let (storage, other) = (quick_store(&dir.path().join("store")), quick_store(&dir.path().join("other")));
+        let direct = options(layout).direct(true);
+        let disk = storage.keep_disk(&open(&storage, &layers()), &direct).unwrap().disk;
+        let at = dir.path().join("disk");
+        let elsewhere = storage.create_disk(&open(&storage, &layers()), &at, &direct).unwrap();
+        assert_eq!(names_in(&storage.images_dir().join("extracted")), [""; 0]);
+        let usual = other.keep_disk(&open(&other, &layers()), &options(layout)).unwrap().disk;
+        assert!(device(&disk.parts) == device(&usual.parts) && device(&elsewhere.parts) == device(&usual.parts));
+        for part in disk.parts.iter().chain(&elsewhere.parts) {
+            assert_eq!(std::fs::metadata(&part.path).unwrap().nlink(), 1, "{part:?}");
+        }
+        assert_eq!(storage.disk_usage().unwrap().disks.bytes, disk_bytes(&disk.path));
+        // One that is there is used.
+        let image = open(&other, &layers());
+        other.create_disk(&image, &dir.path().join("again"), &options(layout).direct(true)).unwrap();
+        assert_eq!(names_in(&other.images_dir().join("extracted")).len(), 4);
+        assert_eq!(leftovers(storage.images_dir()), [""; 0]);
+    }
+}
+
+/// Of all files beside this one.
+fn disk_bytes(path: &Path) -> u64 {
+    let files = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn a_check_compares_disks_with_their_layers() {
+    let change = |path: &Path, at: u64| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::File::options().write(true).open(path).unwrap().write_all_at(b"changed", at).unwrap();
+    };
+    type Damage = Box<dyn Fn(&Path)>;
+    let damages: [(&str, DiskLayout, Damage); 8] = [
+        ("the superblock", DiskLayout::Flat, Box::new(move |folder| change(&folder.join("disk.erofs"), 1030))),
+        ("metadata", DiskLayout::Flat, Box::new(move |folder| change(&folder.join("disk.erofs"), 4100))),
+        (
+            "content",
+            DiskLayout::Flat,
+            Box::new(move |folder| {
+                let file = folder.join("disk.erofs");
+                change(&file, std::fs::metadata(&file).unwrap().len() - 4096);
+            }),
+        ),
+        (
+            "a disk that is cut",
+            DiskLayout::Flat,
+            Box::new(|folder| {
+                let file = folder.join("disk.erofs");
+                std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+                std::fs::File::options().write(true).open(file).unwrap().set_len(4096).unwrap();
+            }),
+        ),
+        ("its metadata", DiskLayout::Merged, Box::new(move |folder| change(&folder.join("meta.erofs"), 4100))),
+        ("its descriptor", DiskLayout::Merged, Box::new(move |folder| change(&folder.join("disk.vmdk"), 3))),
+        (
+            "a part that is gone",
+            DiskLayout::Merged,
+            Box::new(|folder| {
+                std::fs::remove_file(folder.join("layer-1.erofs")).unwrap();
+            }),
+        ),
+        (
+            "its description",
+            DiskLayout::Merged,
+            Box::new(|folder| {
+                std::fs::write(folder.join("disk.json"), "{}").unwrap();
+            }),
+        ),
+    ];
+    for (what, layout, damage) in damages {
+        let dir = temp_dir();
+        let storage = quick_store(&dir.path().join("store"));
+        let image = open(&storage, &layers());
+        let made = storage.keep_disk(&image, &options(layout)).unwrap().disk;
+        let mut checking = CheckOptions::default();
+        let report = storage.check(&checking).unwrap();
+        assert_eq!((&report.findings[..], report.skipped), (&[][..], 0), "{what}");
+        damage(made.path.parent().unwrap());
+        checking.repair = true;
+        let findings = storage.check(&checking).unwrap().findings;
+        assert_eq!(findings.len(), 1, "{what}: {findings:?}");
+        assert!(findings[0].quarantined && findings[0].object.starts_with("disks/"), "{what}: {findings:?}");
+        assert_eq!(storage.check(&checking).unwrap().findings, [], "{what}");
+        let again = storage.keep_disk(&image, &options(layout)).unwrap().disk;
+        assert!(!again.cached, "{what}");
+        assert_eq!(storage.check(&checking).unwrap().findings, [], "{what}");
+    }
+}
+
+/// Without the layers' disks there is nothing to compare with; a layer's disk that was made again is another file.
+#[test]
+fn a_check_knows_what_it_cannot_judge() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = open(&storage, &layers());
+    let merged = storage.keep_disk(&image, &options(DiskLayout::Merged).direct(true)).unwrap();
+    let report = storage.check(&CheckOptions::default()).unwrap();
+    assert_eq!((&report.findings[..], report.skipped), (&[][..], 1));
+    let mut as_disk = ExtractOptions::default();
+    as_disk.tree.form.erofs = true;
+    for (layer, _) in image.layers() {
+        storage.extract_layer(&layer.digest, &as_disk).unwrap();
+    }
+    let report = storage.check(&CheckOptions::default()).unwrap();
+    assert_eq!((&report.findings[..], report.skipped), (&[][..], 0));
+    let part = &merged.disk.parts[1].path;
+    std::fs::set_permissions(part, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::File::options().write(true).open(part).unwrap().write_all_at(b"changed", 4096).unwrap();
+    let findings = storage.check(&CheckOptions::default()).unwrap().findings;
+    assert!(findings.len() == 1 && findings[0].message.contains("layer-"), "{findings:?}");
+}
+
+#[test]
+fn a_disk_that_cannot_be_kept_leaves_nothing() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = open(&storage, &layers());
+    let cancelled = boxlite_images::Cancel::default();
+    cancelled.trigger();
+    let too_long = options(DiskLayout::Flat).label("0123456789abcdef");
+    let ended = options(DiskLayout::Flat).interrupt(Interrupt::new(Some(cancelled), None));
+    for (wrong, status) in [(too_long, Status::InvalidArgument), (ended, Status::Cancelled)] {
+        let error = storage.keep_disk(&image, &wrong).unwrap_err();
+        assert_eq!(error.status(), status, "{error}");
+        assert_eq!(names_in(&storage.images_dir().join("leases")), [""; 0]);
+        assert_eq!(kept(&storage), [""; 0]);
+    }
+    std::fs::remove_file(storage.layer_tarball_path(&image.manifest.layers[1].digest)).unwrap();
+    let image = storage.open_image_by_digest(&image.manifest_digest).unwrap();
+    let error = storage.keep_disk(&image, &options(DiskLayout::Flat)).unwrap_err();
+    assert_eq!(error.status(), Status::NotFound, "{error}");
+    assert!(kept(&storage).is_empty() && names_in(&storage.images_dir().join("leases")).is_empty());
+}
+
+/// The user of an image is the same in its layers' disks as in its root file system.
+#[test]
+fn a_process_is_the_same_by_the_layers_disks() {
+    let users = b"root:x:0:0::/root:\napp:x:1000:1001::/srv:\n";
+    let group = b"app:x:1001:\nextra:x:5:app\n";
+    let plain = || Archive::new().dir(b"etc").file(b"etc/passwd", users).file(b"etc/group", group);
+    let cases: [(&str, Vec<Vec<u8>>, &str); 12] = [
+        ("plain", vec![plain().finish()], "app"),
+        ("nobody", vec![plain().finish()], "nobody"),
+        ("a group", vec![plain().finish()], "app:extra"),
+        ("no files", vec![Archive::new().file(b"x", b"").finish()], "7"),
+        ("no files, a name", vec![Archive::new().file(b"x", b"").finish()], "app"),
+        (
+            "a later layer",
+            vec![plain().finish(), Archive::new().file(b"etc/passwd", b"app:x:7:8::/:\n").finish()],
+            "app",
+        ),
+        ("a whiteout", vec![plain().finish(), Archive::new().file(b"etc/.wh.passwd", b"").finish()], "app"),
+        (
+            "symlinks",
+            vec![
+                Archive::new().symlink(b"etc", b"usr/../data/./etc").dir(b"usr").dir(b"data").dir(b"data/etc").finish(),
+                Archive::new()
+                    .symlink(b"etc/passwd", b"/../../files/users")
+                    .dir(b"files")
+                    .file(b"files/users", users)
+                    .finish(),
+            ],
+            "app",
+        ),
+        ("a loop", vec![Archive::new().dir(b"etc").symlink(b"etc/passwd", b"passwd").finish()], "app"),
+        ("a directory", vec![Archive::new().dir(b"etc/passwd").finish()], "app"),
+        ("a fifo", vec![Archive::new().dir(b"etc").entry(Header::new(b'6', b"etc/passwd"), b"").finish()], "app"),
+        ("too large", vec![Archive::new().dir(b"etc").file(b"etc/passwd", &[b'x'; (1 << 20) + 1]).finish()], "app"),
+    ];
+    for (what, layers, user) in cases {
+        let dir = temp_dir();
+        let storage = quick_store(&dir.path().join("store"));
+        let run = format!(r#"{{"Cmd":["sh"],"User":"{user}"}}"#);
+        let image = storage.open_image_by_digest(&put_image_that_runs(&storage, &run, &layers)).unwrap();
+        let error = storage.process(&image, &Interrupt::default()).unwrap_err();
+        assert_eq!(error.status(), Status::NotFound, "{what}: {error}");
+        let root = dir.path().join("root");
+        storage.assemble_rootfs(&image, &root, &RootfsOptions::default()).unwrap();
+        storage.keep_disk(&image, &options(DiskLayout::Flat)).unwrap();
+        let expected = image.process(&root).map_err(|error| error.status());
+        let found = storage.process(&image, &Interrupt::default());
+        assert_eq!(found.map_err(|error| error.status()), expected, "{what}");
+    }
+}
