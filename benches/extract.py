@@ -200,4 +200,5 @@ def main():
             file.write(readme[:begin] + text + readme[end:])
 
 
-main()
+if __name__ == "__main__":
+    main()

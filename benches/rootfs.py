@@ -176,4 +176,5 @@ def main():
         open(path, "w").write(text)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -159,5 +159,5 @@ static const option config_options[] = {
   {"--runtime-json", NULL, "as the process object of an OCI runtime configuration"},
   {NULL, NULL, NULL},
 };
-const command config_command = {"config", "IMAGE [ROOTFS]", "how to start an image: command, variables, directory, user; without ROOTFS by its layers' disks",
+const command config_command = {"config", "IMAGE [ROOTFS]", "how to start an image: command, variables, directory, user",
                                 config_options, run_config};

@@ -2,7 +2,7 @@
 # Boots an image: has blimg keep a disk of it in the store, and runs a command in it, in QEMU. The disk is read-only; the guest puts
 # a file system in memory over it. The exit status is the command's.
 #
-#   boot.sh [--merged] IMAGE [COMMAND [ARGUMENT...]]        without COMMAND: what the image's config says
+#   boot.sh [--merged] IMAGE [COMMAND [ARGUMENT...]]        without COMMAND: what the image's config says; as root
 #
 # BLIMG           blimg; the one beside this script, in build/
 # BLIMG_STORE     the store that has the image
@@ -66,6 +66,9 @@ done
 values() { sed -n "s/^$1: \"\(.*\)\"\$/\1/p" "$work/config" | sed 's/\\\(["\\]\)/\1/g'; }
 values env >"$root/env"
 values cwd >"$root/cwd"
+# By which the guest's own words are told from the command's.
+mark=$(od -An -N 8 -t x8 /dev/urandom | tr -d ' ')
+echo "$mark" >"$root/mark"
 if [ $# -gt 0 ]; then printf '%s\n' "$@" >"$root/args"; else values arg >"$root/args"; fi
 [ -s "$root/args" ] || fail "the image has no command: give one"
 
@@ -87,16 +90,21 @@ if mount -t erofs -o ro /dev/vda /disk && mount -t tmpfs tmpfs /over && mkdir /o
   done
   set --
   while IFS= read -r word; do set -- "$@" "$word"; done </args
-  while IFS= read -r variable; do export "$variable"; done </env
   # The image need not have a shell, which starts the command in its directory.
-  /bin/busybox cp /bin/busybox /new/busybox-boot
-  /bin/busybox echo; /bin/busybox echo boot.sh-begins
-  /bin/busybox chroot /new /busybox-boot sh -c 'cd "$0" && /busybox-boot rm /busybox-boot && exec "$@"' "$(/bin/busybox cat /cwd)" "$@"
+  set -- /busybox-boot sh -c 'cd "$0" && /busybox-boot rm /busybox-boot && exec "$@"' "$(cat /cwd)" "$@"
+  # Variables may have names that no shell has.
+  while IFS= read -r variable; do
+    case $variable in *=*) set -- "$variable" "$@" ;; esac
+  done </env
+  cp /bin/busybox /new/busybox-boot
+  echo
+  echo "begins $(cat /mark)"
+  chroot /new /busybox-boot env -i "$@"
   status=$?
 fi
 echo
-echo "boot.sh-ends $status"
-/bin/busybox poweroff -f
+echo "ends $(cat /mark) $status"
+poweroff -f
 END
 chmod 755 "$root/init"
 (cd "$root" && find . | cpio -o -H newc 2>/dev/null | gzip -1) >"$work/initramfs.gz"
@@ -107,11 +115,11 @@ timeout "${BOOT_SECONDS:-120}" qemu-system-x86_64 -accel "$accel" -cpu max -m 51
   -serial stdio -kernel "$kernel" -initrd "$work/initramfs.gz" -append "console=ttyS0 quiet panic=-1" \
   -drive "file=$file,format=$format,if=virtio,readonly=on" </dev/null >"$work/console" 2>"$work/errors" || :
 tr -d '\r' <"$work/console" >"$work/text"
-if ! grep -q '^boot.sh-begins$' "$work/text"; then
+if ! grep -q "^begins $mark\$" "$work/text"; then
   cat "$work/text" "$work/errors" >&2
   fail "the guest did not come as far as the command"
 fi
-status=$(sed -n 's/^boot.sh-ends //p' "$work/text")
-sed -n '/^boot.sh-begins$/,/^boot.sh-ends /p' "$work/text" | sed '1d;$d' | sed '${/^$/d;}'
+status=$(sed -n "s/^ends $mark //p" "$work/text")
+sed -n "/^begins $mark\$/,/^ends $mark /p" "$work/text" | sed '1d;$d' | sed '${/^$/d;}'
 [ -n "$status" ] || fail "the guest ended without a word: see above"
 exit "$status"

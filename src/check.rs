@@ -1,7 +1,7 @@
 //! Check: whether the disk still has what was stored, and getting what it has not out of the way.
 //!
-//! Every blob is hashed again, every tree compared with its metadata record, every name and lease
-//! read. What does not hold is a finding. With `repair` it is moved to the folder `quarantine`, so
+//! Every blob is hashed again, every tree compared with its metadata record, every disk with its
+//! layers, every name and lease read. What does not hold is a finding. With `repair` it is moved to the folder `quarantine`, so
 //! that the object is absent and the next pull, commit or extraction replaces it. Nothing is
 //! deleted, and nothing that is only missing can be moved.
 //!
@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use crate::digest::{Digest, Hasher};
 use crate::disk::verify_layer_disk;
 use crate::error::{Error, Result, Status, quoted};
-use crate::image_disk::KeptDiskVerdict;
+use crate::image_disk::{DamagedTree, KeptDiskVerdict};
 use crate::interrupt::Interrupt;
 use crate::options::options;
 use crate::record::{EROFS_SUFFIX, RecordHead, Validity, record_name};
@@ -39,7 +39,7 @@ options! {
     pub struct CheckOptions {
         /// Move what is damaged to the folder `quarantine`.
         pub repair: bool,
-        /// Do not compare trees.
+        /// Do not compare trees, nor the disks that are kept.
         pub skip_trees: bool,
         /// Read no faster than this; `None` is as fast as it goes.
         pub bytes_per_second: Option<u64>,
@@ -76,12 +76,12 @@ pub enum Problem {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckReport {
-    /// Objects that were looked at: blobs, trees, names, leases.
+    /// Objects that were looked at: blobs, trees, disks, names, leases.
     pub objects: u64,
     /// Bytes that were read of them.
     pub bytes: u64,
     /// Trees that could not be compared: of boxlite 0.9, without a record, or with directories that this user may not
-    /// enter.
+    /// enter. Disks whose layers have none of their own any more.
     pub skipped: u64,
     /// What is wrong, at most one finding an object.
     pub findings: Vec<Finding>,
@@ -101,7 +101,7 @@ impl Storage {
             self.directory.check_writable()?;
         }
         let pace = ReadRate::new(options.bytes_per_second, &options.interrupt);
-        let mut check = Check { storage: self, options, pace, report };
+        let mut check = Check { storage: self, options, pace, report, damaged_trees: Vec::new() };
         let result = check.everything();
         report.bytes = check.pace.bytes;
         result
@@ -113,6 +113,8 @@ struct Check<'a> {
     options: &'a CheckOptions,
     pace: ReadRate<'a>,
     report: &'a mut CheckReport,
+    /// Extracted trees that are not what they should be: disks are made of some of them.
+    damaged_trees: Vec<DamagedTree>,
 }
 
 impl Check<'_> {
@@ -122,8 +124,8 @@ impl Check<'_> {
         }
         if !self.options.skip_trees {
             self.trees()?;
+            self.disks()?;
         }
-        self.disks()?;
         // After the blobs: what was moved away is now missing.
         self.names()?;
         self.leases()
@@ -178,6 +180,7 @@ impl Check<'_> {
                 Err(error) if is_damage(&error) => {
                     self.report.objects += 1;
                     self.find(Folder::Extracted, &name, error.message(), false);
+                    self.damaged_trees.push(DamagedTree { name, id: (0, 0), is_content: true });
                     continue;
                 }
                 tree => tree?,
@@ -206,7 +209,9 @@ impl Check<'_> {
                 verdict => verdict?,
             };
             if let Some(why) = verdict {
+                let is_content = !is_of_record(&why);
                 self.damaged(Folder::Extracted, &name, &stat, why)?;
+                self.damaged_trees.push(DamagedTree { name, id: sys::file_id(&stat), is_content });
             }
         }
         Ok(())
@@ -215,16 +220,25 @@ impl Check<'_> {
     /// After the trees: a disk is compared with what its layers' disks come to.
     fn disks(&mut self) -> Result<()> {
         for (name, _) in self.storage.objects(Folder::Disks)? {
-            let Some(stat) = self.storage.directory.stat(Folder::Disks, &name)? else { continue };
-            self.report.objects += 1;
-            let pace = &mut self.pace;
-            let judged = self.storage.verify_kept_disk(&name, &self.options.interrupt, &mut |bytes| pace.spend(bytes));
-            let why = match judged {
-                Ok(KeptDiskVerdict::Good) => continue,
-                Ok(KeptDiskVerdict::Damaged(_)) if !was_opened_in_this_boot(&self.storage.directory)? => {
-                    self.report.skipped += 1;
+            // As long as it is open no other directory gets its inode.
+            let folder = match self.storage.directory.open_directory(Folder::Disks, &name) {
+                Ok(Some(folder)) => folder,
+                Ok(None) => continue,
+                Err(error) if is_damage(&error) => {
+                    self.report.objects += 1;
+                    self.find(Folder::Disks, &name, error.message(), false);
                     continue;
                 }
+                Err(error) => return Err(error),
+            };
+            self.report.objects += 1;
+            let stat = stat_of(&folder)?;
+            let (pace, interrupt) = (&mut self.pace, &self.options.interrupt);
+            let mut spend = |bytes| pace.spend(bytes);
+            let judged =
+                self.storage.verify_kept_disk((&name, folder.as_fd()), &self.damaged_trees, interrupt, &mut spend);
+            let why = match judged {
+                Ok(KeptDiskVerdict::Good) => continue,
                 Ok(KeptDiskVerdict::Damaged(why)) => why,
                 Ok(KeptDiskVerdict::Unknown) => {
                     self.report.skipped += 1;
@@ -482,6 +496,11 @@ fn hash(file: BorrowedFd<'_>, digest: &Digest, pace: &mut ReadRate<'_>) -> Resul
             Err(errno) => return damage(errno, "cannot be read").map(Err),
         }
     }
+}
+
+/// Whether a verdict on a tree is about its record, and says nothing of the tree itself.
+fn is_of_record(why: &str) -> bool {
+    why.contains("metadata record")
 }
 
 /// Whether a tree of this name is a file, with a file system in it.

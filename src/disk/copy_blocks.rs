@@ -29,6 +29,10 @@ impl BlockCopy<'_> {
     pub(super) fn copy(&self, from: &LayerDisk, from_block: u64, to_block: u64, blocks: u64) -> Result<()> {
         let failed = |errno| Error::os(errno, format_args!("read {}", from.name));
         let (begin, end) = (from_block * BLOCK as u64, (from_block + blocks) * BLOCK as u64);
+        let size = rustix::fs::fstat(&from.file).map_err(failed)?.st_size as u64;
+        if size < end {
+            return Err(from.damaged());
+        }
         let mut at = begin;
         while at < end {
             let Some(data) = sys::next_data(from.file.as_fd(), at).map_err(failed)?.filter(|&data| data < end) else {

@@ -71,6 +71,6 @@ impl MergedTree {
     }
 
     fn child(&self, directory: InodeId, name: &[u8]) -> Option<InodeId> {
-        self.tree.children(directory).find(|(child, _)| *child == name).map(|(_, inode)| inode)
+        self.tree.child(directory, name)
     }
 }

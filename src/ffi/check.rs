@@ -11,7 +11,7 @@ use crate::error::{Error, Result, Status};
 /// pull or extraction replaces it. A tree that is in use loses its path; what a damaged image name or lease protected may be
 /// collected.
 pub const BL_CHECK_REPAIR: u64 = 1;
-/// bl_check_options.flags: do not compare extracted trees.
+/// bl_check_options.flags: do not compare extracted trees, nor the disks that are kept.
 pub const BL_CHECK_SKIP_TREES: u64 = 2;
 
 /// bl_finding.problem: the object is there, and is not what it was.
@@ -67,12 +67,12 @@ unsafe impl SizedStruct for bl_check_options {}
 pub struct bl_check_result {
     /// sizeof(bl_check_result); set by the caller.
     pub struct_size: usize,
-    /// Objects that were looked at: blobs, trees, names, leases.
+    /// Objects that were looked at: blobs, trees, disks, names, leases.
     pub objects: u64,
     /// Bytes that were read of them.
     pub bytes: u64,
-    /// Trees that could not be compared. They are of boxlite 0.9, were not flushed before a start
-    /// of the machine, or have directories that this user may not enter.
+    /// Trees and disks that could not be compared. Trees are of boxlite 0.9, were not flushed before a start of the machine,
+    /// or have directories that this user may not enter. Of disks, the layers have none of their own any more.
     pub skipped: u64,
     /// Objects that are not what they were.
     pub damaged: u64,
@@ -130,7 +130,8 @@ unsafe impl SizedStruct for bl_disk_usage_result {}
 
 /// Reads everything in the store and compares it with what it should be. Blobs are compared with their digests, and
 /// image names with what they need. Extracted trees are compared with their metadata records: names, types, sizes,
-/// contents, links, owners, modes, times, extended attributes. A finding is no failure of the call. What could not be
+/// contents, links, owners, modes, times, extended attributes. Disks that are kept are compared with what their layers come
+/// to. A finding is no failure of the call. What could not be
 /// set, by the file system or the user who extracted, is not compared. Owners are not where that user is seen under
 /// another number, as from outside a user namespace. Attributes are not on macOS. The manifests of boxlite 0.9, which
 /// do not hash to their names, are findings: they count as absent.

@@ -231,12 +231,12 @@ pub unsafe extern "C" fn bl_create_disk(
 ///   disk, and to end (bl_lease_release) after that.
 ///
 /// @retval BL_OK
-/// @retval BL_E_NOT_FOUND where the store lacks a layer
+/// @retval BL_E_NOT_FOUND where the store lacks a layer, and the disk is not there
 /// @retval BL_E_PERMISSION for a read-only store, or the system refuses
 /// @return otherwise as bl_create_disk()
 ///
 /// Ownership: release *out with bl_disk_free() and *lease with bl_lease_free(), which does not end it.
-/// Cost: a disk that is there is a few small reads; otherwise as bl_create_disk().
+/// Cost: for a disk that is there a few small reads, and the lease, which is flushed; otherwise as bl_create_disk().
 ///
 /// @since 0.1.0
 #[unsafe(no_mangle)]

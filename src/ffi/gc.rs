@@ -56,7 +56,7 @@ pub struct bl_gc_result {
 // SAFETY: integers only.
 unsafe impl SizedStruct for bl_gc_result {}
 
-/// Removes what no image name and no lease reaches: manifests, configs, layers and their trees, and what bl_check()
+/// Removes what no image name and no lease reaches: manifests, configs, layers, their trees and disks, and what bl_check()
 /// moved away. Safe at any time and in any process. Running calls of the library are not disturbed. A tree that the
 /// host goes on using needs a name or a lease. A store of boxlite 0.9 has no names: there everything needs one.
 ///

@@ -87,12 +87,13 @@ unsafe impl SizedStruct for bl_process_user {}
 /// @retval BL_E_NOT_FOUND for a user or group that is not there by name, and without a config. Without rootfs, also where a layer
 ///   has no disk in the store
 /// @retval BL_E_MALFORMED for files that are none
+/// @retval BL_E_STATE where a layer's disk in the store is damaged
 /// @retval BL_E_LIMIT for those that are too large and for numbers from 2^31 on
 /// @retval BL_E_PERMISSION the system, or a read-only store, refuses
 /// @retval BL_E_IO the system failed; bl_error_os_errno()
 ///
 /// Ownership: release *out with bl_process_free().
-/// Cost: reads two files.
+/// Cost: reads two files; without rootfs the records of all layers, and keeps what they come to in memory.
 ///
 /// @since 0.1.0
 #[unsafe(no_mangle)]

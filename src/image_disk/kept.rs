@@ -1,14 +1,16 @@
-//! Disks that the store keeps, by their keys: made once for each image and set of options, and found again in a moment.
+//! Disks that the store keeps: made once for each stack of layers and set of options, and found again in a moment.
 
 use std::time::Duration;
 
 use super::create::{PreparedDisk, attached};
 use super::options::{Disk, DiskLayout, DiskOptions, DiskPart};
+use super::output::WrittenPart;
 use crate::digest::Digest;
-use crate::disk::{DiskId, disk_key};
-use crate::error::Result;
+use crate::disk::DiskId;
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::layer::Anomalies;
+use crate::record::DISK_RECIPE;
 use crate::store::{DISK_LOCK, DescribedLayer, DescribedPart, DiskDescription, Folder, Lease, Lock, Partial, Storage};
 
 /// The file of a kept flat disk.
@@ -29,8 +31,8 @@ pub struct KeptDisk {
 }
 
 impl Storage {
-    /// A disk of an image, as [`Storage::create_disk`] makes it, which the store keeps in `disks/<key>`. It is made unless it is
-    /// there; `options.replace` has it made anew.
+    /// A disk of an image, as [`Storage::create_disk`] makes it, which the store keeps in `disks`. It is made unless it is there;
+    /// `options.replace` has it made anew.
     ///
     /// A collection keeps it as long as it keeps all of the image's layers, or the lease that comes with it lives.
     ///
@@ -43,64 +45,88 @@ impl Storage {
     }
 
     fn find_or_make(&self, image: &Image, options: &DiskOptions) -> Result<KeptDisk> {
-        // Where the config does not say what the layers are, they do.
-        let known: Option<Vec<&Digest>> = image.layers().map(|(_, diff_id)| diff_id).collect();
-        let (key, prepared) = match known {
-            Some(diff_ids) => (disk_key(&options.words(), diff_ids.into_iter()), None),
-            None => {
-                let prepared = self.prepare(image, options)?;
-                (prepared.key.clone(), Some(prepared))
+        let id = kept_id(image.layers().map(|(layer, _)| &layer.digest), options);
+        if !options.replace
+            && let Some(kept) = self.find_and_hold(&id, image, options)?
+        {
+            return Ok(kept);
+        }
+        // As long as this is held, no collection takes the disk.
+        let lock = format!("{DISK_LOCK}{}", id.file_stem());
+        let _lock = Lock::acquire(&self.directory, lock, &options.interrupt)?;
+        // Whoever had the lock before may have done the work.
+        if !options.replace
+            && let Some(kept) = self.find_and_hold(&id, image, options)?
+        {
+            return Ok(kept);
+        }
+        let disk = self.make_kept(&id, image, options)?;
+        Ok(KeptDisk { disk, lease: self.hold_disk(&id, options)? })
+    }
+
+    /// The lease comes first: what is found then stays.
+    fn find_and_hold(&self, id: &Digest, image: &Image, options: &DiskOptions) -> Result<Option<KeptDisk>> {
+        if self.directory.stat(Folder::Disks, &id.file_stem())?.is_none() {
+            return Ok(None);
+        }
+        let lease = self.hold_disk(id, options)?;
+        match self.find_kept(id, image, options) {
+            Ok(Some(disk)) => Ok(Some(KeptDisk { disk, lease })),
+            other => {
+                end(&lease);
+                other.map(|_| None)
             }
-        };
-        // Before anybody looks: what is found is held then.
+        }
+    }
+
+    fn hold_disk(&self, id: &Digest, options: &DiskOptions) -> Result<Lease> {
         let lease = self.create_lease(options.lease_time.unwrap_or(LEASE))?;
-        let held = lease.hold_unless(&key, &options.interrupt);
-        match held.and_then(|()| self.kept_or_new(image, options, &key, prepared)) {
-            Ok(disk) => Ok(KeptDisk { disk, lease }),
+        match lease.hold_unless(id, &options.interrupt) {
+            Ok(()) => Ok(lease),
             Err(error) => {
-                if let Err(second) = lease.release() {
-                    tracing::warn!("{second}");
-                }
+                end(&lease);
                 Err(error)
             }
         }
     }
 
-    fn kept_or_new(
-        &self,
-        image: &Image,
-        options: &DiskOptions,
-        key: &Digest,
-        prepared: Option<PreparedDisk<'_>>,
-    ) -> Result<Disk> {
-        let find = || if options.replace { Ok(None) } else { self.find_kept(key, image, options) };
-        if let Some(disk) = find()? {
-            return Ok(disk);
-        }
-        let name = key.file_stem();
-        let _lock = Lock::acquire(&self.directory, format!("{DISK_LOCK}{name}"), &options.interrupt)?;
-        // Whoever had the lock before may have done the work.
-        if let Some(disk) = find()? {
-            return Ok(disk);
-        }
-        let prepared = prepared.map_or_else(|| self.prepare(image, options), Ok)?;
+    fn make_kept(&self, id: &Digest, image: &Image, options: &DiskOptions) -> Result<Disk> {
+        let prepared = self.prepare(image, options)?;
+        let name = id.file_stem();
         let partial = Partial::create_tree(&self.directory, Folder::Disks, &name)?;
         let (output, path) = (prepared.output(options), partial.path());
         let written = match options.layout {
             DiskLayout::Flat => output.flat_in(partial.handle(), &path, FLAT)?,
             DiskLayout::Merged => output.merged_in(partial.handle(), &path)?,
         };
-        let place = self.directory.object_path(Folder::Disks, &name);
-        let disk = prepared.disk(&place, written, options);
-        let description = describe(&prepared, &disk, options);
+        let parts = written.parts.iter().map(describe_part).collect();
+        let disk = prepared.disk(&self.directory.object_path(Folder::Disks, &name), written, options);
+        let description = describe(&prepared, &disk, parts, options);
         self.publish_kept_disk(partial, &name, description, &options.interrupt)?;
         Ok(disk)
     }
 
-    /// The disk that the store keeps by a key.
-    fn find_kept(&self, key: &Digest, image: &Image, options: &DiskOptions) -> Result<Option<Disk>> {
-        let name = key.file_stem();
+    /// A kept disk of the very layers that the image has, which are what its config says.
+    fn find_kept(&self, id: &Digest, image: &Image, options: &DiskOptions) -> Result<Option<Disk>> {
+        let name = id.file_stem();
         let Some(found) = self.kept_disk_for_use(&name)? else { return Ok(None) };
+        let Ok(key) = Digest::parse(&found.key) else { return Ok(None) };
+        if image.manifest.layers.len() != found.layers.len() {
+            return Ok(None);
+        }
+        for ((layer, expected), described) in image.layers().zip(&found.layers) {
+            let Ok(actual) = Digest::parse(&described.diff_id) else { return Ok(None) };
+            match expected.filter(|&expected| *expected != actual) {
+                _ if layer.digest.as_str() != described.digest => return Ok(None),
+                None => {}
+                Some(expected) if expected.algorithm() == actual.algorithm() => {
+                    let what = format_args!("diff_id of layer {}", layer.digest).to_string();
+                    return Err(Error::digest_mismatch(what, expected, &actual));
+                }
+                // Whoever makes the disk reads the layer for it.
+                Some(_) => return Ok(None),
+            }
+        }
         let place = self.directory.object_path(Folder::Disks, &name);
         let mut offset = 0;
         let part = |described: &DescribedPart| {
@@ -112,8 +138,8 @@ impl Storage {
         let disk = Disk {
             path: attached(&place, options.layout, &parts),
             layout: options.layout,
-            key: key.clone(),
-            uuid: DiskId::of_image(key, options.uuid, &options.label).uuid,
+            uuid: DiskId::of_image(&key, options.uuid, &options.label).uuid,
+            key,
             size: offset,
             allocated: found.allocated_bytes,
             entries: found.entries,
@@ -126,15 +152,35 @@ impl Storage {
     }
 }
 
-fn describe(prepared: &PreparedDisk<'_>, disk: &Disk, options: &DiskOptions) -> DiskDescription {
-    let name_of = |part: &DiskPart| part.path.file_name().map(|name| name.to_string_lossy().into_owned());
+/// What a kept disk is called by: the options, and the layers as they are stored. What a config says of them is proved before the
+/// disk is there.
+pub(super) fn kept_id<'a>(layers: impl Iterator<Item = &'a Digest>, options: &DiskOptions) -> Digest {
+    let mut text = format!("boxlite-images kept disk {DISK_RECIPE}\n{}\n", options.words());
+    layers.for_each(|digest| text.push_str(&format!("layer {digest}\n")));
+    Digest::of(text.as_bytes())
+}
+
+fn end(lease: &Lease) {
+    if let Err(error) = lease.release() {
+        tracing::warn!("{error}");
+    }
+}
+
+fn describe_part(part: &WrittenPart) -> DescribedPart {
+    DescribedPart { name: part.name.clone(), bytes: part.bytes, tree: part.tree.clone() }
+}
+
+fn describe(
+    prepared: &PreparedDisk<'_>,
+    disk: &Disk,
+    parts: Vec<DescribedPart>,
+    options: &DiskOptions,
+) -> DiskDescription {
+    let layers = prepared.layers.stack.iter();
     DiskDescription {
-        recipe: crate::record::DISK_RECIPE,
+        recipe: DISK_RECIPE,
         key: disk.key.to_string(),
-        layers: prepared
-            .layers
-            .stack
-            .iter()
+        layers: layers
             .map(|layer| DescribedLayer { digest: layer.digest.to_string(), diff_id: layer.diff_id.to_string() })
             .collect(),
         layout: options.layout.word().to_owned(),
@@ -144,11 +190,7 @@ fn describe(prepared: &PreparedDisk<'_>, disk: &Disk, options: &DiskOptions) -> 
         allocated_bytes: disk.allocated,
         entries: disk.entries,
         anomalies: disk.anomalies.bits(),
-        parts: disk
-            .parts
-            .iter()
-            .map(|part| DescribedPart { name: name_of(part).unwrap_or_default(), bytes: part.length })
-            .collect(),
+        parts,
         ..DiskDescription::default()
     }
 }

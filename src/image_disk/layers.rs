@@ -14,12 +14,13 @@ use crate::error::{Error, Result, Status};
 use crate::extraction::{ExtractOptions, TemporaryDisk};
 use crate::image::Image;
 use crate::layer::Anomalies;
+use crate::limits;
 use crate::store::{CallLease, Folder, Storage};
 use crate::unpack::{NoContent, TreeForm};
 
 /// The layers of an image. Of those in the store none is open; a lease holds them.
 pub(super) struct Layers<'a> {
-    storage: &'a Storage,
+    pub(super) storage: &'a Storage,
     /// Each layer once.
     disks: Vec<LayerDiskSource>,
     pub(super) sizes: Vec<LayerSize>,
@@ -58,7 +59,8 @@ impl<'a> Layers<'a> {
             }
             let digest = layer.digest.clone();
             let (disk, diff_id) = match known.get(&digest) {
-                Some(found) => found.clone(),
+                // What the config says of it the second time is not believed either.
+                Some((disk, actual)) => (*disk, layers.check_again(&digest, diff_id, actual, options)?),
                 None => {
                     let found = layers.add(&digest, diff_id.cloned(), options)?;
                     known.insert(digest.clone(), found.clone());
@@ -68,6 +70,28 @@ impl<'a> Layers<'a> {
             layers.stack.push(StackedLayer { disk, digest, diff_id });
         }
         Ok(layers)
+    }
+
+    /// The diff_id of a layer that an image has more than once.
+    fn check_again(
+        &self,
+        digest: &Digest,
+        expected: Option<&Digest>,
+        actual: &Digest,
+        options: &DiskOptions,
+    ) -> Result<Digest> {
+        match expected.filter(|&expected| expected != actual) {
+            None => Ok(actual.clone()),
+            Some(expected) if expected.algorithm() == actual.algorithm() => {
+                Err(Error::digest_mismatch(format_args!("diff_id of layer {digest}"), expected, actual))
+            }
+            Some(expected) => {
+                let (diff_id, interrupt) = (Some(expected.clone()), options.interrupt.clone());
+                let reading = ExtractOptions { diff_id, tree: options.tree(), interrupt, ..ExtractOptions::default() };
+                self.storage.measure_layer(digest, &reading)?;
+                Ok(expected.clone())
+            }
+        }
     }
 
     /// Those of which the store has the disks; `None` where it lacks one.
@@ -122,6 +146,14 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// The name of the tree whose file a disk is; `None` for one that nobody else has.
+    pub(super) fn tree_name(&self, number: usize) -> Option<String> {
+        match &self.disks[number] {
+            LayerDiskSource::Stored(digest) => Some(TreeForm::EROFS.tree_name(digest)),
+            LayerDiskSource::Temporary(_) => None,
+        }
+    }
+
     /// Gives a disk a further name.
     pub(super) fn link(&self, number: usize, folder: BorrowedFd<'_>, name: &str) -> Result<Result<(), Errno>> {
         match &self.disks[number] {
@@ -142,6 +174,8 @@ impl<'a> Layers<'a> {
             let (_, record) = self.open(layer.disk)?;
             let done = merge.entries();
             merge.layer(&record, layer.disk, options.progress.as_ref().map(|callback| callback.behind(done)))?;
+            // All of it is in memory, also what later layers hide.
+            limits::ENTRIES.check(&options.limits, merge.entries(), || "all layers")?;
         }
         merge.finish(options.max_mtime)
     }

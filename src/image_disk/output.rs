@@ -39,6 +39,8 @@ pub(super) struct WrittenPart {
     /// In the disk's folder; empty for a file without one.
     pub(super) name: String,
     pub(super) bytes: u64,
+    /// The name of the tree in the store whose file it is, too.
+    pub(super) tree: Option<String>,
 }
 
 /// The files of a disk.
@@ -51,24 +53,34 @@ pub(super) struct Written {
 impl Output<'_> {
     /// One raw file, into an empty one, which is called `name` in messages.
     pub(super) fn flat(&self, file: &OwnedFd, name: &str) -> Result<Written> {
-        // Blocks that are shared take no room, so that only what is written will tell there.
         let check_room = |bytes: u64| match free_space(file.as_fd()) {
-            Ok((free, _)) if free < bytes && !self.shares_blocks(file) => {
+            Ok((free, _)) if free < bytes => {
                 Err(Error::no_space(format!("{name}: {bytes} bytes to write, {free} free")))
             }
             _ => Ok(()),
+        };
+        self.flat_where(file, name, &check_room)
+    }
+
+    fn flat_where(&self, file: &OwnedFd, name: &str, check_room: &dyn Fn(u64) -> Result<()>) -> Result<Written> {
+        // Blocks that are shared take no room, so that only what is written will tell there.
+        let check_room = |bytes: u64| match check_room(bytes) {
+            Err(error) if error.status() == Status::NoSpace && self.shares_blocks(file) => Ok(()),
+            checked => checked,
         };
         let open = |number: u32| Ok(self.layers.open(number)?.0);
         let parts = (&self.layers.sizes[..], &open as _);
         let sink = &mut DiskFile { file, name, interrupt: self.interrupt };
         let bytes = write_flat(self.tree, parts, self.id, sink, check_room, self.interrupt)?;
-        Ok(Written { parts: vec![WrittenPart { name: String::new(), bytes }], allocated: allocated(file)? })
+        Ok(Written { parts: vec![WrittenPart { name: String::new(), bytes, tree: None }], allocated: allocated(file)? })
     }
 
-    /// One raw file of this name, in a folder that is at `path`.
+    /// One raw file of this name in a folder of the store, which is at `path`.
     pub(super) fn flat_in(&self, folder: BorrowedFd<'_>, path: &Path, name: &str) -> Result<Written> {
         let file = create(folder, path, name)?;
-        let mut written = self.flat(&file, &path.join(name).display().to_string())?;
+        let what = path.join(name).display().to_string();
+        let check_room = |bytes: u64| self.layers.storage.make_room(bytes, &what, self.interrupt);
+        let mut written = self.flat_where(&file, &what, &check_room)?;
         finish(&file, path, name)?;
         written.parts.iter_mut().for_each(|part| part.name = name.to_owned());
         Ok(written)
@@ -83,13 +95,13 @@ impl Output<'_> {
         let written = write_merged(self.tree, sizes, self.id, sink, self.interrupt)?;
         finish(&metadata, path, METADATA)?;
         let mut allocated = allocated(&metadata)?;
-        let mut parts = vec![WrittenPart { name: METADATA.to_owned(), bytes: written.metadata_bytes }];
+        let mut parts = vec![WrittenPart { name: METADATA.to_owned(), bytes: written.metadata_bytes, tree: None }];
         for (number, bytes) in written.parts {
             self.interrupt.check()?;
             let name = part_name(number);
             let linked = self.layers.link(number, folder, &name)?;
             linked.map_err(|errno| cannot_link(errno, &path.join(&name).display().to_string()))?;
-            parts.push(WrittenPart { name, bytes });
+            parts.push(WrittenPart { name, bytes, tree: self.layers.tree_name(number) });
             allocated = allocated.saturating_add(sizes[number].allocated);
         }
         let descriptor = create(folder, path, DESCRIPTOR)?;

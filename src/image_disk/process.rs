@@ -6,7 +6,6 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
-use crate::limits::LayerLimits;
 use crate::rootfs::{MAX_USERS_BYTES, Process, RootfsUser};
 use crate::store::Storage;
 
@@ -27,8 +26,7 @@ impl Storage {
                 Error::new(Status::NotFound, format!("{place}: {why}"))
             };
             let layers = Layers::stored(self, stack.collect())?.ok_or_else(absent)?;
-            let limits = LayerLimits::unlimited();
-            let options = DiskOptions { limits, interrupt: interrupt.clone(), ..DiskOptions::default() };
+            let options = DiskOptions { interrupt: interrupt.clone(), ..DiskOptions::default() };
             let tree = layers.merge(&options)?;
             let open = |number: u32| Ok(layers.open(number)?.0);
             RootfsUser::look_up_in(&place, user, |path| {

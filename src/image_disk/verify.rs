@@ -1,11 +1,12 @@
 //! Whether a disk that the store keeps is still what was made: it is compared with what would be made now.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
-use super::kept::FLAT;
+use super::kept::{FLAT, kept_id};
 use super::layers::Layers;
 use super::options::{DiskLayout, DiskOptions};
 use super::output::{DESCRIPTOR, METADATA, part_name};
@@ -14,8 +15,9 @@ use crate::disk::{DiskComparison, DiskId, VmdkPart, disk_key, vmdk_descriptor, w
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::limits::LayerLimits;
-use crate::store::{DiskDescription, Folder, Storage};
-use crate::unpack::{Spend, Verdict};
+use crate::store::{Described, DescribedPart, DiskDescription, Folder, Storage, has_size};
+use crate::sys;
+use crate::unpack::{Spend, TreeForm, Verdict};
 
 /// What a look at a kept disk came to.
 pub(crate) enum KeptDiskVerdict {
@@ -25,6 +27,15 @@ pub(crate) enum KeptDiskVerdict {
     Unknown,
 }
 
+/// A tree that a check has found damaged, and the file that it was.
+pub(crate) struct DamagedTree {
+    pub(crate) name: String,
+    /// By [`crate::sys::file_id`].
+    pub(crate) id: (u64, u64),
+    /// Its own bytes are damaged, and not its record alone.
+    pub(crate) is_content: bool,
+}
+
 impl From<Verdict> for KeptDiskVerdict {
     fn from(verdict: Verdict) -> KeptDiskVerdict {
         verdict.map_or(KeptDiskVerdict::Good, KeptDiskVerdict::Damaged)
@@ -32,16 +43,19 @@ impl From<Verdict> for KeptDiskVerdict {
 }
 
 impl Storage {
-    /// Compares a kept disk, by its name.
+    /// Compares a kept disk, whose directory is given. What is of damaged trees is no measure for it.
     pub(crate) fn verify_kept_disk(
         &self,
-        name: &str,
+        (name, folder): (&str, BorrowedFd<'_>),
+        damaged_trees: &[DamagedTree],
         interrupt: &Interrupt,
         spend: &mut Spend<'_>,
     ) -> Result<KeptDiskVerdict> {
         let damaged = |why: &str| Ok(KeptDiskVerdict::Damaged(why.to_owned()));
-        let Some((description, folder)) = self.kept_disk(name)? else {
-            return damaged("its description is not what was written");
+        let description = match self.describe_kept_disk(folder)? {
+            Described::Good(description) => description,
+            Described::Stale => return Ok(KeptDiskVerdict::Unknown),
+            Described::Damaged => return damaged("its description is not what was written"),
         };
         let Some(options) = options_of(&description) else { return damaged("its description is of another kind") };
         let digests = |text: &str| Digest::parse(text).ok();
@@ -50,16 +64,33 @@ impl Storage {
             return damaged("its description has no digests");
         };
         let key = disk_key(&options.words(), stack.iter().map(|(_, diff_id)| diff_id));
-        if key.file_stem() != name {
+        if key.as_str() != description.key
+            || kept_id(stack.iter().map(|(digest, _)| digest), &options).file_stem() != name
+        {
             return damaged("its description is of another disk");
+        }
+        let kept = KeptFiles { folder, path: &self.directory.object_path(Folder::Disks, name) };
+        if let Some(why) = kept.compare_files(&description, &options, &key)? {
+            return Ok(KeptDiskVerdict::Damaged(why));
+        }
+        let mut is_measured = true;
+        for (number, (layer, _)) in stack.iter().enumerate() {
+            let tree = TreeForm::EROFS.tree_name(layer);
+            let Some(tree) = damaged_trees.iter().find(|damaged| damaged.name == tree) else { continue };
+            if tree.is_content && kept.has(&description, tree)? {
+                return Ok(KeptDiskVerdict::Damaged(format!("the disk of its layer {number} is damaged")));
+            }
+            is_measured = false;
+        }
+        if !is_measured {
+            return Ok(KeptDiskVerdict::Unknown);
         }
         let Some(layers) = Layers::stored(self, stack)? else { return Ok(KeptDiskVerdict::Unknown) };
         let options = DiskOptions { interrupt: interrupt.clone(), ..options };
         let id = DiskId::of_image(&key, options.uuid, &options.label);
-        let kept = KeptFiles { folder: &folder, path: &self.directory.object_path(Folder::Disks, name) };
         let verdict = match options.layout {
             DiskLayout::Flat => kept.compare_flat(&layers, &id, &options, spend),
-            DiskLayout::Merged => kept.compare_merged(&layers, (&key, &id), &options, spend),
+            DiskLayout::Merged => kept.compare_merged(&layers, &id, &options, spend),
         };
         Ok(verdict?.into())
     }
@@ -82,11 +113,30 @@ fn options_of(description: &DiskDescription) -> Option<DiskOptions> {
 
 /// The files of a kept disk.
 struct KeptFiles<'a> {
-    folder: &'a OwnedFd,
+    folder: BorrowedFd<'a>,
     path: &'a Path,
 }
 
 impl KeptFiles<'_> {
+    /// What can be said without the layers: whether all files are there, as long as they were, and the descriptor.
+    fn compare_files(&self, description: &DiskDescription, options: &DiskOptions, key: &Digest) -> Result<Verdict> {
+        if let Some(part) = description.parts.iter().find(|part| !has_size(self.folder, &part.name, part.bytes)) {
+            return Ok(Some(format!("{} is missing, or not as long as it was", part.name)));
+        }
+        if options.layout == DiskLayout::Flat {
+            return Ok(None);
+        }
+        let file = match self.open(DESCRIPTOR)? {
+            Ok(file) => file,
+            Err(why) => return Ok(Some(why)),
+        };
+        let part = |part: &DescribedPart| VmdkPart { name: part.name.clone(), bytes: part.bytes };
+        let text = vmdk_descriptor(&description.parts.iter().map(part).collect::<Vec<_>>(), key);
+        let found = sys::read_start(file.as_fd(), text.len() + 1);
+        let found = found.map_err(|errno| Error::os(errno, format_args!("read {}", self.path.display())))?;
+        Ok((found != text.as_bytes()).then(|| format!("{DESCRIPTOR} is not what was written")))
+    }
+
     fn compare_flat(
         &self,
         layers: &Layers<'_>,
@@ -109,7 +159,7 @@ impl KeptFiles<'_> {
     fn compare_merged(
         &self,
         layers: &Layers<'_>,
-        (key, id): (&Digest, &DiskId),
+        id: &DiskId,
         options: &DiskOptions,
         spend: &mut Spend<'_>,
     ) -> Result<Verdict> {
@@ -123,22 +173,13 @@ impl KeptFiles<'_> {
         if let Some(why) = comparison.verdict() {
             return Ok(Some(format!("{METADATA} {why}")));
         }
-        let mut vmdk = vec![VmdkPart { name: METADATA.to_owned(), bytes: merged.metadata_bytes }];
         for (number, bytes) in merged.parts {
             let name = part_name(number);
             if let Some(why) = self.compare_part(layers, (number, &name), bytes, spend)? {
                 return Ok(Some(format!("{name} {why}")));
             }
-            vmdk.push(VmdkPart { name, bytes });
         }
-        let file = match self.open(DESCRIPTOR)? {
-            Ok(file) => file,
-            Err(why) => return Ok(Some(why)),
-        };
-        let text = vmdk_descriptor(&vmdk, key);
-        let found = crate::sys::read_start(file.as_fd(), text.len() + 1);
-        let found = found.map_err(|errno| Error::os(errno, format_args!("read {}", self.path.display())))?;
-        Ok((found != text.as_bytes()).then(|| format!("{DESCRIPTOR} is not what was written")))
+        Ok(None)
     }
 
     /// A part that is the layer's own disk is as good as that is, which is looked at by itself.
@@ -156,7 +197,7 @@ impl KeptFiles<'_> {
         let (layer, _) = layers.open(number as u32)?;
         let stat = |file: &OwnedFd| {
             rustix::fs::fstat(file)
-                .map(|stat| (stat.st_dev, stat.st_ino))
+                .map(|stat| sys::file_id(&stat))
                 .map_err(|errno| Error::os(errno, format_args!("look at {}", self.path.join(name).display())))
         };
         if stat(&file)? == stat(&layer.file)? {
@@ -167,10 +208,22 @@ impl KeptFiles<'_> {
         Ok(comparison.verdict())
     }
 
+    /// Whether a tree's file is one of these.
+    fn has(&self, description: &DiskDescription, tree: &DamagedTree) -> Result<bool> {
+        for part in &description.parts {
+            match rustix::fs::statat(self.folder, part.name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if sys::file_id(&stat) == tree.id => return Ok(true),
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(Error::os(errno, format_args!("look at {}", self.path.display()))),
+            }
+        }
+        Ok(false)
+    }
+
     fn open(&self, name: &str) -> Result<Result<OwnedFd, String>> {
         let missing = || Ok(Err(format!("{name} is missing")));
         match rustix::fs::statat(self.folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if crate::sys::is_regular(&stat) => {}
+            Ok(stat) if sys::is_regular(&stat) => {}
             _ => return missing(),
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -10,11 +10,11 @@ use super::small_files::{checksum, read_small};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::record::DISK_RECIPE;
-use crate::sys;
+use crate::sys::{self, is_regular};
 
 /// The file's name.
 pub(super) const DESCRIPTION: &str = "disk.json";
-/// Of a description: some ten thousand layers.
+/// Of a description: some five thousand layers.
 const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 
 /// What a kept disk is, and what it came to.
@@ -22,7 +22,7 @@ const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 pub(crate) struct DiskDescription {
     /// The version of how disks are made.
     pub(crate) recipe: u32,
-    /// By which it is kept.
+    /// What its bytes depend on.
     pub(crate) key: String,
     /// The layers, the lowest first.
     pub(crate) layers: Vec<DescribedLayer>,
@@ -54,25 +54,51 @@ pub(crate) struct DescribedLayer {
 pub(crate) struct DescribedPart {
     pub(crate) name: String,
     pub(crate) bytes: u64,
+    /// The name of the tree whose file it is, too.
+    pub(crate) tree: Option<String>,
+}
+
+/// What is found in the place of a description.
+pub(crate) enum Described {
+    /// One that counts.
+    Good(Box<DiskDescription>),
+    /// One by another recipe, or of another boot.
+    Stale,
+    /// None, or one that is not what was written.
+    Damaged,
+}
+
+/// What every version of a description has.
+#[derive(Deserialize)]
+struct AnyDescription {
+    recipe: u32,
 }
 
 impl DiskDescription {
-    /// The one in a disk's directory; `None` for none, for a damaged one, and for one by another recipe.
-    pub(super) fn read(folder: BorrowedFd<'_>) -> Result<Option<DiskDescription>> {
+    /// The one in a disk's directory.
+    pub(super) fn read(folder: BorrowedFd<'_>) -> Result<Described> {
+        let fail = |errno| Error::os(errno, "read the description of a disk");
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(folder, DESCRIPTION, flags, Mode::empty()) {
-            Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
-            file => file.map_err(|errno| Error::os(errno, "open the description of a disk"))?,
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(Described::Damaged),
+            file => file.map_err(fail)?,
         };
+        if !is_regular(&rustix::fs::fstat(&file).map_err(fail)?) {
+            return Ok(Described::Damaged);
+        }
         let bytes = match read_small(file.as_fd(), MAX_DESCRIPTION_BYTES) {
             Err(error) if error.status() == Status::Malformed || error.os_errno().is_some_and(sys::is_damage) => {
-                return Ok(None);
+                return Ok(Described::Damaged);
             }
             bytes => bytes?,
         };
-        let Ok(found) = serde_json::from_slice::<DiskDescription>(&bytes) else { return Ok(None) };
-        let is_ours = found.recipe == DISK_RECIPE && found.sum == found.sum()?;
-        Ok(is_ours.then_some(found))
+        match serde_json::from_slice::<AnyDescription>(&bytes) {
+            Ok(any) if any.recipe == DISK_RECIPE => {}
+            Ok(_) => return Ok(Described::Stale),
+            Err(_) => return Ok(Described::Damaged),
+        }
+        let Ok(found) = serde_json::from_slice::<DiskDescription>(&bytes) else { return Ok(Described::Damaged) };
+        if found.sum == found.sum()? { Ok(Described::Good(Box::new(found))) } else { Ok(Described::Damaged) }
     }
 
     /// Writes it into a disk's directory that has none.

@@ -10,8 +10,10 @@
 //! collection with an error, because what it needs cannot be known.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsFd as _;
 use std::time::{Duration, SystemTime};
 
+use super::disk_description::Described;
 use super::links::remove_dangling;
 use super::lock::{CollectionLock, Lock};
 use super::lock::{DISK_LOCK, EXTRACTION_LOCK, download_lock};
@@ -219,8 +221,18 @@ impl Sweep<'_> {
             let lock = Lock::try_acquire(directory, format!("{DISK_LOCK}{name}"))
                 .map_err(|errno| Error::os(errno, format_args!("lock the disk {name}")))?;
             let Some(stat) = directory.stat(Folder::Disks, &name)? else { continue };
-            let layers = self.storage.kept_disk(&name)?.and_then(|(disk, _)| disk.layer_digests());
-            if layers.is_some_and(|layers| layers.iter().all(|layer| self.reached.contains(layer))) {
+            let Some(folder) = directory.open_directory(Folder::Disks, &name)? else { continue };
+            let layers = match self.storage.describe_kept_disk(folder.as_fd()) {
+                Ok(Described::Good(description)) => description.layer_digests().unwrap_or_default(),
+                Ok(Described::Stale | Described::Damaged) => Vec::new(),
+                // What cannot be understood stays.
+                Err(_) => {
+                    self.report.kept += 1;
+                    continue;
+                }
+            };
+            // One that has no layers is nobody's.
+            if !layers.is_empty() && layers.iter().all(|layer| self.reached.contains(layer)) {
                 continue;
             }
             if lock.is_none() || self.is_young(stat.st_ctime) {

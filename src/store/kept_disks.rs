@@ -1,16 +1,16 @@
-//! Disks of images that the store keeps: `disks/<key>`, a directory each, with the disk's files and a description beside them.
+//! Disks of images that the store keeps: `disks/<digest>`, a directory each, with the disk's files and a description beside them.
 //!
-//! The description says which layers a disk is of. It stays as long as all of them are reached, or a lease holds its key. Like a
+//! The description says which layers a disk is of. It stays as long as all of them are reached, or a lease holds the digest. Like a
 //! tree a disk becomes visible before it is flushed, and counts until the machine starts again. When its files were flushed, an
 //! empty file says so, and then it counts for good. All of it appears by one rename, so nothing can be half there.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode};
 
-use super::disk_description::DiskDescription;
-use super::disk_files::{file_names, is_durable};
+use super::disk_description::{Described, DiskDescription};
+use super::disk_files::{file_names, is_durable, mark_durable};
 use super::lock::{DISK_LOCK, Lock};
 use super::partial::{Partial, Removal, is_tree_name};
 use super::storage::Storage;
@@ -23,19 +23,22 @@ use crate::sys::is_regular;
 const UNKNOWN_BOOT: &str = "unknown";
 
 impl Storage {
-    /// A kept disk that counts, by its name, and its directory.
-    pub(crate) fn kept_disk(&self, name: &str) -> Result<Option<(DiskDescription, OwnedFd)>> {
-        let Some(folder) = self.directory.open_directory(Folder::Disks, name)? else { return Ok(None) };
-        Ok(description(&self.directory, folder.as_fd())?.map(|description| (description, folder)))
+    /// What the description of a kept disk says, in its directory.
+    pub(crate) fn describe_kept_disk(&self, folder: BorrowedFd<'_>) -> Result<Described> {
+        described(&self.directory, folder)
     }
 
-    /// The same for whoever is about to use it: it is made durable where it is not.
+    /// A kept disk that counts, for whoever is about to use it: it is made durable where it is not. All its files must be there.
     pub(crate) fn kept_disk_for_use(&self, name: &str) -> Result<Option<DiskDescription>> {
-        let Some((description, folder)) = self.kept_disk(name)? else { return Ok(None) };
+        let Some(folder) = self.directory.open_directory(Folder::Disks, name)? else { return Ok(None) };
+        let Described::Good(description) = described(&self.directory, folder.as_fd())? else { return Ok(None) };
+        if !description.parts.iter().all(|part| has_size(folder.as_fd(), &part.name, part.bytes)) {
+            return Ok(None);
+        }
         if !is_durable(folder.as_fd()) {
             self.directory.make_disk_durable(name);
         }
-        Ok(Some(description))
+        Ok(Some(*description))
     }
 
     /// Completes a disk that is to be kept, and gives it its name in place of what has it.
@@ -51,9 +54,21 @@ impl Storage {
         let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
         rustix::fs::fchmod(disk.handle(), mode)
             .map_err(|errno| Error::os(errno, format_args!("set mode of {}", disk.path().display())))?;
+        // Nobody could tell later whether the machine was started again.
+        let is_durable = self.directory.boot_id().is_none() && self.directory.is_durable();
+        if is_durable {
+            self.directory.sync_everything()?;
+            mark_durable(disk.handle())
+                .map_err(|errno| Error::os(errno, format_args!("flush {}", disk.path().display())))?;
+        }
         disk.publish(name, interrupt, |_| Ok(false))?;
-        self.directory.make_disk_durable(name);
-        Ok(())
+        match is_durable {
+            true => self.directory.sync_area(Folder::Disks),
+            false => {
+                self.directory.make_disk_durable(name);
+                Ok(())
+            }
+        }
     }
 
     /// Bytes of the files that only this disk has: those of layers are counted with their trees.
@@ -72,11 +87,24 @@ impl Storage {
     }
 }
 
-/// The description of a disk in this directory; `None` where it has none that counts.
-fn description(directory: &StoreDir, folder: BorrowedFd<'_>) -> Result<Option<DiskDescription>> {
-    let found = DiskDescription::read(folder)?;
-    let boot = directory.boot_id().unwrap_or(UNKNOWN_BOOT);
-    Ok(found.filter(|found| found.boot == boot || is_durable(folder)))
+/// The description of a disk in this directory, and whether it counts.
+fn described(directory: &StoreDir, folder: BorrowedFd<'_>) -> Result<Described> {
+    let found = match DiskDescription::read(folder)? {
+        Described::Good(found) => found,
+        other => return Ok(other),
+    };
+    let is_of_this_boot = match directory.boot_id() {
+        Some(boot) => found.boot == boot,
+        // In a store that need not survive one, nothing has to be told from before it.
+        None => found.boot == UNKNOWN_BOOT && !directory.is_durable(),
+    };
+    Ok(if is_of_this_boot || is_durable(folder) { Described::Good(found) } else { Described::Stale })
+}
+
+/// Whether there is a file of this name and size.
+pub(crate) fn has_size(folder: BorrowedFd<'_>, name: &str, bytes: u64) -> bool {
+    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| is_regular(&stat) && stat.st_size as u64 == bytes)
 }
 
 /// Removes the disks that do not count, where this is the first time in this boot that the store is opened.
@@ -89,7 +117,8 @@ pub(super) fn drop_unsynced(directory: &Arc<StoreDir>) -> Result<()> {
         let Some(folder) = directory.open_directory(Folder::Disks, &name)? else { continue };
         let lock = Lock::try_acquire(directory, format!("{DISK_LOCK}{name}"))
             .map_err(|errno| Error::os(errno, format_args!("lock the disk {name}")))?;
-        if lock.is_some() && description(directory, folder.as_fd())?.is_none() {
+        let counts = matches!(described(directory, folder.as_fd())?, Described::Good(_));
+        if lock.is_some() && !counts {
             tracing::info!("disk {name} was not synced before the machine started anew, and is removed");
             Partial::take_to_trash(directory, Folder::Disks, &name)?.into_iter().for_each(Removal::leave);
         }
@@ -121,22 +150,22 @@ mod tests {
         let storage = Storage::open(dir.path(), &StorageOptions::default()).unwrap();
         let name = kept(&storage);
         let file = dir.path().join("disks").join(&name).join(DESCRIPTION);
-        assert!(storage.kept_disk(&name).unwrap().is_some());
+        let counts = || storage.kept_disk_for_use(&name).unwrap();
         // In another boot.
-        let mut description = storage.kept_disk(&name).unwrap().unwrap().0;
+        let mut description = counts().unwrap();
         description.boot = "another".into();
         std::fs::remove_file(&file).unwrap();
         description.write(std::fs::File::open(file.parent().unwrap()).unwrap().as_fd()).unwrap();
-        assert_eq!(storage.kept_disk(&name).unwrap().map(|_| ()), None);
+        assert_eq!(counts(), None);
         let area = |area| storage.directory.area(area).unwrap();
         flush(area(Folder::Extracted), area(Folder::Disks), &name).unwrap();
-        assert!(storage.kept_disk(&name).unwrap().is_some());
+        assert!(counts().is_some());
         // Damaged.
         let mut bytes = std::fs::read(&file).unwrap();
         let at = bytes.iter().position(|&byte| byte == b'0').unwrap();
         bytes[at] = b'1';
         std::fs::write(&file, bytes).unwrap();
-        assert_eq!(storage.kept_disk(&name).unwrap().map(|_| ()), None);
+        assert_eq!(counts(), None);
     }
 
     #[test]

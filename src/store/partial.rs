@@ -300,6 +300,7 @@ impl Partial {
         };
         match rename_new(folder, &self.name, name, self.is_tree) {
             Ok(()) => self.is_pending = false,
+            Err(Errno::EXIST | Errno::NOTEMPTY) if self.exchange(name) => {}
             Err(Errno::EXIST | Errno::NOTEMPTY) => {
                 if !self.keep_existing(folder, name, is_good)? {
                     // A file is replaced by the rename itself; everything else must go first.
@@ -315,6 +316,13 @@ impl Partial {
             Err(errno) => return Err(fail("publish", errno)),
         }
         if self.is_synced(name) { self.directory.sync_area(self.area) } else { Ok(()) }
+    }
+
+    /// Takes the name of a disk that is replaced, in one step: what had it has ours then, and goes when this is dropped.
+    fn exchange(&self, name: &str) -> bool {
+        let Ok(folder) = self.directory.area(self.area) else { return false };
+        let flags = RenameFlags::EXCHANGE;
+        self.area == Folder::Disks && rustix::fs::renameat_with(folder, self.name.as_str(), folder, name, flags).is_ok()
     }
 
     /// Trees, their records and disks become durable later, and which boot it is nobody asks in the next one ([`super::extracted`]).

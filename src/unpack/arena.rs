@@ -374,6 +374,15 @@ impl MemoryTree {
         })
     }
 
+    /// What has a name in a directory.
+    pub(crate) fn child(&self, directory: InodeId, name: &[u8]) -> Option<InodeId> {
+        let range = self.starts[directory as usize] as usize..self.starts[directory as usize + 1] as usize;
+        let children = &self.sorted[range];
+        let entry = |&entry: &u32| &self.tables.entries[entry as usize];
+        let found = children.binary_search_by(|child| self.tables.name(entry(child)).cmp(name)).ok()?;
+        Some(entry(&children[found]).inode)
+    }
+
     /// The target of a symlink.
     pub(crate) fn target(&self, inode: InodeId) -> &[u8] {
         match self.inode(inode).kind {

@@ -110,7 +110,8 @@ fn a_disk_stays_as_long_as_its_layers_or_a_lease() {
     storage.remove_image(&name).unwrap();
     let removed = storage.collect(&everything()).unwrap().removed;
     assert!(removed.iter().any(|object| object.starts_with("disks/")), "{removed:?}");
-    assert_eq!(kept(&storage), [held.disk.key.to_string().replace(':', "-")]);
+    assert_eq!([storage.images_dir().join("disks").join(&kept(&storage)[0])], [held.disk.path.parent().unwrap()]);
+    assert_eq!(kept(&storage).len(), 1);
     // The layers' own disks are gone; what the guest has is not.
     assert_eq!(leftovers(storage.images_dir()), [""; 0]);
     assert_eq!(names_in(&storage.images_dir().join("extracted")), [""; 0]);
@@ -310,4 +311,107 @@ fn a_process_is_the_same_by_the_layers_disks() {
         let found = storage.process(&image, &Interrupt::default());
         assert_eq!(found.map_err(|error| error.status()), expected, "{what}");
     }
+}
+
+/// A config can claim anything: a key that is made of it is no proof.
+#[test]
+fn a_config_that_lies_is_given_no_disk_of_another_image() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let secret = Archive::new().file(b"secret", b"secret").finish();
+    let image = open(&storage, std::slice::from_ref(&secret));
+    let kept = storage.keep_disk(&image, &options(DiskLayout::Flat)).unwrap().disk;
+    // The same config for other layers.
+    let other = super::support::put_layer(&storage, &super::archive::gzip(&Archive::new().file(b"a", b"a").finish()));
+    let mut lying = storage.open_image_by_digest(&image.manifest_digest).unwrap();
+    lying.manifest.layers[0].digest = other;
+    let error = storage.keep_disk(&lying, &options(DiskLayout::Flat)).unwrap_err();
+    assert_eq!(error.status(), Status::DigestMismatch, "{error}");
+    // Another compression of the same layer makes the same disk.
+    let again = super::support::put_layer(&storage, &super::archive::zstd(&secret));
+    let mut recompressed = storage.open_image_by_digest(&image.manifest_digest).unwrap();
+    recompressed.manifest.layers[0].digest = again;
+    let found = storage.keep_disk(&recompressed, &options(DiskLayout::Flat)).unwrap().disk;
+    assert!(found.key == kept.key && device(&found.parts) == device(&kept.parts), "{found:?}");
+}
+
+/// What a config says of a layer is checked each time that the image has the layer.
+#[test]
+fn a_layer_that_an_image_has_twice_is_what_the_config_says_twice() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = open(&storage, &layers());
+    let mut lying = image.clone();
+    lying.manifest.layers[1] = lying.manifest.layers[0].clone();
+    for direct in [false, true] {
+        let error = storage.keep_disk(&lying, &options(DiskLayout::Flat).direct(direct)).unwrap_err();
+        assert_eq!(error.status(), Status::DigestMismatch, "{error}");
+        let error = storage.create_disk(&lying, &dir.path().join("disk"), &options(DiskLayout::Flat)).unwrap_err();
+        assert_eq!(error.status(), Status::DigestMismatch, "{error}");
+    }
+    assert_eq!(kept(&storage), [""; 0]);
+    // One that is true is a disk, and the layer is read once.
+    let twice = [layers().remove(0), layers().remove(0)];
+    let disk = storage.keep_disk(&open(&storage, &twice), &options(DiskLayout::Merged)).unwrap().disk;
+    assert_eq!(disk.parts.len(), 2, "{disk:?}");
+}
+
+#[test]
+fn a_disk_of_which_a_file_is_gone_or_cut_is_made_again() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = open(&storage, &layers());
+    for layout in LAYOUTS {
+        let direct = options(layout).direct(true);
+        let made = storage.keep_disk(&image, &direct).unwrap().disk;
+        let part = &made.parts[0].path;
+        std::fs::set_permissions(part, std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::File::options().write(true).open(part).unwrap().set_len(4096).unwrap();
+        // Also where there are no disks of layers to compare with.
+        let findings = storage.check(&CheckOptions::default()).unwrap().findings;
+        assert!(findings.len() == 1 && findings[0].object.starts_with("disks/"), "{findings:?}");
+        let again = storage.keep_disk(&image, &direct).unwrap().disk;
+        assert!(!again.cached && std::fs::metadata(part).unwrap().len() == made.parts[0].length);
+        std::fs::remove_file(part).unwrap();
+        assert!(!storage.keep_disk(&image, &direct).unwrap().disk.cached);
+    }
+}
+
+/// A disk of an image without layers is nobody's but its lease's.
+#[test]
+fn a_disk_without_layers_goes_with_its_lease() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let held = storage.keep_disk(&open(&storage, &[]), &options(DiskLayout::Flat)).unwrap();
+    storage.collect(&everything()).unwrap();
+    assert_eq!(kept(&storage).len(), 1);
+    held.lease.release().unwrap();
+    storage.collect(&everything()).unwrap();
+    assert_eq!(kept(&storage), [""; 0]);
+}
+
+/// Someone has the path while the disk is made anew: there is never nothing under it.
+#[test]
+fn a_disk_that_is_replaced_is_there_all_the_time() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = open(&storage, &layers());
+    let path = storage.keep_disk(&image, &options(DiskLayout::Flat)).unwrap().disk.path;
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut seen = 0u64;
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                assert!(path.exists(), "{} is gone", path.display());
+                seen += 1;
+            }
+            seen
+        });
+        for _ in 0..30 {
+            storage.keep_disk(&image, &options(DiskLayout::Flat).replace(true)).unwrap().lease.release().unwrap();
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(watcher.join().unwrap() > 0);
+    });
+    assert_eq!(leftovers(storage.images_dir()), [""; 0]);
 }

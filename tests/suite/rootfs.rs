@@ -531,12 +531,15 @@ fn blimg_assembles_and_says_how_to_run() {
         said(&["config", "app:1", text, "--runtime-json"]),
         "{\"terminal\":false,\"user\":{\"uid\":7,\"gid\":8},\"args\":[\"/bin/app\"],\"env\":[\"PATH=/bin\"],\"cwd\":\"/w\"}\n"
     );
+    // Without a root file system the layers' disks say it.
+    assert_eq!(super::blimg::status_in(&tool.blimg(&["config", "app:1"])), "NOT_FOUND");
+    assert!(tool.blimg(&["disk", "--cached", "app:1", "--format", "erofs"]).status.success());
+    assert_eq!(said(&["config", "app:1"]), said(&["config", "app:1", text]));
     let options = said(&["mount-options", "app:1", "--user-xattr", "--seconds", "60"]);
     assert!(options.starts_with("lowerdir=") && options.ends_with(".useroverlay,userxattr\n"), "{options}");
     let json = said(&["--json", "mount-options", "app:1", "--user-xattr"]);
     assert!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["lease"].as_str().unwrap().len() == 32, "{json}");
-    for wrong in
-        [&["rootfs", "app:1"][..], &["rootfs", "app:1", text, "--mode", "x"], &["config", "app:1"], &["mount-options"]]
+    for wrong in [&["rootfs", "app:1"][..], &["rootfs", "app:1", text, "--mode", "x"], &["config"], &["mount-options"]]
     {
         assert_eq!(tool.blimg(wrong).status.code(), Some(2), "{wrong:?}");
     }

@@ -678,7 +678,7 @@ typedef int32_t bl_status;
 #define BL_CHECK_REPAIR 1
 
 /**
- * bl_check_options.flags: do not compare extracted trees.
+ * bl_check_options.flags: do not compare extracted trees, nor the disks that are kept.
  */
 #define BL_CHECK_SKIP_TREES 2
 
@@ -1919,7 +1919,7 @@ typedef struct bl_check_result {
    */
   size_t struct_size;
   /**
-   * Objects that were looked at: blobs, trees, names, leases.
+   * Objects that were looked at: blobs, trees, disks, names, leases.
    */
   uint64_t objects;
   /**
@@ -1927,8 +1927,8 @@ typedef struct bl_check_result {
    */
   uint64_t bytes;
   /**
-   * Trees that could not be compared. They are of boxlite 0.9, were not flushed before a start
-   * of the machine, or have directories that this user may not enter.
+   * Trees and disks that could not be compared. Trees are of boxlite 0.9, were not flushed before a start of the machine,
+   * or have directories that this user may not enter. Of disks, the layers have none of their own any more.
    */
   uint64_t skipped;
   /**
@@ -3320,12 +3320,12 @@ bl_status bl_create_disk(bl_storage *storage,
  *   disk, and to end (bl_lease_release) after that.
  *
  * @retval BL_OK
- * @retval BL_E_NOT_FOUND where the store lacks a layer
+ * @retval BL_E_NOT_FOUND where the store lacks a layer, and the disk is not there
  * @retval BL_E_PERMISSION for a read-only store, or the system refuses
  * @return otherwise as bl_create_disk()
  *
  * Ownership: release *out with bl_disk_free() and *lease with bl_lease_free(), which does not end it.
- * Cost: a disk that is there is a few small reads; otherwise as bl_create_disk().
+ * Cost: for a disk that is there a few small reads, and the lease, which is flushed; otherwise as bl_create_disk().
  *
  * @since 0.1.0
  */
@@ -3578,12 +3578,13 @@ void bl_overlay_free(bl_overlay *overlay);
  * @retval BL_E_NOT_FOUND for a user or group that is not there by name, and without a config. Without rootfs, also where a layer
  *   has no disk in the store
  * @retval BL_E_MALFORMED for files that are none
+ * @retval BL_E_STATE where a layer's disk in the store is damaged
  * @retval BL_E_LIMIT for those that are too large and for numbers from 2^31 on
  * @retval BL_E_PERMISSION the system, or a read-only store, refuses
  * @retval BL_E_IO the system failed; bl_error_os_errno()
  *
  * Ownership: release *out with bl_process_free().
- * Cost: reads two files.
+ * Cost: reads two files; without rootfs the records of all layers, and keeps what they come to in memory.
  *
  * @since 0.1.0
  */
@@ -3632,7 +3633,7 @@ bl_status bl_process_get_user(const bl_process *process,
 void bl_process_free(bl_process *process);
 
 /**
- * Removes what no image name and no lease reaches: manifests, configs, layers and their trees, and what bl_check()
+ * Removes what no image name and no lease reaches: manifests, configs, layers, their trees and disks, and what bl_check()
  * moved away. Safe at any time and in any process. Running calls of the library are not disturbed. A tree that the
  * host goes on using needs a name or a lease. A store of boxlite 0.9 has no names: there everything needs one.
  *
@@ -3659,7 +3660,8 @@ bl_status bl_gc(bl_storage *storage,
 /**
  * Reads everything in the store and compares it with what it should be. Blobs are compared with their digests, and
  * image names with what they need. Extracted trees are compared with their metadata records: names, types, sizes,
- * contents, links, owners, modes, times, extended attributes. A finding is no failure of the call. What could not be
+ * contents, links, owners, modes, times, extended attributes. Disks that are kept are compared with what their layers come
+ * to. A finding is no failure of the call. What could not be
  * set, by the file system or the user who extracted, is not compared. Owners are not where that user is seen under
  * another number, as from outside a user namespace. Attributes are not on macOS. The manifests of boxlite 0.9, which
  * do not hash to their names, are findings: they count as absent.

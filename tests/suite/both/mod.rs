@@ -89,7 +89,7 @@ both! {
         let dir = temp_dir();
         let at = dir.path().join("new/images");
         let api = A::open(&at, false, 0).unwrap();
-        let folders = ["boot", "configs", "extracted", "format-version", "layers", "leases", "links", "local", "locks", "manifests", "names", "quarantine"];
+        let folders = ["boot", "configs", "disks", "extracted", "format-version", "layers", "leases", "links", "local", "locks", "manifests", "names", "quarantine"];
         assert_eq!(names_in(&at), folders);
         assert_eq!((api.images_dir(), api.layers_dir()), (at.clone(), at.join("layers")));
         A::open(&at, false, 0).unwrap();

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use boxlite_images::{CheckOptions, Digest, ExtractOptions, ImageName, Problem, Storage};
+use boxlite_images::{CheckOptions, Digest, DiskLayout, DiskOptions, ExtractOptions, ImageName, Problem, Storage};
 
 use super::super::archive::Archive;
 use super::super::images::put_image_of;
@@ -52,6 +52,11 @@ impl Patient {
             options.tree.form.erofs = true;
             storage.extract_layer(layer, &options).unwrap();
         }
+        for (i, layout) in [DiskLayout::Flat, DiskLayout::Merged].into_iter().enumerate() {
+            let image =
+                storage.open_image(&ImageName::parse(&format!("example.org/image{}:1", 2 - i)).unwrap()).unwrap();
+            storage.keep_disk(&image, &DiskOptions::default().layout(layout)).unwrap().lease.release().unwrap();
+        }
     }
 
     fn check(&self, repair: bool) -> Vec<boxlite_images::Finding> {
@@ -64,7 +69,7 @@ impl Patient {
 /// What a fault is done to: a file of the store, or something in a tree.
 fn targets(store: &Path) -> Vec<PathBuf> {
     let mut targets = Vec::new();
-    for folder in ["manifests", "configs", "layers", "names", "extracted"] {
+    for folder in ["manifests", "configs", "layers", "names", "extracted", "disks"] {
         targets.extend(names_in(&store.join(folder)).iter().map(|name| store.join(folder).join(name)));
     }
     let trees: Vec<_> = targets.iter().filter(|path| path.is_dir()).cloned().collect();
@@ -107,7 +112,9 @@ fn damage(target: &Path, all: &[PathBuf], chance: &mut Chance) -> Option<String>
                 return None;
             }
             // Nor is a layer's disk, which is made again where it is needed.
-            if target.extension().is_some_and(|extension| extension == "erofs") {
+            if target.parent()?.ends_with("extracted")
+                && target.extension().is_some_and(|extension| extension == "erofs")
+            {
                 return None;
             }
             if target.is_dir() && !target.is_symlink() {

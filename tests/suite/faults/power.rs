@@ -15,7 +15,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
-use boxlite_images::{CheckOptions, Digest, ExtractOptions, GcOptions, ImageName, Storage, StorageOptions};
+use boxlite_images::{
+    CheckOptions, Digest, DiskLayout, DiskOptions, ExtractOptions, GcOptions, ImageName, Storage, StorageOptions,
+};
 use fuser::{
     Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags,
     ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, WriteFlags,
@@ -181,6 +183,9 @@ fn work(store: &Path) {
             storage.extract_layer(&layer.digest, &options).unwrap();
             options.tree.form.erofs = true;
             storage.extract_layer(&layer.digest, &options).unwrap();
+        }
+        for layout in [DiskLayout::Flat, DiskLayout::Merged] {
+            storage.keep_disk(&image, &DiskOptions::default().layout(layout)).unwrap();
         }
         // Time for the file system to write what nobody synced, and in the middle for trees to become durable.
         std::thread::sleep(Duration::from_millis(if i == 2 { 3500 } else { 1200 }));

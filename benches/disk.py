@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+"""Layers and images as EROFS disks, side by side with mkfs.erofs, igzip and cp.
+
+usage: disk.py LAYOUT --mkfs COMMAND [-n ROUNDS] [--harness PATH] [--only SET] [--record]
+
+LAYOUT is an OCI image layout (of ../shared/bench/make-image.sh full, for the figures in README.md). COMMAND is mkfs.erofs 1.8.6 or
+newer, by itself or by the dynamic linker of a Debian 13 in a folder. Needs root, igzip, zstd, mkfs.xfs, and 14 GB of memory. Sets:
+layer, plain, image, xfs, names, size, memory. Runs alternate, memory is touched before each, the first round is dropped. --record
+writes the table into README.md.
+"""
+import argparse, io, json, os, re, shutil, statistics, subprocess, sys, tarfile, tempfile, time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+from extract import ROOT, build, largest_layer, ours, run_harness, sh, sha256  # noqa: E402
+from rootfs import touch_memory  # noqa: E402
+
+BLIMG = f"{ROOT}/examples-c/build/blimg"
+TAR = "--tar=f --aufs --quiet -Enoinline_data -T0 --mkfs-time --sort=none"
+
+
+class Table:
+    def __init__(self):
+        self.lines = []
+
+    def add(self, what, theirs, time, aim, unit="s"):
+        digits = 3 if min(theirs, time) < 1 else 2
+        self.lines.append(f"| {what} | {theirs:.{digits}f} {unit} | {time:.{digits}f} {unit} | {time / theirs:.2f} | {aim} |")
+        print(self.lines[-1], flush=True)
+
+
+def timed(command, at):
+    """Seconds that a command takes in an empty folder on a file system in memory."""
+    shutil.rmtree(at, ignore_errors=True)
+    os.makedirs(at)
+    touch_memory()
+    started = time.monotonic()
+    sh("sh", "-c", command.replace("@D", at), stdout=subprocess.DEVNULL)
+    return time.monotonic() - started
+
+
+def alternate(rounds, at, commands):
+    """Medians by contestant."""
+    times = {name: [] for name in commands}
+    for number in range(rounds + 1):
+        for name in list(commands) if number % 2 else reversed(list(commands)):
+            times[name].append(timed(commands[name], at))
+    return {name: statistics.median(taken[1:]) for name, taken in times.items()}
+
+
+def many_names(path, count):
+    """A layer of one directory with so many files."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        directory = tarfile.TarInfo("d")
+        directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(directory)
+        for number in range(count):
+            info = tarfile.TarInfo(f"d/a-file-among-others-{number}")
+            info.size = 10
+            tar.addfile(info, io.BytesIO(b"0123456789"))
+
+
+def peak(command):
+    """The most memory of a command, in KiB."""
+    text = sh("sh", "-c", f'exec python3 -c \'import resource, subprocess, sys\nsubprocess.run(sys.argv[1:], check=True, '
+              f'stdout=subprocess.DEVNULL)\nprint(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\' {command}',
+              stdout=subprocess.PIPE, text=True).stdout
+    return int(text)
+
+
+def layers(a, table, work, blob, digest, diff_id):
+    mine = [(name, ours(work, name, digest, diff_id) + " --form erofs") for name in ("isal", "default")]
+    found = run_harness(a.harness, a.n, blob, [
+        ("igzip", "igzip -dc @B"), ("igzip|mkfs", f"igzip -dc @B | {a.mkfs} {TAR} @D/disk"), *mine,
+        *((f"{name}-tree", ours(work, name, digest, diff_id)) for name in ("isal", "default"))])
+    for name, bars in (("isal", (1.35, 1.15)), ("default", (1.6, 1.3))):
+        table.add(f"layer, `{name}`, against `igzip -dc >/dev/null`", found["igzip"], found[name], bars[0])
+        table.add(f"layer, `{name}`, against `igzip -dc \\| mkfs.erofs`", found["igzip|mkfs"], found[name], bars[1])
+        table.add(f"layer, `{name}`, against our own tree", found[f"{name}-tree"], found[name], 0.75)
+
+
+def plain_tar(a, table, work, blob, diff_id):
+    plain = f"{work}/layer.tar"
+    sh("sh", "-c", f"igzip -dc {blob} > {plain}")
+    found = run_harness(a.harness, a.n, plain, [
+        ("mkfs", f"{a.mkfs} {TAR} @D/disk < @B"), ("ours", ours(work, "default", diff_id, diff_id) + " --form erofs")])
+    table.add("plain tar, against `mkfs.erofs --tar=f`, which hashes nothing", found["mkfs"], found["ours"], 1.4)
+    os.unlink(plain)
+
+
+def image(a, table, layout, tag, at, share):
+    """The whole image, out of its layers' disks. `share` says that the file system shares blocks."""
+    store = f"{at}/store"
+    blimg = f"{BLIMG} --store {store} --quiet"
+    sh("sh", "-c", f"{blimg} import {layout} --select {tag} --name image:1 --form erofs", stdout=subprocess.DEVNULL)
+    manifest = json.loads(sh(*f"{blimg} --json inspect image:1".split(), stdout=subprocess.PIPE, text=True).stdout)
+    disks = [f"{store}/extracted/{layer['digest'].replace(':', '-')}.erofs" for layer in manifest["layers"]]
+    sh("sh", "-c", f"{blimg} disk image:1 {at}/flat.img --format erofs; {blimg} disk --cached image:1 --format erofs",
+       stdout=subprocess.DEVNULL)
+    flat = f"{blimg} disk image:1 @D/disk.img --format erofs"
+    copy = f"cp --reflink=never {at}/flat.img @D/disk.img"
+    if share:
+        found = alternate(a.n, f"{at}/out", {"cp": copy, "flat": flat})
+        table.add("flat disk on XFS, which shares blocks, against `cp`", found["cp"], found["flat"], 0.1)
+        return
+    found = alternate(a.n, f"{at}/out", {
+        "fsmerge": f"{a.mkfs} --quiet @D/disk.img {' '.join(disks)}", "merged": f"{blimg} disk image:1 @D/disk --merged",
+        "cp": copy, "flat": flat, "cached": f"{blimg} disk --cached image:1 --format erofs", "nothing": f"{BLIMG} --version"})
+    table.add("merged disk, against `mkfs.erofs` of the layers' disks", found["fsmerge"], found["merged"], "0.6, 150 ms")
+    table.add("flat disk, against `cp` of it", found["cp"], found["flat"], 1.3)
+    cached = 1000 * (found["cached"] - found["nothing"])
+    line = f"| a disk that is kept already, above `blimg --version` | | {cached:.2f} ms | | 1 ms |"
+    table.lines.append(line)
+    print(line)
+
+
+def names(a, table, work, at):
+    times = {}
+    for count in (40000, 120000):
+        layer = f"{work}/names-{count}.tar"
+        many_names(layer, count)
+        digest = sha256(layer)
+        mine = f"{BLIMG} --store @D --quiet extract {digest} --tarball {layer} --diff-id {digest} --form erofs"
+        found = alternate(a.n, at, {"ours": mine, "mkfs": f"{a.mkfs} {TAR} @D/disk < {layer}"})
+        table.add(f"{count:,} names in a directory, against `mkfs.erofs --tar=f`", found["mkfs"], found["ours"], 0.05)
+        times[count] = found["ours"]
+    table.add("120,000 names against 40,000", times[40000], times[120000], 3.3)
+
+
+def sizes(a, table, layout, tag, at):
+    """Of each layer's disk, against that of mkfs.erofs."""
+    blimg = f"{BLIMG} --store {at}/sizes --quiet"
+    sh("sh", "-c", f"{blimg} import {layout} --select {tag} --name image:1 --form erofs", stdout=subprocess.DEVNULL)
+    manifest = json.loads(sh(*f"{blimg} --json inspect image:1".split(), stdout=subprocess.PIPE, text=True).stdout)
+    theirs = mine = 0
+    for layer in manifest["layers"]:
+        name = layer["digest"].replace(":", "/")
+        sh("sh", "-c", f"gzip -dc {layout}/blobs/{name} | {a.mkfs} {TAR} {at}/theirs.img", stdout=subprocess.DEVNULL)
+        theirs += os.path.getsize(f"{at}/theirs.img")
+        mine += os.path.getsize(f"{at}/sizes/extracted/{layer['digest'].replace(':', '-')}.erofs")
+    table.add("size of all layers, against `mkfs.erofs -Enoinline_data`", theirs / 1e6, mine / 1e6, 1.005, "MB")
+
+
+def memory(table, work, at):
+    idle = peak(f"{BLIMG} --version")
+    for count in (1000, 1000000):
+        layer = f"{work}/memory-{count}.tar"
+        many_names(layer, count)
+        digest = sha256(layer)
+        shutil.rmtree(at, ignore_errors=True)
+        used = peak(f"{BLIMG} --store {at} --quiet extract {digest} --tarball {layer} --form erofs") - idle
+        name_bytes = sum(len(f"a-file-among-others-{number}") for number in range(count))
+        most = (32 << 10) + (128 * count + name_bytes) / 1024
+        table.add(f"memory above idle of a layer of {count:,} files", most / 1024, used / 1024, "32 MiB, 128 bytes an entry, names",
+                  "MiB")
+        os.unlink(layer)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("layout")
+    parser.add_argument("--mkfs", required=True)
+    parser.add_argument("-n", type=int, default=5)
+    parser.add_argument("--harness", default=f"{ROOT}/../shared/bench/extract_bench.py")
+    parser.add_argument("--only", action="append")
+    parser.add_argument("--record", action="store_true")
+    a = parser.parse_args()
+    digest, size, diff_id = largest_layer(a.layout)
+    tag = json.load(open(f"{a.layout}/index.json"))["manifests"][-1]["annotations"]["org.opencontainers.image.ref.name"]
+    wanted = lambda name: not a.only or name in a.only
+    table = Table()
+    with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory(dir="/dev/shm") as at:
+        build(work)
+        blob = f"{os.path.abspath(a.layout)}/blobs/{digest.replace(':', '/')}"
+        if wanted("layer"):
+            layers(a, table, work, blob, digest, diff_id)
+        if wanted("plain"):
+            plain_tar(a, table, work, blob, diff_id)
+        if wanted("image"):
+            image(a, table, os.path.abspath(a.layout), tag, at, False)
+        if wanted("names"):
+            names(a, table, work, f"{at}/names")
+        if wanted("size"):
+            sizes(a, table, os.path.abspath(a.layout), tag, at)
+        if wanted("memory"):
+            memory(table, work, f"{at}/memory")
+        for name in os.listdir(at):
+            path = f"{at}/{name}"
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+        if wanted("xfs"):
+            with open(f"{at}/xfs.img", "wb") as file:
+                file.truncate(9 << 30)
+            sh("mkfs.xfs", "-q", f"{at}/xfs.img")
+            os.makedirs(f"{at}/xfs")
+            sh("mount", "-o", "loop", f"{at}/xfs.img", f"{at}/xfs")
+            try:
+                image(a, table, os.path.abspath(a.layout), tag, f"{at}/xfs", True)
+            finally:
+                sh("umount", f"{at}/xfs")
+    commit = sh("git", "rev-parse", "--short", "HEAD", cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
+    lines = ["| what | theirs | ours | ratio | aim |", "|---|---|---|---|---|", *table.lines, "",
+             f"Medians of {a.n} rounds at commit {commit}; largest layer of {size} bytes."]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if a.record:
+        path = f"{HERE}/README.md"
+        readme = open(path).read()
+        begin = readme.index("<!-- disks -->\n") + len("<!-- disks -->\n")
+        with open(path, "w") as file:
+            file.write(readme[:begin] + text + readme[readme.index("<!-- end -->", begin):])
+
+
+if __name__ == "__main__":
+    main()
