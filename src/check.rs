@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -18,18 +19,18 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use crate::digest::{Digest, Hasher};
-use crate::disk::verify_layer_disk;
+use crate::disk::{verify_layer_disk, verify_layer_record};
 use crate::error::{Error, Result, Status, quoted};
-use crate::image_disk::{DamagedTree, KeptDiskVerdict};
+use crate::image_disk::KeptDiskVerdict;
 use crate::interrupt::Interrupt;
 use crate::options::options;
 use crate::record::{EROFS_SUFFIX, RecordHead, Validity, record_name};
 use crate::store::{
-    CollectionLock, DISK_LOCK, EXTRACTION_LOCK, Folder, Lock, Partial, Storage, check_lease, is_current, is_tree,
-    was_opened_in_this_boot,
+    CollectionLock, DISK_LOCK, Described, EXTRACTION_LOCK, Folder, Lock, Partial, Storage, check_lease, is_current,
+    is_tree, was_opened_in_this_boot,
 };
 use crate::sys::{self, is_regular};
-use crate::unpack::{TreeForm, damage, verify_tree};
+use crate::unpack::{TreeForm, Verdict, damage, verify_tree};
 
 const READ_BUFFER_BYTES: usize = 256 << 10;
 
@@ -101,7 +102,8 @@ impl Storage {
             self.directory.check_writable()?;
         }
         let pace = ReadRate::new(options.bytes_per_second, &options.interrupt);
-        let mut check = Check { storage: self, options, pace, report, damaged_trees: Vec::new() };
+        let mut check =
+            Check { storage: self, options, pace, report, damaged_trees: HashSet::new(), judged_disks: HashSet::new() };
         let result = check.everything();
         report.bytes = check.pace.bytes;
         result
@@ -114,7 +116,9 @@ struct Check<'a> {
     pace: ReadRate<'a>,
     report: &'a mut CheckReport,
     /// Extracted trees that are not what they should be: disks are made of some of them.
-    damaged_trees: Vec<DamagedTree>,
+    damaged_trees: HashSet<String>,
+    /// Disks that were judged by a tree whose file they have, too.
+    judged_disks: HashSet<String>,
 }
 
 impl Check<'_> {
@@ -180,7 +184,7 @@ impl Check<'_> {
                 Err(error) if is_damage(&error) => {
                     self.report.objects += 1;
                     self.find(Folder::Extracted, &name, error.message(), false);
-                    self.damaged_trees.push(DamagedTree { name, id: (0, 0), is_content: true });
+                    self.damaged_trees.insert(name);
                     continue;
                 }
                 tree => tree?,
@@ -205,13 +209,32 @@ impl Check<'_> {
                 }
                 // It went away while it was read.
                 Err(error) if error.status() == Status::NotFound => continue,
-                Err(error) if is_damage(&error) => Some(error.message().to_owned()),
+                Err(error) if is_damage(&error) => Some(TreeDamage::content(error.message())),
                 verdict => verdict?,
             };
-            if let Some(why) = verdict {
-                let is_content = !is_of_record(&why);
+            if let Some(TreeDamage { why, is_content }) = verdict {
+                if is_content {
+                    self.disks_with(&name, sys::file_id(&stat))?;
+                }
                 self.damaged(Folder::Extracted, &name, &stat, why)?;
-                self.damaged_trees.push(DamagedTree { name, id: sys::file_id(&stat), is_content });
+                self.damaged_trees.insert(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Disks that have the file of a tree whose bytes are damaged. They go before it: afterwards nothing would tell.
+    fn disks_with(&mut self, tree: &str, id: (u64, u64)) -> Result<()> {
+        let storage = self.storage;
+        for (name, _) in storage.objects(Folder::Disks)? {
+            let Some(folder) = storage.directory.open_directory(Folder::Disks, &name)? else { continue };
+            let Described::Good(description) = storage.describe_kept_disk(folder.as_fd())? else { continue };
+            let has_it = description.has_file(folder.as_fd(), id);
+            if has_it.map_err(|errno| Error::os(errno, format_args!("look at the files of {name}")))? {
+                let stat = stat_of(&folder)?;
+                self.report.objects += 1;
+                self.damaged(Folder::Disks, &name, &stat, format!("has the file of {tree}, which is damaged"))?;
+                self.judged_disks.insert(name);
             }
         }
         Ok(())
@@ -219,11 +242,21 @@ impl Check<'_> {
 
     /// After the trees: a disk is compared with what its layers' disks come to.
     fn disks(&mut self) -> Result<()> {
-        for (name, _) in self.storage.objects(Folder::Disks)? {
+        let storage = self.storage;
+        for (name, _) in storage.objects(Folder::Disks)? {
+            if self.judged_disks.contains(&name) {
+                continue;
+            }
             // As long as it is open no other directory gets its inode.
-            let folder = match self.storage.directory.open_directory(Folder::Disks, &name) {
+            let folder = match storage.directory.open_directory(Folder::Disks, &name) {
                 Ok(Some(folder)) => folder,
-                Ok(None) => continue,
+                Ok(None) => {
+                    if let Some(stat) = storage.directory.stat(Folder::Disks, &name)? {
+                        self.report.objects += 1;
+                        self.damaged(Folder::Disks, &name, &stat, "is not a directory".into())?;
+                    }
+                    continue;
+                }
                 Err(error) if is_damage(&error) => {
                     self.report.objects += 1;
                     self.find(Folder::Disks, &name, error.message(), false);
@@ -233,30 +266,34 @@ impl Check<'_> {
             };
             self.report.objects += 1;
             let stat = stat_of(&folder)?;
-            let (pace, interrupt) = (&mut self.pace, &self.options.interrupt);
-            let mut spend = |bytes| pace.spend(bytes);
-            let judged =
-                self.storage.verify_kept_disk((&name, folder.as_fd()), &self.damaged_trees, interrupt, &mut spend);
-            let why = match judged {
-                Ok(KeptDiskVerdict::Good) => continue,
-                Ok(KeptDiskVerdict::Damaged(why)) => why,
-                Ok(KeptDiskVerdict::Unknown) => {
-                    self.report.skipped += 1;
-                    continue;
-                }
-                // A layer's disk that is damaged is a finding of its own; this one cannot be judged by it.
-                Err(error) if error.status() == Status::State => {
-                    self.report.skipped += 1;
-                    continue;
-                }
-                // It went away while it was read.
-                Err(error) if error.status() == Status::NotFound => continue,
-                Err(error) if is_damage(&error) => error.message().to_owned(),
-                Err(error) => return Err(error),
-            };
-            self.damaged(Folder::Disks, &name, &stat, why)?;
+            if let Some(why) = self.disk(&name, folder.as_fd())? {
+                self.damaged(Folder::Disks, &name, &stat, why)?;
+            }
         }
         Ok(())
+    }
+
+    fn disk(&mut self, name: &str, folder: BorrowedFd<'_>) -> Result<Option<String>> {
+        let (pace, interrupt) = (&mut self.pace, &self.options.interrupt);
+        let mut spend = |bytes| pace.spend(bytes);
+        let judged = self.storage.verify_kept_disk((name, folder), &self.damaged_trees, interrupt, &mut spend);
+        match judged {
+            Ok(KeptDiskVerdict::Good) => return Ok(None),
+            Ok(KeptDiskVerdict::Damaged(why)) => return Ok(Some(why)),
+            // What power loss left of it, the next one to open the store for writing removes.
+            Ok(KeptDiskVerdict::NoDescription) if was_opened_in_this_boot(&self.storage.directory)? => {
+                return Ok(Some("its description is not what was written".into()));
+            }
+            Ok(KeptDiskVerdict::NoDescription | KeptDiskVerdict::Unknown) => {}
+            // A layer's disk that is damaged is a finding of its own; this one cannot be judged by it.
+            Err(error) if error.status() == Status::State => {}
+            // It went away while it was read.
+            Err(error) if error.status() == Status::NotFound => return Ok(None),
+            Err(error) if is_damage(&error) => return Ok(Some(error.message().to_owned())),
+            Err(error) => return Err(error),
+        }
+        self.report.skipped += 1;
+        Ok(None)
     }
 
     fn open_tree(&self, name: &str) -> Result<Option<OwnedFd>> {
@@ -268,29 +305,38 @@ impl Check<'_> {
         }
     }
 
-    fn tree(&mut self, tree: BorrowedFd<'_>, name: &str, digest: &Digest) -> Result<Option<String>> {
+    fn tree(&mut self, tree: BorrowedFd<'_>, name: &str, digest: &Digest) -> Result<Option<TreeDamage>> {
         let directory = &self.storage.directory;
-        let Some(record) = directory.open_file(Folder::Extracted, &record_name(name))? else {
+        let record = match directory.open_file(Folder::Extracted, &record_name(name)) {
+            Err(error) if is_damage(&error) => return Ok(Some(TreeDamage::record(error.message()))),
+            record => record?,
+        };
+        let Some(record) = record else {
             if directory.trusts_existing_trees() {
                 self.report.skipped += 1;
                 return Ok(None);
             }
-            return Ok(Some("has no metadata record".into()));
+            return Ok(Some(TreeDamage::record("has no metadata record")));
         };
-        let Some(head) = RecordHead::read(record.as_fd())? else {
+        let head = match RecordHead::read(record.as_fd()) {
+            Err(error) if is_damage(&error) => return Ok(Some(TreeDamage::record(error.message()))),
+            head => head?,
+        };
+        let Some(head) = head else {
             // What power loss left of it, the next one to open the store for writing removes.
             if !was_opened_in_this_boot(directory)? {
                 self.report.skipped += 1;
                 return Ok(None);
             }
-            return Ok(Some("its metadata record is damaged".into()));
+            return Ok(Some(TreeDamage::record("its metadata record is damaged")));
         };
         if head.layer != digest.to_string() {
-            return Ok(Some(format!("its metadata record is of {}", quoted(head.layer.as_bytes()))));
+            let why = format!("its metadata record is of {}", quoted(head.layer.as_bytes()));
+            return Ok(Some(TreeDamage::record(&why)));
         }
         // A disk's says where content is, and by which recipe; a directory's does not.
         if head.recipe.is_some() != is_file(name) {
-            return Ok(Some("its metadata record is of another kind of tree".into()));
+            return Ok(Some(TreeDamage::record("its metadata record is of another kind of tree")));
         }
         let counts = head.validity == Validity::Durable || head.validity == Validity::this_boot(directory.boot_id());
         if !counts || head.lines.is_none() || !is_current(name, &head) {
@@ -299,11 +345,16 @@ impl Check<'_> {
         }
         let Some(form) = TreeForm::of_tree_name(name, digest) else { return Ok(None) };
         let mut spend = |bytes| self.pace.spend(bytes);
+        let content = |verdict: Verdict| verdict.map(|why| TreeDamage { why, is_content: true });
         if form.erofs {
-            return verify_layer_disk(tree, &record, &head, &self.options.interrupt, &mut spend);
+            if let Some(why) = verify_layer_record(&record, &head, &mut spend)? {
+                return Ok(Some(TreeDamage::record(&why)));
+            }
+            let interrupt = &self.options.interrupt;
+            return verify_layer_disk(tree, &record, &head, interrupt, &mut spend).map(content);
         }
         let folder = directory.area(Folder::Extracted)?;
-        verify_tree(folder, tree, record.as_fd(), &head, form, &mut spend)
+        verify_tree(folder, tree, record.as_fd(), &head, form, &mut spend).map(content)
     }
 
     fn names(&mut self) -> Result<()> {
@@ -498,9 +549,21 @@ fn hash(file: BorrowedFd<'_>, digest: &Digest, pace: &mut ReadRate<'_>) -> Resul
     }
 }
 
-/// Whether a verdict on a tree is about its record, and says nothing of the tree itself.
-fn is_of_record(why: &str) -> bool {
-    why.contains("metadata record")
+/// What is wrong with a tree.
+struct TreeDamage {
+    why: String,
+    /// Its own bytes, and not its record alone.
+    is_content: bool,
+}
+
+impl TreeDamage {
+    fn content(why: &str) -> TreeDamage {
+        TreeDamage { why: why.to_owned(), is_content: true }
+    }
+
+    fn record(why: &str) -> TreeDamage {
+        TreeDamage { why: why.to_owned(), is_content: false }
+    }
 }
 
 /// Whether a tree of this name is a file, with a file system in it.

@@ -27,5 +27,5 @@ pub(crate) use merge::{Merge, MergedTree};
 pub(crate) use merged::write_merged;
 pub(crate) use parts::{LayerDisk, LayerSize};
 pub(crate) use sink::{DiskComparison, DiskFile};
-pub(crate) use verify::verify_layer_disk;
+pub(crate) use verify::{verify_layer_disk, verify_layer_record};
 pub(crate) use vmdk::{VmdkPart, vmdk_descriptor};

@@ -20,7 +20,17 @@ use crate::unpack::{
 
 const READ_BUFFER_BYTES: usize = 256 << 10;
 
-/// Compares a layer's disk with its record, whose head is given.
+/// Whether the record of a layer's disk is what was written.
+pub(crate) fn verify_layer_record(record: &OwnedFd, head: &RecordHead, spend: &mut Spend<'_>) -> Result<Verdict> {
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
+    Ok(match sum_of_bytes(record.as_fd(), (RECORD_HEAD_LEN as u64, u64::MAX), &mut buffer, spend)? {
+        Ok((sum, _)) if head.lines.is_none_or(|lines| lines == sum) => None,
+        Ok(_) => Some("its metadata record is not what was written".into()),
+        Err(why) => Some(format!("its metadata record {why}")),
+    })
+}
+
+/// Compares a layer's disk with its record, which is what was written, and whose head is given.
 pub(crate) fn verify_layer_disk(
     disk: BorrowedFd<'_>,
     record: &OwnedFd,
@@ -29,11 +39,6 @@ pub(crate) fn verify_layer_disk(
     spend: &mut Spend<'_>,
 ) -> Result<Verdict> {
     let mut buffer = vec![0; READ_BUFFER_BYTES];
-    match sum_of_bytes(record.as_fd(), (RECORD_HEAD_LEN as u64, u64::MAX), &mut buffer, spend)? {
-        Ok((sum, _)) if head.lines.is_none_or(|lines| lines == sum) => {}
-        Ok(_) => return Ok(Some("its metadata record is not what was written".into())),
-        Err(why) => return Ok(Some(format!("its metadata record {why}"))),
-    }
     match compare_metadata(disk, record, head, interrupt, spend)? {
         None => compare_contents(disk, record, &mut buffer, spend),
         verdict => Ok(verdict),

@@ -117,7 +117,7 @@ impl PreparedDisk<'_> {
 
     /// What came of it, at its place.
     pub(super) fn disk(&self, place: &Path, written: Written, options: &DiskOptions) -> Disk {
-        let Written { parts, allocated } = written;
+        let Written { parts, allocated, .. } = written;
         let mut offset = 0;
         let mut part = |name: &str, length: u64| {
             let path = if name.is_empty() { place.to_path_buf() } else { place.join(name) };

@@ -7,9 +7,10 @@ use super::options::{Disk, DiskLayout, DiskOptions, DiskPart};
 use super::output::WrittenPart;
 use crate::digest::Digest;
 use crate::disk::DiskId;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::Image;
 use crate::layer::Anomalies;
+use crate::oci::Descriptor;
 use crate::record::DISK_RECIPE;
 use crate::store::{DISK_LOCK, DescribedLayer, DescribedPart, DiskDescription, Folder, Lease, Lock, Partial, Storage};
 
@@ -45,7 +46,7 @@ impl Storage {
     }
 
     fn find_or_make(&self, image: &Image, options: &DiskOptions) -> Result<KeptDisk> {
-        let id = kept_id(image.layers().map(|(layer, _)| &layer.digest), options);
+        let id = kept_id(image.layers().map(|(layer, diff_id)| (&layer.digest, diff_id)), options);
         if !options.replace
             && let Some(kept) = self.find_and_hold(&id, image, options)?
         {
@@ -100,32 +101,26 @@ impl Storage {
             DiskLayout::Merged => output.merged_in(partial.handle(), &path)?,
         };
         let parts = written.parts.iter().map(describe_part).collect();
+        let descriptor = written.descriptor.as_ref().map(describe_part);
         let disk = prepared.disk(&self.directory.object_path(Folder::Disks, &name), written, options);
-        let description = describe(&prepared, &disk, parts, options);
+        let claims = image.layers().map(|(_, claimed)| claimed.is_some());
+        let description = DiskDescription { parts, descriptor, ..describe(&prepared, claims, &disk, options) };
         self.publish_kept_disk(partial, &name, description, &options.interrupt)?;
         Ok(disk)
     }
 
-    /// A kept disk of the very layers that the image has, which are what its config says.
+    /// A kept disk of the very layers that the image has, and of what its config claims of them.
     fn find_kept(&self, id: &Digest, image: &Image, options: &DiskOptions) -> Result<Option<Disk>> {
         let name = id.file_stem();
         let Some(found) = self.kept_disk_for_use(&name)? else { return Ok(None) };
         let Ok(key) = Digest::parse(&found.key) else { return Ok(None) };
-        if image.manifest.layers.len() != found.layers.len() {
+        let is_of = |((layer, claimed), described): ((&Descriptor, Option<&Digest>), &DescribedLayer)| {
+            layer.digest.as_str() == described.digest
+                && claimed.is_none_or(|claimed| claimed.as_str() == described.diff_id)
+                && claimed.is_some() == described.is_claimed
+        };
+        if image.manifest.layers.len() != found.layers.len() || !image.layers().zip(&found.layers).all(is_of) {
             return Ok(None);
-        }
-        for ((layer, expected), described) in image.layers().zip(&found.layers) {
-            let Ok(actual) = Digest::parse(&described.diff_id) else { return Ok(None) };
-            match expected.filter(|&expected| *expected != actual) {
-                _ if layer.digest.as_str() != described.digest => return Ok(None),
-                None => {}
-                Some(expected) if expected.algorithm() == actual.algorithm() => {
-                    let what = format_args!("diff_id of layer {}", layer.digest).to_string();
-                    return Err(Error::digest_mismatch(what, expected, &actual));
-                }
-                // Whoever makes the disk reads the layer for it.
-                Some(_) => return Ok(None),
-            }
         }
         let place = self.directory.object_path(Folder::Disks, &name);
         let mut offset = 0;
@@ -152,11 +147,16 @@ impl Storage {
     }
 }
 
-/// What a kept disk is called by: the options, and the layers as they are stored. What a config says of them is proved before the
-/// disk is there.
-pub(super) fn kept_id<'a>(layers: impl Iterator<Item = &'a Digest>, options: &DiskOptions) -> Digest {
+/// What a kept disk is called by: the options, and each layer as it is stored, with the diff_id that the config claims for it. That
+/// is proved before the disk is there.
+pub(super) fn kept_id<'a>(
+    layers: impl Iterator<Item = (&'a Digest, Option<&'a Digest>)>,
+    options: &DiskOptions,
+) -> Digest {
     let mut text = format!("boxlite-images kept disk {DISK_RECIPE}\n{}\n", options.words());
-    layers.for_each(|digest| text.push_str(&format!("layer {digest}\n")));
+    layers.for_each(|(digest, diff_id)| {
+        text.push_str(&format!("layer {digest} {}\n", diff_id.map_or("-", Digest::as_str)));
+    });
     Digest::of(text.as_bytes())
 }
 
@@ -170,19 +170,22 @@ fn describe_part(part: &WrittenPart) -> DescribedPart {
     DescribedPart { name: part.name.clone(), bytes: part.bytes, tree: part.tree.clone() }
 }
 
+/// Without the files.
 fn describe(
     prepared: &PreparedDisk<'_>,
+    claims: impl Iterator<Item = bool>,
     disk: &Disk,
-    parts: Vec<DescribedPart>,
     options: &DiskOptions,
 ) -> DiskDescription {
-    let layers = prepared.layers.stack.iter();
+    let layers = prepared.layers.stack.iter().zip(claims).map(|(layer, is_claimed)| DescribedLayer {
+        digest: layer.digest.to_string(),
+        diff_id: layer.diff_id.to_string(),
+        is_claimed,
+    });
     DiskDescription {
         recipe: DISK_RECIPE,
         key: disk.key.to_string(),
-        layers: layers
-            .map(|layer| DescribedLayer { digest: layer.digest.to_string(), diff_id: layer.diff_id.to_string() })
-            .collect(),
+        layers: layers.collect(),
         layout: options.layout.word().to_owned(),
         label: options.label.clone(),
         uuid: options.uuid.map(|uuid| uuid::Uuid::from_bytes(uuid).to_string()),
@@ -190,7 +193,6 @@ fn describe(
         allocated_bytes: disk.allocated,
         entries: disk.entries,
         anomalies: disk.anomalies.bits(),
-        parts,
         ..DiskDescription::default()
     }
 }

@@ -1,6 +1,6 @@
 //! The layers of an image as disks, each made once: in the store, or, where the host keeps none there, for this call alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
@@ -52,6 +52,7 @@ impl<'a> Layers<'a> {
         let (disks, sizes, stack) = (Vec::new(), Vec::new(), Vec::new());
         let mut layers = Layers { storage, disks, sizes, stack, anomalies: Anomalies::default() };
         let mut known: HashMap<Digest, (u32, Digest)> = HashMap::new();
+        let mut proved: HashSet<(Digest, Digest)> = HashSet::new();
         for (layer, diff_id) in image.layers() {
             options.interrupt.check()?;
             if let Some(lease) = lease {
@@ -60,38 +61,33 @@ impl<'a> Layers<'a> {
             let digest = layer.digest.clone();
             let (disk, diff_id) = match known.get(&digest) {
                 // What the config says of it the second time is not believed either.
-                Some((disk, actual)) => (*disk, layers.check_again(&digest, diff_id, actual, options)?),
+                Some((disk, actual)) => {
+                    let expected = diff_id.unwrap_or(actual).clone();
+                    if !proved.contains(&(digest.clone(), expected.clone())) {
+                        layers.check_again(&digest, &expected, actual, options)?;
+                    }
+                    (*disk, expected)
+                }
                 None => {
                     let found = layers.add(&digest, diff_id.cloned(), options)?;
                     known.insert(digest.clone(), found.clone());
                     found
                 }
             };
+            proved.insert((digest.clone(), diff_id.clone()));
             layers.stack.push(StackedLayer { disk, digest, diff_id });
         }
         Ok(layers)
     }
 
-    /// The diff_id of a layer that an image has more than once.
-    fn check_again(
-        &self,
-        digest: &Digest,
-        expected: Option<&Digest>,
-        actual: &Digest,
-        options: &DiskOptions,
-    ) -> Result<Digest> {
-        match expected.filter(|&expected| expected != actual) {
-            None => Ok(actual.clone()),
-            Some(expected) if expected.algorithm() == actual.algorithm() => {
-                Err(Error::digest_mismatch(format_args!("diff_id of layer {digest}"), expected, actual))
-            }
-            Some(expected) => {
-                let (diff_id, interrupt) = (Some(expected.clone()), options.interrupt.clone());
-                let reading = ExtractOptions { diff_id, tree: options.tree(), interrupt, ..ExtractOptions::default() };
-                self.storage.measure_layer(digest, &reading)?;
-                Ok(expected.clone())
-            }
+    /// That a layer which an image has more than once is what the config says there.
+    fn check_again(&self, digest: &Digest, expected: &Digest, actual: &Digest, options: &DiskOptions) -> Result<()> {
+        if expected.algorithm() == actual.algorithm() {
+            return Err(Error::digest_mismatch(format_args!("diff_id of layer {digest}"), expected, actual));
         }
+        let (diff_id, interrupt) = (Some(expected.clone()), options.interrupt.clone());
+        let reading = ExtractOptions { diff_id, tree: options.tree(), interrupt, ..ExtractOptions::default() };
+        self.storage.measure_layer(digest, &reading).map(|_| ())
     }
 
     /// Those of which the store has the disks; `None` where it lacks one.

@@ -13,4 +13,4 @@ mod verify;
 
 pub use kept::KeptDisk;
 pub use options::{Disk, DiskLayout, DiskOptions, DiskPart};
-pub(crate) use verify::{DamagedTree, KeptDiskVerdict};
+pub(crate) use verify::KeptDiskVerdict;

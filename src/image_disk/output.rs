@@ -46,6 +46,8 @@ pub(super) struct WrittenPart {
 /// The files of a disk.
 pub(super) struct Written {
     pub(super) parts: Vec<WrittenPart>,
+    /// What puts them one behind the other.
+    pub(super) descriptor: Option<WrittenPart>,
     /// Bytes that they take in their file system.
     pub(super) allocated: u64,
 }
@@ -72,7 +74,11 @@ impl Output<'_> {
         let parts = (&self.layers.sizes[..], &open as _);
         let sink = &mut DiskFile { file, name, interrupt: self.interrupt };
         let bytes = write_flat(self.tree, parts, self.id, sink, check_room, self.interrupt)?;
-        Ok(Written { parts: vec![WrittenPart { name: String::new(), bytes, tree: None }], allocated: allocated(file)? })
+        Ok(Written {
+            parts: vec![WrittenPart { name: String::new(), bytes, tree: None }],
+            descriptor: None,
+            allocated: allocated(file)?,
+        })
     }
 
     /// One raw file of this name in a folder of the store, which is at `path`.
@@ -107,10 +113,12 @@ impl Output<'_> {
         let descriptor = create(folder, path, DESCRIPTOR)?;
         let vmdk: Vec<VmdkPart> =
             parts.iter().map(|part| VmdkPart { name: part.name.clone(), bytes: part.bytes }).collect();
-        sys::write_all(descriptor.as_fd(), vmdk_descriptor(&vmdk, self.key).as_bytes())
+        let text = vmdk_descriptor(&vmdk, self.key);
+        sys::write_all(descriptor.as_fd(), text.as_bytes())
             .map_err(|errno| Error::os(errno, format_args!("write {}", path.join(DESCRIPTOR).display())))?;
         finish(&descriptor, path, DESCRIPTOR)?;
-        Ok(Written { parts, allocated })
+        let descriptor = WrittenPart { name: DESCRIPTOR.to_owned(), bytes: text.len() as u64, tree: None };
+        Ok(Written { parts, descriptor: Some(descriptor), allocated })
     }
 
     /// Whether a copy of blocks of the parts takes no room: one is tried, and undone.

@@ -6,8 +6,12 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
+use crate::limits::LayerLimits;
 use crate::rootfs::{MAX_USERS_BYTES, Process, RootfsUser};
 use crate::store::Storage;
+
+/// Of all layers together: some gigabyte of memory.
+const MAX_ENTRIES: u64 = 8_000_000;
 
 impl Storage {
     /// As [`Image::process`], with the user looked up in the disks of the image's layers, which must be in the store.
@@ -26,7 +30,9 @@ impl Storage {
                 Error::new(Status::NotFound, format!("{place}: {why}"))
             };
             let layers = Layers::stored(self, stack.collect())?.ok_or_else(absent)?;
-            let options = DiskOptions { interrupt: interrupt.clone(), ..DiskOptions::default() };
+            // Whoever made the disks has said what a layer may cost.
+            let limits = LayerLimits { entries: MAX_ENTRIES, ..LayerLimits::unlimited() };
+            let options = DiskOptions { limits, interrupt: interrupt.clone(), ..DiskOptions::default() };
             let tree = layers.merge(&options)?;
             let open = |number: u32| Ok(layers.open(number)?.0);
             RootfsUser::look_up_in(&place, user, |path| {

@@ -1,10 +1,10 @@
 //! Whether a disk that the store keeps is still what was made: it is compared with what would be made now.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::Errno;
 
 use super::kept::{FLAT, kept_id};
 use super::layers::Layers;
@@ -23,17 +23,10 @@ use crate::unpack::{Spend, TreeForm, Verdict};
 pub(crate) enum KeptDiskVerdict {
     Good,
     Damaged(String),
+    /// Its description is not what was written, or it has none.
+    NoDescription,
     /// The disks of its layers are not in the store, so that there is nothing to compare with.
     Unknown,
-}
-
-/// A tree that a check has found damaged, and the file that it was.
-pub(crate) struct DamagedTree {
-    pub(crate) name: String,
-    /// By [`crate::sys::file_id`].
-    pub(crate) id: (u64, u64),
-    /// Its own bytes are damaged, and not its record alone.
-    pub(crate) is_content: bool,
 }
 
 impl From<Verdict> for KeptDiskVerdict {
@@ -47,7 +40,7 @@ impl Storage {
     pub(crate) fn verify_kept_disk(
         &self,
         (name, folder): (&str, BorrowedFd<'_>),
-        damaged_trees: &[DamagedTree],
+        damaged_trees: &HashSet<String>,
         interrupt: &Interrupt,
         spend: &mut Spend<'_>,
     ) -> Result<KeptDiskVerdict> {
@@ -55,7 +48,7 @@ impl Storage {
         let description = match self.describe_kept_disk(folder)? {
             Described::Good(description) => description,
             Described::Stale => return Ok(KeptDiskVerdict::Unknown),
-            Described::Damaged => return damaged("its description is not what was written"),
+            Described::Damaged => return Ok(KeptDiskVerdict::NoDescription),
         };
         let Some(options) = options_of(&description) else { return damaged("its description is of another kind") };
         let digests = |text: &str| Digest::parse(text).ok();
@@ -64,25 +57,14 @@ impl Storage {
             return damaged("its description has no digests");
         };
         let key = disk_key(&options.words(), stack.iter().map(|(_, diff_id)| diff_id));
-        if key.as_str() != description.key
-            || kept_id(stack.iter().map(|(digest, _)| digest), &options).file_stem() != name
-        {
+        if key.as_str() != description.key || kept_name(&description, &stack, &options) != name {
             return damaged("its description is of another disk");
         }
         let kept = KeptFiles { folder, path: &self.directory.object_path(Folder::Disks, name) };
         if let Some(why) = kept.compare_files(&description, &options, &key)? {
             return Ok(KeptDiskVerdict::Damaged(why));
         }
-        let mut is_measured = true;
-        for (number, (layer, _)) in stack.iter().enumerate() {
-            let tree = TreeForm::EROFS.tree_name(layer);
-            let Some(tree) = damaged_trees.iter().find(|damaged| damaged.name == tree) else { continue };
-            if tree.is_content && kept.has(&description, tree)? {
-                return Ok(KeptDiskVerdict::Damaged(format!("the disk of its layer {number} is damaged")));
-            }
-            is_measured = false;
-        }
-        if !is_measured {
+        if stack.iter().any(|(layer, _)| damaged_trees.contains(&TreeForm::EROFS.tree_name(layer))) {
             return Ok(KeptDiskVerdict::Unknown);
         }
         let Some(layers) = Layers::stored(self, stack)? else { return Ok(KeptDiskVerdict::Unknown) };
@@ -94,6 +76,14 @@ impl Storage {
         };
         Ok(verdict?.into())
     }
+}
+
+/// The name that a disk of this description has.
+fn kept_name(description: &DiskDescription, stack: &[(Digest, Digest)], options: &DiskOptions) -> String {
+    let claims = description.layers.iter().map(|layer| layer.is_claimed);
+    let layers =
+        stack.iter().zip(claims).map(|((digest, diff_id), is_claimed)| (digest, is_claimed.then_some(diff_id)));
+    kept_id(layers, options).file_stem()
 }
 
 /// The options that a kept disk was made with; `None` for what this version does not make.
@@ -120,8 +110,8 @@ struct KeptFiles<'a> {
 impl KeptFiles<'_> {
     /// What can be said without the layers: whether all files are there, as long as they were, and the descriptor.
     fn compare_files(&self, description: &DiskDescription, options: &DiskOptions, key: &Digest) -> Result<Verdict> {
-        if let Some(part) = description.parts.iter().find(|part| !has_size(self.folder, &part.name, part.bytes)) {
-            return Ok(Some(format!("{} is missing, or not as long as it was", part.name)));
+        if let Some(file) = description.files().find(|file| !has_size(self.folder, &file.name, file.bytes)) {
+            return Ok(Some(format!("{} is missing, or not as long as it was", file.name)));
         }
         if options.layout == DiskLayout::Flat {
             return Ok(None);
@@ -206,18 +196,6 @@ impl KeptFiles<'_> {
         let mut comparison = DiskComparison::new(file.as_fd(), spend);
         comparison.all_of(&layer, bytes)?;
         Ok(comparison.verdict())
-    }
-
-    /// Whether a tree's file is one of these.
-    fn has(&self, description: &DiskDescription, tree: &DamagedTree) -> Result<bool> {
-        for part in &description.parts {
-            match rustix::fs::statat(self.folder, part.name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if sys::file_id(&stat) == tree.id => return Ok(true),
-                Ok(_) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(Error::os(errno, format_args!("look at {}", self.path.display()))),
-            }
-        }
-        Ok(false)
     }
 
     fn open(&self, name: &str) -> Result<Result<OwnedFd, String>> {

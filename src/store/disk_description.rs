@@ -1,8 +1,9 @@
-//! What a disk that the store keeps says of itself: a small file beside its files, with a checksum.
+//! What a disk that the store keeps says of itself: a small file beside its files. Its first line is a checksum of the rest, as it
+//! is stored; the rest is JSON.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -13,13 +14,18 @@ use crate::record::DISK_RECIPE;
 use crate::sys::{self, is_regular};
 
 /// The file's name.
-pub(super) const DESCRIPTION: &str = "disk.json";
+pub(super) const DESCRIPTION: &str = "description";
+/// Of what the JSON has.
+const VERSION: u32 = 1;
 /// Of a description: some five thousand layers.
 const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 
 /// What a kept disk is, and what it came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DiskDescription {
+    /// Of the description; it is set when this is written.
+    pub(crate) version: u32,
     /// The version of how disks are made.
     pub(crate) recipe: u32,
     /// What its bytes depend on.
@@ -36,21 +42,25 @@ pub(crate) struct DiskDescription {
     pub(crate) anomalies: u64,
     /// Its files, in the order of the device.
     pub(crate) parts: Vec<DescribedPart>,
+    /// What puts them one behind the other.
+    pub(crate) descriptor: Option<DescribedPart>,
     /// In which boot of the machine it was made; the store says that.
     pub(crate) boot: String,
-    /// Of the rest; it is set when this is written.
-    pub(crate) sum: String,
 }
 
 /// A layer of a kept disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DescribedLayer {
     pub(crate) digest: String,
     pub(crate) diff_id: String,
+    /// The image's config says the diff_id.
+    pub(crate) is_claimed: bool,
 }
 
 /// A file of a kept disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DescribedPart {
     pub(crate) name: String,
     pub(crate) bytes: u64,
@@ -71,6 +81,7 @@ pub(crate) enum Described {
 /// What every version of a description has.
 #[derive(Deserialize)]
 struct AnyDescription {
+    version: u32,
     recipe: u32,
 }
 
@@ -92,36 +103,49 @@ impl DiskDescription {
             }
             bytes => bytes?,
         };
-        match serde_json::from_slice::<AnyDescription>(&bytes) {
-            Ok(any) if any.recipe == DISK_RECIPE => {}
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        let Some((_, json)) = text.split_once('\n').filter(|(sum, json)| *sum == checksum(&[json])) else {
+            return Ok(Described::Damaged);
+        };
+        match serde_json::from_str::<AnyDescription>(json) {
+            Ok(any) if (any.version, any.recipe) == (VERSION, DISK_RECIPE) => {}
             Ok(_) => return Ok(Described::Stale),
             Err(_) => return Ok(Described::Damaged),
         }
-        let Ok(found) = serde_json::from_slice::<DiskDescription>(&bytes) else { return Ok(Described::Damaged) };
-        if found.sum == found.sum()? { Ok(Described::Good(Box::new(found))) } else { Ok(Described::Damaged) }
+        let found = serde_json::from_str(json);
+        Ok(found.map_or(Described::Damaged, |found| Described::Good(Box::new(found))))
     }
 
     /// Writes it into a disk's directory that has none.
     pub(super) fn write(&mut self, folder: BorrowedFd<'_>) -> Result<()> {
-        self.sum = self.sum()?;
+        self.version = VERSION;
+        let json = serde_json::to_string(self).map_err(|cause| Error::new(Status::Internal, cause.to_string()))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(folder, DESCRIPTION, flags, Mode::from_raw_mode(0o644));
-        let text = self.to_json()?;
+        let text = format!("{}\n{json}", checksum(&[&json]));
         file.and_then(|file| sys::write_all(file.as_fd(), text.as_bytes()))
             .map_err(|errno| Error::os(errno, "write the description of a disk"))
+    }
+
+    /// The files that have a length, all of which must be there.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &DescribedPart> {
+        self.parts.iter().chain(&self.descriptor)
+    }
+
+    /// Whether a file, by [`sys::file_id`], is one of its parts.
+    pub(crate) fn has_file(&self, folder: BorrowedFd<'_>, id: (u64, u64)) -> Result<bool, Errno> {
+        for part in &self.parts {
+            match rustix::fs::statat(folder, part.name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if sys::file_id(&stat) == id => return Ok(true),
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(false)
     }
 
     /// The digests of its layers, where all of them are some.
     pub(super) fn layer_digests(&self) -> Option<Vec<Digest>> {
         self.layers.iter().map(|layer| Digest::parse(&layer.digest).ok()).collect()
-    }
-
-    fn sum(&self) -> Result<String> {
-        let rest = DiskDescription { sum: String::new(), ..self.clone() };
-        Ok(checksum(&[&rest.to_json()?]))
-    }
-
-    fn to_json(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|cause| Error::new(Status::Internal, cause.to_string()))
     }
 }

@@ -71,6 +71,21 @@ pub(super) fn mark_durable(folder: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
+/// Has the disks count no more that have the file of a tree whose flush failed.
+pub(super) fn drop_disks_of(trees: BorrowedFd<'_>, disks: BorrowedFd<'_>, tree: &str) -> Result<(), Errno> {
+    let lost = rustix::fs::statat(trees, tree, AtFlags::SYMLINK_NOFOLLOW).map(|stat| sys::file_id(&stat))?;
+    for name in file_names(disks)? {
+        let Ok(folder) = rustix::fs::openat(disks, name.as_str(), READ | OFlags::DIRECTORY, Mode::empty()) else {
+            continue;
+        };
+        let Ok(Described::Good(description)) = DiskDescription::read(folder.as_fd()) else { continue };
+        if description.has_file(folder.as_fd(), lost)? {
+            drop_description(folder.as_fd())?;
+        }
+    }
+    Ok(())
+}
+
 /// A disk without its description does not count.
 fn drop_description(folder: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::unlinkat(folder, DESCRIPTION, AtFlags::empty())

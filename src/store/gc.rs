@@ -221,8 +221,12 @@ impl Sweep<'_> {
             let lock = Lock::try_acquire(directory, format!("{DISK_LOCK}{name}"))
                 .map_err(|errno| Error::os(errno, format_args!("lock the disk {name}")))?;
             let Some(stat) = directory.stat(Folder::Disks, &name)? else { continue };
-            let Some(folder) = directory.open_directory(Folder::Disks, &name)? else { continue };
-            let layers = match self.storage.describe_kept_disk(folder.as_fd()) {
+            let described = match directory.open_directory(Folder::Disks, &name) {
+                Ok(Some(folder)) => self.storage.describe_kept_disk(folder.as_fd()),
+                Ok(None) => Ok(Described::Damaged),
+                Err(error) => Err(error),
+            };
+            let layers = match described {
                 Ok(Described::Good(description)) => description.layer_digests().unwrap_or_default(),
                 Ok(Described::Stale | Described::Damaged) => Vec::new(),
                 // What cannot be understood stays.

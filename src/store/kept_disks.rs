@@ -32,10 +32,12 @@ impl Storage {
     pub(crate) fn kept_disk_for_use(&self, name: &str) -> Result<Option<DiskDescription>> {
         let Some(folder) = self.directory.open_directory(Folder::Disks, name)? else { return Ok(None) };
         let Described::Good(description) = described(&self.directory, folder.as_fd())? else { return Ok(None) };
-        if !description.parts.iter().all(|part| has_size(folder.as_fd(), &part.name, part.bytes)) {
+        if !description.files().all(|file| has_size(folder.as_fd(), &file.name, file.bytes)) {
             return Ok(None);
         }
         if !is_durable(folder.as_fd()) {
+            // The trees first: whoever made them may have ended before.
+            description.parts.iter().flat_map(|part| &part.tree).for_each(|tree| self.directory.make_durable(tree));
             self.directory.make_disk_durable(name);
         }
         Ok(Some(*description))
@@ -114,9 +116,9 @@ pub(super) fn drop_unsynced(directory: &Arc<StoreDir>) -> Result<()> {
         if !is_tree_name(&name) {
             continue;
         }
-        let Some(folder) = directory.open_directory(Folder::Disks, &name)? else { continue };
         let lock = Lock::try_acquire(directory, format!("{DISK_LOCK}{name}"))
             .map_err(|errno| Error::os(errno, format_args!("lock the disk {name}")))?;
+        let Some(folder) = directory.open_directory(Folder::Disks, &name)? else { continue };
         let counts = matches!(described(directory, folder.as_fd())?, Described::Good(_));
         if lock.is_some() && !counts {
             tracing::info!("disk {name} was not synced before the machine started anew, and is removed");

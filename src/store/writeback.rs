@@ -130,13 +130,10 @@ impl WritebackShared {
                 return;
             }
             let batch: Vec<Waiting> = state.waiting.iter().take(MAX_OPEN_RECORDS).cloned().collect();
+            // What comes under a name of these from now on is another one.
+            batch.iter().for_each(|taken| _ = state.waiting.remove(taken));
             drop(state);
-            let result = self.sync(&batch);
-            let mut state = self.lock();
-            batch.iter().for_each(|done| _ = state.waiting.remove(done));
-            // Without the lock: the host's own log may be what waits for us.
-            drop(state);
-            if let Err(errno) = result {
+            if let Err(errno) = self.sync(&batch) {
                 tracing::warn!("cannot sync trees or disks: {errno}; they are made again when they are needed");
             }
         }
@@ -158,6 +155,9 @@ impl WritebackShared {
             let Some((record, head)) = self.open(tree) else { return Ok(()) };
             let Some(file) = self.open_named(tree, OFlags::RDONLY) else { return Ok(()) };
             let synced = sys::sync_data(file.as_fd()).and_then(|()| sys::sync_data(record.as_fd()));
+            if synced.is_err() {
+                super::disk_files::drop_disks_of(self.folder.as_fd(), self.disks.as_fd(), tree)?;
+            }
             mark(vec![(record, head)], synced)
         });
         let flushed = flushed.fold(Ok(()), Result::and);

@@ -33,7 +33,7 @@ const MAY_USE: [(&str, &[&str]); 24] = [
     ("rootfs", &["store", "layer", "record", "unpack", "extraction", "image", "destination"]),
     (
         "image_disk",
-        &["sys", "store", "layer", "record", "unpack", "disk", "extraction", "image", "destination", "rootfs"],
+        &["sys", "oci", "store", "layer", "record", "unpack", "disk", "extraction", "image", "destination", "rootfs"],
     ),
     ("archive", &["sys", "oci", "store", "layer", "unpack", "extraction", "image", "destination"]),
     ("runtime", &["sys"]),

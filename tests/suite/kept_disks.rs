@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxlite_images::{
-    CheckOptions, DiskLayout, DiskOptions, ExtractOptions, GcOptions, Image, ImageName, Interrupt, RootfsOptions,
-    Status, Storage,
+    CheckOptions, Digest, DiskLayout, DiskOptions, ExtractOptions, GcOptions, Image, ImageName, Interrupt,
+    RootfsOptions, Status, Storage,
 };
 
 use super::archive::{Archive, Header};
@@ -193,7 +193,7 @@ fn a_check_compares_disks_with_their_layers() {
             "its description",
             DiskLayout::Merged,
             Box::new(|folder| {
-                std::fs::write(folder.join("disk.json"), "{}").unwrap();
+                std::fs::write(folder.join("description"), "{}").unwrap();
             }),
         ),
     ];
@@ -414,4 +414,111 @@ fn a_disk_that_is_replaced_is_there_all_the_time() {
         assert!(watcher.join().unwrap() > 0);
     });
     assert_eq!(leftovers(storage.images_dir()), [""; 0]);
+}
+
+/// Two configs can say the same layers by other digests. Neither takes the other's disk away.
+#[test]
+fn what_the_config_claims_is_a_part_of_the_name() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = open(&storage, &layers());
+    let mut silent = image.clone();
+    silent.config.diff_ids.clear();
+    let mut other = image.clone();
+    for (diff_id, layer) in other.config.diff_ids.iter_mut().zip(layers()) {
+        *diff_id = Digest::parse(&format!("sha512:{}", sha512_hex(&layer))).unwrap();
+    }
+    let first = storage.keep_disk(&image, &options(DiskLayout::Flat)).unwrap().disk;
+    for like in [&silent, &other] {
+        let made = storage.keep_disk(like, &options(DiskLayout::Flat)).unwrap().disk;
+        assert!(!made.cached && made.path != first.path, "{made:?}");
+        assert!(storage.keep_disk(like, &options(DiskLayout::Flat)).unwrap().disk.cached);
+        assert!(storage.keep_disk(&image, &options(DiskLayout::Flat)).unwrap().disk.cached);
+    }
+    assert_eq!(storage.check(&CheckOptions::default()).unwrap().findings, []);
+}
+
+fn sha512_hex(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha512::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn every_damage_to_a_description_is_found() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let made = storage.keep_disk(&open(&storage, &layers()), &options(DiskLayout::Flat)).unwrap().disk;
+    let file = made.path.with_file_name("description");
+    let bytes = std::fs::read(&file).unwrap();
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&file, damaged).unwrap();
+        let report = storage.check(&CheckOptions::default()).unwrap();
+        assert_eq!(report.findings.len(), 1, "byte {at} of {}", String::from_utf8_lossy(&bytes));
+    }
+    std::fs::write(&file, &bytes).unwrap();
+    assert_eq!(storage.check(&CheckOptions::default()).unwrap().findings, []);
+}
+
+/// The file that a VMM is given is there, too.
+#[test]
+fn a_merged_disk_without_its_descriptor_is_made_again() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = open(&storage, &layers());
+    let made = storage.keep_disk(&image, &options(DiskLayout::Merged)).unwrap().disk;
+    std::fs::remove_file(&made.path).unwrap();
+    let again = storage.keep_disk(&image, &options(DiskLayout::Merged)).unwrap().disk;
+    assert!(!again.cached && again.path.exists());
+}
+
+/// A disk goes before the layer's file that it has, so that a check which ends between them leaves nothing that is wrong.
+#[test]
+fn a_disk_of_a_damaged_layer_goes_with_it() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = open(&storage, &layers());
+    let merged = storage.keep_disk(&image, &options(DiskLayout::Merged)).unwrap().disk;
+    let flat = storage.keep_disk(&image, &options(DiskLayout::Flat)).unwrap().disk;
+    let part = &merged.parts[1].path;
+    std::fs::set_permissions(part, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::File::options().write(true).open(part).unwrap().write_all_at(b"changed", 4096).unwrap();
+    let mut checking = CheckOptions::default();
+    for repair in [false, true] {
+        checking.repair = repair;
+        let report = storage.check(&checking).unwrap();
+        let objects: Vec<&str> = report.findings.iter().map(|found| found.object.split('/').next().unwrap()).collect();
+        assert_eq!(objects, ["disks", "extracted"], "{report:?}");
+        // The flat one has its own bytes, and cannot be judged meanwhile.
+        assert_eq!(report.skipped, 1);
+    }
+    assert!(!merged.path.exists() && flat.path.exists());
+    // A record that is damaged says nothing of the bytes.
+    let again = storage.keep_disk(&image, &options(DiskLayout::Merged)).unwrap().disk;
+    let records = names_in(&storage.images_dir().join("extracted"));
+    let record =
+        storage.images_dir().join("extracted").join(records.iter().find(|name| name.ends_with("mtree")).unwrap());
+    let mut bytes = std::fs::read(&record).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&record, bytes).unwrap();
+    let findings = storage.check(&checking).unwrap().findings;
+    assert!(findings.len() == 1 && findings[0].object.starts_with("extracted/"), "{findings:?}");
+    assert!(again.path.exists());
+}
+
+/// A process that ends at once has flushed nothing; the next one that finds the disk does.
+#[test]
+fn a_disk_is_flushed_by_whoever_finds_it() {
+    let dir = temp_dir();
+    let at = dir.path().join("store");
+    let disk = {
+        let storage = Storage::open(&at, &boxlite_images::StorageOptions::default()).unwrap();
+        storage.keep_disk(&open(&storage, &layers()), &options(DiskLayout::Merged)).unwrap().disk
+    };
+    let mark = disk.path.with_file_name("durable");
+    assert!(!mark.exists());
+    let storage = Storage::open(&at, &boxlite_images::StorageOptions::default()).unwrap();
+    assert!(storage.keep_disk(&open(&storage, &layers()), &options(DiskLayout::Merged)).unwrap().disk.cached);
+    super::support::wait_until("it is flushed", || mark.exists());
 }
