@@ -48,6 +48,12 @@ def alternate(rounds, at, commands):
     return {name: statistics.median(taken[1:]) for name, taken in times.items()}
 
 
+def layer_digests(layout):
+    """Digests of all layers, the lowest first."""
+    read = lambda digest: json.load(open(f"{layout}/blobs/{digest.replace(':', '/')}"))
+    return [layer["digest"] for layer in read(json.load(open(f"{layout}/index.json"))["manifests"][-1]["digest"])["layers"]]
+
+
 def many_names(path, count):
     """A layer of one directory with so many files."""
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -93,8 +99,7 @@ def image(a, table, layout, tag, at, share):
     store = f"{at}/store"
     blimg = f"{BLIMG} --store {store} --quiet"
     sh("sh", "-c", f"{blimg} import {layout} --select {tag} --name image:1 --form erofs", stdout=subprocess.DEVNULL)
-    manifest = json.loads(sh(*f"{blimg} --json inspect image:1".split(), stdout=subprocess.PIPE, text=True).stdout)
-    disks = [f"{store}/extracted/{layer['digest'].replace(':', '-')}.erofs" for layer in manifest["layers"]]
+    disks = [f"{store}/extracted/{digest.replace(':', '-')}.erofs" for digest in layer_digests(layout)]
     sh("sh", "-c", f"{blimg} disk image:1 {at}/flat.img --format erofs; {blimg} disk --cached image:1 --format erofs",
        stdout=subprocess.DEVNULL)
     flat = f"{blimg} disk image:1 @D/disk.img --format erofs"
@@ -131,13 +136,12 @@ def sizes(a, table, layout, tag, at):
     """Of each layer's disk, against that of mkfs.erofs."""
     blimg = f"{BLIMG} --store {at}/sizes --quiet"
     sh("sh", "-c", f"{blimg} import {layout} --select {tag} --name image:1 --form erofs", stdout=subprocess.DEVNULL)
-    manifest = json.loads(sh(*f"{blimg} --json inspect image:1".split(), stdout=subprocess.PIPE, text=True).stdout)
     theirs = mine = 0
-    for layer in manifest["layers"]:
-        name = layer["digest"].replace(":", "/")
+    for digest in layer_digests(layout):
+        name = digest.replace(":", "/")
         sh("sh", "-c", f"gzip -dc {layout}/blobs/{name} | {a.mkfs} {TAR} {at}/theirs.img", stdout=subprocess.DEVNULL)
         theirs += os.path.getsize(f"{at}/theirs.img")
-        mine += os.path.getsize(f"{at}/sizes/extracted/{layer['digest'].replace(':', '-')}.erofs")
+        mine += os.path.getsize(f"{at}/sizes/extracted/{digest.replace(':', '-')}.erofs")
     table.add("size of all layers, against `mkfs.erofs -Enoinline_data`", theirs / 1e6, mine / 1e6, 1.005, "MB")
 
 
