@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
-"""Layers and images as EROFS disks, side by side with mkfs.erofs, igzip and cp.
+"""Layers and images as EROFS disks, side by side with mkfs.erofs, igzip, cp and containerd.
 
-usage: disk.py LAYOUT --mkfs COMMAND [-n ROUNDS] [--harness PATH] [--only SET] [--record]
+usage: disk.py LAYOUT --mkfs COMMAND [--peers ROOT] [-n ROUNDS] [--harness PATH] [--only SET] [--record]
 
 LAYOUT is an OCI image layout (of ../shared/bench/make-image.sh full, for the figures in README.md). COMMAND is mkfs.erofs 1.8.6 or
-newer, by itself or by the dynamic linker of a Debian 13 in a folder. Needs root, igzip, zstd, mkfs.xfs, and 14 GB of memory. Sets:
-layer, plain, image, xfs, names, size, memory. Runs alternate, memory is touched before each, the first round is dropped. --record
-writes the table into README.md.
+newer, by itself or by the dynamic linker of a Debian 13 in a folder. ROOT is a folder as for pull.py; containerd runs COMMAND in it
+too, so that the folder of the Debian 13 must be found there by the same name. Needs root, igzip, zstd, mkfs.xfs, docker-registry, and
+14 GB of memory. Sets: layer, plain, image, xfs, names, size, memory, and pull with --peers. Runs alternate, memory is touched before
+each, the first round is dropped. --record writes the table into README.md.
 """
 import argparse, io, json, os, re, shutil, statistics, subprocess, sys, tarfile, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
+import pull  # noqa: E402
 from extract import ROOT, build, largest_layer, ours, run_harness, sh, sha256  # noqa: E402
 from rootfs import touch_memory  # noqa: E402
 
@@ -160,10 +162,118 @@ def memory(table, work, at):
         os.unlink(layer)
 
 
+def second_layout(layout, at, layers_below):
+    """An image of the lowest layers of another one, so many of them, and a layer of its own."""
+    shutil.rmtree(at, ignore_errors=True)
+    os.makedirs(f"{at}/blobs/sha256")
+    path = lambda folder, digest: f"{folder}/blobs/{digest.replace(':', '/')}"
+    index = json.load(open(f"{layout}/index.json"))
+    manifest = json.load(open(path(layout, index["manifests"][-1]["digest"])))
+    config = json.load(open(path(layout, manifest["config"]["digest"])))
+
+    def put(file):
+        digest = sha256(file)
+        size = os.path.getsize(file)
+        shutil.move(file, path(at, digest))
+        return {"digest": digest, "size": size}
+
+    def document(value):
+        with open(f"{at}/document", "w") as file:
+            json.dump(value, file)
+        return put(f"{at}/document")
+
+    for layer in manifest["layers"][:layers_below]:
+        os.symlink(path(os.path.abspath(layout), layer["digest"]), path(at, layer["digest"]))
+    many_names(f"{at}/layer", 10000)
+    diff_id = sha256(f"{at}/layer")
+    sh("gzip", "-n", f"{at}/layer")
+    top = {**manifest["layers"][-1], **put(f"{at}/layer.gz")}
+    config["rootfs"]["diff_ids"][layers_below:] = [diff_id]
+    config.pop("history", None)
+    manifest["layers"][layers_below:] = [top]
+    manifest["config"].update(document(config))
+    index["manifests"] = [{**index["manifests"][-1], **document(manifest)}]
+    for name, value in (("index.json", index), ("oci-layout", {"imageLayoutVersion": "1.0.0"})):
+        with open(f"{at}/{name}", "w") as file:
+            json.dump(value, file)
+    return at
+
+
+def pulls(a, table, work):
+    """From a registry on loopback to a disk, all of it new; each on an ext4 that is made fresh in memory."""
+    os.makedirs(f"{work}/registry")
+    registry = pull.Registry(f"{work}/registry", a.layout)
+    shared = len(layer_digests(a.layout)) - 1
+    registry.add(second_layout(a.layout, f"{work}/second", shared), "second")
+    registry.add(second_layout(a.layout, f"{work}/third", 0), "third")
+    at = f"{a.peers}/mnt/bl-pull"
+    # containerd calls `mkfs.erofs`.
+    tools = tempfile.mkdtemp(dir=a.peers)
+    os.chmod(tools, 0o755)
+    with open(f"{tools}/mkfs.erofs", "w") as file:
+        file.write(f'#!/bin/sh\nexec {a.mkfs} "$@"\n')
+    os.chmod(f"{tools}/mkfs.erofs", 0o755)
+    config = ('[plugins."io.containerd.service.v1.diff-service"]\ndefault = ["erofs", "walking"]\n'
+              '[plugins."io.containerd.snapshotter.v1.erofs"]\n')
+
+    def disk(fs, name):
+        blimg = f"{BLIMG} --store {fs.at}/store --quiet"
+        image = f"{registry.host}/{name}"
+        touch_memory()
+        return pull.timed(["sh", "-c", f"{blimg} pull {image} --plain-http {registry.host} --form erofs && "
+                           f"{blimg} disk {image} {fs.at}/disk-{os.path.basename(name)} --merged"])[0]
+
+    def theirs(fs):
+        touch_memory()
+        seconds = pull.containerd(registry, fs, a.peers, "erofs", config, f"/{os.path.relpath(tools, a.peers)}")[0]
+        made = sh("sh", "-c", f"find {fs.at}/root -name layer.erofs -size +0 | wc -l", stdout=subprocess.PIPE, text=True).stdout
+        if int(made) < shared + 1:
+            raise SystemExit(f"containerd made {made.strip()} disks")
+        # It mounts what it makes.
+        for line in reversed(open("/proc/self/mounts").readlines()):
+            mounted = line.split()[1]
+            if mounted.startswith(f"{at}/"):
+                sh("umount", mounted)
+        return seconds
+
+    def second(fs):
+        disk(fs, pull.REPOSITORY)
+        return disk(fs, "second")
+
+    def trees(fs):
+        touch_memory()
+        return pull.ours(registry, fs)[0]
+
+    contestants = {"containerd": theirs, "disk": lambda fs: disk(fs, pull.REPOSITORY), "trees": trees, "second": second,
+                   "third": lambda fs: disk(fs, "third")}
+    times = {name: [] for name in contestants}
+    try:
+        for turn in range(a.n + 1):
+            for name in list(contestants) if turn % 2 else reversed(list(contestants)):
+                fs = pull.FileSystem(at)
+                os.sync()
+                times[name].append(contestants[name](fs))
+                print(f"{turn} {name}: {times[name][-1]:.2f} s", flush=True)
+                fs.leave()
+    finally:
+        registry.process.terminate()
+        shutil.rmtree(tools)
+        if os.path.exists("/dev/shm/bl-pull.img"):
+            os.unlink("/dev/shm/bl-pull.img")
+    found = {name: statistics.median(taken[1:]) for name, taken in times.items()}
+    version = sh("chroot", a.peers, "containerd", "--version", stdout=subprocess.PIPE, text=True).stdout.split()[2]
+    table.add(f"pulled, as a merged disk, against containerd {version} with its erofs snapshotter and differ", found["containerd"],
+              found["disk"], 0.5)
+    table.add("pulled, as a merged disk, against our own pull into trees", found["trees"], found["disk"], 0.8)
+    table.add(f"a second image that shares {shared} layers, against one that has its own layer alone", found["third"],
+              found["second"], "that layer")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("layout")
     parser.add_argument("--mkfs", required=True)
+    parser.add_argument("--peers")
     parser.add_argument("-n", type=int, default=5)
     parser.add_argument("--harness", default=f"{ROOT}/../shared/bench/extract_bench.py")
     parser.add_argument("--only", action="append")
@@ -188,6 +298,8 @@ def main():
             sizes(a, table, os.path.abspath(a.layout), tag, at)
         if wanted("memory"):
             memory(table, work, f"{at}/memory")
+        if a.peers and wanted("pull"):
+            pulls(a, table, work)
         for name in os.listdir(at):
             path = f"{at}/{name}"
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)

@@ -28,11 +28,30 @@ def free_port():
 
 
 class Registry:
-    """distribution, with the image put where it keeps its own."""
+    """distribution, with images put where it keeps its own."""
 
     def __init__(self, work, layout):
-        root = f"{work}/data/docker/registry/v2"
-        repository = f"{root}/repositories/{REPOSITORY}"
+        self.data = f"{work}/data"
+        self.host = f"127.0.0.1:{free_port()}"
+        layers = self.add(layout, REPOSITORY)
+        self.size, self.layers = sum(layer["size"] for layer in layers), len(layers)
+        with open(f"{work}/config.yml", "w") as file:
+            file.write(f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n"
+                       f"storage: {{filesystem: {{rootdirectory: {self.data}}}}}\nhttp: {{addr: '{self.host}'}}\n")
+        self.process = subprocess.Popen(["docker-registry", "serve", f"{work}/config.yml"],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(200):
+            try:
+                socket.create_connection(self.host.split(":"), 1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise SystemExit("the registry does not come up")
+
+    def add(self, layout, name):
+        """Puts the last image of a layout there; its layers."""
+        root = f"{self.data}/docker/registry/v2"
+        repository = f"{root}/repositories/{name}"
 
         def put(path, text):
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -54,20 +73,7 @@ class Registry:
         tag = f"{repository}/_manifests/tags/latest"
         put(f"{tag}/current/link", manifest["digest"])
         put(f"{tag}/index/sha256/{manifest['digest'].split(':')[1]}/link", manifest["digest"])
-        self.size = sum(layer["size"] for layer in document["layers"])
-        self.layers = len(document["layers"])
-        self.host = f"127.0.0.1:{free_port()}"
-        put(f"{work}/config.yml", f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n"
-            f"storage: {{filesystem: {{rootdirectory: {work}/data}}}}\nhttp: {{addr: '{self.host}'}}\n")
-        self.process = subprocess.Popen(["docker-registry", "serve", f"{work}/config.yml"],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(200):
-            try:
-                socket.create_connection(self.host.split(":"), 1).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise SystemExit("the registry does not come up")
+        return document["layers"]
 
 
 class Tap:
@@ -146,23 +152,24 @@ def ours(registry, fs, *more):
     return timed(blimg(f"{fs.at}/store", "--quiet", "pull", f"{registry.host}/{REPOSITORY}", "--plain-http", registry.host, *more))
 
 
-def containerd(registry, fs, peers):
+def containerd(registry, fs, peers, snapshotter="overlayfs", more_config="", path=None):
     config = f"{fs.at}/config.toml"
     with open(config, "w") as file:
         file.write('version = 3\ndisabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", '
-                   '"io.containerd.grpc.v1.cri"]\n')
+                   '"io.containerd.grpc.v1.cri"]\n' + more_config)
     inside = "/" + os.path.relpath(fs.at, peers)
     socket_path = f"{inside}/c.sock"
     daemon = subprocess.Popen(["chroot", peers, "containerd", "-c", f"{inside}/config.toml", "--root", f"{inside}/root",
                                "--state", f"{inside}/state", "--address", socket_path],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              env={**os.environ, "PATH": f"{path}:{os.environ['PATH']}"} if path else None)
     try:
         ctr = ["chroot", peers, "ctr", "-a", socket_path]
         for _ in range(200):
             if subprocess.run([*ctr, "version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
                 break
             time.sleep(0.05)
-        return timed([*ctr, "image", "pull", "--local", "--plain-http", "--snapshotter", "overlayfs",
+        return timed([*ctr, "image", "pull", "--local", "--plain-http", "--snapshotter", snapshotter,
                       f"{registry.host}/{REPOSITORY}:latest"])
     finally:
         daemon.terminate()
@@ -318,4 +325,5 @@ def main():
                 file.write(readme[:begin] + text + readme[end:])
 
 
-main()
+if __name__ == "__main__":
+    main()

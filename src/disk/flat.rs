@@ -75,7 +75,7 @@ pub(crate) fn write_flat(
         at += bytes.len() as u64;
         Ok(())
     })?;
-    let mut opened: Option<(u32, LayerDisk)> = None;
+    let mut opened: Option<(u16, LayerDisk)> = None;
     for (run, to) in moved.pieces() {
         let number = run.from.part;
         let part = match opened.take() {

@@ -61,7 +61,9 @@ impl MergedTree {
                     }
                     target.rsplit(|&byte| byte == b'/').for_each(|name| names.push_front(name.to_vec()));
                 }
-                InodeKind::File { size, extent } if names.is_empty() => return Ok(Some((size, extent))),
+                InodeKind::File { size, part, block } if names.is_empty() => {
+                    return Ok(Some((size, Extent { part, block })));
+                }
                 // Something is below it, which is not there.
                 InodeKind::File { .. } => return Ok(None),
                 _ => return Err(not_a_file()),

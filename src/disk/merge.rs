@@ -34,7 +34,7 @@ impl<'a> Merge<'a> {
     }
 
     /// The next layer, whose disk is the one of this number.
-    pub(crate) fn layer(&mut self, record: &OwnedFd, part: u32, progress: Option<ProgressCallback>) -> Result<()> {
+    pub(crate) fn layer(&mut self, record: &OwnedFd, part: u16, progress: Option<ProgressCallback>) -> Result<()> {
         self.assembler.tell(progress);
         self.assembler.record(record, &mut RecordedLayer::new(part))
     }

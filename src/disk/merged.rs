@@ -35,7 +35,7 @@ pub(crate) fn write_merged(
     let mut begins = vec![0; sizes.len()];
     for (number, LayerSize { blocks, .. }) in sizes.iter().enumerate() {
         // One that no file is left in is left out.
-        if runs.binary_search_by_key(&(number as u32), |run| run.from.part).is_err() {
+        if runs.binary_search_by_key(&(number as u16), |run| run.from.part).is_err() {
             continue;
         }
         begins[number] = u32::try_from(end).map_err(|_| too_many_blocks(end))?;

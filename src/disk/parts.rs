@@ -39,7 +39,7 @@ impl LayerDisk {
 }
 
 /// Opens one of the disks, by its number. An image can have a thousand layers, so that they are not all open at a time.
-pub(crate) type OpenPart<'a> = dyn Fn(u32) -> Result<LayerDisk> + 'a;
+pub(crate) type OpenPart<'a> = dyn Fn(u16) -> Result<LayerDisk> + 'a;
 
 /// Blocks in a row of one disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

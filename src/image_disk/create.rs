@@ -118,20 +118,14 @@ impl PreparedDisk<'_> {
     /// What came of it, at its place.
     pub(super) fn disk(&self, place: &Path, written: Written, options: &DiskOptions) -> Disk {
         let Written { parts, allocated, .. } = written;
-        let mut offset = 0;
-        let mut part = |name: &str, length: u64| {
-            let path = if name.is_empty() { place.to_path_buf() } else { place.join(name) };
-            let part = DiskPart { path, offset, length };
-            offset += length;
-            part
-        };
-        let parts: Vec<DiskPart> = parts.iter().map(|written| part(&written.name, written.bytes)).collect();
+        let path = |name: &str| if name.is_empty() { place.to_path_buf() } else { place.join(name) };
+        let (parts, size) = in_order(parts.iter().map(|written| (path(&written.name), written.bytes)));
         Disk {
             path: attached(place, options.layout, &parts),
             layout: options.layout,
             key: self.key.clone(),
             uuid: self.id.uuid,
-            size: parts.iter().map(|part| part.length).sum(),
+            size,
             allocated,
             entries: self.tree.entries,
             anomalies: self.anomalies,
@@ -139,6 +133,17 @@ impl PreparedDisk<'_> {
             parts,
         }
     }
+}
+
+/// Files with their lengths as parts of a device, one behind the other, and how long that is.
+pub(super) fn in_order(files: impl Iterator<Item = (PathBuf, u64)>) -> (Vec<DiskPart>, u64) {
+    let mut size = 0;
+    let part = |(path, length)| {
+        let part = DiskPart { path, offset: size, length };
+        size += length;
+        part
+    };
+    (files.map(part).collect(), size)
 }
 
 /// The file that a VMM is given.

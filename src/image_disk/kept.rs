@@ -1,9 +1,7 @@
 //! Disks that the store keeps: made once for each stack of layers and set of options, and found again in a moment.
 
-use std::time::Duration;
-
-use super::create::{PreparedDisk, attached};
-use super::options::{Disk, DiskLayout, DiskOptions, DiskPart};
+use super::create::{PreparedDisk, attached, in_order};
+use super::options::{Disk, DiskLayout, DiskOptions};
 use super::output::WrittenPart;
 use crate::digest::Digest;
 use crate::disk::DiskId;
@@ -16,9 +14,6 @@ use crate::store::{DISK_LOCK, DescribedLayer, DescribedPart, DiskDescription, Fo
 
 /// The file of a kept flat disk.
 pub(super) const FLAT: &str = "disk.erofs";
-
-/// How long a disk is held unless the caller says otherwise.
-const LEASE: Duration = Duration::from_secs(24 * 3600);
 
 /// A disk that the store keeps.
 #[derive(Debug)]
@@ -74,21 +69,15 @@ impl Storage {
         match self.find_kept(id, image, options) {
             Ok(Some(disk)) => Ok(Some(KeptDisk { disk, lease })),
             other => {
-                end(&lease);
+                lease.end();
                 other.map(|_| None)
             }
         }
     }
 
     fn hold_disk(&self, id: &Digest, options: &DiskOptions) -> Result<Lease> {
-        let lease = self.create_lease(options.lease_time.unwrap_or(LEASE))?;
-        match lease.hold_unless(id, &options.interrupt) {
-            Ok(()) => Ok(lease),
-            Err(error) => {
-                end(&lease);
-                Err(error)
-            }
-        }
+        let held = self.held_by_lease(options.lease_time, |lease| lease.hold_unless(id, &options.interrupt));
+        held.map(|((), lease)| lease)
     }
 
     fn make_kept(&self, id: &Digest, image: &Image, options: &DiskOptions) -> Result<Disk> {
@@ -123,19 +112,13 @@ impl Storage {
             return Ok(None);
         }
         let place = self.directory.object_path(Folder::Disks, &name);
-        let mut offset = 0;
-        let part = |described: &DescribedPart| {
-            let part = DiskPart { path: place.join(&described.name), offset, length: described.bytes };
-            offset += described.bytes;
-            part
-        };
-        let parts: Vec<DiskPart> = found.parts.iter().map(part).collect();
+        let (parts, size) = in_order(found.parts.iter().map(|part| (place.join(&part.name), part.bytes)));
         let disk = Disk {
             path: attached(&place, options.layout, &parts),
             layout: options.layout,
             uuid: DiskId::of_image(&key, options.uuid, &options.label).uuid,
             key,
-            size: offset,
+            size,
             allocated: found.allocated_bytes,
             entries: found.entries,
             anomalies: Anomalies::from_bits(found.anomalies),
@@ -158,12 +141,6 @@ pub(super) fn kept_id<'a>(
         text.push_str(&format!("layer {digest} {}\n", diff_id.map_or("-", Digest::as_str)));
     });
     Digest::of(text.as_bytes())
-}
-
-fn end(lease: &Lease) {
-    if let Err(error) = lease.release() {
-        tracing::warn!("{error}");
-    }
 }
 
 fn describe_part(part: &WrittenPart) -> DescribedPart {

@@ -31,7 +31,7 @@ pub(super) struct Layers<'a> {
 
 /// A layer of the image.
 pub(super) struct StackedLayer {
-    disk: u32,
+    disk: u16,
     pub(super) digest: Digest,
     pub(super) diff_id: Digest,
 }
@@ -51,7 +51,7 @@ impl<'a> Layers<'a> {
     ) -> Result<Layers<'a>> {
         let (disks, sizes, stack) = (Vec::new(), Vec::new(), Vec::new());
         let mut layers = Layers { storage, disks, sizes, stack, anomalies: Anomalies::default() };
-        let mut known: HashMap<Digest, (u32, Digest)> = HashMap::new();
+        let mut known: HashMap<Digest, (u16, Digest)> = HashMap::new();
         let mut proved: HashSet<(Digest, Digest)> = HashSet::new();
         for (layer, diff_id) in image.layers() {
             options.interrupt.check()?;
@@ -94,12 +94,12 @@ impl<'a> Layers<'a> {
     pub(super) fn stored(storage: &'a Storage, stack: Vec<(Digest, Digest)>) -> Result<Option<Layers<'a>>> {
         let (disks, sizes) = (Vec::new(), Vec::new());
         let mut layers = Layers { storage, disks, sizes, stack: Vec::new(), anomalies: Anomalies::default() };
-        let mut known: HashMap<Digest, u32> = HashMap::new();
+        let mut known: HashMap<Digest, u16> = HashMap::new();
         for (digest, diff_id) in stack {
             let disk = match known.get(&digest) {
                 Some(&disk) => disk,
                 None => {
-                    let number = layers.disks.len() as u32;
+                    let number = layers.disks.len() as u16;
                     layers.disks.push(LayerDiskSource::Stored(digest.clone()));
                     let opened = layers.open(number).and_then(|(disk, _)| disk.size());
                     match opened {
@@ -115,7 +115,7 @@ impl<'a> Layers<'a> {
         Ok(Some(layers))
     }
 
-    fn add(&mut self, digest: &Digest, diff_id: Option<Digest>, options: &DiskOptions) -> Result<(u32, Digest)> {
+    fn add(&mut self, digest: &Digest, diff_id: Option<Digest>, options: &DiskOptions) -> Result<(u16, Digest)> {
         let (interrupt, progress) = (options.interrupt.clone(), options.progress.clone());
         let extracting =
             ExtractOptions { diff_id, tree: options.tree(), progress, interrupt, ..ExtractOptions::default() };
@@ -129,13 +129,13 @@ impl<'a> Layers<'a> {
         self.anomalies.insert(extracted.anomalies.without(by_itself));
         let diff_id = extracted.diff_id.ok_or_else(|| Error::new(Status::Internal, "a disk without a diff_id"))?;
         self.disks.push(temporary.map_or_else(|| LayerDiskSource::Stored(digest.clone()), LayerDiskSource::Temporary));
-        let number = self.disks.len() as u32 - 1;
+        let number = self.disks.len() as u16 - 1;
         self.sizes.push(self.open(number)?.0.size()?);
         Ok((number, diff_id))
     }
 
     /// A disk, and its record.
-    pub(super) fn open(&self, number: u32) -> Result<(LayerDisk, OwnedFd)> {
+    pub(super) fn open(&self, number: u16) -> Result<(LayerDisk, OwnedFd)> {
         match &self.disks[number as usize] {
             LayerDiskSource::Stored(digest) => self.storage.open_layer_disk(digest),
             LayerDiskSource::Temporary(disk) => disk.open(),

@@ -70,7 +70,7 @@ impl Output<'_> {
             Err(error) if error.status() == Status::NoSpace && self.shares_blocks(file) => Ok(()),
             checked => checked,
         };
-        let open = |number: u32| Ok(self.layers.open(number)?.0);
+        let open = |number: u16| Ok(self.layers.open(number)?.0);
         let parts = (&self.layers.sizes[..], &open as _);
         let sink = &mut DiskFile { file, name, interrupt: self.interrupt };
         let bytes = write_flat(self.tree, parts, self.id, sink, check_room, self.interrupt)?;

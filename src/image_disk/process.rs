@@ -34,7 +34,7 @@ impl Storage {
             let limits = LayerLimits { entries: MAX_ENTRIES, ..LayerLimits::unlimited() };
             let options = DiskOptions { limits, interrupt: interrupt.clone(), ..DiskOptions::default() };
             let tree = layers.merge(&options)?;
-            let open = |number: u32| Ok(layers.open(number)?.0);
+            let open = |number: u16| Ok(layers.open(number)?.0);
             RootfsUser::look_up_in(&place, user, |path| {
                 Ok(tree.read_file(path, MAX_USERS_BYTES, &open)?.unwrap_or_default())
             })

@@ -139,7 +139,7 @@ impl KeptFiles<'_> {
             Ok(file) => file,
             Err(why) => return Ok(Some(why)),
         };
-        let open = |number: u32| Ok(layers.open(number)?.0);
+        let open = |number: u16| Ok(layers.open(number)?.0);
         let mut comparison = DiskComparison::new(file.as_fd(), spend);
         let parts = (&layers.sizes[..], &open as _);
         write_flat(&tree, parts, id, &mut comparison, |_| Ok(()), &options.interrupt)?;
@@ -184,7 +184,7 @@ impl KeptFiles<'_> {
             Ok(file) => file,
             Err(why) => return Ok(Some(why)),
         };
-        let (layer, _) = layers.open(number as u32)?;
+        let (layer, _) = layers.open(number as u16)?;
         let stat = |file: &OwnedFd| {
             rustix::fs::fstat(file)
                 .map(|stat| sys::file_id(&stat))

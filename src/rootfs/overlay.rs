@@ -21,9 +21,6 @@ use crate::record::{LayerEntry, LayerEntryKind};
 use crate::store::{Folder, Lease, Storage};
 use crate::unpack::{ProgressCallback, TreeForm, TreeOptions, WhiteoutForm};
 
-/// How long the layers are held unless the caller says otherwise.
-const LEASE: Duration = Duration::from_secs(24 * 3600);
-
 options! {
     /// What kind of overlay mount it is to be. The default is one by root.
     #[derive(Clone, Debug, Default)]
@@ -91,19 +88,16 @@ impl Storage {
         if let Some(digest) = image.missing.first() {
             return Err(Error::new(Status::NotFound, format!("{digest} is not in the store")));
         }
-        let lease = self.create_lease(options.lease_time.unwrap_or(LEASE))?;
-        let prepared = lease
-            .hold_unless(&image.manifest_digest, &options.interrupt)
-            .and_then(|()| self.lower_trees(image, options))
-            .and_then(|trees| self.mount_options(&trees, options));
+        let prepared = self.held_by_lease(options.lease_time, |lease| {
+            lease.hold_unless(&image.manifest_digest, &options.interrupt)?;
+            let trees = self.lower_trees(image, options)?;
+            self.mount_options(&trees, options)
+        });
         match prepared {
-            Ok((lower_dirs, mount_dir, mount_options)) => Ok(Overlay { lower_dirs, mount_dir, mount_options, lease }),
-            Err(error) => {
-                if let Err(second) = lease.release() {
-                    tracing::warn!("{second}");
-                }
-                Err(error.context(format_args!("overlay of {}", image.manifest_digest)))
+            Ok(((lower_dirs, mount_dir, mount_options), lease)) => {
+                Ok(Overlay { lower_dirs, mount_dir, mount_options, lease })
             }
+            Err(error) => Err(error.context(format_args!("overlay of {}", image.manifest_digest))),
         }
     }
 

@@ -21,6 +21,8 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 
+/// How long something is held for a host that names no time.
+const DEFAULT_TIME: Duration = Duration::from_secs(24 * 3600);
 /// What precedes the lease in the name of the lock on it.
 pub(super) const LOCK: &str = "lease-";
 /// Of a lease's file: some ten thousand digests.
@@ -54,6 +56,23 @@ impl Storage {
     /// A new lease that ends after `time`, and holds nothing yet.
     pub fn create_lease(&self, time: Duration) -> Result<Lease> {
         self.new_lease(time, false)
+    }
+
+    /// Something that a new lease holds for a host, together with that lease, of a day unless a time is given. Where it does not
+    /// come about, the lease ends.
+    pub(crate) fn held_by_lease<T>(
+        &self,
+        time: Option<Duration>,
+        hold: impl FnOnce(&Lease) -> Result<T>,
+    ) -> Result<(T, Lease)> {
+        let lease = self.create_lease(time.unwrap_or(DEFAULT_TIME))?;
+        match hold(&lease) {
+            Ok(held) => Ok((held, lease)),
+            Err(error) => {
+                lease.end();
+                Err(error)
+            }
+        }
     }
 
     /// The same for the time of a call. After a loss of power it may be there or not.
@@ -147,6 +166,13 @@ impl Lease {
         }
     }
 
+    /// The same where there is somebody waiting for another error: it ends by its time at the latest.
+    pub(crate) fn end(&self) {
+        if let Err(error) = self.release() {
+            tracing::warn!("{error}");
+        }
+    }
+
     fn change(&self, interrupt: &Interrupt, change: impl FnOnce(&mut LeaseFile)) -> Result<()> {
         self.directory.check_writable()?;
         // A collection that is under way has read the lease as it was.
@@ -214,9 +240,7 @@ impl CallLease {
 
 impl Drop for CallLease {
     fn drop(&mut self) {
-        if let Err(error) = self.lease.release() {
-            tracing::warn!("{error}");
-        }
+        self.lease.end();
     }
 }
 

@@ -60,6 +60,8 @@ impl Nodes for Arena<'_> {
     type File = InodeId;
     type Lower = RecordedLayer;
 
+    const LOOKS_ARE_SLOW: bool = false;
+
     fn look(&self, &at: &InodeId, name: &[u8]) -> Result<NamedNode<InodeId>, Errno> {
         let tables = self.tables.borrow();
         let identity = tables.find(at, name)?;
@@ -177,7 +179,7 @@ impl Nodes for Arena<'_> {
 
     fn create_file(&self, &at: &InodeId, name: &[u8], plan: &Plan) -> Result<InodeId, Errno> {
         let mut tables = self.tables.borrow_mut();
-        let kind = InodeKind::File { size: plan.size.unwrap_or(0), extent: Extent::default() };
+        let kind = InodeKind::file(plan.size.unwrap_or(0), Extent::default());
         let inode = tables.make(at, name, kind)?;
         let mut anomalies = self.anomalies.get();
         tables.set_metadata(inode, &plan.metadata, &mut anomalies);

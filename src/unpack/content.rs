@@ -9,7 +9,7 @@ use crate::layer::Entry;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Extent {
     /// Which of the disks.
-    pub(crate) part: u32,
+    pub(crate) part: u16,
     /// 0 for none.
     pub(crate) block: u32,
 }
@@ -53,14 +53,14 @@ impl ContentSink for NoContent {
 
 /// A layer whose content is on a disk, as its record says.
 pub(crate) struct RecordedLayer {
-    part: u32,
+    part: u16,
     /// Where the content of the entry begins whose turn it is.
     block: Option<u32>,
 }
 
 impl RecordedLayer {
     /// One of several disks.
-    pub(crate) fn new(part: u32) -> RecordedLayer {
+    pub(crate) fn new(part: u16) -> RecordedLayer {
         RecordedLayer { part, block: None }
     }
 }

@@ -74,6 +74,8 @@ impl Nodes for DiskNodes<'_> {
     type File = Arc<OpenFile>;
     type Lower = LowerTree<'static>;
 
+    const LOOKS_ARE_SLOW: bool = true;
+
     fn look(&self, at: &OwnedFd, name: &[u8]) -> Result<NamedNode<Identity>, Errno> {
         let stat = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;

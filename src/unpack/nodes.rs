@@ -39,6 +39,9 @@ pub(crate) trait Nodes: Walk {
     /// What files of an extracted layer come from.
     type Lower: Lower;
 
+    /// To note which names were used pays off.
+    const LOOKS_ARE_SLOW: bool;
+
     /// What has the name, itself.
     fn look(&self, at: &Self::Handle, name: &[u8]) -> Result<NamedNode<Self::Identity>, Errno>;
 

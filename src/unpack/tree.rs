@@ -61,7 +61,7 @@ pub(crate) struct TreeWriter<N: Nodes> {
     /// The layer that is being written.
     pub(super) order: LayerOrder,
     pub(super) entries: u64,
-    /// Hashes of the real paths that were used so far. A path whose hash is not here is free.
+    /// Hashes of the real paths that were used so far, where a look costs a system call. A path whose hash is not here is free.
     used: HashSet<u64>,
     pub(super) hasher: RandomState,
     /// Bytes that went into what is kept.
@@ -124,9 +124,9 @@ impl<N: Nodes> TreeWriter<N> {
         }
     }
 
-    /// Notes that a name is used; true where it was not before. Where it was, what has it is there after this.
+    /// Notes that a name is used; true where it is known that it was not before. Otherwise, what has it is there after this.
     pub(super) fn claim(&mut self, real_path: &[u8]) -> Result<bool> {
-        let is_free = self.used.insert(self.hasher.hash_one(real_path));
+        let is_free = N::LOOKS_ARE_SLOW && self.used.insert(self.hasher.hash_one(real_path));
         self.order.mark_ours(real_path);
         if !is_free {
             self.root.nodes.settle()?;

@@ -3,6 +3,7 @@
 //! `..` at their places, since a look-up is a binary search.
 
 use crate::disk::block::BLOCK;
+use crate::error::Result;
 
 /// Bytes of an entry, without its name.
 const DIRENT: usize = 12;
@@ -27,40 +28,47 @@ pub(super) fn directory_size<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> u
     whole * BLOCK as u64 + used as u64
 }
 
-/// Appends the content of a directory.
-pub(super) fn write_directory(entries: &[Dirent<'_>], out: &mut Vec<u8>) {
-    let mut rest = entries;
-    while !rest.is_empty() {
-        let (mut used, mut count) = (0, 0);
-        for entry in rest {
-            let more = DIRENT + entry.name.len();
-            if used + more > BLOCK {
-                break;
-            }
-            (used, count) = (used + more, count + 1);
+/// Hands over the content of a directory, block by block; the last one is as long as it is full.
+pub(super) fn write_directory<'a>(
+    entries: impl Iterator<Item = Result<Dirent<'a>>>,
+    mut out: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let (mut in_block, mut used, mut block) = (Vec::new(), 0, Vec::with_capacity(BLOCK));
+    for entry in entries {
+        let entry = entry?;
+        let more = DIRENT + entry.name.len();
+        if used + more > BLOCK {
+            fill_block(&in_block, &mut block);
+            block.resize(BLOCK, 0);
+            out(&block)?;
+            in_block.clear();
+            used = 0;
         }
-        let (block, after) = rest.split_at(count);
-        let mut name_at = DIRENT * count;
-        for entry in block {
-            out.extend_from_slice(&entry.nid.to_le_bytes());
-            out.extend_from_slice(&(name_at as u16).to_le_bytes());
-            out.extend_from_slice(&[entry.file_type, 0]);
-            name_at += entry.name.len();
-        }
-        block.iter().for_each(|entry| out.extend_from_slice(entry.name));
-        if !after.is_empty() {
-            out.resize(out.len() + BLOCK - used, 0);
-        }
-        rest = after;
+        used += more;
+        in_block.push(entry);
     }
+    fill_block(&in_block, &mut block);
+    out(&block)
+}
+
+fn fill_block(entries: &[Dirent<'_>], block: &mut Vec<u8>) {
+    block.clear();
+    let mut name_at = DIRENT * entries.len();
+    for entry in entries {
+        block.extend_from_slice(&entry.nid.to_le_bytes());
+        block.extend_from_slice(&(name_at as u16).to_le_bytes());
+        block.extend_from_slice(&[entry.file_type, 0]);
+        name_at += entry.name.len();
+    }
+    entries.iter().for_each(|entry| block.extend_from_slice(entry.name));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn entries(names: &[Vec<u8>]) -> Vec<Dirent<'_>> {
-        names.iter().enumerate().map(|(n, name)| Dirent { name, nid: n as u64 + 7, file_type: 1 }).collect()
+    fn entries(names: &[Vec<u8>]) -> impl Iterator<Item = Result<Dirent<'_>>> {
+        names.iter().enumerate().map(|(n, name)| Ok(Dirent { name, nid: n as u64 + 7, file_type: 1 }))
     }
 
     /// Reads it as the kernel does.
@@ -88,7 +96,12 @@ mod tests {
                 .map(|mut name| name.split_off(name.len() - len.max(1)))
                 .collect();
             let mut out = Vec::new();
-            write_directory(&entries(&names), &mut out);
+            let append = |block: &[u8]| {
+                assert_eq!(out.len() % BLOCK, 0, "a block that is not the last one is whole");
+                out.extend_from_slice(block);
+                Ok(())
+            };
+            write_directory(entries(&names), append).unwrap();
             assert_eq!(out.len() as u64, directory_size(names.iter().map(Vec::as_slice)), "{count} of {len}");
             let found = read(&out);
             assert_eq!(found.len(), count, "{count} of {len}");

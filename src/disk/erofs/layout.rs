@@ -17,21 +17,12 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::unpack::{InodeId, InodeKind, MemoryTree, ROOT};
 
-/// How an inode lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// Its number: the slot that it begins at.
-    pub(super) nid: u32,
-    /// Bytes that lie right behind it and its attributes.
-    pub(super) inline: u16,
-}
-
-/// How a tree lies.
+/// How a tree lies. What an inode itself tells is not kept, since there can be millions.
 pub(super) struct Layout {
     /// All inodes, in the order of their places.
     pub(super) order: Vec<InodeId>,
-    /// By inode; nothing for what no name leads to.
-    pub(super) places: Vec<Option<Place>>,
+    /// By inode its number: the slot that it begins at. 0 for what no name leads to.
+    pub(super) nids: Vec<u32>,
     /// How many names an inode has; a directory has one for itself and one for each directory in it, too.
     pub(super) links: Vec<u32>,
     /// The directory that a directory is in.
@@ -51,6 +42,13 @@ pub(super) fn content_size(tree: &MemoryTree, inode: InodeId) -> u64 {
         InodeKind::Symlink { .. } => tree.target(inode).len() as u64,
         _ => 0,
     }
+}
+
+/// Of the content of an inode those bytes that lie right behind it and its attributes.
+pub(super) fn inline_size(tree: &MemoryTree, inode: InodeId, content: u64) -> u64 {
+    let head = (INODE + xattrs_size(tree.xattrs(inode)).0) as u64;
+    let tail = content % BLOCK as u64;
+    if head + tail <= BLOCK as u64 { tail } else { 0 }
 }
 
 /// The names in a directory, `.` and `..` at their places.
@@ -76,8 +74,8 @@ impl Layout {
     pub(super) fn of(tree: &MemoryTree, interrupt: &Interrupt) -> Result<Layout> {
         let count = tree.inode_count();
         let mut layout = Layout {
-            order: Vec::new(),
-            places: vec![None; count],
+            order: Vec::with_capacity(count),
+            nids: vec![0; count],
             links: vec![0; count],
             parents: vec![ROOT; count],
             inode_blocks: 0,
@@ -102,7 +100,7 @@ impl Layout {
                 } else {
                     layout.links[child as usize] += 1;
                 }
-                if layout.places[child as usize].is_none() {
+                if layout.nids[child as usize] == 0 {
                     layout.place(tree, child, &mut at)?;
                 }
             }
@@ -117,11 +115,9 @@ impl Layout {
         self.has_skipped_xattrs |= is_less;
         let head = (INODE + xattrs) as u64;
         let size = content_size(tree, inode);
-        let tail = size % BLOCK as u64;
-        let fits = |at: u64, bytes: u64| at % BLOCK as u64 + bytes <= BLOCK as u64;
-        let inline = if fits(0, head + tail) { tail } else { 0 };
+        let inline = inline_size(tree, inode, size);
         let together = if inline > 0 { head + inline } else { INODE as u64 };
-        if !fits(*at, together) {
+        if *at % BLOCK as u64 + together > BLOCK as u64 {
             *at = at.next_multiple_of(BLOCK as u64);
         }
         let is_directory = matches!(tree.inode(inode).kind, InodeKind::Directory { .. });
@@ -130,7 +126,7 @@ impl Layout {
         self.directory_blocks += own;
         let nid = u32::try_from(*at / SLOT as u64)
             .map_err(|_| Error::limit("inodes of a disk", u64::from(u32::MAX) * SLOT as u64, *at, "bytes of inodes"))?;
-        self.places[inode as usize] = Some(Place { nid, inline: inline as u16 });
+        self.nids[inode as usize] = nid;
         self.order.push(inode);
         *at = (*at + head + inline).next_multiple_of(SLOT as u64);
         Ok(())
@@ -180,14 +176,14 @@ mod tests {
         let layout = Layout::of(&tree, &Interrupt::default()).unwrap();
         let mut end_before = 0;
         for &inode in &layout.order {
-            let place = layout.places[inode as usize].unwrap();
-            let at = u64::from(place.nid) * SLOT as u64;
-            assert!(at >= end_before, "they overlap");
-            end_before = at + INODE as u64 + u64::from(place.inline);
-            assert!(at % BLOCK as u64 + (end_before - at) <= BLOCK as u64, "{at} {place:?}");
-            // What is not behind its inode is in blocks of its own.
             let content = content_size(&tree, inode);
-            assert!(u64::from(place.inline) == content % BLOCK as u64 || place.inline == 0, "{content} {place:?}");
+            let inline = inline_size(&tree, inode, content);
+            let at = u64::from(layout.nids[inode as usize]) * SLOT as u64;
+            assert!(at >= end_before && at > 0, "they overlap");
+            end_before = at + INODE as u64 + inline;
+            assert!(at % BLOCK as u64 + (end_before - at) <= BLOCK as u64, "{at} {inline}");
+            // What is not behind its inode is in blocks of its own.
+            assert!(inline == content % BLOCK as u64 || inline == 0, "{content} {inline}");
         }
         assert_eq!(layout.order.len(), 501);
     }

@@ -2,7 +2,7 @@
 
 use super::dirent::{Dirent, write_directory};
 use super::inode::{DiskInode, NO_BLOCK, SLOT, device_number};
-use super::layout::{Layout, Place, content_size, with_dots};
+use super::layout::{Layout, content_size, inline_size, with_dots};
 use super::superblock::Superblock;
 use super::xattr::{write_xattrs, xattrs_count, xattrs_size};
 use crate::disk::block::{BLOCK, too_many_blocks};
@@ -38,7 +38,7 @@ impl<'t> DiskMetadata<'t> {
     /// Where the content of each file is, and how much there is; of those that are empty nothing.
     pub(in crate::disk) fn files(&self) -> impl Iterator<Item = (Extent, u64)> {
         self.layout.order.iter().filter_map(|&inode| match self.tree.inode(inode).kind {
-            InodeKind::File { size, extent } if size > 0 => Some((extent, size)),
+            InodeKind::File { size, part, block } if size > 0 => Some((Extent { part, block }, size)),
             _ => None,
         })
     }
@@ -52,16 +52,17 @@ impl<'t> DiskMetadata<'t> {
         out: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let begins = self.last_block_fits(begins)?;
-        let mut writer = MetadataWriter { tree: self.tree, layout: &self.layout, buffer: Vec::new(), written: 0, out };
+        let out = Output { buffer: Vec::new(), written: 0, hand_over: out };
+        let mut writer = MetadataWriter { metadata: self, out };
         writer.inodes(begins, block_of)?;
         writer.directories()?;
-        writer.flush()
+        writer.out.flush()
     }
 
     /// The first block of a disk of so many blocks whose metadata begins at `begins`.
     pub(in crate::disk) fn first_block(&self, (begins, blocks): (u64, u64), id: &DiskId) -> Result<[u8; BLOCK]> {
         let superblock = Superblock {
-            root_nid: self.layout.places[ROOT as usize].map_or(0, |place| place.nid as u16),
+            root_nid: self.layout.nids[ROOT as usize] as u16,
             inodes: self.layout.order.len() as u64,
             blocks: u32::try_from(blocks).map_err(|_| too_many_blocks(blocks))?,
             meta_block: self.last_block_fits(begins)?,
@@ -69,6 +70,30 @@ impl<'t> DiskMetadata<'t> {
             label: id.label.clone(),
         };
         Ok(superblock.to_block())
+    }
+
+    /// Hands over a directory's entries, block by block, or a symlink's target.
+    fn content(&self, inode: InodeId, mut out: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        if let InodeKind::Symlink { .. } = self.tree.inode(inode).kind {
+            return out(self.tree.target(inode));
+        }
+        let parent = self.layout.parents[inode as usize];
+        let entries = with_dots(self.tree.children(inode).map(Name::Child), Name::name).map(|name| {
+            let (bytes, of) = match name {
+                Name::Child((bytes, child)) => (bytes, child),
+                Name::Dot(dot) => (dot, if dot.len() == 1 { inode } else { parent }),
+            };
+            let nid = u64::from(self.nid(of)?);
+            Ok(Dirent { name: bytes, nid, file_type: file_type(&self.tree.inode(of).kind) })
+        });
+        write_directory(entries, out)
+    }
+
+    fn nid(&self, inode: InodeId) -> Result<u32> {
+        match self.layout.nids[inode as usize] {
+            0 => Err(Error::new(Status::Internal, "an inode without a place")),
+            nid => Ok(nid),
+        }
     }
 
     fn last_block_fits(&self, begins: u64) -> Result<u32> {
@@ -79,26 +104,25 @@ impl<'t> DiskMetadata<'t> {
 }
 
 struct MetadataWriter<'a> {
-    tree: &'a MemoryTree,
-    layout: &'a Layout,
-    buffer: Vec<u8>,
-    /// Bytes that were handed over.
-    written: u64,
-    out: &'a mut dyn FnMut(&[u8]) -> Result<()>,
+    metadata: &'a DiskMetadata<'a>,
+    out: Output<'a>,
 }
 
 impl MetadataWriter<'_> {
     fn inodes(&mut self, begins: u32, block_of: impl Fn(Extent) -> u32) -> Result<()> {
-        let mut next_block = begins + self.layout.inode_blocks as u32;
-        for &inode in &self.layout.order {
-            let place = self.place(inode)?;
-            self.pad_to(u64::from(place.nid) * SLOT as u64)?;
-            let node = self.tree.inode(inode);
-            let xattrs = self.tree.xattrs(inode);
-            let content = content_size(self.tree, inode);
-            let own_blocks = (content - u64::from(place.inline)).div_ceil(BLOCK as u64) as u32;
+        let DiskMetadata { tree, layout } = self.metadata;
+        let mut next_block = begins + layout.inode_blocks as u32;
+        for &inode in &layout.order {
+            let nid = self.metadata.nid(inode)?;
+            self.out.pad_to(u64::from(nid) * SLOT as u64);
+            let node = tree.inode(inode);
+            let xattrs = tree.xattrs(inode);
+            let content = content_size(tree, inode);
+            let inline = inline_size(tree, inode, content);
+            let own_blocks = (content - inline).div_ceil(BLOCK as u64) as u32;
             let (size, u) = match node.kind {
-                InodeKind::File { size, extent } => (size, if size > 0 { block_of(extent) } else { NO_BLOCK }),
+                InodeKind::File { size: 0, .. } => (0, NO_BLOCK),
+                InodeKind::File { size, part, block } => (size, block_of(Extent { part, block })),
                 InodeKind::Directory { .. } | InodeKind::Symlink { .. } => {
                     let first = if own_blocks > 0 { next_block } else { NO_BLOCK };
                     next_block += own_blocks;
@@ -109,70 +133,73 @@ impl MetadataWriter<'_> {
             };
             let disk = DiskInode {
                 mode: node.mode | type_bits(&node.kind),
-                is_inline: place.inline > 0,
+                is_inline: inline > 0,
                 xattrs_count: xattrs_count(xattrs_size(xattrs).0),
                 size,
                 u,
-                nid: place.nid,
+                nid,
                 uid: node.uid,
                 gid: node.gid,
                 mtime: node.mtime,
-                links: self.layout.links[inode as usize],
+                links: layout.links[inode as usize],
             };
-            self.buffer.extend_from_slice(&disk.to_bytes());
-            write_xattrs(xattrs, &mut self.buffer);
-            if place.inline > 0 {
-                let bytes = self.content(inode)?;
-                self.buffer.extend_from_slice(&bytes[bytes.len() - usize::from(place.inline)..]);
+            self.out.buffer.extend_from_slice(&disk.to_bytes());
+            write_xattrs(xattrs, &mut self.out.buffer);
+            if inline > 0 {
+                let mut before = content - inline;
+                self.metadata.content(inode, |block| {
+                    match before {
+                        0 => self.out.buffer.extend_from_slice(block),
+                        _ => before -= block.len() as u64,
+                    }
+                    Ok(())
+                })?;
             }
-            self.flush_if_full()?;
+            self.out.flush_if_full()?;
         }
-        self.pad_to(self.layout.inode_blocks * BLOCK as u64)
+        self.out.pad_to(layout.inode_blocks * BLOCK as u64);
+        Ok(())
     }
 
     /// What of directories, and of symlinks, does not lie behind their inodes.
     fn directories(&mut self) -> Result<()> {
-        for &inode in &self.layout.order {
-            let inline = u64::from(self.place(inode)?.inline);
-            if content_size(self.tree, inode) == inline {
+        let DiskMetadata { tree, layout } = self.metadata;
+        for &inode in &layout.order {
+            let content = content_size(tree, inode);
+            let mut rest = content - inline_size(tree, inode, content);
+            if rest == 0 {
                 continue;
             }
-            let bytes = self.content(inode)?;
-            self.buffer.extend_from_slice(&bytes[..bytes.len() - inline as usize]);
-            let at = self.written + self.buffer.len() as u64;
-            self.pad_to(at.next_multiple_of(BLOCK as u64))?;
-            self.flush_if_full()?;
+            self.metadata.content(inode, |block| {
+                if rest == 0 {
+                    return Ok(());
+                }
+                rest -= block.len() as u64;
+                self.out.buffer.extend_from_slice(block);
+                self.out.pad_to(self.out.end().next_multiple_of(BLOCK as u64));
+                self.out.flush_if_full()
+            })?;
         }
         Ok(())
     }
+}
 
-    fn content(&self, inode: InodeId) -> Result<Vec<u8>> {
-        if let InodeKind::Symlink { .. } = self.tree.inode(inode).kind {
-            return Ok(self.tree.target(inode).to_vec());
-        }
-        let parent = self.layout.parents[inode as usize];
-        let entries = with_dots(self.tree.children(inode).map(Name::Child), Name::name).map(|name| {
-            let (bytes, of) = match name {
-                Name::Child((bytes, child)) => (bytes, child),
-                Name::Dot(dot) => (dot, if dot.len() == 1 { inode } else { parent }),
-            };
-            let nid = u64::from(self.place(of)?.nid);
-            Ok(Dirent { name: bytes, nid, file_type: file_type(&self.tree.inode(of).kind) })
-        });
-        let entries = entries.collect::<Result<Vec<_>>>()?;
-        let mut bytes = Vec::new();
-        write_directory(&entries, &mut bytes);
-        Ok(bytes)
+/// What goes out, gathered to large pieces.
+struct Output<'a> {
+    buffer: Vec<u8>,
+    /// Bytes that were handed over.
+    written: u64,
+    hand_over: &'a mut dyn FnMut(&[u8]) -> Result<()>,
+}
+
+impl Output<'_> {
+    fn end(&self) -> u64 {
+        self.written + self.buffer.len() as u64
     }
 
-    fn place(&self, inode: InodeId) -> Result<Place> {
-        self.layout.places[inode as usize].ok_or_else(|| Error::new(Status::Internal, "an inode without a place"))
-    }
-
-    fn pad_to(&mut self, end: u64) -> Result<()> {
-        let more = end - self.written - self.buffer.len() as u64;
+    fn pad_to(&mut self, end: u64) {
+        let more = end - self.end();
         self.buffer.resize(self.buffer.len() + more as usize, 0);
-        Ok(())
     }
 
     fn flush_if_full(&mut self) -> Result<()> {
@@ -180,7 +207,7 @@ impl MetadataWriter<'_> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        (self.out)(&self.buffer)?;
+        (self.hand_over)(&self.buffer)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())

@@ -8,7 +8,7 @@ use super::super::archive::{Archive, gzip, zstd};
 use super::super::disk_mount::{MountedDisk, assert_clean, assert_same};
 use super::super::generated::is_up_to_date;
 use super::super::support::{
-    as_each_user, has_tool, is_root, put_layer, quick_store, record_of, repository, skip, temp_dir,
+    as_each_user, has_tool, in_own_process, is_root, put_layer, quick_store, record_of, repository, skip, temp_dir,
 };
 use super::{Case, all_cases, entries, hardlinks, metadata, trees, whiteouts};
 
@@ -75,6 +75,41 @@ fn a_disk_is_the_same_bytes_whoever_makes_it() {
             is_up_to_date(&repository().join("tests/golden/disks.txt"), &golden);
         }
     });
+}
+
+/// Neither the number of cores nor what a process inherits is in the bytes.
+#[test]
+fn a_disk_is_the_same_bytes_wherever_it_is_made() {
+    let test = "families::disks::a_disk_is_the_same_bytes_wherever_it_is_made";
+    in_own_process(test, || {
+        let golden = std::fs::read_to_string(repository().join("tests/golden/disks.txt")).unwrap();
+        for (variable, value) in [("TZ", "Pacific/Chatham"), ("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8")] {
+            // SAFETY: the process runs this test alone, and no other thread of it is there yet.
+            unsafe { std::env::set_var(variable, value) };
+        }
+        // SAFETY: it changes the process alone, whose own process this is.
+        unsafe { libc::umask(0o077) };
+        assert_eq!(digests_of_disks(), golden);
+        on_one_core(|| assert_eq!(digests_of_disks(), golden));
+    });
+}
+
+/// Has this thread, and those that it starts, on one core, where the system has a way to say that.
+fn on_one_core(body: impl FnOnce()) {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the sets live until the calls return, and a set of zeros is an empty one.
+        unsafe {
+            let (mut all, mut one): (libc::cpu_set_t, libc::cpu_set_t) = std::mem::zeroed();
+            let size = size_of::<libc::cpu_set_t>();
+            assert_eq!(libc::sched_getaffinity(0, size, &raw mut all), 0);
+            let first = (0..libc::CPU_SETSIZE as usize).find(|&cpu| libc::CPU_ISSET(cpu, &all)).unwrap();
+            libc::CPU_SET(first, &mut one);
+            assert_eq!(libc::sched_setaffinity(0, size, &raw const one), 0);
+        }
+        assert_eq!(std::thread::available_parallelism().unwrap().get(), 1);
+    }
+    body();
 }
 
 fn digests_of_disks() -> String {
