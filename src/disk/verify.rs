@@ -13,7 +13,7 @@ use super::sink::read_exactly;
 use crate::error::{Error, Result, quoted};
 use crate::interrupt::Interrupt;
 use crate::limits::LayerLimits;
-use crate::record::{RECORD_HEAD_LEN, RecordHead, RecordLines, RecordWriter, parse_line};
+use crate::record::{RECORD_HEAD_LEN, RecordHead, RecordLines, RecordWriter, RecordedEntry};
 use crate::unpack::{
     Arena, NoContent, ROOT, RecordedLayer, Spend, TreeForm, TreeOptions, TreeWriter, Verdict, sum_of_bytes,
 };
@@ -98,8 +98,10 @@ fn compare_contents(
     let mut lines = RecordLines::default();
     while let Some(line) = lines.next(record.as_fd())? {
         spend(0)?;
-        let (Some(block), Some(sum)) = (line.block()?, line.sum()?) else { continue };
-        let size = parse_line(&line)?.size;
+        let RecordedEntry { entry, sum: Some(sum), block: Some(block) } = RecordedEntry::parse(&line)? else {
+            continue;
+        };
+        let size = entry.size;
         let at = u64::from(block) * BLOCK as u64;
         let differs = match sum_of_bytes(disk, (at, size), buffer, spend)? {
             Ok(found) => (found != (sum, size)).then(|| "its content is not what was written".to_owned()),
@@ -112,7 +114,7 @@ fn compare_contents(
         };
         let is_followed = rest.iter().any(|&byte| byte != 0);
         if let Some(why) = differs.or_else(|| is_followed.then(|| "something follows its content".to_owned())) {
-            return Ok(Some(format!("{}: {why}", quoted(&line.path()?))));
+            return Ok(Some(format!("{}: {why}", quoted(&entry.path))));
         }
     }
     Ok(None)

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use memchr::memchr;
 
-use super::line::{RecordLine, RecordLines, broken, relative};
+use super::line::{RecordLine, RecordLines, broken, number, relative, unescape};
 use crate::error::Result;
 use crate::layer::{Device, Timestamp, split_parent};
 
@@ -124,7 +125,7 @@ impl Iterator for LayerEntries {
             return None;
         }
         let entry = match self.lines.next(self.record.as_fd()) {
-            Ok(Some(line)) => parse_line(&line),
+            Ok(Some(line)) => RecordedEntry::parse(&line).map(|recorded| recorded.entry),
             Ok(None) => return None,
             Err(error) => Err(error),
         };
@@ -134,9 +135,33 @@ impl Iterator for LayerEntries {
 }
 
 /// What a line says.
-pub(crate) fn parse_line(line: &RecordLine<'_>) -> Result<LayerEntry> {
-    let mut entry = LayerEntry::new(line.path()?);
-    for (keyword, value) in line.keywords() {
+pub(crate) struct RecordedEntry {
+    pub(crate) entry: LayerEntry,
+    /// XXH3 of a file's content, where it was computed.
+    pub(crate) sum: Option<u64>,
+    /// The block of a disk at which a file's content begins.
+    pub(crate) block: Option<u32>,
+}
+
+impl RecordedEntry {
+    pub(crate) fn parse(line: &RecordLine<'_>) -> Result<RecordedEntry> {
+        let (mut sum, mut block) = (None, None);
+        let mut entry = LayerEntry::new(line.path()?);
+        for (keyword, value) in line.keywords() {
+            match keyword {
+                b"xxh3" => sum = Some(number(value, 16)?),
+                b"block" => block = Some(number(value, 10)?),
+                _ => entry.take(keyword, value)?,
+            }
+        }
+        Ok(RecordedEntry { entry, sum, block })
+    }
+}
+
+impl LayerEntry {
+    /// What a keyword says.
+    fn take(&mut self, keyword: &[u8], value: &[u8]) -> Result<()> {
+        let entry = self;
         match keyword {
             b"type" => {
                 entry.kind = match value {
@@ -152,23 +177,17 @@ pub(crate) fn parse_line(line: &RecordLine<'_>) -> Result<LayerEntry> {
             b"mode" => entry.mode = number(value, 8)?,
             b"uid" => entry.uid = number(value, 10)?,
             b"gid" => entry.gid = number(value, 10)?,
-            b"size" => entry.size = text(value)?.parse().map_err(|_| broken())?,
-            b"time" => {
-                let (seconds, nanoseconds) = text(value)?.split_once('.').ok_or_else(broken)?;
-                entry.mtime = Timestamp {
-                    seconds: seconds.parse().map_err(|_| broken())?,
-                    nanoseconds: nanoseconds.parse().map_err(|_| broken())?,
-                };
-            }
-            b"link" => entry.link = super::line::unescape(value).ok_or_else(broken)?,
+            b"size" => entry.size = number(value, 10)?,
+            b"time" => entry.mtime = time(value)?,
+            b"link" => entry.link = unescape(value).ok_or_else(broken)?,
             b"hardlink" | b"lowerlink" => {
                 let is_lower = keyword == b"lowerlink";
                 entry.kind = if is_lower { LayerEntryKind::LowerLink } else { LayerEntryKind::Hardlink };
                 entry.link = relative(value).ok_or_else(broken)?;
             }
             b"device" => {
-                let mut numbers = text(value)?.split(',').skip(1);
-                let mut next = || numbers.next().and_then(|n| n.parse().ok()).ok_or_else(broken);
+                let mut numbers = value.split(|&byte| byte == b',').skip(1);
+                let mut next = || numbers.next().ok_or_else(broken).and_then(|digits| number(digits, 10));
                 entry.device = Device { major: next()?, minor: next()? };
             }
             b"implied" => entry.is_implied = true,
@@ -182,13 +201,13 @@ pub(crate) fn parse_line(line: &RecordLine<'_>) -> Result<LayerEntry> {
             }
             _ => {
                 if let Some(name) = keyword.strip_prefix(b"xattr.") {
-                    let name = super::line::unescape(name).ok_or_else(broken)?;
+                    let name = unescape(name).ok_or_else(broken)?;
                     entry.xattrs.push((name, BASE64.decode(value).map_err(|_| broken())?));
                 }
             }
         }
+        Ok(())
     }
-    Ok(entry)
 }
 
 /// `a/x` for `a/.wh.x`.
@@ -198,10 +217,12 @@ fn without_prefix(marker: &[u8]) -> Option<Vec<u8>> {
     Some(if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() })
 }
 
-fn number(value: &[u8], radix: u32) -> Result<u32> {
-    u32::from_str_radix(text(value)?, radix).map_err(|_| broken())
-}
-
-fn text(value: &[u8]) -> Result<&str> {
-    std::str::from_utf8(value).map_err(|_| broken())
+/// Seconds since 1970, which may be before, and nanoseconds above them.
+fn time(value: &[u8]) -> Result<Timestamp> {
+    let (seconds, nanoseconds) = memchr(b'.', value).map(|at| (&value[..at], &value[at + 1..])).ok_or_else(broken)?;
+    let seconds = match seconds.strip_prefix(b"-") {
+        Some(before) => 0i64.checked_sub_unsigned(number(before, 10)?).ok_or_else(broken)?,
+        None => number(seconds, 10)?,
+    };
+    Ok(Timestamp { seconds, nanoseconds: number(nanoseconds, 10)? })
 }

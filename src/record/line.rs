@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::os::fd::BorrowedFd;
 
+use memchr::memchr;
 use rustix::io::Errno;
 
 use super::head::RECORD_HEAD_LEN;
@@ -23,36 +24,42 @@ impl RecordLine<'_> {
 
     /// Keywords and their values, as they stand; a keyword without a value has an empty one.
     pub(super) fn keywords(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.rest.split(|&b| b == b' ').filter(|word| !word.is_empty()).map(|word| {
-            let equals = word.iter().position(|&b| b == b'=');
-            equals.map_or((word, &b""[..]), |at| (&word[..at], &word[at + 1..]))
+        let mut rest = self.rest;
+        std::iter::from_fn(move || {
+            while !rest.is_empty() {
+                let end = memchr(b' ', rest).unwrap_or(rest.len());
+                let word = &rest[..end];
+                rest = rest.get(end + 1..).unwrap_or_default();
+                if !word.is_empty() {
+                    let equals = memchr(b'=', word);
+                    return Some(equals.map_or((word, &b""[..]), |at| (&word[..at], &word[at + 1..])));
+                }
+            }
+            None
         })
+    }
+
+    fn keyword(&self, wanted: &[u8]) -> Option<&[u8]> {
+        self.keywords().find_map(|(keyword, value)| (keyword == wanted).then_some(value))
+    }
+
+    /// Whether lower layers may lose something by it.
+    pub(crate) fn may_hide(&self) -> bool {
+        self.keyword(b"type") == Some(b"dir") || self.keyword(b"whiteout").is_some()
     }
 
     /// Bytes of a file.
     pub(super) fn size(&self) -> Result<Option<u64>> {
-        let size = self.keywords().find(|(keyword, _)| *keyword == b"size");
-        let parse = |size: &[u8]| std::str::from_utf8(size).ok()?.parse().ok();
-        size.map(|(_, size)| parse(size).ok_or_else(broken)).transpose()
+        self.keyword(b"size").map(|size| number(size, 10)).transpose()
     }
 
     /// XXH3 of a file's content, where it was computed.
     pub(crate) fn sum(&self) -> Result<Option<u64>> {
-        let sum = self.keywords().find(|(keyword, _)| *keyword == b"xxh3");
-        let parse = |sum: &[u8]| u64::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok();
-        sum.map(|(_, sum)| parse(sum).ok_or_else(broken)).transpose()
-    }
-
-    /// The block of a disk at which a file's content begins.
-    pub(crate) fn block(&self) -> Result<Option<u32>> {
-        let block = self.keywords().find(|(keyword, _)| *keyword == b"block");
-        let parse = |block: &[u8]| std::str::from_utf8(block).ok()?.parse().ok();
-        block.map(|(_, block)| parse(block).ok_or_else(broken)).transpose()
+        self.keyword(b"xxh3").map(|sum| number(sum, 16)).transpose()
     }
 
     pub(super) fn hardlink(&self) -> Result<Option<Vec<u8>>> {
-        let target = self.keywords().find(|(keyword, _)| *keyword == b"hardlink");
-        target.map(|(_, target)| relative(target).ok_or_else(broken)).transpose()
+        self.keyword(b"hardlink").map(|target| relative(target).ok_or_else(broken)).transpose()
     }
 }
 
@@ -62,6 +69,16 @@ pub(super) fn relative(name: &[u8]) -> Option<Vec<u8>> {
         b"." => Some(Vec::new()),
         _ => unescape(name.strip_prefix(b"./")?),
     }
+}
+
+/// Digits alone, as few as one.
+pub(super) fn number<T: TryFrom<u64>>(text: &[u8], radix: u32) -> Result<T> {
+    let add = |number: u64, &byte: &u8| {
+        let digit = char::from(byte).to_digit(radix)?;
+        number.checked_mul(radix.into())?.checked_add(digit.into())
+    };
+    let number = if text.is_empty() { None } else { text.iter().try_fold(0, add) };
+    number.and_then(|number| T::try_from(number).ok()).ok_or_else(broken)
 }
 
 pub(super) fn broken() -> Error {
@@ -97,14 +114,14 @@ impl RecordLines {
             }
         }
         let line = &self.buffer[start..end];
-        let space = line.iter().position(|&b| b == b' ').ok_or_else(broken)?;
+        let space = memchr(b' ', line).ok_or_else(broken)?;
         Ok(Some(RecordLine { name: &line[..space], rest: &line[space..] }))
     }
 
     fn find_newline(&mut self, record: BorrowedFd<'_>) -> Result<Option<(usize, usize)>> {
         let mut searched = self.start;
         loop {
-            if let Some(at) = self.buffer[searched..self.end].iter().position(|&b| b == b'\n') {
+            if let Some(at) = memchr(b'\n', &self.buffer[searched..self.end]) {
                 return Ok(Some((self.start, searched + at)));
             }
             self.buffer.copy_within(self.start..self.end, 0);
@@ -142,16 +159,12 @@ pub(super) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
 pub(super) fn unescape(text: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'\\' {
-            out.push(byte);
-            continue;
-        }
-        let digits = std::str::from_utf8(rest.get(..3)?).ok()?;
-        out.push(u8::from_str_radix(digits, 8).ok()?);
-        rest = &rest[3..];
+    while let Some(at) = memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.push(number(rest.get(at + 1..at + 4)?, 8).ok()?);
+        rest = &rest[at + 4..];
     }
+    out.extend_from_slice(rest);
     Some(out)
 }
 
@@ -166,8 +179,31 @@ mod tests {
         escape(name, &mut out);
         assert_eq!(out, br"a\040b\012\043\075\377\134x");
         assert_eq!(unescape(&out).unwrap(), name);
-        for broken in [&br"a\04"[..], br"a\9zz", br"\400"] {
+        for broken in [&br"a\04"[..], br"a\9zz", br"\400", br"a\"] {
             assert_eq!(unescape(broken), None);
         }
+    }
+
+    #[test]
+    fn numbers_have_digits_alone_and_fit() {
+        let numbers = |text: &str, radix| number::<u32>(text.as_bytes(), radix).ok();
+        assert_eq!(
+            (numbers("0755", 8), numbers("4294967295", 10), numbers("fF", 16)),
+            (Some(0o755), Some(u32::MAX), Some(255))
+        );
+        for (text, radix) in
+            [("", 10), ("+1", 10), ("-1", 10), ("8", 8), ("1 ", 10), ("4294967296", 10), ("1fffffffffffffffff", 16)]
+        {
+            assert_eq!(numbers(text, radix), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn keywords_are_found_between_spaces() {
+        let line = RecordLine { name: b"./a", rest: b" type=dir  implied size=5=6 " };
+        let keywords: Vec<_> = line.keywords().collect();
+        assert_eq!(keywords, [(&b"type"[..], &b"dir"[..]), (b"implied", b""), (b"size", b"5=6")]);
+        assert!(line.may_hide() && line.size().is_err());
+        assert!(!RecordLine { name: b"./a", rest: b" type=file" }.may_hide());
     }
 }

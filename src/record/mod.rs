@@ -17,7 +17,7 @@ mod line;
 mod voided;
 mod writer;
 
-pub(crate) use entry::parse_line;
+pub(crate) use entry::RecordedEntry;
 pub use entry::{LayerEntries, LayerEntry, LayerEntryKind};
 pub(crate) use head::{
     DISK_RECIPE, EROFS_SUFFIX, RECORD_HEAD_LEN, RECORD_SUFFIX, RecordHead, TreeOwner, Validity, image_head, record_name,

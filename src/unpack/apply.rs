@@ -19,7 +19,9 @@ use super::tree::TreeWriter;
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Entry, Kind, Progress, Reader, split_parent};
-use crate::record::{LayerEntry, LayerEntryKind, RECORD_HEAD_LEN, RecordFile, RecordLines, RecordWriter, parse_line};
+use crate::record::{
+    LayerEntry, LayerEntryKind, RECORD_HEAD_LEN, RecordFile, RecordLines, RecordWriter, RecordedEntry,
+};
 
 /// What makes way before a layer's entries come. In this order where the path is the same.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -48,10 +50,9 @@ impl<N: Nodes> TreeWriter<N> {
         while let Some(line) = lines.next(record.as_fd())? {
             self.interrupt.check()?;
             self.root.grant_steps();
-            let found = parse_line(&line)?;
+            let RecordedEntry { entry: found, sum, block } = RecordedEntry::parse(&line)?;
             self.entries += u64::from(!found.is_implied);
-            let sum = line.sum()?;
-            lower.at_block(line.block()?);
+            lower.at_block(block);
             match found.kind {
                 LayerEntryKind::Whiteout => continue,
                 LayerEntryKind::Opaque => {
@@ -79,7 +80,10 @@ impl<N: Nodes> TreeWriter<N> {
         let mut lines = RecordLines::default();
         while let Some(line) = lines.next(record.as_fd())? {
             self.interrupt.check()?;
-            let found = parse_line(&line)?;
+            if !line.may_hide() {
+                continue;
+            }
+            let found = RecordedEntry::parse(&line)?.entry;
             let what = match found.kind {
                 LayerEntryKind::Whiteout => Hidden::Whiteout,
                 LayerEntryKind::Directory if !found.is_implied => Hidden::NoDirectory,

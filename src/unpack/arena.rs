@@ -132,11 +132,15 @@ impl Tables {
 
     /// The entry of a name, which may be one that is gone.
     pub(super) fn entry(&self, directory: InodeId, name: &[u8]) -> Option<u32> {
+        self.entry_of_hash(self.hasher.hash_one((directory, name)), directory, name)
+    }
+
+    fn entry_of_hash(&self, hash: u64, directory: InodeId, name: &[u8]) -> Option<u32> {
         let is_it = |&at: &u32| {
             let entry = &self.entries[at as usize];
             entry.directory == directory && self.name(entry) == name
         };
-        self.by_name.find(self.hasher.hash_one((directory, name)), is_it).copied()
+        self.by_name.find(hash, is_it).copied()
     }
 
     pub(super) fn find(&self, directory: InodeId, name: &[u8]) -> Result<InodeId, Errno> {
@@ -152,7 +156,8 @@ impl Tables {
         if name.len() > NAME_MAX {
             return Err(Errno::NAMETOOLONG);
         }
-        if let Some(at) = self.entry(directory, name) {
+        let hash = self.hasher.hash_one((directory, name));
+        if let Some(at) = self.entry_of_hash(hash, directory, name) {
             let entry = &mut self.entries[at as usize];
             if entry.inode != NONE {
                 return Err(Errno::EXIST);
@@ -173,7 +178,7 @@ impl Tables {
             let entry = &entries[number as usize];
             hasher.hash_one((entry.directory, name_at(names, entry.at)))
         };
-        self.by_name.insert_unique(hash_of(&number), number, hash_of);
+        self.by_name.insert_unique(hash, number, hash_of);
         Ok(())
     }
 
@@ -231,6 +236,29 @@ impl Tables {
             xattrs.push((b"trusted.overlay.origin".to_vec(), Vec::new()));
             self.inodes[directory as usize].xattrs = self.xattrs_id(xattrs);
         }
+    }
+
+    /// The entries that are there, by directory and there by name, and where those of each directory begin. Most layers come in
+    /// that order nearly, and there is little to sort in one directory.
+    fn in_order(&self) -> (Vec<u32>, Vec<u32>) {
+        let there = || self.entries.iter().enumerate().filter(|(_, entry)| entry.inode != NONE);
+        let mut starts = vec![0u32; self.inodes.len() + 1];
+        there().for_each(|(_, entry)| starts[entry.directory as usize + 1] += 1);
+        (1..starts.len()).for_each(|directory| starts[directory] += starts[directory - 1]);
+        let mut sorted = vec![0u32; starts.last().map_or(0, |&end| end as usize)];
+        for (number, entry) in there() {
+            let next = &mut starts[entry.directory as usize];
+            sorted[*next as usize] = number as u32;
+            *next += 1;
+        }
+        // Each now says where its directory ends, which is where the next one begins.
+        starts.rotate_right(1);
+        starts[0] = 0;
+        for range in starts.windows(2) {
+            let name = |&entry: &u32| self.name(&self.entries[entry as usize]);
+            sorted[range[0] as usize..range[1] as usize].sort_unstable_by(|a, b| name(a).cmp(name(b)));
+        }
+        (sorted, starts)
     }
 
     fn xattrs_id(&mut self, mut xattrs: Xattrs) -> u32 {
@@ -336,22 +364,7 @@ impl Arena<'_> {
         if self.has_whiteouts {
             tables.mark_origins();
         }
-        let is_there = |entry: &u32| tables.entries[*entry as usize].inode != NONE;
-        let mut sorted: Vec<u32> = (0..tables.entries.len() as u32).filter(is_there).collect();
-        let key = |&entry: &u32| {
-            let entry = &tables.entries[entry as usize];
-            (entry.directory, tables.name(entry))
-        };
-        sorted.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
-        let mut starts = vec![0; tables.inodes.len() + 1];
-        for &entry in &sorted {
-            starts[tables.entries[entry as usize].directory as usize + 1] += 1;
-        }
-        let mut before = 0;
-        for start in &mut starts {
-            before += *start;
-            *start = before;
-        }
+        let (sorted, starts) = tables.in_order();
         Ok(MemoryTree { tables, sorted, starts })
     }
 }

@@ -12,7 +12,7 @@ use super::nodes::{Lower as _, Nodes};
 use super::tree::TreeWriter;
 use crate::error::Result;
 use crate::layer::{OPAQUE_MARKER, WHITEOUT_PREFIX, split_parent};
-use crate::record::{LayerEntryKind, RecordLines, parse_line};
+use crate::record::{LayerEntryKind, RecordLines, RecordedEntry};
 
 impl<N: Nodes> TreeWriter<N> {
     /// Takes all entries of a layer, as its record says them.
@@ -22,8 +22,8 @@ impl<N: Nodes> TreeWriter<N> {
             self.interrupt.check()?;
             self.entries += 1;
             self.root.grant_steps();
-            let (mut found, sum) = (parse_line(&line)?, line.sum()?);
-            lower.at_block(line.block()?);
+            let RecordedEntry { entry: mut found, sum, block } = RecordedEntry::parse(&line)?;
+            lower.at_block(block);
             match found.kind {
                 // Not in the tree.
                 LayerEntryKind::LowerLink => continue,

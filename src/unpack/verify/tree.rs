@@ -18,7 +18,7 @@ use super::metadata::{ExpectedMetadata, StatTarget, time_differs};
 use super::sum::{Spend, sum_of_bytes};
 use crate::error::{Error, Result, quoted};
 use crate::layer::{Anomalies, Device, split_parent};
-use crate::record::{LayerEntry, LayerEntryKind, RECORD_HEAD_LEN, RecordHead, RecordLine, RecordLines, parse_line};
+use crate::record::{LayerEntry, LayerEntryKind, RECORD_HEAD_LEN, RecordHead, RecordLine, RecordLines, RecordedEntry};
 use crate::sys::{is_directory, is_regular};
 use crate::unpack::form::{TreeForm, WhiteoutForm};
 use crate::unpack::write::NAME_MAX;
@@ -111,7 +111,7 @@ struct Verifier<'a, 'b> {
 
 impl Verifier<'_, '_> {
     fn line(&mut self, line: &RecordLine<'_>) -> Result<Verdict> {
-        let entry = parse_line(line)?;
+        let entry = RecordedEntry::parse(line)?.entry;
         let is_overlay = self.form.is_overlay();
         match entry.kind {
             LayerEntryKind::LowerLink => {
