@@ -2,7 +2,7 @@
 //!
 //! A layer of two million entries must fit, so nothing here is an object of its own. Names lie one behind the other in one
 //! buffer, inodes and entries of directories in two vectors, sets of extended attributes are kept once. An inode has 48 bytes
-//! and an entry 16; the table that finds an entry by its name holds its number alone, and goes when the tree is complete. A
+//! and an entry 16. The table that finds an entry by its name holds its number alone, and goes when the tree is complete. A
 //! name that goes keeps its place and is used again, should it come back; what was below it is just not reached any more.
 
 use std::cell::{Cell, RefCell};

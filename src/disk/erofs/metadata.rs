@@ -52,7 +52,7 @@ impl<'t> DiskMetadata<'t> {
         out: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let begins = self.last_block_fits(begins)?;
-        let out = Output { buffer: Vec::new(), written: 0, hand_over: out };
+        let out = Gathered { buffer: Vec::new(), written: 0, hand_over: out };
         let mut writer = MetadataWriter { metadata: self, out };
         writer.inodes(begins, block_of)?;
         writer.directories()?;
@@ -105,7 +105,7 @@ impl<'t> DiskMetadata<'t> {
 
 struct MetadataWriter<'a> {
     metadata: &'a DiskMetadata<'a>,
-    out: Output<'a>,
+    out: Gathered<'a>,
 }
 
 impl MetadataWriter<'_> {
@@ -185,14 +185,14 @@ impl MetadataWriter<'_> {
 }
 
 /// What goes out, gathered to large pieces.
-struct Output<'a> {
+struct Gathered<'a> {
     buffer: Vec<u8>,
     /// Bytes that were handed over.
     written: u64,
     hand_over: &'a mut dyn FnMut(&[u8]) -> Result<()>,
 }
 
-impl Output<'_> {
+impl Gathered<'_> {
     fn end(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
