@@ -19,8 +19,8 @@ const STEP: i64 = 50_000_000;
 /// What comes of a file.
 pub(super) enum Piece {
     Bytes(Vec<u8>),
-    /// The digest of the whole file.
-    End(Digest),
+    /// The digest of the whole file; `None` where somebody else hashes it.
+    End(Option<Digest>),
 }
 
 pub(crate) struct LayerFile {
@@ -34,6 +34,8 @@ pub(crate) struct LayerFile {
 enum Backing {
     /// It is all here; hashed until its end.
     Whole(Option<Hasher>),
+    /// It is all here, and whoever gets its pieces hashes them.
+    Unhashed,
     /// Somebody writes it, and hashes what is written.
     #[cfg_attr(not(feature = "pull"), expect(dead_code, reason = "only a pull follows a file"))]
     Growing(Arc<GrowingBlob>, Interrupt),
@@ -58,19 +60,28 @@ impl LayerFile {
         LayerFile { file, read: 0, kind: Backing::Growing(growing, interrupt), wait: None }
     }
 
+    /// Leaves hashing to somebody else; false where the writer of the file does it, and nobody need.
+    pub(super) fn leave_hashing(&mut self) -> bool {
+        let is_ours = matches!(self.kind, Backing::Whole(_));
+        if is_ours {
+            self.kind = Backing::Unhashed;
+        }
+        is_ours
+    }
+
     /// The next piece, in `buffer`, which is emptied first.
     pub(super) fn read(&mut self, mut buffer: Vec<u8>) -> Result<Piece> {
         buffer.clear();
         buffer.reserve_exact(READ_BYTES);
         self.wait_for_data()?;
         let read = match &self.kind {
-            Backing::Whole(_) => {
+            Backing::Whole(_) | Backing::Unhashed => {
                 rustix::io::retry_on_intr(|| rustix::io::read(&self.file, spare_capacity(&mut buffer)))
             }
             // Its position is the writer's.
             Backing::Growing(growing, interrupt) => {
                 if let Growth::End(digest) = growing.wait(self.read, interrupt)? {
-                    return Ok(Piece::End(digest));
+                    return Ok(Piece::End(Some(digest)));
                 }
                 let at = self.read;
                 rustix::io::retry_on_intr(|| rustix::io::pread(&self.file, spare_capacity(&mut buffer), at))
@@ -81,13 +92,14 @@ impl LayerFile {
             Backing::Growing(..) if buffer.is_empty() => {
                 Err(Error::new(Status::Internal, "layer file is shorter than written"))
             }
-            Backing::Growing(..) => Ok(Piece::Bytes(buffer)),
+            Backing::Unhashed if buffer.is_empty() => Ok(Piece::End(None)),
+            Backing::Growing(..) | Backing::Unhashed => Ok(Piece::Bytes(buffer)),
             Backing::Whole(Some(hasher)) if !buffer.is_empty() => {
                 hasher.update(&buffer);
                 Ok(Piece::Bytes(buffer))
             }
             Backing::Whole(hasher) => match hasher.take() {
-                Some(hasher) => Ok(Piece::End(hasher.finish())),
+                Some(hasher) => Ok(Piece::End(Some(hasher.finish()))),
                 None => Err(Error::new(Status::Internal, "layer file read past its end")),
             },
         }

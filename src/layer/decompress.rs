@@ -41,7 +41,7 @@ impl Decompressor {
         limits: &LayerLimits,
     ) -> Result<Decompressor> {
         let feed = Feed::File(Box::new(file));
-        let mut input = Input { feed, piece: Vec::new(), position: 0, total: 0, digest: None };
+        let mut input = Input { feed, piece: Vec::new(), position: 0, total: 0, is_over: false, digest: None };
         input.fill_to(MAGIC_LEN)?;
         let decoder = Decoder::detect(input.bytes(), limits)?;
         let limits = limits.clone();
@@ -77,7 +77,12 @@ impl Decompressor {
         self.anomalies
     }
 
-    /// The digest of the file, once it was read to its end.
+    /// Whether the file was read to its end.
+    pub(super) fn is_read(&self) -> bool {
+        self.input.is_over
+    }
+
+    /// The digest of the file, once it was read to its end; `None` where its reader does not hash it.
     pub(super) fn digest(&self) -> Option<&Digest> {
         self.input.digest.as_ref()
     }
@@ -94,7 +99,7 @@ impl Decompressor {
             } else if filled == out.len() {
                 break false;
             } else {
-                let step = self.decoder.step(self.input.bytes(), &mut out[filled..], self.input.at_eof())?;
+                let step = self.decoder.step(self.input.bytes(), &mut out[filled..], self.input.is_over)?;
                 self.input.position += step.read;
                 filled += step.written;
                 if step.done {
@@ -142,7 +147,9 @@ struct Input {
     piece: Vec<u8>,
     position: usize,
     total: u64,
-    /// Known at the end.
+    /// The file is.
+    is_over: bool,
+    /// Known at the end, where the reader hashes the file.
     digest: Option<Digest>,
 }
 
@@ -180,14 +187,10 @@ impl Input {
         &self.piece[self.position..]
     }
 
-    fn at_eof(&self) -> bool {
-        self.digest.is_some()
-    }
-
     /// Goes on to the next piece, until at least `wanted` bytes are there or the file ends. That
     /// piece begins with what is left of this one.
     fn fill_to(&mut self, wanted: usize) -> Result<()> {
-        while self.bytes().len() < wanted && !self.at_eof() {
+        while self.bytes().len() < wanted && !self.is_over {
             let left = self.bytes().to_vec();
             self.position = 0;
             match self.feed.next(std::mem::take(&mut self.piece))? {
@@ -197,7 +200,7 @@ impl Input {
                     self.piece.splice(0..0, left);
                 }
                 Piece::End(digest) => {
-                    self.digest = Some(digest);
+                    (self.is_over, self.digest) = (true, digest);
                     self.piece = left;
                 }
             }

@@ -8,7 +8,8 @@
 //! so that no fresh memory is touched. They are bounded, so that nobody runs away. On one core the
 //! same is done in turn.
 //!
-//! A layer that is a plain tar archive is hashed once: its bytes and its uncompressed bytes are the same.
+//! A layer that is a plain tar archive is hashed once: its bytes and its uncompressed bytes are the same. Then the thread that
+//! reads it leaves that to the one that hashes, which takes longest.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -64,7 +65,7 @@ impl Pipeline {
         let hasher = (!is_same).then(|| Hasher::new(diff_id));
         let producer = Producer { source, is_over: false };
         if sys::has_cores() {
-            return Ok(Pipeline::Threaded(Threaded::start(producer, hasher, interrupt)?));
+            return Ok(Pipeline::Threaded(Threaded::start(producer, (hasher, diff_id), interrupt)?));
         }
         Ok(Pipeline::Inline(Box::new(Inline { producer, hasher, free: Arc::default(), segments: 0, interrupt })))
     }
@@ -98,7 +99,7 @@ impl Inline {
             }
             return Ok(Delivery::Segment(Arc::new(Segment::new(contents, &self.free))));
         }
-        Ok(Delivery::End(self.producer.ended()?.totals(self.hasher.take().map(Hasher::finish))))
+        Ok(Delivery::End(self.producer.ended()?.totals(self.hasher.take().map(Hasher::finish))?))
     }
 
     /// One to use again, or a new one while there are few.
@@ -128,7 +129,8 @@ struct Producer {
 
 /// What a source says at its end.
 struct Ended {
-    digest: Digest,
+    /// `None` where the file's bytes are the uncompressed ones, and hashed as these.
+    digest: Option<Digest>,
     bytes_in: u64,
     anomalies: Anomalies,
 }
@@ -152,16 +154,23 @@ impl Producer {
     }
 
     fn ended(&self) -> Result<Ended> {
-        let unread = || Error::new(Status::Internal, "layer file not read to its end");
-        let digest = self.source.digest().ok_or_else(unread)?.clone();
+        if !self.source.is_read() {
+            return Err(Error::new(Status::Internal, "layer file not read to its end"));
+        }
+        let digest = self.source.digest().cloned();
         Ok(Ended { digest, bytes_in: self.source.bytes_in(), anomalies: self.source.anomalies() })
     }
 }
 
 impl Ended {
-    fn totals(self, diff_id: Option<Digest>) -> Totals {
-        let diff_id = diff_id.unwrap_or_else(|| self.digest.clone());
-        Totals { digest: self.digest, bytes_in: self.bytes_in, diff_id, anomalies: self.anomalies }
+    /// `hashed` is the digest of the uncompressed bytes, where these were hashed by themselves.
+    fn totals(self, hashed: Option<Digest>) -> Result<Totals> {
+        let (digest, diff_id) = match (self.digest, hashed) {
+            (Some(digest), Some(diff_id)) => (digest, diff_id),
+            (Some(both), None) | (None, Some(both)) => (both.clone(), both),
+            (None, None) => return Err(Error::new(Status::Internal, "a layer that nobody hashed")),
+        };
+        Ok(Totals { digest, bytes_in: self.bytes_in, diff_id, anomalies: self.anomalies })
     }
 }
 
@@ -189,13 +198,21 @@ enum InflateOutput {
 }
 
 impl Threaded {
-    fn start(mut producer: Producer, hasher: Option<Hasher>, interrupt: Interrupt) -> Result<Threaded> {
+    fn start(
+        mut producer: Producer,
+        (mut hasher, diff_id): (Option<Hasher>, Algorithm),
+        interrupt: Interrupt,
+    ) -> Result<Threaded> {
         let queues = Arc::new(Queues::default());
+        let mut file = producer.source.detach(queues.pieces.clone());
+        if hasher.is_none() && file.as_mut().is_some_and(LayerFile::leave_hashing) {
+            hasher = Some(Hasher::new(diff_id));
+        }
         let is_hashed = hasher.is_some();
         let mut threaded = Threaded { queues: queues.clone(), is_hashed, threads: Vec::new(), interrupt };
         (0..SEGMENTS).for_each(|_| queues.free.push(SegmentBytes::default()));
         (0..PIECES).for_each(|_| queues.pieces.free.push(Vec::new()));
-        if let Some(file) = producer.source.detach(queues.pieces.clone()) {
+        if let Some(file) = file {
             threaded.spawn("bl-read", move |queues| read(file, &queues.pieces))?;
         }
         threaded.spawn("bl-inflate", move |queues| inflate(producer, is_hashed, queues))?;
@@ -217,7 +234,7 @@ impl Threaded {
             InflateOutput::Segment(segment) => Ok(Delivery::Segment(segment)),
             InflateOutput::End(ended) => {
                 let diff_id = if self.is_hashed { Some(self.wait(&self.queues.diff_id)?) } else { None };
-                Ok(Delivery::End(ended.totals(diff_id)))
+                Ok(Delivery::End(ended.totals(diff_id)?))
             }
         }
     }
@@ -291,7 +308,7 @@ fn inflate(mut producer: Producer, is_hashed: bool, queues: &Queues) {
     }
 }
 
-/// The body of the third thread, which does not exist where the file's digest is the diff_id.
+/// The body of the third thread, which does not exist where the writer of the file knows a digest that is the diff_id, too.
 fn hash(mut hasher: Hasher, segments: &Queue<Arc<Segment>>, diff_id: &Queue<Digest>) {
     // Segments that wait for a hash that will not come would never go round again.
     let _closed_at_end = (CloseAtEnd(diff_id), AbandonAtEnd(segments));

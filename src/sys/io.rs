@@ -7,9 +7,14 @@ use rustix::io::Errno;
 
 /// The first bytes of a file, `most` of them or as many as it has.
 pub(crate) fn read_start(file: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>, Errno> {
-    let mut bytes = vec![0; most];
+    /// Of most files that are read whole.
+    const FIRST_BYTES: usize = 16 << 10;
+    let mut bytes = vec![0; most.min(FIRST_BYTES)];
     let mut len = 0;
-    while len < bytes.len() {
+    while len < most {
+        if len == bytes.len() {
+            bytes.resize(most.min(len * 4), 0);
+        }
         match rustix::io::pread(file, &mut bytes[len..], len as u64) {
             Ok(0) => break,
             Ok(n) => len += n,
