@@ -4,8 +4,8 @@
 usage: disk.py LAYOUT --mkfs COMMAND [--peers ROOT] [-n ROUNDS] [--harness PATH] [--only SET] [--record]
 
 LAYOUT is an OCI image layout (of ../shared/bench/make-image.sh full, for the figures in README.md). COMMAND is mkfs.erofs 1.8.6 or
-newer, by itself or by the dynamic linker of a Debian 13 in a folder. ROOT is a folder as for pull.py; containerd runs COMMAND in it
-too, so that the folder of the Debian 13 must be found there by the same name. Needs root, igzip, GNU time, mkfs.xfs, docker-registry, and
+newer, by itself or by the dynamic linker of a Debian 13 in a folder. ROOT is a folder as for pull.py. containerd runs COMMAND in it,
+so that the folder of the Debian 13 must be found there by the same name. Needs root, igzip, GNU time, mkfs.xfs, docker-registry, and
 14 GB of memory. Sets: layer, plain, image, xfs, names, size, memory, and pull with --peers. Runs alternate, memory is touched before
 each, the first round is dropped. --record writes the table into README.md.
 """
@@ -70,10 +70,12 @@ def many_names(path, count):
 
 def peak(command):
     """The most memory of a command, in KiB: by a small program, since a child begins with what its parent had."""
-    return int(sh("/usr/bin/time", "-f", "%M", "sh", "-c", f"exec {command} >/dev/null", stderr=subprocess.PIPE, text=True).stderr)
+    with tempfile.NamedTemporaryFile("r") as said:
+        sh("/usr/bin/time", "-o", said.name, "-f", "%M", "sh", "-c", f"exec {command} >/dev/null")
+        return int(said.read())
 
 
-def at_once(commands, rounds=100):
+def in_milliseconds(commands, rounds=100):
     """Median milliseconds of commands that take a few."""
     times = {name: [] for name in commands}
     for _ in range(rounds):
@@ -123,7 +125,7 @@ def image(a, table, layout, tag, at, share):
         "cp": copy, "flat": flat})
     table.add("merged disk, against `mkfs.erofs` of the layers' disks", found["fsmerge"], found["merged"], "0.6, 150 ms")
     table.add("flat disk, against `cp` of it", found["cp"], found["flat"], 1.3)
-    found = at_once({"cached": f"{blimg} disk --cached image:1 --format erofs", "nothing": f"{BLIMG} --version"})
+    found = in_milliseconds({"cached": f"{blimg} disk --cached image:1 --format erofs", "nothing": f"{BLIMG} --version"})
     cached = found["cached"] - found["nothing"]
     line = f"| a disk that is kept already, above `blimg --version` | | {cached:.2f} ms | | 1 ms |"
     table.lines.append(line)
@@ -171,7 +173,7 @@ def memory(table, work, at):
         os.unlink(layer)
 
 
-def second_layout(layout, at, layers_below):
+def layout_on_top(layout, at, layers_below):
     """An image of the lowest layers of another one, so many of them, and a layer of its own."""
     shutil.rmtree(at, ignore_errors=True)
     os.makedirs(f"{at}/blobs/sha256")
@@ -210,11 +212,8 @@ def second_layout(layout, at, layers_below):
 
 def pulls(a, table, work):
     """From a registry on loopback to a disk, all of it new; each on an ext4 that is made fresh in memory."""
-    os.makedirs(f"{work}/registry")
-    registry = pull.Registry(f"{work}/registry", a.layout)
     shared = len(layer_digests(a.layout)) - 1
-    registry.add(second_layout(a.layout, f"{work}/second", shared), "second")
-    registry.add(second_layout(a.layout, f"{work}/third", 0), "third")
+    second_image, third_image = (layout_on_top(a.layout, f"{work}/{name}", below) for name, below in (("second", shared), ("third", 0)))
     at = f"{a.peers}/mnt/bl-pull"
     # containerd calls `mkfs.erofs`.
     tools = tempfile.mkdtemp(dir=a.peers)
@@ -222,6 +221,10 @@ def pulls(a, table, work):
     with open(f"{tools}/mkfs.erofs", "w") as file:
         file.write(f'#!/bin/sh\nexec {a.mkfs} "$@"\n')
     os.chmod(f"{tools}/mkfs.erofs", 0o755)
+    os.makedirs(f"{work}/registry")
+    registry = pull.Registry(f"{work}/registry", a.layout)
+    registry.add(second_image, "second")
+    registry.add(third_image, "third")
     config = ('[plugins."io.containerd.service.v1.diff-service"]\ndefault = ["erofs", "walking"]\n'
               '[plugins."io.containerd.snapshotter.v1.erofs"]\n')
 
@@ -267,6 +270,7 @@ def pulls(a, table, work):
     finally:
         registry.process.terminate()
         shutil.rmtree(tools)
+        subprocess.run(["umount", "-R", at], stderr=subprocess.DEVNULL)
         if os.path.exists("/dev/shm/bl-pull.img"):
             os.unlink("/dev/shm/bl-pull.img")
     found = {name: statistics.median(taken[1:]) for name, taken in times.items()}
@@ -275,7 +279,7 @@ def pulls(a, table, work):
               found["disk"], 0.5)
     table.add("pulled, as a merged disk, against our own pull into trees", found["trees"], found["disk"], 0.8)
     table.add(f"a second image that shares {shared} layers, against the first; one with its own layer alone takes "
-              f"{found['third']:.2f} s", found["disk"], found["second"], "that layer")
+              f"{found['third']:.2f} s", found["disk"], found["second"], "its own layer's")
 
 
 def main():
@@ -291,6 +295,8 @@ def main():
     digest, size, diff_id = largest_layer(a.layout)
     tag = json.load(open(f"{a.layout}/index.json"))["manifests"][-1]["annotations"]["org.opencontainers.image.ref.name"]
     wanted = lambda name: not a.only or name in a.only
+    if a.record and (a.only or not a.peers):
+        parser.error("--record writes the whole table: it takes --peers, and no --only")
     table = Table()
     with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory(dir="/dev/shm") as at:
         build(work)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # disks are clean for the fsck.erofs of Debian trixie too, which knows more than that of bookworm
 # needs: trixie
-# inputs: Cargo.toml Cargo.lock build.rs src include tests/suite examples-c
+# inputs: Cargo.toml Cargo.lock build.rs src include tests/suite tests/golden examples-c
 set -euo pipefail
 mkdir -p "$CI_WORK/erofs"
 # It runs outside of that folder, with its own libraries.
