@@ -39,9 +39,10 @@ impl Drop for MountedDisk {
 pub fn assert_clean(name: &str, disk: &Path, is_deep: bool) {
     let checked = Command::new("fsck.erofs").arg(disk).output().unwrap();
     let said = [&checked.stdout[..], &checked.stderr[..]].concat();
-    // It goes down by recursion, and has no stack for what is too deep.
-    let is_overflow = is_deep && checked.status.code().is_none();
-    assert!(checked.status.success() || is_overflow, "{name}: {}", String::from_utf8_lossy(&said));
+    let said = String::from_utf8_lossy(&said);
+    // It goes down by recursion, and has no stack for what is too deep. Newer ones stop before that, where a path is too long.
+    let is_overflow = is_deep && (checked.status.code().is_none() || said.contains("the path is too long"));
+    assert!(checked.status.success() || is_overflow, "{name}: {said}");
 }
 
 /// What is in both of them, where a directory says less, or the host's file system keeps less.
