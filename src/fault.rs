@@ -92,8 +92,8 @@ mod tests {
         }
     }
 
-    /// With its digest, and its diff_id.
-    fn layer() -> (Vec<u8>, Digest, Digest) {
+    /// An archive, plain.
+    fn archive() -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         for name in 0..200 {
             let mut header = tar::Header::new_ustar();
@@ -103,7 +103,12 @@ mod tests {
             header.set_cksum();
             tar.append(&header, &[b'x'; 10_000][..]).unwrap();
         }
-        let tar = tar.into_inner().unwrap();
+        tar.into_inner().unwrap()
+    }
+
+    /// With its digest, and its diff_id.
+    fn layer() -> (Vec<u8>, Digest, Digest) {
+        let tar = archive();
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         std::io::Write::write_all(&mut gzip, &tar).unwrap();
         let layer = gzip.finish().unwrap();
@@ -113,19 +118,22 @@ mod tests {
 
     #[test]
     fn a_thread_of_an_extraction_that_dies_is_one_internal_error() {
-        let (scratch, storage) = Scratch::new();
-        let (layer, digest, _) = layer();
-        let mut staged = storage.stage_layer(&digest, Some(layer.len() as u64)).unwrap();
-        staged.write(&layer).unwrap();
-        staged.commit().unwrap();
-        // On one core there is only the last of them.
-        let several = ["bl-read", "bl-inflate", "bl-hash", "bl-write"];
-        for place in if crate::sys::has_cores() { &several[..] } else { &several[3..] } {
-            let error = panicking(place, || storage.extract_layer(&digest, &ExtractOptions::default())).unwrap_err();
-            assert_eq!(error.status(), Status::Internal, "{place}: {error}");
-            assert!(scratch.is_empty(), "{place}: {:?}", scratch.trees());
+        for layer in [layer().0, archive()] {
+            let (scratch, storage) = Scratch::new();
+            let digest = Digest::of(&layer);
+            let mut staged = storage.stage_layer(&digest, Some(layer.len() as u64)).unwrap();
+            staged.write(&layer).unwrap();
+            staged.commit().unwrap();
+            // On one core there is only the last of them.
+            let several = ["bl-read", "bl-inflate", "bl-hash", "bl-write"];
+            for place in if crate::sys::has_cores() { &several[..] } else { &several[3..] } {
+                let extract = || storage.extract_layer(&digest, &ExtractOptions::default());
+                let error = panicking(place, extract).unwrap_err();
+                assert_eq!(error.status(), Status::Internal, "{place}: {error}");
+                assert!(scratch.is_empty(), "{place}: {:?}", scratch.trees());
+            }
+            assert_eq!(storage.extract_layer(&digest, &ExtractOptions::default()).unwrap().entries, 200);
         }
-        assert_eq!(storage.extract_layer(&digest, &ExtractOptions::default()).unwrap().entries, 200);
     }
 
     #[cfg(feature = "pull")]

@@ -69,7 +69,7 @@ impl Storage {
         match self.find_kept(id, image, options) {
             Ok(Some(disk)) => Ok(Some(KeptDisk { disk, lease })),
             other => {
-                lease.end();
+                lease.release_or_warn();
                 other.map(|_| None)
             }
         }

@@ -18,6 +18,9 @@ use crate::limits;
 use crate::store::{CallLease, Folder, Storage};
 use crate::unpack::{NoContent, TreeForm};
 
+/// Disks have numbers of 16 bits.
+const _: () = assert!(limits::LAYERS.default <= u16::MAX as u64);
+
 /// The layers of an image. Of those in the store none is open; a lease holds them.
 pub(super) struct Layers<'a> {
     pub(super) storage: &'a Storage,

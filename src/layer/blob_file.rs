@@ -1,4 +1,4 @@
-//! A layer's file: read once, piece by piece, and hashed as it is read.
+//! A layer's file: read once, piece by piece, and hashed as it is read, unless its reader's caller does that.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -41,7 +41,7 @@ impl Decompressor {
         limits: &LayerLimits,
     ) -> Result<Decompressor> {
         let feed = Feed::File(Box::new(file));
-        let mut input = Input { feed, piece: Vec::new(), position: 0, total: 0, is_over: false, digest: None };
+        let mut input = Input { feed, piece: Vec::new(), position: 0, total: 0, is_at_end: false, digest: None };
         input.fill_to(MAGIC_LEN)?;
         let decoder = Decoder::detect(input.bytes(), limits)?;
         let limits = limits.clone();
@@ -79,7 +79,7 @@ impl Decompressor {
 
     /// Whether the file was read to its end.
     pub(super) fn is_read(&self) -> bool {
-        self.input.is_over
+        self.input.is_at_end
     }
 
     /// The digest of the file, once it was read to its end; `None` where its reader does not hash it.
@@ -99,7 +99,7 @@ impl Decompressor {
             } else if filled == out.len() {
                 break false;
             } else {
-                let step = self.decoder.step(self.input.bytes(), &mut out[filled..], self.input.is_over)?;
+                let step = self.decoder.step(self.input.bytes(), &mut out[filled..], self.input.is_at_end)?;
                 self.input.position += step.read;
                 filled += step.written;
                 if step.done {
@@ -147,9 +147,9 @@ struct Input {
     piece: Vec<u8>,
     position: usize,
     total: u64,
-    /// The file is.
-    is_over: bool,
-    /// Known at the end, where the reader hashes the file.
+    /// The file was read to its end.
+    is_at_end: bool,
+    /// Known then, where the reader hashes the file.
     digest: Option<Digest>,
 }
 
@@ -190,7 +190,7 @@ impl Input {
     /// Goes on to the next piece, until at least `wanted` bytes are there or the file ends. That
     /// piece begins with what is left of this one.
     fn fill_to(&mut self, wanted: usize) -> Result<()> {
-        while self.bytes().len() < wanted && !self.is_over {
+        while self.bytes().len() < wanted && !self.is_at_end {
             let left = self.bytes().to_vec();
             self.position = 0;
             match self.feed.next(std::mem::take(&mut self.piece))? {
@@ -200,7 +200,7 @@ impl Input {
                     self.piece.splice(0..0, left);
                 }
                 Piece::End(digest) => {
-                    (self.is_over, self.digest) = (true, digest);
+                    (self.is_at_end, self.digest) = (true, digest);
                     self.piece = left;
                 }
             }

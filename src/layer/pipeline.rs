@@ -8,8 +8,9 @@
 //! so that no fresh memory is touched. They are bounded, so that nobody runs away. On one core the
 //! same is done in turn.
 //!
-//! A layer that is a plain tar archive is hashed once: its bytes and its uncompressed bytes are the same. Then the thread that
-//! reads it leaves that to the one that hashes, which takes longest.
+//! A layer that is a plain tar archive is hashed once: its bytes and its uncompressed bytes are the same. On several cores the
+//! reading thread leaves that to the hashing one, since hashing takes longest then. A file that is followed while it is pulled
+//! has been hashed already.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -308,7 +309,7 @@ fn inflate(mut producer: Producer, is_hashed: bool, queues: &Queues) {
     }
 }
 
-/// The body of the third thread, which does not exist where the writer of the file knows a digest that is the diff_id, too.
+/// The body of the third thread. A plain archive that is followed has none: its writer knows the one digest.
 fn hash(mut hasher: Hasher, segments: &Queue<Arc<Segment>>, diff_id: &Queue<Digest>) {
     // Segments that wait for a hash that will not come would never go round again.
     let _closed_at_end = (CloseAtEnd(diff_id), AbandonAtEnd(segments));
@@ -334,5 +335,68 @@ struct AbandonAtEnd<'a, T>(&'a Queue<T>);
 impl<T> Drop for AbandonAtEnd<'_, T> {
     fn drop(&mut self) {
         self.0.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, Write as _};
+
+    use super::*;
+    use crate::limits::LayerLimits;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    }
+
+    fn archive(size: usize) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_path("f").unwrap();
+        header.set_size(size as u64);
+        header.set_cksum();
+        let content: Vec<u8> = (0..size).map(|n| (n >> 7) as u8).collect();
+        builder.append(&header, &content[..]).unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    /// Whoever hashes what: the digest is that of the file, and the diff_id that of what comes of it.
+    #[test]
+    fn each_digest_is_that_of_its_bytes() {
+        let contents = [archive(5), archive(3 << 20), [archive(700), b"more".to_vec()].concat()];
+        let algorithms = [Algorithm::Sha256, Algorithm::Sha512];
+        for content in &contents {
+            for (file, is_plain) in
+                [(content.clone(), true), (gzip(content), false), ([gzip(content), vec![0; 700]].concat(), false)]
+            {
+                for (of_file, of_content) in algorithms.iter().flat_map(|&a| algorithms.map(|b| (a, b))) {
+                    let mut backing = tempfile::tempfile().unwrap();
+                    backing.write_all(&file).unwrap();
+                    backing.rewind().unwrap();
+                    let (limits, interrupt) = (LayerLimits::default(), Interrupt::default());
+                    let layer = LayerFile::new(backing.into(), of_file);
+                    let source = Decompressor::open(layer, of_file, interrupt.clone(), &limits).unwrap();
+                    assert_eq!(source.is_plain(), is_plain);
+                    let mut pipeline = Pipeline::start(source, of_content, interrupt).unwrap();
+                    let mut found = Vec::new();
+                    let totals = loop {
+                        match pipeline.next().unwrap() {
+                            Delivery::Segment(segment) => found.extend_from_slice(&segment.bytes),
+                            Delivery::End(totals) => break totals,
+                        }
+                    };
+                    let digest = |algorithm, bytes: &[u8]| {
+                        let mut hasher = Hasher::new(algorithm);
+                        hasher.update(bytes);
+                        hasher.finish()
+                    };
+                    assert!(found == *content);
+                    assert_eq!((totals.digest, totals.bytes_in), (digest(of_file, &file), file.len() as u64));
+                    assert_eq!(totals.diff_id, digest(of_content, content));
+                }
+            }
+        }
     }
 }

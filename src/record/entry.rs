@@ -151,7 +151,7 @@ impl RecordedEntry {
             match keyword {
                 b"xxh3" => sum = Some(number(value, 16)?),
                 b"block" => block = Some(number(value, 10)?),
-                _ => entry.take(keyword, value)?,
+                _ => entry.set_keyword(keyword, value)?,
             }
         }
         Ok(RecordedEntry { entry, sum, block })
@@ -160,11 +160,10 @@ impl RecordedEntry {
 
 impl LayerEntry {
     /// What a keyword says.
-    fn take(&mut self, keyword: &[u8], value: &[u8]) -> Result<()> {
-        let entry = self;
+    fn set_keyword(&mut self, keyword: &[u8], value: &[u8]) -> Result<()> {
         match keyword {
             b"type" => {
-                entry.kind = match value {
+                self.kind = match value {
                     b"file" => LayerEntryKind::File,
                     b"dir" => LayerEntryKind::Directory,
                     b"link" => LayerEntryKind::Symlink,
@@ -174,35 +173,35 @@ impl LayerEntry {
                     _ => return Err(broken()),
                 }
             }
-            b"mode" => entry.mode = number(value, 8)?,
-            b"uid" => entry.uid = number(value, 10)?,
-            b"gid" => entry.gid = number(value, 10)?,
-            b"size" => entry.size = number(value, 10)?,
-            b"time" => entry.mtime = time(value)?,
-            b"link" => entry.link = unescape(value).ok_or_else(broken)?,
+            b"mode" => self.mode = number(value, 8)?,
+            b"uid" => self.uid = number(value, 10)?,
+            b"gid" => self.gid = number(value, 10)?,
+            b"size" => self.size = number(value, 10)?,
+            b"time" => self.mtime = time(value)?,
+            b"link" => self.link = unescape(value).ok_or_else(broken)?,
             b"hardlink" | b"lowerlink" => {
                 let is_lower = keyword == b"lowerlink";
-                entry.kind = if is_lower { LayerEntryKind::LowerLink } else { LayerEntryKind::Hardlink };
-                entry.link = relative(value).ok_or_else(broken)?;
+                self.kind = if is_lower { LayerEntryKind::LowerLink } else { LayerEntryKind::Hardlink };
+                self.link = relative(value).ok_or_else(broken)?;
             }
             b"device" => {
                 let mut numbers = value.split(|&byte| byte == b',').skip(1);
                 let mut next = || numbers.next().ok_or_else(broken).and_then(|digits| number(digits, 10));
-                entry.device = Device { major: next()?, minor: next()? };
+                self.device = Device { major: next()?, minor: next()? };
             }
-            b"implied" => entry.is_implied = true,
+            b"implied" => self.is_implied = true,
             b"whiteout" if value == b"opaque" => {
-                entry.kind = LayerEntryKind::Opaque;
-                entry.path = split_parent(&entry.path).0.to_vec();
+                self.kind = LayerEntryKind::Opaque;
+                self.path = split_parent(&self.path).0.to_vec();
             }
             b"whiteout" => {
-                entry.kind = LayerEntryKind::Whiteout;
-                entry.path = without_prefix(&entry.path).ok_or_else(broken)?;
+                self.kind = LayerEntryKind::Whiteout;
+                self.path = without_prefix(&self.path).ok_or_else(broken)?;
             }
             _ => {
                 if let Some(name) = keyword.strip_prefix(b"xattr.") {
                     let name = unescape(name).ok_or_else(broken)?;
-                    entry.xattrs.push((name, BASE64.decode(value).map_err(|_| broken())?));
+                    self.xattrs.push((name, BASE64.decode(value).map_err(|_| broken())?));
                 }
             }
         }

@@ -53,11 +53,6 @@ impl RecordLine<'_> {
         self.keyword(b"size").map(|size| number(size, 10)).transpose()
     }
 
-    /// XXH3 of a file's content, where it was computed.
-    pub(crate) fn sum(&self) -> Result<Option<u64>> {
-        self.keyword(b"xxh3").map(|sum| number(sum, 16)).transpose()
-    }
-
     pub(super) fn hardlink(&self) -> Result<Option<Vec<u8>>> {
         self.keyword(b"hardlink").map(|target| relative(target).ok_or_else(broken)).transpose()
     }

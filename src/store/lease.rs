@@ -69,7 +69,7 @@ impl Storage {
         match hold(&lease) {
             Ok(held) => Ok((held, lease)),
             Err(error) => {
-                lease.end();
+                lease.release_or_warn();
                 Err(error)
             }
         }
@@ -166,8 +166,8 @@ impl Lease {
         }
     }
 
-    /// The same where there is somebody waiting for another error: it ends by its time at the latest.
-    pub(crate) fn end(&self) {
+    /// The same, after another error: a failure is a warning, since the lease ends by its time at the latest.
+    pub(crate) fn release_or_warn(&self) {
         if let Err(error) = self.release() {
             tracing::warn!("{error}");
         }
@@ -240,7 +240,7 @@ impl CallLease {
 
 impl Drop for CallLease {
     fn drop(&mut self) {
-        self.lease.end();
+        self.lease.release_or_warn();
     }
 }
 

@@ -84,6 +84,9 @@ pub(super) struct DirEntry {
     pub(super) next_in_directory: u32,
 }
 
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Inode>() == 48 && size_of::<DirEntry>() == 16);
+
 /// What a tree in memory is kept in.
 pub(super) struct Tables {
     pub(super) inodes: Vec<Inode>,

@@ -1,8 +1,6 @@
 //! The operations on nodes ([`super::nodes`]), in memory. The rules stand on their errors, so these are POSIX's, as a disk has
 //! them.
 
-use std::sync::Arc;
-
 use rustix::io::Errno;
 
 use super::arena::{Arena, InodeId, InodeKind, NONE};
@@ -14,7 +12,7 @@ use super::walk::Walk;
 use super::write_pool::{Filling, Plan};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::layer::{Anomalies, Device, Entry, Kind, split_parent};
+use crate::layer::{Anomalies, Device, Entry, Kind};
 
 /// The longest target that a symlink can have (POSIX `PATH_MAX`, with its NUL).
 const TARGET_MAX: usize = 4095;
@@ -60,7 +58,7 @@ impl Nodes for Arena<'_> {
     type File = InodeId;
     type Lower = RecordedLayer;
 
-    const LOOKS_ARE_SLOW: bool = false;
+    const NOTES_USED_NAMES: bool = false;
 
     fn look(&self, &at: &InodeId, name: &[u8]) -> Result<NamedNode<InodeId>, Errno> {
         let tables = self.tables.borrow();
@@ -168,13 +166,6 @@ impl Nodes for Arena<'_> {
 
     fn check_room(&mut self, _: &InodeId, path: &[u8], size: u64) -> Result<()> {
         self.sink.check_room(path, size)
-    }
-
-    fn whole_file(&mut self, parent: &Arc<Dir<InodeId>>, plan: Plan, filling: Filling<(u64, Extent)>) -> Result<()> {
-        let name = split_parent(&plan.path).1;
-        let created = self.create_file(parent.handle(), name, &plan);
-        let file = created.map_err(|errno| fail(errno, "create", &plan.path))?;
-        self.fill(file, filling)
     }
 
     fn create_file(&self, &at: &InodeId, name: &[u8], plan: &Plan) -> Result<InodeId, Errno> {

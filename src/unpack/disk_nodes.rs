@@ -74,7 +74,7 @@ impl Nodes for DiskNodes<'_> {
     type File = Arc<OpenFile>;
     type Lower = LowerTree<'static>;
 
-    const LOOKS_ARE_SLOW: bool = true;
+    const NOTES_USED_NAMES: bool = true;
 
     fn look(&self, at: &OwnedFd, name: &[u8]) -> Result<NamedNode<Identity>, Errno> {
         let stat = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;

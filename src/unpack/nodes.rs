@@ -14,12 +14,12 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::metadata::Metadata;
-use super::root_dir::Dir;
+use super::root_dir::{Dir, fail};
 use super::walk::Walk;
 use super::write_pool::{Filling, Plan};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::layer::{Anomalies, Device, Entry};
+use crate::layer::{Anomalies, Device, Entry, split_parent};
 
 /// What has a name.
 pub(crate) struct NamedNode<I> {
@@ -39,8 +39,9 @@ pub(crate) trait Nodes: Walk {
     /// What files of an extracted layer come from.
     type Lower: Lower;
 
-    /// To note which names were used pays off.
-    const LOOKS_ARE_SLOW: bool;
+    /// Whether the writer notes which names were used, so that it need not look at one that was not. Only then is a name known to
+    /// be free, and [`Nodes::whole_file`] called.
+    const NOTES_USED_NAMES: bool;
 
     /// What has the name, itself.
     fn look(&self, at: &Self::Handle, name: &[u8]) -> Result<NamedNode<Self::Identity>, Errno>;
@@ -103,7 +104,11 @@ pub(crate) trait Nodes: Walk {
         parent: &Arc<Dir<Self::Handle>>,
         plan: Plan,
         filling: Filling<<Self::Lower as Lower>::Original>,
-    ) -> Result<()>;
+    ) -> Result<()> {
+        let created = self.create_file(parent.handle(), split_parent(&plan.path).1, &plan);
+        let file = created.map_err(|errno| fail(errno, "create", &plan.path))?;
+        self.fill(file, filling)
+    }
 
     /// A file whose content comes in parts.
     fn create_file(&self, at: &Self::Handle, name: &[u8], plan: &Plan) -> Result<Self::File, Errno>;

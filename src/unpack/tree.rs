@@ -42,7 +42,7 @@ const REPORT_ENTRIES: u64 = 256;
 pub(super) struct Slot<'a, H> {
     pub(super) parent: &'a Arc<Dir<H>>,
     pub(super) name: &'a [u8],
-    /// Nothing of this layer has had the name.
+    /// It is known that nothing of this layer has had the name.
     pub(super) is_free: bool,
 }
 
@@ -126,7 +126,7 @@ impl<N: Nodes> TreeWriter<N> {
 
     /// Notes that a name is used; true where it is known that it was not before. Otherwise, what has it is there after this.
     pub(super) fn claim(&mut self, real_path: &[u8]) -> Result<bool> {
-        let is_free = N::LOOKS_ARE_SLOW && self.used.insert(self.hasher.hash_one(real_path));
+        let is_free = N::NOTES_USED_NAMES && self.used.insert(self.hasher.hash_one(real_path));
         self.order.mark_ours(real_path);
         if !is_free {
             self.root.nodes.settle()?;

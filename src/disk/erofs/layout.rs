@@ -46,8 +46,11 @@ pub(super) fn content_size(tree: &MemoryTree, inode: InodeId) -> u64 {
 
 /// Of the content of an inode those bytes that lie right behind it and its attributes.
 pub(super) fn inline_size(tree: &MemoryTree, inode: InodeId, content: u64) -> u64 {
-    let head = (INODE + xattrs_size(tree.xattrs(inode)).0) as u64;
     let tail = content % BLOCK as u64;
+    if tail == 0 {
+        return 0;
+    }
+    let head = (INODE + xattrs_size(tree.xattrs(inode)).0) as u64;
     if head + tail <= BLOCK as u64 { tail } else { 0 }
 }
 

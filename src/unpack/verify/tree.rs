@@ -111,7 +111,7 @@ struct Verifier<'a, 'b> {
 
 impl Verifier<'_, '_> {
     fn line(&mut self, line: &RecordLine<'_>) -> Result<Verdict> {
-        let entry = RecordedEntry::parse(line)?.entry;
+        let RecordedEntry { entry, sum, .. } = RecordedEntry::parse(line)?;
         let is_overlay = self.form.is_overlay();
         match entry.kind {
             LayerEntryKind::LowerLink => {
@@ -153,7 +153,7 @@ impl Verifier<'_, '_> {
         self.entries.insert(self.hasher.hash_one(&entry.path[..]));
         let file_type = FileType::from_raw_mode(stat.st_mode);
         let is_as_said = match entry.kind {
-            LayerEntryKind::File => return self.file(line, &entry, &stat),
+            LayerEntryKind::File => return self.file(&entry, sum, &stat),
             LayerEntryKind::Hardlink => return self.hardlink(&entry, &stat),
             LayerEntryKind::Symlink => return self.symlink(&entry, &stat),
             LayerEntryKind::Directory => {
@@ -172,21 +172,21 @@ impl Verifier<'_, '_> {
         if is_as_said { self.differs(&entry.path, &entry, &stat) } else { Ok(Some("is of another type".into())) }
     }
 
-    fn file(&mut self, line: &RecordLine<'_>, entry: &LayerEntry, stat: &Stat) -> Result<Verdict> {
+    fn file(&mut self, entry: &LayerEntry, sum: Option<u64>, stat: &Stat) -> Result<Verdict> {
         if !is_regular(stat) {
             return Ok(Some("is not a regular file".into()));
         }
         if stat.st_size as u64 != entry.size {
             return Ok(Some(format!("has {} bytes instead of {}", stat.st_size, entry.size)));
         }
-        if let Some(why) = self.content(line, entry)? {
+        if let Some(why) = self.content(entry, sum)? {
             return Ok(Some(why));
         }
         self.differs(&entry.path, entry, stat)
     }
 
-    fn content(&mut self, line: &RecordLine<'_>, entry: &LayerEntry) -> Result<Verdict> {
-        let Some(expected) = line.sum()? else { return Ok(None) };
+    fn content(&mut self, entry: &LayerEntry, sum: Option<u64>) -> Result<Verdict> {
+        let Some(expected) = sum else { return Ok(None) };
         let (parent, name) = split_parent(&entry.path);
         let Some(parent) = self.parent(parent)? else { return Ok(Some("is gone".into())) };
         let file = match rustix::fs::openat(parent, name, OPEN_FILE, Mode::empty()) {

@@ -84,7 +84,7 @@ fn a_disk_is_the_same_bytes_wherever_it_is_made() {
     in_own_process(test, || {
         let golden = std::fs::read_to_string(repository().join("tests/golden/disks.txt")).unwrap();
         for (variable, value) in [("TZ", "Pacific/Chatham"), ("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8")] {
-            // SAFETY: the process runs this test alone, and no other thread of it is there yet.
+            // SAFETY: the process runs this test alone, and its other thread only waits for it.
             unsafe { std::env::set_var(variable, value) };
         }
         // SAFETY: it changes the process alone, whose own process this is.
