@@ -67,6 +67,10 @@ static int run_disk(app *a)
     if (!option_text(&a->given, "--format")) making.format = BL_DISK_EROFS;
   }
   making.flags = option_flag(&a->given, "--replace", BL_DISK_FLAG_REPLACE) | option_flag(&a->given, "--direct", BL_DISK_FLAG_DIRECT);
+  making.flags |= option_flag(&a->given, "--journal", BL_DISK_FLAG_JOURNAL) | option_flag(&a->given, "--growable", BL_DISK_FLAG_GROWABLE);
+  making.size_bytes = option_size(&a->given, "--size");
+  making.free_bytes = option_size(&a->given, "--free");
+  if (making.flags & BL_DISK_FLAG_JOURNAL && option_text(&a->given, "--journal")[0]) making.journal_bytes = option_size(&a->given, "--journal");
   making.label = option_text(&a->given, "--label");
   making.uuid = option_text(&a->given, "--uuid");
   making.max_mtime_seconds = (int64_t)option_number(&a->given, "--mtime-max", INT64_MAX);
@@ -91,9 +95,13 @@ static int run_disk(app *a)
 }
 
 static const option disk_options[] = {
-  {"--format", "FORMAT", "ext4 (the default; not written yet), erofs"},
+  {"--format", "FORMAT", "ext4 (the default), erofs"},
   {"--merged", NULL, "EROFS as a directory: metadata, the layers' own disks and a VMDK descriptor"},
-  {"--label", "LABEL", "of the file system, at most 15 bytes"},
+  {"--size", "SIZE", "of an ext4; what it needs by default"},
+  {"--free", "SIZE", "to be free in an ext4"},
+  {"--journal", "[=SIZE]", "an ext4 with a journal, for guests that write"},
+  {"--growable", NULL, "an ext4 that can grow while it is mounted"},
+  {"--label", "LABEL", "of the file system, at most 16 bytes in ext4 and 15 in EROFS"},
   {"--uuid", "UUID", "of the file system; made of the layers and the options by default"},
   {"--mtime-max", "SECONDS", "since 1970: what was modified later has this time"},
   {"--cached", NULL, "no OUT: keep it in the store, where it is found again"},

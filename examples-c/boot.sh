@@ -2,7 +2,9 @@
 # Boots an image: has blimg keep a disk of it in the store, and runs a command in it, in QEMU. The disk is read-only; the guest puts
 # a file system in memory over it. The exit status is the command's.
 #
-#   boot.sh [--merged] IMAGE [COMMAND [ARGUMENT...]]        without COMMAND: what the image's config says; as root
+#   boot.sh [--erofs | --merged] IMAGE [COMMAND [ARGUMENT...]]
+#
+# Without COMMAND it is what the image's config says, as root. The disk is an ext4, or an EROFS in one file or merged.
 #
 # BLIMG           blimg; the one beside this script, in build/
 # BLIMG_STORE     the store that has the image
@@ -18,9 +20,12 @@ fail() { echo "boot.sh: $*" >&2; exit 125; }
 need() { command -v "$1" >/dev/null || fail "$1 is missing: install $2"; }
 
 here=$(cd "$(dirname "$0")" && pwd)
-layout='' format=raw
-if [ "${1-}" = --merged ]; then layout=--merged format=vmdk; shift; fi
-[ $# -ge 1 ] || fail "usage: boot.sh [--merged] IMAGE [COMMAND [ARGUMENT...]]"
+layout='' format=raw fs=ext4
+case ${1-} in
+--erofs) fs=erofs; shift ;;
+--merged) fs=erofs layout=--merged format=vmdk; shift ;;
+esac
+[ $# -ge 1 ] || fail "usage: boot.sh [--erofs | --merged] IMAGE [COMMAND [ARGUMENT...]]"
 image=$1
 shift
 
@@ -40,7 +45,7 @@ accel=${BOOT_ACCEL:-$([ -r /dev/kvm ] && [ -w /dev/kvm ] && echo kvm || echo tcg
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-disk=$("$blimg" disk --cached "$image" --format erofs $layout)
+disk=$("$blimg" disk --cached "$image" --format $fs $layout)
 "$blimg" config "$image" >"$work/config"
 
 # The initramfs: busybox, the modules that the disk needs in the order in which they load, and what to do.
@@ -51,7 +56,7 @@ count=100
 : >"$work/copied"
 mkdir -p "$work/lib/modules"
 ln -s "$modules" "$work/lib/modules/$version"
-for name in virtio_pci virtio_blk erofs overlay; do
+for name in virtio_pci virtio_blk $fs overlay; do
   # One that the kernel has built in needs no file.
   modprobe -d "$work" -S "$version" --show-depends "$name" 2>/dev/null | sed -n 's/^insmod \([^ ]*\).*/\1/p' >"$work/needed" || :
   while read -r file; do
@@ -69,6 +74,7 @@ values cwd >"$root/cwd"
 # By which the guest's own words are told from the command's.
 mark=$(od -An -N 8 -t x8 /dev/urandom | tr -d ' ')
 echo "$mark" >"$root/mark"
+echo "$fs" >"$root/fs"
 if [ $# -gt 0 ]; then printf '%s\n' "$@" >"$root/args"; else values arg >"$root/args"; fi
 [ -s "$root/args" ] || fail "the image has no command: give one"
 
@@ -82,7 +88,7 @@ for module in /modules/*; do [ ! -e "$module" ] || insmod "$module"; done
 tries=100
 while [ ! -b /dev/vda ] && [ $tries -gt 0 ]; do sleep 0.1; tries=$((tries - 1)); done
 status=125
-if mount -t erofs -o ro /dev/vda /disk && mount -t tmpfs tmpfs /over && mkdir /over/upper /over/work &&
+if mount -t "$(cat /fs)" -o ro /dev/vda /disk && mount -t tmpfs tmpfs /over && mkdir /over/upper /over/work &&
   mount -t overlay -o lowerdir=/disk,upperdir=/over/upper,workdir=/over/work overlay /new; then
   for folder in proc sys dev; do
     [ -d "/new/$folder" ] || mkdir "/new/$folder"

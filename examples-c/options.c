@@ -128,10 +128,14 @@ int options_parse(options *out, const char *command, char **argv, const option *
       return unknown_option(command, *arg, own, common);
     equals = strchr(*arg, '=');
     if (equals && !known->value) return wrong_usage(command, "option %s takes no value", known->name);
-    if (!equals && known->value && !arg[1])
+    /* A value in brackets may be left out, and so comes with =. */
+    if (!equals && known->value && known->value[0] != '[' && !arg[1])
       return wrong_usage(command, "option %s needs a value: %s", known->name, known->value);
     out->given[out->given_count].option = known;
-    out->given[out->given_count].value = !known->value ? NULL : equals ? equals + 1 : *++arg;
+    out->given[out->given_count].value = !known->value            ? NULL
+                                         : equals                 ? equals + 1
+                                         : known->value[0] == '[' ? ""
+                                                                  : *++arg;
     out->given_count++;
   }
   return 0;

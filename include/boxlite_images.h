@@ -562,7 +562,7 @@ typedef int32_t bl_status;
 #define BL_ROOTFS_INTO_EXISTING 2
 
 /**
- * bl_disk_options.format: ext4. This version does not write it yet: BL_E_UNSUPPORTED.
+ * bl_disk_options.format: ext4, which every Linux guest mounts, in one raw file. The default.
  */
 #define BL_DISK_EXT4 0
 
@@ -601,6 +601,16 @@ typedef int32_t bl_status;
 #define BL_DISK_FLAG_DIRECT 4
 
 /**
+ * bl_disk_options.flags: an ext4 with a journal, for guests that write.
+ */
+#define BL_DISK_FLAG_JOURNAL 8
+
+/**
+ * bl_disk_options.flags: an ext4 that can grow while it is mounted, to a thousand times its size.
+ */
+#define BL_DISK_FLAG_GROWABLE 16
+
+/**
  * bl_disk_text(): the file to attach.
  */
 #define BL_DISK_TEXT_PATH 1
@@ -611,7 +621,7 @@ typedef int32_t bl_status;
 #define BL_DISK_TEXT_FORMAT 2
 
 /**
- * bl_disk_text(): the file system, as mount(2) calls it: "erofs".
+ * bl_disk_text(): the file system, as mount(2) calls it: "ext4" or "erofs".
  */
 #define BL_DISK_TEXT_FILE_SYSTEM 3
 
@@ -1599,8 +1609,7 @@ typedef struct bl_rootfs_result {
 } bl_rootfs_result;
 
 /**
- * What disk it is to be. Zero in a field is its default, but format must be BL_DISK_EROFS; initialise with
- * BL_DISK_OPTIONS_INIT.
+ * What disk it is to be. Zero in a field is its default; initialise with BL_DISK_OPTIONS_INIT.
  */
 typedef struct bl_disk_options {
   /**
@@ -1612,15 +1621,31 @@ typedef struct bl_disk_options {
    */
   uint64_t flags;
   /**
-   * BL_DISK_EROFS.
+   * BL_DISK_EXT4 or BL_DISK_EROFS.
    */
   uint32_t format;
   /**
-   * BL_DISK_LAYOUT_*: what it is made of.
+   * BL_DISK_LAYOUT_*: what it is made of. ext4 has one layout.
    */
   uint32_t layout;
   /**
-   * The label of the file system, at most 15 bytes; NULL is none.
+   * Bytes of an ext4; 0 is what it needs, and free_bytes. BL_E_NO_SPACE says how many it takes, where these are too few.
+   */
+  uint64_t size_bytes;
+  /**
+   * Bytes of an ext4 that are to be free.
+   */
+  uint64_t free_bytes;
+  /**
+   * Inodes of an ext4 that are to be free. One that has free room has one for each 16 KiB at least.
+   */
+  uint64_t free_inodes;
+  /**
+   * Bytes of the journal with BL_DISK_FLAG_JOURNAL, at least 4 MiB; 0 is as many as mke2fs takes.
+   */
+  uint64_t journal_bytes;
+  /**
+   * The label of the file system, at most 16 bytes in ext4 and 15 in EROFS; NULL is none.
    */
   const char *label;
   /**
@@ -3265,7 +3290,7 @@ bl_status bl_assemble_rootfs(bl_storage *storage,
                              bl_error **err);
 
 /**
- * Makes a disk of an image that a guest mounts, as a read-only EROFS file system. It has all
+ * Makes a disk of an image that a guest mounts, as an ext4 or a read-only EROFS. It has all
  * layers in turn, with what later ones hide left out. Root is not needed: owners, devices and
  * attributes are the layers'. Each layer becomes a disk of its own in the store first, as with
  * BL_LAYER_EROFS, unless it is one. Another image with the same layers needs only the others. The
@@ -3274,12 +3299,12 @@ bl_status bl_assemble_rootfs(bl_storage *storage,
  * lies beside the destination, as `.<name>.<random>.assembling`. It is not flushed to the disk.
  * docs/disks.md says how VMMs attach it.
  *
- * @param options format must be BL_DISK_EROFS.
+ * @param options NULL is the defaults.
  *
  * @retval BL_OK
  * @retval BL_E_NOT_FOUND where the store lacks a layer, or there is no folder
  * @retval BL_E_EXISTS where the destination is taken
- * @retval BL_E_UNSUPPORTED for a format that is not written, for BL_DISK_LAYOUT_MERGED on another file system than the store,
+ * @retval BL_E_UNSUPPORTED for BL_DISK_LAYOUT_MERGED on another file system than the store,
  *   and for what is in a layer
  * @retval BL_E_STATE where a layer's disk in the store is damaged: bl_check() mends it
  * @retval BL_E_INVALID_ARGUMENT for a label that is too long, or a UUID that is none
@@ -3290,7 +3315,7 @@ bl_status bl_assemble_rootfs(bl_storage *storage,
  * @retval BL_E_CANCELLED the token was triggered
  * @retval BL_E_TIMEOUT the time was over
  * @retval BL_E_CALLBACK the callback ended it
- * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_NO_SPACE the host's disk is full, or options.size_bytes are too few: the message says how many it takes
  * @retval BL_E_PERMISSION the system, or a read-only store that lacks a layer's disk, refuses
  * @retval BL_E_IO the system failed; bl_error_os_errno()
  *
@@ -3315,7 +3340,7 @@ bl_status bl_create_disk(bl_storage *storage,
  * keeps all of the image's layers, or the lease lives. After a restart of the machine a disk that was not flushed before is
  * gone: ask again, and do not note its path.
  *
- * @param options format must be BL_DISK_EROFS.
+ * @param options NULL is the defaults.
  * @param lease keeps a collection from taking the disk. It is the host's to extend (bl_lease_extend) as long as a guest has the
  *   disk, and to end (bl_lease_release) after that.
  *
@@ -3773,7 +3798,7 @@ bl_status bl_local_bundle_cache_dir(const bl_storage *storage,
   { sizeof(bl_rootfs_options), 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL }
 #define BL_ROOTFS_RESULT_INIT { sizeof(bl_rootfs_result), 0, 0, 0 }
 #define BL_DISK_OPTIONS_INIT \
-  { sizeof(bl_disk_options), 0, 0, 0, NULL, NULL, 0, 0, NULL, NULL, 0, NULL, NULL }
+  { sizeof(bl_disk_options), 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, NULL, NULL, 0, NULL, NULL }
 #define BL_DISK_INFO_INIT { sizeof(bl_disk_info), 0, 0, 0, 0, 0, 0, 0 }
 #define BL_DISK_PART_INIT { sizeof(bl_disk_part), NULL, 0, 0 }
 #define BL_OVERLAY_OPTIONS_INIT { sizeof(bl_overlay_options), NULL, 0, NULL, 0, NULL, NULL }

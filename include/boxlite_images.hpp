@@ -540,14 +540,20 @@ enum class disk_format : uint32_t { ext4 = BL_DISK_EXT4, erofs = BL_DISK_EROFS }
 enum class disk_layout : uint32_t { flat = BL_DISK_LAYOUT_FLAT, merged = BL_DISK_LAYOUT_MERGED };
 
 struct disk_options {
-  /// ext4 is not written yet.
-  disk_format format = disk_format::erofs;
+  disk_format format = disk_format::ext4;
+  /// A merged one is EROFS.
   disk_layout layout = disk_layout::flat;
   bool replace = false;
   bool strict = false;
   /// Leave no disks of layers in the store that are not there yet.
   bool direct = false;
-  /// At most 15 bytes.
+  /// Of an ext4: bytes of the whole, or zero; bytes and inodes that are to be free.
+  uint64_t size_bytes = 0, free_bytes = 0, free_inodes = 0;
+  /// An ext4 with a journal, for guests that write: its bytes; zero is as many as mke2fs takes.
+  std::optional<uint64_t> journal_bytes;
+  /// An ext4 that can grow while it is mounted.
+  bool growable = false;
+  /// At most 16 bytes in ext4 and 15 in EROFS.
   std::string label;
   /// Empty: made of the layers and the options.
   std::string uuid;
@@ -667,7 +673,12 @@ inline with_tree<bl_rootfs_options> c_options(const rootfs_options &o) {
 inline bl_disk_options c_options(const disk_options &o) {
   bl_disk_options c = bl_disk_options_init();
   set_common(c, o);
-  c.flags = flag(o.replace, BL_DISK_FLAG_REPLACE) | flag(o.strict, BL_DISK_FLAG_STRICT) | flag(o.direct, BL_DISK_FLAG_DIRECT);
+  c.flags = flag(o.replace, BL_DISK_FLAG_REPLACE) | flag(o.strict, BL_DISK_FLAG_STRICT) | flag(o.direct, BL_DISK_FLAG_DIRECT) |
+            flag(o.journal_bytes.has_value(), BL_DISK_FLAG_JOURNAL) | flag(o.growable, BL_DISK_FLAG_GROWABLE);
+  c.size_bytes = o.size_bytes;
+  c.free_bytes = o.free_bytes;
+  c.free_inodes = o.free_inodes;
+  c.journal_bytes = o.journal_bytes.value_or(0);
   c.lease_seconds = seconds(o.lease);
   c.format = static_cast<uint32_t>(o.format);
   c.layout = static_cast<uint32_t>(o.layout);

@@ -63,6 +63,7 @@ mod unpack;
 pub use archive::{ExportOptions, ExportTarget, ImportOptions, ImportSource, Imported};
 pub use check::{CheckOptions, CheckReport, Finding, Problem};
 pub use digest::{Algorithm, Digest};
+pub use disk::DiskFormat;
 pub use error::{Error, Result, Status};
 pub use extraction::{ExtractOptions, Extraction};
 pub use image::{Image, ImageSizes};

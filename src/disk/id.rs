@@ -9,13 +9,10 @@ fn recipe() -> String {
     format!("boxlite-images disk {DISK_RECIPE}")
 }
 
-/// The longest label that EROFS has.
-pub(crate) const MAX_LABEL_BYTES: usize = 15;
-
 /// UUID and label.
 pub(crate) struct DiskId {
     pub(crate) uuid: [u8; 16],
-    /// At most [`MAX_LABEL_BYTES`].
+    /// As long as the file system allows.
     pub(crate) label: Vec<u8>,
 }
 
@@ -33,7 +30,7 @@ impl DiskId {
 
 /// What a disk is known by: the digest of everything that its bytes depend on. `options` are in words, in an order of their own.
 pub(crate) fn disk_key<'a>(options: &str, diff_ids: impl Iterator<Item = &'a Digest>) -> Digest {
-    let mut text = format!("{}\nerofs\n{options}\n", recipe());
+    let mut text = format!("{}\n{options}\n", recipe());
     diff_ids.for_each(|diff_id| text.push_str(&format!("layer {diff_id}\n")));
     Digest::of(text.as_bytes())
 }

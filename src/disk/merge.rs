@@ -27,9 +27,15 @@ pub(crate) struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    pub(crate) fn new(nothing: &'a mut NoContent, options: &TreeOptions, interrupt: &Interrupt) -> Merge<'a> {
+    /// A file has at most so many names; what would be a further one is a copy (decision D4).
+    pub(crate) fn new(
+        nothing: &'a mut NoContent,
+        max_links: u32,
+        options: &TreeOptions,
+        interrupt: &Interrupt,
+    ) -> Merge<'a> {
         let no_record = RecordWriter::new(None, options.limits.clone());
-        let nodes = Arena::new(nothing, false);
+        let nodes = Arena::new(nothing, false).with_max_links(max_links);
         Merge { assembler: Assembler::of(TreeWriter::new(ROOT, nodes, no_record, options, interrupt)) }
     }
 

@@ -11,10 +11,11 @@ use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::images::bl_image;
 use super::leases::bl_lease;
 use super::limits::bl_layer_limits;
+use crate::disk::DiskFormat;
 use crate::error::{Error, Result, Status};
 use crate::image_disk::{Disk, DiskLayout, DiskOptions, KeptDisk};
 
-/// bl_disk_options.format: ext4. This version does not write it yet: BL_E_UNSUPPORTED.
+/// bl_disk_options.format: ext4, which every Linux guest mounts, in one raw file. The default.
 pub const BL_DISK_EXT4: u32 = 0;
 /// bl_disk_options.format: EROFS, read-only, for Linux 5.4 or newer.
 pub const BL_DISK_EROFS: u32 = 1;
@@ -36,11 +37,16 @@ pub const BL_DISK_FLAG_STRICT: u64 = 2;
 /// has to read these again.
 pub const BL_DISK_FLAG_DIRECT: u64 = 4;
 
+/// bl_disk_options.flags: an ext4 with a journal, for guests that write.
+pub const BL_DISK_FLAG_JOURNAL: u64 = 8;
+/// bl_disk_options.flags: an ext4 that can grow while it is mounted, to a thousand times its size.
+pub const BL_DISK_FLAG_GROWABLE: u64 = 16;
+
 /// bl_disk_text(): the file to attach.
 pub const BL_DISK_TEXT_PATH: u32 = 1;
 /// bl_disk_text(): what a VMM calls the format of that file: "raw" or "vmdk". No VMM should guess it.
 pub const BL_DISK_TEXT_FORMAT: u32 = 2;
-/// bl_disk_text(): the file system, as mount(2) calls it: "erofs".
+/// bl_disk_text(): the file system, as mount(2) calls it: "ext4" or "erofs".
 pub const BL_DISK_TEXT_FILE_SYSTEM: u32 = 3;
 /// bl_disk_text(): the UUID of the file system.
 pub const BL_DISK_TEXT_UUID: u32 = 4;
@@ -49,8 +55,7 @@ pub const BL_DISK_TEXT_KEY: u32 = 5;
 /// bl_disk_text(): what a Linux guest is told on its command line, where the disk is its first virtio disk.
 pub const BL_DISK_TEXT_KERNEL_ARGS: u32 = 6;
 
-/// What disk it is to be. Zero in a field is its default, but format must be BL_DISK_EROFS; initialise with
-/// BL_DISK_OPTIONS_INIT.
+/// What disk it is to be. Zero in a field is its default; initialise with BL_DISK_OPTIONS_INIT.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct bl_disk_options {
@@ -58,11 +63,19 @@ pub struct bl_disk_options {
     pub struct_size: usize,
     /// BL_DISK_FLAG_*, or 0.
     pub flags: u64,
-    /// BL_DISK_EROFS.
+    /// BL_DISK_EXT4 or BL_DISK_EROFS.
     pub format: u32,
-    /// BL_DISK_LAYOUT_*: what it is made of.
+    /// BL_DISK_LAYOUT_*: what it is made of. ext4 has one layout.
     pub layout: u32,
-    /// The label of the file system, at most 15 bytes; NULL is none.
+    /// Bytes of an ext4; 0 is what it needs, and free_bytes. BL_E_NO_SPACE says how many it takes, where these are too few.
+    pub size_bytes: u64,
+    /// Bytes of an ext4 that are to be free.
+    pub free_bytes: u64,
+    /// Inodes of an ext4 that are to be free. One that has free room has one for each 16 KiB at least.
+    pub free_inodes: u64,
+    /// Bytes of the journal with BL_DISK_FLAG_JOURNAL, at least 4 MiB; 0 is as many as mke2fs takes.
+    pub journal_bytes: u64,
+    /// The label of the file system, at most 16 bytes in ext4 and 15 in EROFS; NULL is none.
     pub label: *const c_char,
     /// The UUID of the file system, as text; NULL is one that is made of the layers and the options.
     pub uuid: *const c_char,
@@ -145,7 +158,7 @@ impl bl_disk {
             texts: vec![
                 CString::default(),
                 path(&disk.path)?,
-                text(disk.format())?,
+                text(disk.image_format())?,
                 text(disk.file_system())?,
                 text(&uuid::Uuid::from_bytes(disk.uuid).to_string())?,
                 text(disk.key.as_str())?,
@@ -161,7 +174,7 @@ fn bytes(value: Vec<u8>) -> Result<CString> {
     CString::new(value).map_err(|_| Error::new(Status::Internal, "disk: a path with a NUL in it"))
 }
 
-/// Makes a disk of an image that a guest mounts, as a read-only EROFS file system. It has all
+/// Makes a disk of an image that a guest mounts, as an ext4 or a read-only EROFS. It has all
 /// layers in turn, with what later ones hide left out. Root is not needed: owners, devices and
 /// attributes are the layers'. Each layer becomes a disk of its own in the store first, as with
 /// BL_LAYER_EROFS, unless it is one. Another image with the same layers needs only the others. The
@@ -170,12 +183,12 @@ fn bytes(value: Vec<u8>) -> Result<CString> {
 /// lies beside the destination, as `.<name>.<random>.assembling`. It is not flushed to the disk.
 /// docs/disks.md says how VMMs attach it.
 ///
-/// @param options format must be BL_DISK_EROFS.
+/// @param options NULL is the defaults.
 ///
 /// @retval BL_OK
 /// @retval BL_E_NOT_FOUND where the store lacks a layer, or there is no folder
 /// @retval BL_E_EXISTS where the destination is taken
-/// @retval BL_E_UNSUPPORTED for a format that is not written, for BL_DISK_LAYOUT_MERGED on another file system than the store,
+/// @retval BL_E_UNSUPPORTED for BL_DISK_LAYOUT_MERGED on another file system than the store,
 ///   and for what is in a layer
 /// @retval BL_E_STATE where a layer's disk in the store is damaged: bl_check() mends it
 /// @retval BL_E_INVALID_ARGUMENT for a label that is too long, or a UUID that is none
@@ -186,7 +199,7 @@ fn bytes(value: Vec<u8>) -> Result<CString> {
 /// @retval BL_E_CANCELLED the token was triggered
 /// @retval BL_E_TIMEOUT the time was over
 /// @retval BL_E_CALLBACK the callback ended it
-/// @retval BL_E_NO_SPACE the disk is full
+/// @retval BL_E_NO_SPACE the host's disk is full, or options.size_bytes are too few: the message says how many it takes
 /// @retval BL_E_PERMISSION the system, or a read-only store that lacks a layer's disk, refuses
 /// @retval BL_E_IO the system failed; bl_error_os_errno()
 ///
@@ -226,7 +239,7 @@ pub unsafe extern "C" fn bl_create_disk(
 /// keeps all of the image's layers, or the lease lives. After a restart of the machine a disk that was not flushed before is
 /// gone: ask again, and do not note its path.
 ///
-/// @param options format must be BL_DISK_EROFS.
+/// @param options NULL is the defaults.
 /// @param lease keeps a collection from taking the disk. It is the host's to extend (bl_lease_extend) as long as a guest has the
 ///   disk, and to end (bl_lease_release) after that.
 ///
@@ -355,19 +368,17 @@ pub unsafe extern "C" fn bl_disk_free(disk: *mut bl_disk) {
 }
 
 fn disk_options(c: &Call<'_>, options: bl_disk_options) -> Result<DiskOptions> {
-    let flags = BL_DISK_FLAG_REPLACE | BL_DISK_FLAG_STRICT | BL_DISK_FLAG_DIRECT;
+    let flags =
+        BL_DISK_FLAG_REPLACE | BL_DISK_FLAG_STRICT | BL_DISK_FLAG_DIRECT | BL_DISK_FLAG_JOURNAL | BL_DISK_FLAG_GROWABLE;
     check_flags(options.flags, flags, "options.flags")?;
-    match options.format {
-        BL_DISK_EROFS => {}
-        BL_DISK_EXT4 => {
-            let why = "options.format is BL_DISK_EXT4, which this version does not write yet; set BL_DISK_EROFS";
-            return Err(Error::new(Status::Unsupported, why));
-        }
+    let format = match options.format {
+        BL_DISK_EXT4 => DiskFormat::Ext4,
+        BL_DISK_EROFS => DiskFormat::Erofs,
         other => {
-            let why = format!("options.format is {other}, not one of BL_DISK_EROFS and BL_DISK_EXT4");
+            let why = format!("options.format is {other}, not one of BL_DISK_EXT4 and BL_DISK_EROFS");
             return Err(Error::new(Status::Unsupported, why));
         }
-    }
+    };
     let layout = match options.layout {
         BL_DISK_LAYOUT_FLAT => DiskLayout::Flat,
         BL_DISK_LAYOUT_MERGED => DiskLayout::Merged,
@@ -382,8 +393,17 @@ fn disk_options(c: &Call<'_>, options: bl_disk_options) -> Result<DiskOptions> {
         parsed.map(uuid::Uuid::into_bytes).map_err(|_| invalid("options.uuid", "is no UUID"))
     });
     let has = |flag: u64| options.flags & flag != 0;
+    if options.journal_bytes > 0 && !has(BL_DISK_FLAG_JOURNAL) {
+        return Err(invalid("options.journal_bytes", "is for BL_DISK_FLAG_JOURNAL"));
+    }
     Ok(DiskOptions {
+        format,
         layout,
+        size_bytes: options.size_bytes,
+        free_bytes: options.free_bytes,
+        free_inodes: options.free_inodes,
+        journal_bytes: has(BL_DISK_FLAG_JOURNAL).then_some(options.journal_bytes),
+        is_growable: has(BL_DISK_FLAG_GROWABLE),
         replace: has(BL_DISK_FLAG_REPLACE),
         label: given(options.label, "options.label")?.unwrap_or_default().to_owned(),
         uuid: uuid.transpose()?,

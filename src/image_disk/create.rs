@@ -31,14 +31,15 @@ pub(super) struct PreparedDisk<'a> {
 }
 
 impl Storage {
-    /// Makes a disk of an image: all layers in turn, what later ones hide left out, as a read-only EROFS file system. Each layer
+    /// Makes a disk of an image: all layers in turn, what later ones hide left out, as an ext4 or a read-only EROFS. Each layer
     /// becomes a disk of its own in the store first, unless it is one: an image that shares layers needs only the others. The
     /// same layers and options are the same bytes.
     ///
     /// A flat disk is a file at `destination`, a merged one a directory; it appears when it is whole. Its folder must be there.
     ///
     /// `NOT_FOUND` where the store lacks a layer, `EXISTS` where the destination is taken.
-    /// `INVALID_ARGUMENT` for a label that is too long. `UNSUPPORTED` for a merged disk on another
+    /// `INVALID_ARGUMENT` for a label that is too long. `NO_SPACE` for [`DiskOptions::size_bytes`] that are too few, with how
+    /// many it takes. `UNSUPPORTED` for a merged disk on another
     /// file system than the store. `LIMIT` for one of more than 16 TiB. Otherwise as
     /// [`Storage::extract_layer`]. Whatever the error, nothing is left behind.
     pub fn create_disk(&self, image: &Image, destination: &Path, options: &DiskOptions) -> Result<Disk> {
@@ -102,6 +103,7 @@ impl Storage {
         let tree = layers.merge(options)?;
         let mut anomalies = layers.anomalies;
         anomalies.insert(tree.anomalies);
+        anomalies.insert(options.format.anomalies(&tree, &options.interrupt)?);
         options.check_strict(anomalies, &image.manifest_digest)?;
         let key = disk_key(&options.words(), layers.stack.iter().map(|layer| &layer.diff_id));
         let id = DiskId::of_image(&key, options.uuid, &options.label);
@@ -112,7 +114,7 @@ impl Storage {
 impl PreparedDisk<'_> {
     pub(super) fn output<'a>(&'a self, options: &'a DiskOptions) -> Output<'a> {
         let PreparedDisk { layers, tree, key, id, .. } = self;
-        Output { layers, tree, key, id, interrupt: &options.interrupt }
+        Output { layers, tree, key, id, format: options.format, room: options.room(), interrupt: &options.interrupt }
     }
 
     /// What came of it, at its place.
@@ -122,6 +124,7 @@ impl PreparedDisk<'_> {
         let (parts, size) = in_order(parts.iter().map(|written| (path(&written.name), written.bytes)));
         Disk {
             path: attached(place, options.layout, &parts),
+            format: options.format,
             layout: options.layout,
             key: self.key.clone(),
             uuid: self.id.uuid,
@@ -130,6 +133,7 @@ impl PreparedDisk<'_> {
             entries: self.tree.entries,
             anomalies: self.anomalies,
             cached: false,
+            is_writable: options.is_for_writing(),
             parts,
         }
     }

@@ -4,7 +4,7 @@ use super::create::{PreparedDisk, attached, in_order};
 use super::options::{Disk, DiskLayout, DiskOptions};
 use super::output::WrittenPart;
 use crate::digest::Digest;
-use crate::disk::DiskId;
+use crate::disk::{DiskFormat, DiskId};
 use crate::error::Result;
 use crate::image::Image;
 use crate::layer::Anomalies;
@@ -13,7 +13,9 @@ use crate::record::DISK_RECIPE;
 use crate::store::{DISK_LOCK, DescribedLayer, DescribedPart, DiskDescription, Folder, Lease, Lock, Partial, Storage};
 
 /// The file of a kept flat disk.
-pub(super) const FLAT: &str = "disk.erofs";
+pub(super) fn flat_name(format: DiskFormat) -> String {
+    format!("disk.{}", format.word())
+}
 
 /// A disk that the store keeps.
 #[derive(Debug)]
@@ -86,7 +88,7 @@ impl Storage {
         let partial = Partial::create_tree(&self.directory, Folder::Disks, &name)?;
         let (output, path) = (prepared.output(options), partial.path());
         let written = match options.layout {
-            DiskLayout::Flat => output.flat_in(partial.handle(), &path, FLAT)?,
+            DiskLayout::Flat => output.flat_in(partial.handle(), &path, &flat_name(options.format))?,
             DiskLayout::Merged => output.merged_in(partial.handle(), &path)?,
         };
         let parts = written.parts.iter().map(describe_part).collect();
@@ -115,6 +117,7 @@ impl Storage {
         let (parts, size) = in_order(found.parts.iter().map(|part| (place.join(&part.name), part.bytes)));
         let disk = Disk {
             path: attached(&place, options.layout, &parts),
+            format: options.format,
             layout: options.layout,
             uuid: DiskId::of_image(&key, options.uuid, &options.label).uuid,
             key,
@@ -123,6 +126,7 @@ impl Storage {
             entries: found.entries,
             anomalies: Anomalies::from_bits(found.anomalies),
             cached: true,
+            is_writable: options.is_for_writing(),
             parts,
         };
         options.check_strict(disk.anomalies, &image.manifest_digest)?;
@@ -163,7 +167,13 @@ fn describe(
         recipe: DISK_RECIPE,
         key: disk.key.to_string(),
         layers: layers.collect(),
+        format: options.format.word().to_owned(),
         layout: options.layout.word().to_owned(),
+        size_bytes: options.size_bytes,
+        free_bytes: options.free_bytes,
+        free_inodes: options.free_inodes,
+        journal_bytes: options.journal_bytes,
+        is_growable: options.is_growable,
         label: options.label.clone(),
         uuid: options.uuid.map(|uuid| uuid::Uuid::from_bytes(uuid).to_string()),
         max_mtime_seconds: options.max_mtime,

@@ -44,6 +44,9 @@ enum LayerDiskSource {
     Temporary(TemporaryDisk),
 }
 
+/// Disks have numbers of 16 bits.
+const _: () = assert!(limits::LAYERS.default <= u16::MAX as u64);
+
 impl<'a> Layers<'a> {
     /// Makes those that are missing.
     pub(super) fn of(
@@ -168,7 +171,12 @@ impl<'a> Layers<'a> {
     /// All of them on top of each other.
     pub(super) fn merge(&self, options: &DiskOptions) -> Result<MergedTree> {
         let mut nothing = NoContent;
-        let mut merge = Merge::new(&mut nothing, &options.tree().without_whiteouts(), &options.interrupt);
+        let mut merge = Merge::new(
+            &mut nothing,
+            options.format.max_links(),
+            &options.tree().without_whiteouts(),
+            &options.interrupt,
+        );
         for layer in &self.stack {
             let (_, record) = self.open(layer.disk)?;
             let done = merge.entries();

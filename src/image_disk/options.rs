@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::digest::Digest;
-use crate::disk::MAX_LABEL_BYTES;
+use crate::disk::{DiskFormat, Ext4Room};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::layer::Anomalies;
@@ -33,16 +33,31 @@ impl DiskLayout {
     }
 }
 
+/// The smallest journal (Linux, fs/jbd2, `JBD2_MIN_JOURNAL_BLOCKS`).
+const MIN_JOURNAL_BYTES: u64 = 4 << 20;
+
 options! {
     /// How to make a disk.
     #[derive(Clone, Debug, Default)]
     pub struct DiskOptions {
+        /// The file system.
+        pub format: DiskFormat,
         /// What it is made of.
         pub layout: DiskLayout,
         /// What has the destination's name is replaced: a file by a file, a directory by a directory.
         pub replace: bool,
-        /// The label of the file system, at most 15 bytes.
+        /// The label of the file system, at most 16 bytes in ext4 and 15 in EROFS.
         pub label: String,
+        /// Bytes of an ext4; 0 is what it needs, and `free_bytes`. `NO_SPACE` where that is too little, before anything is written.
+        pub size_bytes: u64,
+        /// Bytes of an ext4 that are to be free.
+        pub free_bytes: u64,
+        /// Inodes of an ext4 that are to be free. One that has free room has one for each 16 KiB at least.
+        pub free_inodes: u64,
+        /// Bytes of a journal of an ext4, for guests that write; 0 is as many as mke2fs takes.
+        pub journal_bytes: Option<u64>,
+        /// An ext4 that can grow while it is mounted.
+        pub is_growable: bool,
         /// The UUID of the file system; `None` is one that is made of the layers and the options.
         pub uuid: Option<[u8; 16]>,
         /// What was modified later, in seconds since 1970, has this time.
@@ -65,14 +80,49 @@ options! {
 }
 
 impl DiskOptions {
-    /// `INVALID_ARGUMENT` for a label that cannot be one.
+    /// `INVALID_ARGUMENT` for a label that cannot be one, and for a layout that the file system cannot have.
     pub(super) fn check(&self) -> Result<()> {
-        if self.label.len() > MAX_LABEL_BYTES || self.label.contains('\0') {
+        let (most, format) = (self.format.max_label_bytes(), self.format.word());
+        if self.label.len() > most || self.label.contains('\0') {
             let label = quoted(self.label.as_bytes());
-            let why = format!("label {label}: EROFS has labels of at most {MAX_LABEL_BYTES} bytes");
+            let why = format!("label {label}: {format} has labels of at most {most} bytes");
+            return Err(Error::new(Status::InvalidArgument, why));
+        }
+        if self.format != DiskFormat::Ext4 && self.is_for_writing() {
+            let why = format!("{format} is read-only: it has no free room, no journal, and does not grow");
+            return Err(Error::new(Status::InvalidArgument, why));
+        }
+        if self.journal_bytes.is_some_and(|bytes| bytes > 0 && bytes < MIN_JOURNAL_BYTES) {
+            let why = format!("a journal has at least {MIN_JOURNAL_BYTES} bytes");
+            return Err(Error::new(Status::InvalidArgument, why));
+        }
+        if self.uuid == Some([0; 16]) {
+            return Err(Error::new(
+                Status::InvalidArgument,
+                "a UUID of zeros is none; leave it out for one of our own",
+            ));
+        }
+        if self.layout == DiskLayout::Merged && self.format != DiskFormat::Erofs {
+            let why = format!("a merged disk is EROFS, and cannot be {format}");
             return Err(Error::new(Status::InvalidArgument, why));
         }
         Ok(())
+    }
+
+    /// Whether a guest has been given a reason to write.
+    pub(super) fn is_for_writing(&self) -> bool {
+        self.room() != Ext4Room::default()
+    }
+
+    /// What an ext4 has besides its content.
+    pub(super) fn room(&self) -> Ext4Room {
+        Ext4Room {
+            size_bytes: self.size_bytes,
+            free_bytes: self.free_bytes,
+            free_inodes: self.free_inodes,
+            journal_bytes: self.journal_bytes,
+            is_growable: self.is_growable,
+        }
     }
 
     /// Of layers.
@@ -82,10 +132,11 @@ impl DiskOptions {
 
     /// What of them the bytes depend on.
     pub(super) fn words(&self) -> String {
-        let layout = self.layout.word();
+        let (format, layout) = (self.format.word(), self.layout.word());
         let uuid = self.uuid.map_or_else(String::new, |uuid| uuid::Uuid::from_bytes(uuid).to_string());
         let max_mtime = self.max_mtime.map_or_else(String::new, |seconds| seconds.to_string());
-        format!("layout {layout}\nlabel {}\nuuid {uuid}\nmax_mtime {max_mtime}", self.label)
+        let room = self.room().words();
+        format!("format {format}{room}\nlayout {layout}\nlabel {}\nuuid {uuid}\nmax_mtime {max_mtime}", self.label)
     }
 }
 
@@ -107,6 +158,8 @@ pub struct DiskPart {
 pub struct Disk {
     /// The file to attach: raw, or a VMDK descriptor.
     pub path: PathBuf,
+    /// The file system.
+    pub format: DiskFormat,
     /// What it is made of.
     pub layout: DiskLayout,
     /// What its bytes depend on: the layers, the options, and the version of the recipe.
@@ -123,13 +176,15 @@ pub struct Disk {
     pub anomalies: Anomalies,
     /// The store kept it already, as an earlier call made it.
     pub cached: bool,
+    /// A guest can write to it: there is free room, a journal, or what it may grow by.
+    pub is_writable: bool,
     /// The files, in the order of the device; of a flat disk one.
     pub parts: Vec<DiskPart>,
 }
 
 impl Disk {
-    /// What a VMM calls the format of [`Disk::path`]; it should never have to guess.
-    pub fn format(&self) -> &'static str {
+    /// What a VMM calls the form of [`Disk::path`]; it should never have to guess.
+    pub fn image_format(&self) -> &'static str {
         match self.layout {
             DiskLayout::Flat => "raw",
             DiskLayout::Merged => "vmdk",
@@ -138,11 +193,15 @@ impl Disk {
 
     /// The file system, as mount(2) calls it.
     pub fn file_system(&self) -> &'static str {
-        "erofs"
+        self.format.word()
     }
 
     /// What a Linux guest is told on its command line, where this is its first virtio disk.
     pub fn kernel_args(&self) -> &'static str {
-        "root=/dev/vda rootfstype=erofs ro"
+        match (self.format, self.is_writable) {
+            (DiskFormat::Ext4, false) => "root=/dev/vda rootfstype=ext4 ro",
+            (DiskFormat::Ext4, true) => "root=/dev/vda rootfstype=ext4 rw",
+            (DiskFormat::Erofs, _) => "root=/dev/vda rootfstype=erofs ro",
+        }
     }
 }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::layers::Layers;
 use crate::digest::Digest;
-use crate::disk::{DiskFile, DiskId, MergedTree, VmdkPart, vmdk_descriptor, write_flat, write_merged};
+use crate::disk::{DiskFile, DiskFormat, DiskId, Ext4Room, MergedTree, VmdkPart, vmdk_descriptor, write_merged};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::sys::{self, free_space};
@@ -31,6 +31,8 @@ pub(super) struct Output<'a> {
     pub(super) tree: &'a MergedTree,
     pub(super) key: &'a Digest,
     pub(super) id: &'a DiskId,
+    pub(super) format: DiskFormat,
+    pub(super) room: Ext4Room,
     pub(super) interrupt: &'a Interrupt,
 }
 
@@ -73,7 +75,7 @@ impl Output<'_> {
         let open = |number: u16| Ok(self.layers.open(number)?.0);
         let parts = (&self.layers.sizes[..], &open as _);
         let sink = &mut DiskFile { file, name, interrupt: self.interrupt };
-        let bytes = write_flat(self.tree, parts, self.id, sink, check_room, self.interrupt)?;
+        let bytes = self.format.write(self.tree, parts, (self.id, self.room), sink, &check_room, self.interrupt)?;
         Ok(Written {
             parts: vec![WrittenPart { name: String::new(), bytes, tree: None }],
             descriptor: None,

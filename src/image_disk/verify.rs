@@ -6,12 +6,12 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::kept::{FLAT, kept_id};
+use super::kept::{flat_name, kept_id};
 use super::layers::Layers;
 use super::options::{DiskLayout, DiskOptions};
 use super::output::{DESCRIPTOR, METADATA, part_name};
 use crate::digest::Digest;
-use crate::disk::{DiskComparison, DiskId, VmdkPart, disk_key, vmdk_descriptor, write_flat, write_merged};
+use crate::disk::{DiskComparison, DiskFormat, DiskId, VmdkPart, disk_key, vmdk_descriptor, write_merged};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::limits::LayerLimits;
@@ -50,7 +50,9 @@ impl Storage {
             Described::Stale => return Ok(KeptDiskVerdict::Unknown),
             Described::Damaged => return Ok(KeptDiskVerdict::NoDescription),
         };
-        let Some(options) = options_of(&description) else { return damaged("its description is of another kind") };
+        let Some(options) = options_of(&description).filter(|options| options.check().is_ok()) else {
+            return damaged("its description is of another kind");
+        };
         let digests = |text: &str| Digest::parse(text).ok();
         let layers = description.layers.iter().map(|layer| Some((digests(&layer.digest)?, digests(&layer.diff_id)?)));
         let Some(stack) = layers.collect::<Option<Vec<(Digest, Digest)>>>() else {
@@ -88,10 +90,17 @@ fn kept_name(description: &DiskDescription, stack: &[(Digest, Digest)], options:
 
 /// The options that a kept disk was made with; `None` for what this version does not make.
 fn options_of(description: &DiskDescription) -> Option<DiskOptions> {
+    let formats = [DiskFormat::Ext4, DiskFormat::Erofs];
     let layouts = [DiskLayout::Flat, DiskLayout::Merged];
     let uuid = description.uuid.as_deref().map(|text| uuid::Uuid::parse_str(text).map(uuid::Uuid::into_bytes));
     Some(DiskOptions {
+        format: formats.into_iter().find(|format| format.word() == description.format)?,
         layout: layouts.into_iter().find(|layout| layout.word() == description.layout)?,
+        size_bytes: description.size_bytes,
+        free_bytes: description.free_bytes,
+        free_inodes: description.free_inodes,
+        journal_bytes: description.journal_bytes,
+        is_growable: description.is_growable,
         label: description.label.clone(),
         uuid: uuid.transpose().ok()?,
         max_mtime: description.max_mtime_seconds,
@@ -135,14 +144,14 @@ impl KeptFiles<'_> {
         spend: &mut Spend<'_>,
     ) -> Result<Verdict> {
         let tree = layers.merge(options)?;
-        let file = match self.open(FLAT)? {
+        let file = match self.open(&flat_name(options.format))? {
             Ok(file) => file,
             Err(why) => return Ok(Some(why)),
         };
         let open = |number: u16| Ok(layers.open(number)?.0);
         let mut comparison = DiskComparison::new(file.as_fd(), spend);
         let parts = (&layers.sizes[..], &open as _);
-        write_flat(&tree, parts, id, &mut comparison, |_| Ok(()), &options.interrupt)?;
+        options.format.write(&tree, parts, (id, options.room()), &mut comparison, &|_| Ok(()), &options.interrupt)?;
         Ok(comparison.verdict())
     }
 

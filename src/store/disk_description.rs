@@ -32,7 +32,13 @@ pub(crate) struct DiskDescription {
     pub(crate) key: String,
     /// The layers, the lowest first.
     pub(crate) layers: Vec<DescribedLayer>,
+    pub(crate) format: String,
     pub(crate) layout: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) free_bytes: u64,
+    pub(crate) free_inodes: u64,
+    pub(crate) journal_bytes: Option<u64>,
+    pub(crate) is_growable: bool,
     pub(crate) label: String,
     /// Where the caller wanted one of its own.
     pub(crate) uuid: Option<String>,

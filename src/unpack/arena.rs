@@ -121,6 +121,9 @@ pub(crate) struct Arena<'s> {
     pub(super) sizes: RefCell<HashMap<InodeId, u64>>,
     /// Of files alone; the writer has the others.
     pub(super) anomalies: Cell<Anomalies>,
+    max_links: u32,
+    /// How many names a file has that has several.
+    links: RefCell<HashMap<InodeId, u32>>,
 }
 
 impl Tables {
@@ -314,7 +317,39 @@ impl<'s> Arena<'s> {
             hasher: RandomState::new(),
         };
         let tables = RefCell::new(tables);
-        Arena { tables, sink, has_whiteouts, open: None, sizes: RefCell::default(), anomalies: Cell::default() }
+        Arena {
+            tables,
+            sink,
+            has_whiteouts,
+            open: None,
+            sizes: RefCell::default(),
+            anomalies: Cell::default(),
+            max_links: u32::MAX,
+            links: RefCell::default(),
+        }
+    }
+
+    /// A file can have no more names than these.
+    pub(crate) fn with_max_links(self, max_links: u32) -> Arena<'s> {
+        Arena { max_links, ..self }
+    }
+
+    /// Counts a further name of a file; `MLINK` where it can have none.
+    pub(super) fn count_link(&self, inode: InodeId) -> Result<(), Errno> {
+        let mut links = self.links.borrow_mut();
+        let names = links.entry(inode).or_insert(1);
+        if *names >= self.max_links {
+            return Err(Errno::MLINK);
+        }
+        *names += 1;
+        Ok(())
+    }
+
+    /// One of its names is gone.
+    pub(super) fn forget_link(&mut self, inode: InodeId) {
+        if let Some(names) = self.links.get_mut().get_mut(&inode) {
+            *names -= 1;
+        }
     }
 
     /// Ends the file that is open.
@@ -392,7 +427,7 @@ impl MemoryTree {
     }
 
     /// What is in a directory, in the order of names.
-    pub(crate) fn children(&self, directory: InodeId) -> impl DoubleEndedIterator<Item = (&[u8], InodeId)> {
+    pub(crate) fn children(&self, directory: InodeId) -> impl DoubleEndedIterator<Item = (&[u8], InodeId)> + Clone {
         let range = self.starts[directory as usize] as usize..self.starts[directory as usize + 1] as usize;
         self.sorted[range].iter().map(|&entry| {
             let entry = &self.tables.entries[entry as usize];
@@ -415,6 +450,11 @@ impl MemoryTree {
             InodeKind::Symlink { at, len } => &self.tables.names[at as usize..][..usize::from(len)],
             _ => &[],
         }
+    }
+
+    /// A number that inodes with the same extended attributes have; 0 for none.
+    pub(crate) fn xattr_set(&self, inode: InodeId) -> u32 {
+        self.inode(inode).xattrs
     }
 
     pub(crate) fn xattrs(&self, inode: InodeId) -> &[(Vec<u8>, Vec<u8>)] {

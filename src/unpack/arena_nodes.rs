@@ -45,7 +45,8 @@ impl Walk for Arena<'_> {
         let tables = self.tables.get_mut();
         Ok(match tables.entry(at, name) {
             Some(entry) if tables.entries[entry as usize].inode != NONE => {
-                tables.entries[entry as usize].inode = NONE;
+                let gone = std::mem::replace(&mut tables.entries[entry as usize].inode, NONE);
+                self.forget_link(gone);
                 Ok(())
             }
             _ => Err(Errno::NOENT),
@@ -92,6 +93,10 @@ impl Nodes for Arena<'_> {
         if matches!(tables.inodes[inode as usize].kind, InodeKind::Directory { .. }) {
             return Err(Errno::PERM);
         }
+        if tables.find(to, to_name).is_ok() {
+            return Err(Errno::EXIST);
+        }
+        self.count_link(inode)?;
         tables.name_it(to, to_name, inode)
     }
 
@@ -105,7 +110,6 @@ impl Nodes for Arena<'_> {
         (to, to_name): (&Dir<InodeId>, &[u8]),
         _: &Interrupt,
     ) -> Result<()> {
-        // There is always room for a further name, so that nobody asks for this.
         let mut tables = self.tables.borrow_mut();
         let copied = tables.find(*from.handle(), from_name).and_then(|inode| {
             let node = tables.inodes[inode as usize].clone();

@@ -159,13 +159,14 @@ static void files(boxlite::storage &store, const boxlite::image &image, const fs
   CHECK(MUST(process.user()).uid == 0 && process.runtime_json().find("\"args\"") != std::string::npos);
   CHECK(process.stop_signal() == "SIGTERM" || process.stop_signal().empty());
   boxlite::disk_options making;
+  making.format = boxlite::disk_format::erofs;
   making.layout = boxlite::disk_layout::merged;
   making.label = "c++";
   boxlite::disk disk = MUST(store.create_disk(image, work / "disk", making));
   CHECK(disk.format == "vmdk" && disk.file_system == "erofs" && fs::exists(disk.path) && disk.parts.size() > 1);
   CHECK(disk.parts.back().offset_bytes + disk.parts.back().length_bytes == disk.size_bytes);
   CHECK(store.create_disk(image, work / "disk", making).code() == status::exists);
-  CHECK(MUST(store.create_disk(image, work / "disk.img")).format == "raw");
+  CHECK(MUST(store.create_disk(image, work / "disk.img")).file_system == "ext4");
   making.lease = std::chrono::minutes(1);
   boxlite::kept_disk kept = MUST(store.keep_disk(image, making));
   CHECK(!kept.disk.cached && fs::exists(kept.disk.path) && kept.lease.release());

@@ -198,6 +198,7 @@ const WITHOUT_UNIT: &[(&str, &[&str])] = &[
             "directory_steps",
             "entries",
             "entries_unpacked",
+            "free_inodes",
             "kept",
             "layers",
             "layers_done",

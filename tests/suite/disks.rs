@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use boxlite_images::{
-    Anomalies, Cancel, Disk, DiskLayout, DiskOptions, Image, Interrupt, RootfsMode, RootfsOptions, Status, Storage,
+    Anomalies, Cancel, Disk, DiskFormat, DiskLayout, DiskOptions, Image, Interrupt, RootfsMode, RootfsOptions, Status,
+    Storage,
 };
 
 use super::archive::Archive;
@@ -20,7 +21,7 @@ use super::support::{
 };
 
 fn options(layout: DiskLayout) -> DiskOptions {
-    DiskOptions::default().layout(layout)
+    DiskOptions::default().format(DiskFormat::Erofs).layout(layout)
 }
 
 fn open(storage: &Storage, layers: &[Vec<u8>]) -> Image {
@@ -75,29 +76,33 @@ fn every_stack_of_layers_is_the_same_as_a_disk_and_as_a_root_file_system() {
         let mut assembling = RootfsOptions::default().mode(RootfsMode::Copy);
         assembling.tree.form.device_nodes = true;
         let rootfs = storage.assemble_rootfs(&image, &at("root"), &assembling);
-        let disks = [(DiskLayout::Flat, "flat"), (DiskLayout::Merged, "merged")]
-            .map(|(layout, to)| storage.create_disk(&image, &at(to), &options(layout)));
-        let (rootfs, flat, merged) = match (rootfs, disks) {
-            (Ok(rootfs), [Ok(flat), Ok(merged)]) => (rootfs, flat, merged),
-            (Err(error), [Err(flat), Err(merged)]) => {
+        let kinds = [
+            (options(DiskLayout::Flat), "flat"),
+            (options(DiskLayout::Merged), "merged"),
+            (DiskOptions::default(), "ext4"),
+        ];
+        let disks = kinds.map(|(options, to)| storage.create_disk(&image, &at(to), &options));
+        let (rootfs, flat, merged, ext4) = match (rootfs, disks) {
+            (Ok(rootfs), [Ok(flat), Ok(merged), Ok(ext4)]) => (rootfs, flat, merged, ext4),
+            (Err(error), [Err(flat), Err(merged), Err(ext4)]) => {
                 assert_eq!(
-                    (flat.status(), merged.status()),
-                    (error.status(), error.status()),
+                    [flat.status(), merged.status(), ext4.status()],
+                    [error.status(); 3],
                     "{name}: {error}; {flat}"
                 );
-                assert!(!at("flat").exists() && !at("merged").exists());
+                assert!(!at("flat").exists() && !at("merged").exists() && !at("ext4").exists());
                 assert_nothing_half_made(dir.path(), &name);
                 refused += 1;
                 continue;
             }
             other => panic!("{name}: {other:?}"),
         };
-        assert_eq!((flat.format(), merged.format()), ("raw", "vmdk"));
+        assert_eq!([&flat, &merged, &ext4].map(|disk| disk.image_format()), ["raw", "vmdk", "raw"]);
         assert_ne!(flat.key, merged.key);
-        for (disk, to) in [(&flat, "a"), (&merged, "b")] {
+        for (disk, to) in [(&flat, "a"), (&merged, "b"), (&ext4, "c")] {
             let device = device(disk, at(&format!("{to}.raw")));
-            assert_clean(&name, &device, layers.iter().any(|layer| layer.len() > 100_000));
-            let Some(mounted) = MountedDisk::new(&device, at(&format!("{to}.mounted"))) else { return };
+            assert_clean(&name, &device, disk.format, layers.iter().any(|layer| layer.len() > 100_000));
+            let Some(mounted) = MountedDisk::new(&device, disk.format, at(&format!("{to}.mounted"))) else { return };
             let odd = rootfs.anomalies | Anomalies::SKIPPED_XATTR;
             assert_same(&name, &at("root"), mounted.path(), &[], odd);
         }

@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxlite_images::{
-    CheckOptions, Digest, DiskLayout, DiskOptions, ExtractOptions, GcOptions, Image, ImageName, Interrupt,
+    CheckOptions, Digest, DiskFormat, DiskLayout, DiskOptions, ExtractOptions, GcOptions, Image, ImageName, Interrupt,
     RootfsOptions, Status, Storage,
 };
 
 use super::archive::{Archive, Header};
 use super::images::{put_image_of, put_image_that_runs};
 use super::support::{leftovers, names_in, quick_store, temp_dir};
-
-const LAYOUTS: [DiskLayout; 2] = [DiskLayout::Flat, DiskLayout::Merged];
 
 fn layers() -> Vec<Vec<u8>> {
     vec![
@@ -27,7 +25,12 @@ fn open(storage: &Storage, layers: &[Vec<u8>]) -> Image {
 }
 
 fn options(layout: DiskLayout) -> DiskOptions {
-    DiskOptions::default().layout(layout)
+    DiskOptions::default().format(DiskFormat::Erofs).layout(layout)
+}
+
+/// One of each kind of disk.
+fn kinds() -> [DiskOptions; 3] {
+    [options(DiskLayout::Flat), options(DiskLayout::Merged), DiskOptions::default()]
 }
 
 fn everything() -> GcOptions {
@@ -52,31 +55,31 @@ fn a_disk_is_made_once_and_found_again() {
     let dir = temp_dir();
     let storage = quick_store(&dir.path().join("store"));
     let image = open(&storage, &layers());
-    for (number, layout) in LAYOUTS.into_iter().enumerate() {
-        let made = storage.keep_disk(&image, &options(layout)).unwrap();
-        let found = storage.keep_disk(&image, &options(layout)).unwrap();
+    for (number, kind) in kinds().into_iter().enumerate() {
+        let made = storage.keep_disk(&image, &kind).unwrap();
+        let found = storage.keep_disk(&image, &kind).unwrap();
         assert_eq!((made.disk.cached, found.disk.cached), (false, true));
         let mut same = found.disk.clone();
         same.cached = false;
         assert_eq!(same, made.disk);
         assert!(made.disk.path.starts_with(storage.images_dir().join("disks")));
         let to = dir.path().join(format!("disk-{number}"));
-        let elsewhere = storage.create_disk(&image, &to, &options(layout)).unwrap();
+        let elsewhere = storage.create_disk(&image, &to, &kind).unwrap();
         assert_eq!(elsewhere.key, made.disk.key);
-        assert!(device(&elsewhere.parts) == device(&made.disk.parts), "{layout:?}: other bytes");
+        assert!(device(&elsewhere.parts) == device(&made.disk.parts), "{kind:?}: other bytes");
         for part in &made.disk.parts {
             assert_eq!(std::fs::metadata(&part.path).unwrap().permissions().mode() & 0o777, 0o444);
         }
         // Another label is another disk.
-        let labelled = storage.keep_disk(&image, &options(layout).label("l")).unwrap().disk;
+        let labelled = storage.keep_disk(&image, &kind.clone().label("l")).unwrap().disk;
         assert!(!labelled.cached && labelled.path != made.disk.path);
         // What is kept can be made anew.
-        assert!(!storage.keep_disk(&image, &options(layout).replace(true)).unwrap().disk.cached);
+        assert!(!storage.keep_disk(&image, &kind.clone().replace(true)).unwrap().disk.cached);
         assert_eq!(kept(&storage).len(), 2 * number + 2);
     }
     let usage = storage.disk_usage().unwrap();
-    assert_eq!(usage.disks.objects, 4);
-    assert!(usage.disks.bytes > 2 * 9000, "{usage:?}");
+    assert_eq!(usage.disks.objects, 6);
+    assert!(usage.disks.bytes > 3 * 9000, "{usage:?}");
     assert_eq!(leftovers(storage.images_dir()), [""; 0]);
 }
 
@@ -125,15 +128,15 @@ fn a_disk_stays_as_long_as_its_layers_or_a_lease() {
 
 #[test]
 fn a_direct_disk_leaves_no_disks_of_layers() {
-    for layout in LAYOUTS {
+    for kind in kinds() {
         let dir = temp_dir();
         let (storage, other) = (quick_store(&dir.path().join("store")), quick_store(&dir.path().join("other")));
-        let direct = options(layout).direct(true);
+        let direct = kind.clone().direct(true);
         let disk = storage.keep_disk(&open(&storage, &layers()), &direct).unwrap().disk;
         let at = dir.path().join("disk");
         let elsewhere = storage.create_disk(&open(&storage, &layers()), &at, &direct).unwrap();
         assert_eq!(names_in(&storage.images_dir().join("extracted")), [""; 0]);
-        let usual = other.keep_disk(&open(&other, &layers()), &options(layout)).unwrap().disk;
+        let usual = other.keep_disk(&open(&other, &layers()), &kind).unwrap().disk;
         assert!(device(&disk.parts) == device(&usual.parts) && device(&elsewhere.parts) == device(&usual.parts));
         for part in disk.parts.iter().chain(&elsewhere.parts) {
             assert_eq!(std::fs::metadata(&part.path).unwrap().nlink(), 1, "{part:?}");
@@ -141,7 +144,7 @@ fn a_direct_disk_leaves_no_disks_of_layers() {
         assert_eq!(storage.disk_usage().unwrap().disks.bytes, disk_bytes(&disk.path));
         // One that is there is used.
         let image = open(&other, &layers());
-        other.create_disk(&image, &dir.path().join("again"), &options(layout).direct(true)).unwrap();
+        other.create_disk(&image, &dir.path().join("again"), &kind.clone().direct(true)).unwrap();
         assert_eq!(names_in(&other.images_dir().join("extracted")).len(), 4);
         assert_eq!(leftovers(storage.images_dir()), [""; 0]);
     }
@@ -160,12 +163,12 @@ fn a_check_compares_disks_with_their_layers() {
         std::fs::File::options().write(true).open(path).unwrap().write_all_at(b"changed", at).unwrap();
     };
     type Damage = Box<dyn Fn(&Path)>;
-    let damages: [(&str, DiskLayout, Damage); 8] = [
-        ("the superblock", DiskLayout::Flat, Box::new(move |folder| change(&folder.join("disk.erofs"), 1030))),
-        ("metadata", DiskLayout::Flat, Box::new(move |folder| change(&folder.join("disk.erofs"), 4100))),
+    let damages: [(&str, DiskOptions, Damage); 11] = [
+        ("the superblock", options(DiskLayout::Flat), Box::new(move |folder| change(&folder.join("disk.erofs"), 1030))),
+        ("metadata", options(DiskLayout::Flat), Box::new(move |folder| change(&folder.join("disk.erofs"), 4100))),
         (
             "content",
-            DiskLayout::Flat,
+            options(DiskLayout::Flat),
             Box::new(move |folder| {
                 let file = folder.join("disk.erofs");
                 change(&file, std::fs::metadata(&file).unwrap().len() - 4096);
@@ -173,35 +176,45 @@ fn a_check_compares_disks_with_their_layers() {
         ),
         (
             "a disk that is cut",
-            DiskLayout::Flat,
+            options(DiskLayout::Flat),
             Box::new(|folder| {
                 let file = folder.join("disk.erofs");
                 std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
                 std::fs::File::options().write(true).open(file).unwrap().set_len(4096).unwrap();
             }),
         ),
-        ("its metadata", DiskLayout::Merged, Box::new(move |folder| change(&folder.join("meta.erofs"), 4100))),
-        ("its descriptor", DiskLayout::Merged, Box::new(move |folder| change(&folder.join("disk.vmdk"), 3))),
+        ("an ext4", DiskOptions::default(), Box::new(move |folder| change(&folder.join("disk.ext4"), 1030))),
+        ("its groups", DiskOptions::default(), Box::new(move |folder| change(&folder.join("disk.ext4"), 4100))),
+        (
+            "its content",
+            DiskOptions::default(),
+            Box::new(move |folder| {
+                let file = folder.join("disk.ext4");
+                change(&file, std::fs::metadata(&file).unwrap().len() - 4096);
+            }),
+        ),
+        ("its metadata", options(DiskLayout::Merged), Box::new(move |folder| change(&folder.join("meta.erofs"), 4100))),
+        ("its descriptor", options(DiskLayout::Merged), Box::new(move |folder| change(&folder.join("disk.vmdk"), 3))),
         (
             "a part that is gone",
-            DiskLayout::Merged,
+            options(DiskLayout::Merged),
             Box::new(|folder| {
                 std::fs::remove_file(folder.join("layer-1.erofs")).unwrap();
             }),
         ),
         (
             "its description",
-            DiskLayout::Merged,
+            options(DiskLayout::Merged),
             Box::new(|folder| {
                 std::fs::write(folder.join("description"), "{}").unwrap();
             }),
         ),
     ];
-    for (what, layout, damage) in damages {
+    for (what, kind, damage) in damages {
         let dir = temp_dir();
         let storage = quick_store(&dir.path().join("store"));
         let image = open(&storage, &layers());
-        let made = storage.keep_disk(&image, &options(layout)).unwrap().disk;
+        let made = storage.keep_disk(&image, &kind).unwrap().disk;
         let mut checking = CheckOptions::default();
         let report = storage.check(&checking).unwrap();
         assert_eq!((&report.findings[..], report.skipped), (&[][..], 0), "{what}");
@@ -211,7 +224,7 @@ fn a_check_compares_disks_with_their_layers() {
         assert_eq!(findings.len(), 1, "{what}: {findings:?}");
         assert!(findings[0].quarantined && findings[0].object.starts_with("disks/"), "{what}: {findings:?}");
         assert_eq!(storage.check(&checking).unwrap().findings, [], "{what}");
-        let again = storage.keep_disk(&image, &options(layout)).unwrap().disk;
+        let again = storage.keep_disk(&image, &kind).unwrap().disk;
         assert!(!again.cached, "{what}");
         assert_eq!(storage.check(&checking).unwrap().findings, [], "{what}");
     }
@@ -361,8 +374,8 @@ fn a_disk_of_which_a_file_is_gone_or_cut_is_made_again() {
     let dir = temp_dir();
     let storage = quick_store(&dir.path().join("store"));
     let image = open(&storage, &layers());
-    for layout in LAYOUTS {
-        let direct = options(layout).direct(true);
+    for kind in kinds() {
+        let direct = kind.clone().direct(true);
         let made = storage.keep_disk(&image, &direct).unwrap().disk;
         let part = &made.parts[0].path;
         std::fs::set_permissions(part, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -30,6 +30,7 @@ mod disk_faults;
 mod disk_mount;
 mod disks;
 mod durability;
+mod ext4_disks;
 mod extraction;
 mod families;
 mod faults;

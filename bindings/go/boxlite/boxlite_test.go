@@ -259,12 +259,12 @@ func TestImages(t *testing.T) {
 	if err != nil || inLayers.Args[0] != "sh" || inLayers.UID != 0 {
 		t.Fatal(inLayers, err)
 	}
-	made, err := store.CreateDisk(ctx, image, filepath.Join(work, "disk"), &DiskOptions{Layout: DiskMerged, Label: "go"})
+	made, err := store.CreateDisk(ctx, image, filepath.Join(work, "disk"), &DiskOptions{Format: DiskEROFS, Layout: DiskMerged, Label: "go"})
 	if err != nil || made.Format != "vmdk" || made.FileSystem != "erofs" || len(made.Parts) < 2 || made.Entries != 2 {
 		t.Fatal(made, err)
 	}
 	flat, err := store.CreateDisk(ctx, image, filepath.Join(work, "disk.img"), nil)
-	if err != nil || flat.Format != "raw" || flat.Parts[0].LengthBytes != flat.SizeBytes || flat.Key == made.Key {
+	if err != nil || flat.Format != "raw" || flat.FileSystem != "ext4" || flat.Parts[0].LengthBytes != flat.SizeBytes || flat.Key == made.Key {
 		t.Fatal(flat, err)
 	}
 	_, err = store.CreateDisk(ctx, image, filepath.Join(work, "disk.img"), nil)

@@ -10,7 +10,7 @@ import (
 // DiskFormat is the file system of a disk.
 type DiskFormat uint32
 
-// The formats. This version writes EROFS alone.
+// The formats: ext4, which every Linux guest mounts; and EROFS, read-only, for Linux 5.4 or newer.
 const (
 	DiskEXT4 DiskFormat = iota
 	DiskEROFS
@@ -25,14 +25,21 @@ const (
 	DiskMerged
 )
 
-// DiskOptions say what disk it is to be; nil and zero are the defaults, and the format is EROFS.
+// DiskOptions say what disk it is to be; nil and zero are the defaults.
 type DiskOptions struct {
-	// Layout is what it is made of.
+	// Format is the file system.
+	Format DiskFormat
+	// Layout is what it is made of; DiskMerged is for DiskEROFS.
 	Layout DiskLayout
 	// Replace what has the destination's name. Strict refuses a layer with any anomaly. Direct leaves no disks of layers in the
 	// store that are not there yet.
 	Replace, Strict, Direct bool
-	// Label is the file system's, at most 15 bytes.
+	// SizeBytes of an ext4, or zero for what it needs; FreeBytes and FreeInodes are to be free in it.
+	SizeBytes, FreeBytes, FreeInodes uint64
+	// Journal is for guests that write; JournalBytes are as many as mke2fs takes, if zero. Growable can grow while it is mounted.
+	Journal, Growable bool
+	JournalBytes      uint64
+	// Label is the file system's, at most 16 bytes in ext4 and 15 in EROFS.
 	Label string
 	// UUID is the file system's; empty is one that is made of the layers and the options.
 	UUID string
@@ -79,8 +86,10 @@ type KeptDisk struct {
 func (o *DiskOptions) c(cancel *capi.Cancel) *capi.DiskOptions {
 	return &capi.DiskOptions{
 		Call:   call(cancel, o.Progress),
-		Flags:  flag(o.Replace, diskFlagReplace) | flag(o.Strict, diskFlagStrict) | flag(o.Direct, diskFlagDirect),
-		Format: uint32(DiskEROFS), Layout: uint32(o.Layout), Label: o.Label, UUID: o.UUID,
+		Flags:  flag(o.Replace, diskFlagReplace) | flag(o.Strict, diskFlagStrict) | flag(o.Direct, diskFlagDirect) |
+			flag(o.Journal, diskFlagJournal) | flag(o.Growable, diskFlagGrowable),
+		SizeBytes: o.SizeBytes, FreeBytes: o.FreeBytes, FreeInodes: o.FreeInodes, JournalBytes: o.JournalBytes,
+		Format: uint32(o.Format), Layout: uint32(o.Layout), Label: o.Label, UUID: o.UUID,
 		MaxMtimeSeconds: o.MaxMtimeSeconds, LeaseSeconds: seconds(o.LeaseTime), Limits: (*capi.Limits)(o.Limits),
 	}
 }
@@ -96,7 +105,7 @@ func newDisk(made capi.Disk) Disk {
 	return disk
 }
 
-// CreateDisk makes a read-only disk of an image that a guest mounts.
+// CreateDisk makes a disk of an image that a guest mounts.
 func (s *Storage) CreateDisk(ctx context.Context, image *Image, destination string, o *DiskOptions) (disk *Disk, err error) {
 	if o == nil {
 		o = &DiskOptions{}

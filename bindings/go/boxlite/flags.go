@@ -50,6 +50,8 @@ const (
 	diskFlagReplace         = 1
 	diskFlagStrict          = 2
 	diskFlagDirect          = 4
+	diskFlagJournal         = 8
+	diskFlagGrowable        = 16
 	gcDryRun                = 1
 	gcAnyAge                = 2
 	checkRepair             = 1

@@ -1,8 +1,7 @@
 //! Where each inode is, found before anything is written. An entry of a directory says the place of
 //! its inode, and an inode the place of its data.
 //!
-//! Inodes come first, a directory's children together, each directory before what is deeper. What of a directory's content
-//! is whole blocks comes after all inodes; the rest of it, and a symlink's target, lies right behind its inode.
+//! Inodes come first. What of a directory's content is whole blocks comes after all inodes; the rest of it, and a symlink's target, lies right behind its inode.
 //!
 //! Kernels differ in what they read across the end of a block. Those before 5.9 read no inode
 //! there. Those before 6.12 refuse a symlink whose target ends behind the block that its inode
@@ -13,20 +12,17 @@ use super::dirent::directory_size;
 use super::inode::{INODE, SLOT};
 use super::xattr::xattrs_size;
 use crate::disk::block::BLOCK;
+use crate::disk::order::TreeOrder;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::unpack::{InodeId, InodeKind, MemoryTree, ROOT};
+use crate::unpack::{InodeId, InodeKind, MemoryTree};
 
 /// How a tree lies. What an inode itself tells is not kept, since there can be millions.
 pub(super) struct Layout {
-    /// All inodes, in the order of their places.
-    pub(super) order: Vec<InodeId>,
+    /// All inodes that have a place, in that order.
+    pub(super) order: TreeOrder,
     /// By inode its number: the slot that it begins at. 0 for what no name leads to.
     pub(super) nids: Vec<u32>,
-    /// How many names an inode has; a directory has one for itself and one for each directory in it, too.
-    pub(super) links: Vec<u32>,
-    /// The directory that a directory is in.
-    pub(super) parents: Vec<InodeId>,
     /// Blocks of inodes.
     pub(super) inode_blocks: u64,
     /// Blocks of directories, after those.
@@ -75,39 +71,13 @@ pub(super) fn with_dots<'a, T: From<&'a [u8]>>(
 
 impl Layout {
     pub(super) fn of(tree: &MemoryTree, interrupt: &Interrupt) -> Result<Layout> {
-        let count = tree.inode_count();
-        let mut layout = Layout {
-            order: Vec::with_capacity(count),
-            nids: vec![0; count],
-            links: vec![0; count],
-            parents: vec![ROOT; count],
-            inode_blocks: 0,
-            directory_blocks: 0,
-            has_skipped_xattrs: false,
-        };
+        let order = TreeOrder::of(tree, interrupt)?;
+        let nids = vec![0; tree.inode_count()];
+        let mut layout = Layout { order, nids, inode_blocks: 0, directory_blocks: 0, has_skipped_xattrs: false };
         // An inode with the number 0 is none to some programs, and the root's number has 16 bits.
         let mut at = SLOT as u64;
-        layout.place(tree, ROOT, &mut at)?;
-        layout.links[ROOT as usize] = 2;
-        let mut open = vec![ROOT];
-        while let Some(directory) = open.pop() {
-            interrupt.check()?;
-            let from = open.len();
-            for (_, child) in tree.children(directory) {
-                let is_directory = matches!(tree.inode(child).kind, InodeKind::Directory { .. });
-                if is_directory {
-                    layout.links[directory as usize] += 1;
-                    layout.links[child as usize] = 2;
-                    layout.parents[child as usize] = directory;
-                    open.push(child);
-                } else {
-                    layout.links[child as usize] += 1;
-                }
-                if layout.nids[child as usize] == 0 {
-                    layout.place(tree, child, &mut at)?;
-                }
-            }
-            open[from..].reverse();
+        for place in 0..layout.order.inodes.len() {
+            layout.place(tree, layout.order.inodes[place], &mut at)?;
         }
         layout.inode_blocks = at.div_ceil(BLOCK as u64);
         Ok(layout)
@@ -130,7 +100,6 @@ impl Layout {
         let nid = u32::try_from(*at / SLOT as u64)
             .map_err(|_| Error::limit("inodes of a disk", u64::from(u32::MAX) * SLOT as u64, *at, "bytes of inodes"))?;
         self.nids[inode as usize] = nid;
-        self.order.push(inode);
         *at = (*at + head + inline).next_multiple_of(SLOT as u64);
         Ok(())
     }
@@ -144,7 +113,7 @@ mod tests {
     use crate::layer::{Decompressor, LayerFile, Reader, Stream};
     use crate::limits::LayerLimits;
     use crate::record::RecordWriter;
-    use crate::unpack::{Arena, NoContent, TreeOptions, TreeWriter};
+    use crate::unpack::{Arena, NoContent, ROOT, TreeOptions, TreeWriter};
 
     fn reader_of(layer: &[u8]) -> Reader {
         let (limits, interrupt) = (LayerLimits::default(), Interrupt::default());
@@ -178,7 +147,7 @@ mod tests {
         let tree = tree_of_links((0..500).map(|n| 1 + n * 37 % 4095));
         let layout = Layout::of(&tree, &Interrupt::default()).unwrap();
         let mut end_before = 0;
-        for &inode in &layout.order {
+        for &inode in &layout.order.inodes {
             let content = content_size(&tree, inode);
             let inline = inline_size(&tree, inode, content);
             let at = u64::from(layout.nids[inode as usize]) * SLOT as u64;
@@ -188,6 +157,6 @@ mod tests {
             // What is not behind its inode is in blocks of its own.
             assert!(inline == content % BLOCK as u64 || inline == 0, "{content} {inline}");
         }
-        assert_eq!(layout.order.len(), 501);
+        assert_eq!(layout.order.inodes.len(), 501);
     }
 }

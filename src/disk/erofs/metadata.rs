@@ -6,6 +6,7 @@ use super::layout::{Layout, content_size, inline_size, with_dots};
 use super::superblock::Superblock;
 use super::xattr::{write_xattrs, xattrs_count, xattrs_size};
 use crate::disk::block::{BLOCK, too_many_blocks};
+use crate::disk::file_type::{file_type, type_bits};
 use crate::disk::id::DiskId;
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -37,7 +38,7 @@ impl<'t> DiskMetadata<'t> {
 
     /// Where the content of each file is, and how much there is; of those that are empty nothing.
     pub(in crate::disk) fn files(&self) -> impl Iterator<Item = (Extent, u64)> {
-        self.layout.order.iter().filter_map(|&inode| match self.tree.inode(inode).kind {
+        self.layout.order.inodes.iter().filter_map(|&inode| match self.tree.inode(inode).kind {
             InodeKind::File { size, part, block } if size > 0 => Some((Extent { part, block }, size)),
             _ => None,
         })
@@ -63,7 +64,7 @@ impl<'t> DiskMetadata<'t> {
     pub(in crate::disk) fn first_block(&self, (begins, blocks): (u64, u64), id: &DiskId) -> Result<[u8; BLOCK]> {
         let superblock = Superblock {
             root_nid: self.layout.nids[ROOT as usize] as u16,
-            inodes: self.layout.order.len() as u64,
+            inodes: self.layout.order.inodes.len() as u64,
             blocks: u32::try_from(blocks).map_err(|_| too_many_blocks(blocks))?,
             meta_block: self.last_block_fits(begins)?,
             uuid: id.uuid,
@@ -77,7 +78,7 @@ impl<'t> DiskMetadata<'t> {
         if let InodeKind::Symlink { .. } = self.tree.inode(inode).kind {
             return out(self.tree.target(inode));
         }
-        let parent = self.layout.parents[inode as usize];
+        let parent = self.layout.order.parents[inode as usize];
         let entries = with_dots(self.tree.children(inode).map(Name::Child), Name::name).map(|name| {
             let (bytes, of) = match name {
                 Name::Child((bytes, child)) => (bytes, child),
@@ -112,7 +113,7 @@ impl MetadataWriter<'_> {
     fn inodes(&mut self, begins: u32, block_of: impl Fn(Extent) -> u32) -> Result<()> {
         let DiskMetadata { tree, layout } = self.metadata;
         let mut next_block = begins + layout.inode_blocks as u32;
-        for &inode in &layout.order {
+        for &inode in &layout.order.inodes {
             let nid = self.metadata.nid(inode)?;
             self.out.pad_to(u64::from(nid) * SLOT as u64);
             let node = tree.inode(inode);
@@ -141,7 +142,7 @@ impl MetadataWriter<'_> {
                 uid: node.uid,
                 gid: node.gid,
                 mtime: node.mtime,
-                links: layout.links[inode as usize],
+                links: layout.order.links[inode as usize],
             };
             self.out.buffer.extend_from_slice(&disk.to_bytes());
             write_xattrs(xattrs, &mut self.out.buffer);
@@ -164,7 +165,7 @@ impl MetadataWriter<'_> {
     /// What of directories, and of symlinks, does not lie behind their inodes.
     fn directories(&mut self) -> Result<()> {
         let DiskMetadata { tree, layout } = self.metadata;
-        for &inode in &layout.order {
+        for &inode in &layout.order.inodes {
             let content = content_size(tree, inode);
             let mut rest = content - inline_size(tree, inode, content);
             if rest == 0 {
@@ -231,29 +232,5 @@ impl<'a> Name<'a> {
 impl<'a> From<&'a [u8]> for Name<'a> {
     fn from(dot: &'a [u8]) -> Name<'a> {
         Name::Dot(dot)
-    }
-}
-
-/// The type in a mode (POSIX, sys/stat.h).
-fn type_bits(kind: &InodeKind) -> u16 {
-    match kind {
-        InodeKind::File { .. } => 0o100_000,
-        InodeKind::Directory { .. } => 0o040_000,
-        InodeKind::Symlink { .. } => 0o120_000,
-        InodeKind::Fifo => 0o010_000,
-        InodeKind::CharDevice(_) => 0o020_000,
-        InodeKind::BlockDevice(_) => 0o060_000,
-    }
-}
-
-/// The type in an entry of a directory.
-fn file_type(kind: &InodeKind) -> u8 {
-    match kind {
-        InodeKind::File { .. } => 1,
-        InodeKind::Directory { .. } => 2,
-        InodeKind::CharDevice(_) => 3,
-        InodeKind::BlockDevice(_) => 4,
-        InodeKind::Fifo => 5,
-        InodeKind::Symlink { .. } => 7,
     }
 }

@@ -2,7 +2,7 @@
 //! layer's tree shows. The file system's own checker finds nothing, and the bytes are the same
 //! whoever makes them.
 
-use boxlite_images::{CheckOptions, Digest, ExtractOptions, Status, TreeForm, WhiteoutForm};
+use boxlite_images::{CheckOptions, Digest, DiskFormat, ExtractOptions, Status, TreeForm, WhiteoutForm};
 
 use super::super::archive::{Archive, gzip, zstd};
 use super::super::disk_mount::{MountedDisk, assert_clean, assert_same};
@@ -55,8 +55,8 @@ fn each_layer_is_the_same_as_a_disk_and_as_a_tree() {
         };
         let [tree, disk] = [as_tree(), as_disk()].map(|options| storage.extracted_path(&digest, options.tree.form));
         let recorded = entries(&storage, &digest, as_disk().tree.form);
-        assert_clean(&name, &disk, recorded.iter().any(|entry| entry.path.len() > 1000));
-        let Some(at) = MountedDisk::new(&disk, dir.path().join("mounted")) else { return };
+        assert_clean(&name, &disk, DiskFormat::Erofs, recorded.iter().any(|entry| entry.path.len() > 1000));
+        let Some(at) = MountedDisk::new(&disk, DiskFormat::Erofs, dir.path().join("mounted")) else { return };
         assert_same(&name, &tree, at.path(), &recorded, odd);
         mounted += 1;
     }

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use boxlite_images::{CheckOptions, Digest, DiskLayout, DiskOptions, ExtractOptions, ImageName, Problem, Storage};
+use boxlite_images::{
+    CheckOptions, Digest, DiskFormat, DiskLayout, DiskOptions, ExtractOptions, ImageName, Problem, Storage,
+};
 
 use super::super::archive::Archive;
 use super::super::images::put_image_of;
@@ -52,10 +54,12 @@ impl Patient {
             options.tree.form.erofs = true;
             storage.extract_layer(layer, &options).unwrap();
         }
-        for (i, layout) in [DiskLayout::Flat, DiskLayout::Merged].into_iter().enumerate() {
-            let image =
-                storage.open_image(&ImageName::parse(&format!("example.org/image{}:1", 2 - i)).unwrap()).unwrap();
-            storage.keep_disk(&image, &DiskOptions::default().layout(layout)).unwrap().lease.release().unwrap();
+        let erofs = DiskOptions::default().format(DiskFormat::Erofs);
+        for (i, options) in [erofs.clone(), erofs.layout(DiskLayout::Merged), DiskOptions::default()].iter().enumerate()
+        {
+            let name = ImageName::parse(&format!("example.org/image{}:1", 2 - i)).unwrap();
+            let image = storage.open_image(&name).unwrap();
+            storage.keep_disk(&image, options).unwrap().lease.release().unwrap();
         }
     }
 

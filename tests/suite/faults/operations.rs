@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use boxlite_images::{
-    CheckOptions, Digest, DiskLayout, DiskOptions, ExtractOptions, ImageName, Storage, StorageOptions,
+    CheckOptions, Digest, DiskFormat, DiskLayout, DiskOptions, ExtractOptions, ImageName, Storage, StorageOptions,
 };
 
 use super::super::archive::{Archive, gzip};
@@ -154,12 +154,14 @@ impl Tool {
             Box::new(move |s| assert!(s.extract_layer(&disk, &as_disk).unwrap().cached)),
         );
         let i = image.to_string();
-        for (name, layout, more) in [
-            ("keep a disk", DiskLayout::Flat, &[][..]),
-            ("keep a merged disk", DiskLayout::Merged, &["--merged", "--direct"]),
+        let erofs = DiskOptions::default().format(DiskFormat::Erofs);
+        for (name, options, more) in [
+            ("keep an ext4", DiskOptions::default().free_bytes(1u64 << 20), &["--free", "1M"][..]),
+            ("keep a disk", erofs.clone(), &["--format", "erofs"]),
+            ("keep a merged disk", erofs.layout(DiskLayout::Merged), &["--format", "erofs", "--merged", "--direct"]),
         ] {
-            let args = [&["disk", "--cached", &i, "--format", "erofs"][..], more].concat();
-            let (options, of) = (DiskOptions::default().layout(layout), image.clone());
+            let args = [&["disk", "--cached", &i][..], more].concat();
+            let of = image.clone();
             let is_kept = move |s: &Storage| {
                 let image = s.open_image_by_digest(&of).unwrap();
                 assert!(s.keep_disk(&image, &options).unwrap().disk.cached);
@@ -171,7 +173,7 @@ impl Tool {
         add(
             "make a disk",
             &with_image,
-            &["disk", &i, &to, "--format", "erofs", "--replace"],
+            &["disk", &i, &to, "--journal", "--growable", "--replace"],
             Box::new(move |_| assert!(std::fs::metadata(&made).unwrap().len() > 4096)),
         );
         add(

@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use boxlite_images::{
-    CheckOptions, Digest, DiskLayout, DiskOptions, ExtractOptions, GcOptions, ImageName, Storage, StorageOptions,
+    CheckOptions, Digest, DiskFormat, DiskLayout, DiskOptions, ExtractOptions, GcOptions, ImageName, Storage,
+    StorageOptions,
 };
 use fuser::{
     Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags,
@@ -184,8 +185,9 @@ fn work(store: &Path) {
             options.tree.form.erofs = true;
             storage.extract_layer(&layer.digest, &options).unwrap();
         }
-        for layout in [DiskLayout::Flat, DiskLayout::Merged] {
-            storage.keep_disk(&image, &DiskOptions::default().layout(layout)).unwrap();
+        let erofs = DiskOptions::default().format(DiskFormat::Erofs);
+        for options in [erofs.clone(), erofs.layout(DiskLayout::Merged), DiskOptions::default()] {
+            storage.keep_disk(&image, &options).unwrap();
         }
         // Time for the file system to write what nobody synced, and in the middle for trees to become durable.
         std::thread::sleep(Duration::from_millis(if i == 2 { 3500 } else { 1200 }));

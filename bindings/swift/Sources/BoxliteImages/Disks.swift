@@ -1,5 +1,20 @@
 import CBoxliteImages
 
+/// The file system of a disk.
+public enum DiskFormat: Sendable {
+  /// What every Linux guest mounts. In one raw file.
+  case ext4
+  /// For guests with Linux 5.4 or newer that have it. Read-only.
+  case erofs
+
+  var c: UInt32 {
+    switch self {
+    case .ext4: UInt32(BL_DISK_EXT4)
+    case .erofs: UInt32(BL_DISK_EROFS)
+    }
+  }
+}
+
 /// What a disk is made of.
 public enum DiskLayout: Sendable {
   /// One raw file with everything, in which there is nothing that a layer hides.
@@ -15,8 +30,10 @@ public enum DiskLayout: Sendable {
   }
 }
 
-/// What disk it is to be: a read-only EROFS file system.
+/// What disk it is to be.
 public struct DiskOptions: Sendable {
+  public var format = DiskFormat.ext4
+  /// A merged one is EROFS.
   public var layout = DiskLayout.flat
   /// Replace what has the destination's name.
   public var replaces = false
@@ -24,7 +41,16 @@ public struct DiskOptions: Sendable {
   public var isStrict = false
   /// Leave no disks of layers in the store that are not there yet.
   public var isDirect = false
-  /// At most 15 bytes.
+  /// Bytes of an ext4; 0 is what it needs, and what is to be free.
+  public var sizeBytes: UInt64 = 0
+  /// What is to be free in an ext4.
+  public var freeBytes: UInt64 = 0
+  public var freeInodes: UInt64 = 0
+  /// An ext4 with a journal, for guests that write: its bytes; 0 is as many as mke2fs takes.
+  public var journalBytes: UInt64?
+  /// An ext4 that can grow while it is mounted.
+  public var isGrowable = false
+  /// At most 16 bytes in ext4 and 15 in EROFS.
   public var label: String?
   /// `nil` is one that is made of the layers and the options.
   public var uuid: String?
@@ -101,8 +127,13 @@ extension DiskOptions {
   func c(_ arena: Arena, _ cancel: CancelToken?, _ told: Told<TransferProgress>?) throws -> bl_disk_options {
     var c = bl_disk_options_init()
     c.flags = flags(
-      (replaces, BL_DISK_FLAG_REPLACE), (isStrict, BL_DISK_FLAG_STRICT), (isDirect, BL_DISK_FLAG_DIRECT))
-    c.format = UInt32(BL_DISK_EROFS)
+      (replaces, BL_DISK_FLAG_REPLACE), (isStrict, BL_DISK_FLAG_STRICT), (isDirect, BL_DISK_FLAG_DIRECT),
+      (journalBytes != nil, BL_DISK_FLAG_JOURNAL), (isGrowable, BL_DISK_FLAG_GROWABLE))
+    c.size_bytes = sizeBytes
+    c.free_bytes = freeBytes
+    c.free_inodes = freeInodes
+    c.journal_bytes = journalBytes ?? 0
+    c.format = format.c
     c.layout = layout.c
     c.label = try arena.text(label, "label")
     c.uuid = try arena.text(uuid, "uuid")
@@ -120,7 +151,7 @@ extension DiskOptions {
 }
 
 extension Storage {
-  /// Makes a read-only disk of an image that a guest mounts; a file, or with `.merged` a directory.
+  /// Makes a disk of an image that a guest mounts; a file, or with `.merged` a directory.
   @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
   @discardableResult
   public func createDisk(

@@ -98,6 +98,7 @@ final class ImageTests: XCTestCase {
     XCTAssertFalse(FileManager.default.fileExists(atPath: work + "/root/etc/motd"))
     wants(.exists) { try store.assembleRootfs(image, at: work + "/root") }
     var making = DiskOptions()
+    making.format = .erofs
     making.layout = .merged
     making.label = "swift"
     let disk = try store.createDisk(image, at: work + "/disk", options: making)

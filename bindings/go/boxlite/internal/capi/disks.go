@@ -8,6 +8,10 @@ type DiskOptions struct {
 	Call
 	Flags           uint64
 	Format, Layout  uint32
+	SizeBytes       uint64
+	FreeBytes       uint64
+	FreeInodes      uint64
+	JournalBytes    uint64
 	Label, UUID     string
 	MaxMtimeSeconds int64
 	LeaseSeconds    uint64
@@ -33,6 +37,10 @@ func (a *arena) disk(o *DiskOptions) C.bl_disk_options {
 	c.flags = C.uint64_t(o.Flags)
 	c.format = C.uint32_t(o.Format)
 	c.layout = C.uint32_t(o.Layout)
+	c.size_bytes = C.uint64_t(o.SizeBytes)
+	c.free_bytes = C.uint64_t(o.FreeBytes)
+	c.free_inodes = C.uint64_t(o.FreeInodes)
+	c.journal_bytes = C.uint64_t(o.JournalBytes)
 	c.label = a.str(o.Label)
 	c.uuid = a.str(o.UUID)
 	c.max_mtime_seconds = C.int64_t(o.MaxMtimeSeconds)
