@@ -23,6 +23,8 @@ static int run_gc(app *a)
   bl_error *err = NULL;
   collecting.flags =
     option_flag(&a->given, "--dry-run", BL_GC_DRY_RUN) | option_flag(&a->given, "--any-age", BL_GC_ANY_AGE);
+  collecting.max_disk_idle_seconds = option_seconds(&a->given, "--idle-disks");
+  if (a->given.is_wrong) return 2;
   collecting.cancel = on_interrupt;
   collecting.on_removed = print_removed;
   collecting.on_removed_data = a;
@@ -39,6 +41,7 @@ static int run_gc(app *a)
 static const option gc_options[] = {
   {"--dry-run", NULL, "say what would go, and leave it"},
   {"--any-age", NULL, "also what is younger than an hour"},
+  {"--idle-disks", "TIME", "also disks that nobody has asked for in this time"},
   {NULL, NULL, NULL},
 };
 const command gc_command = {"gc", "", "remove what no name and no lease reaches", gc_options, run_gc};

@@ -562,6 +562,21 @@ typedef int32_t bl_status;
 #define BL_ROOTFS_INTO_EXISTING 2
 
 /**
+ * bl_disk_file.kind: a file with the bytes of data, or with the content of source.
+ */
+#define BL_DISK_FILE_REGULAR 0
+
+/**
+ * bl_disk_file.kind: a directory. What the image has in it stays.
+ */
+#define BL_DISK_FILE_DIRECTORY 1
+
+/**
+ * bl_disk_file.kind: a symlink that leads to target.
+ */
+#define BL_DISK_FILE_SYMLINK 2
+
+/**
  * bl_disk_options.format: ext4, which every Linux guest mounts, in one raw file. The default.
  */
 #define BL_DISK_EXT4 0
@@ -611,6 +626,12 @@ typedef int32_t bl_status;
 #define BL_DISK_FLAG_GROWABLE 16
 
 /**
+ * bl_disk_options.flags: hashes of all blocks behind the file system, for dm-verity. A guest that knows their root
+ * (BL_DISK_TEXT_ROOT_HASH) reads nothing else. In a merged disk they are the last of its files.
+ */
+#define BL_DISK_FLAG_VERITY 32
+
+/**
  * bl_disk_text(): the file to attach.
  */
 #define BL_DISK_TEXT_PATH 1
@@ -639,6 +660,16 @@ typedef int32_t bl_status;
  * bl_disk_text(): what a Linux guest is told on its command line, where the disk is its first virtio disk.
  */
 #define BL_DISK_TEXT_KERNEL_ARGS 6
+
+/**
+ * bl_disk_text(): the root of the hashes, 64 hexadecimal digits; NULL without BL_DISK_FLAG_VERITY.
+ */
+#define BL_DISK_TEXT_ROOT_HASH 7
+
+/**
+ * bl_disk_text(): the table for dmsetup, where the disk is the guest's first virtio disk; NULL without BL_DISK_FLAG_VERITY.
+ */
+#define BL_DISK_TEXT_VERITY_TABLE 8
 
 /**
  * bl_process_text(): the command and its arguments, by index.
@@ -1609,6 +1640,57 @@ typedef struct bl_rootfs_result {
 } bl_rootfs_result;
 
 /**
+ * Something that a disk has on top of its image. Directories on the way to it are made where they are missing. Initialise with
+ * BL_DISK_FILE_INIT.
+ */
+typedef struct bl_disk_file {
+  /**
+   * sizeof(bl_disk_file).
+   */
+  size_t struct_size;
+  /**
+   * BL_DISK_FILE_*.
+   */
+  uint32_t kind;
+  /**
+   * Permission, set-id and sticky bits; 0 is 0644, and 0755 of a directory.
+   */
+  uint32_t mode;
+  /**
+   * Its owner.
+   */
+  uint32_t uid;
+  /**
+   * Its group.
+   */
+  uint32_t gid;
+  /**
+   * When it was modified, in seconds since 1970.
+   */
+  uint64_t mtime_seconds;
+  /**
+   * Where in the image. It leads through the image's symlinks and never out; `..` is refused.
+   */
+  const char *path;
+  /**
+   * A regular file of the host's whose content it gets; NULL is to take data.
+   */
+  const char *source;
+  /**
+   * The content; may be NULL where there is none.
+   */
+  const void *data;
+  /**
+   * Length of data.
+   */
+  size_t data_len;
+  /**
+   * Where a symlink leads to.
+   */
+  const char *target;
+} bl_disk_file;
+
+/**
  * What disk it is to be. Zero in a field is its default; initialise with BL_DISK_OPTIONS_INIT.
  */
 typedef struct bl_disk_options {
@@ -1644,6 +1726,15 @@ typedef struct bl_disk_options {
    * Bytes of the journal with BL_DISK_FLAG_JOURNAL, at least 4 MiB; 0 is as many as mke2fs takes.
    */
   uint64_t journal_bytes;
+  /**
+   * An archive of the host's, packed or not, that goes on top of the image as a layer would; may be NULL.
+   */
+  const char *top_layer_path;
+  /**
+   * What goes on top of that, each taking the place of those before it; ends with NULL, and may be NULL. It becomes a layer,
+   * whose disk the store has once, whichever images it goes on.
+   */
+  const bl_disk_file *const *files;
   /**
    * The label of the file system, at most 16 bytes in ext4 and 15 in EROFS; NULL is none.
    */
@@ -1829,6 +1920,11 @@ typedef struct bl_gc_options {
    * What was stored so many seconds ago, or less, stays, because it may get its name next; 0 is an hour.
    */
   uint64_t min_age_seconds;
+  /**
+   * Disks that bl_keep_disk() was not asked for in so many seconds go too, although their layers stay; 0 is to keep them. A
+   * lease holds a disk all the same.
+   */
+  uint64_t max_disk_idle_seconds;
   /**
    * Ends the call early; may be NULL.
    */
@@ -3306,8 +3402,9 @@ bl_status bl_assemble_rootfs(bl_storage *storage,
  * @retval BL_E_EXISTS where the destination is taken
  * @retval BL_E_UNSUPPORTED for BL_DISK_LAYOUT_MERGED on another file system than the store,
  *   and for what is in a layer
- * @retval BL_E_STATE where a layer's disk in the store is damaged: bl_check() mends it
- * @retval BL_E_INVALID_ARGUMENT for a label that is too long, or a UUID that is none
+ * @retval BL_E_STATE where a layer's disk in the store is damaged, which bl_check() mends. Also where a source of
+ *   options.files is changed while it is read
+ * @retval BL_E_INVALID_ARGUMENT for a label that is too long, a UUID that is none, or a path of options.files that cannot be
  * @retval BL_E_MALFORMED for what is in a layer
  * @retval BL_E_UNSAFE_PATH for what is in a layer
  * @retval BL_E_LIMIT for what is in a layer, or a disk of more than 16 TiB
@@ -3329,6 +3426,31 @@ bl_status bl_assemble_rootfs(bl_storage *storage,
  */
 bl_status bl_create_disk(bl_storage *storage,
                          const bl_image *image,
+                         const char *destination,
+                         const bl_disk_options *options,
+                         bl_disk **out,
+                         bl_error **err);
+
+/**
+ * Makes an ext4 without content, for a guest that writes. Without lower it is a scratch disk. With it, it is the writable
+ * layer over a disk of that image: it has the directories `upper` and `work` for an overlay mount. The overlay shows owner, mode, time
+ * and attributes of `upper` as those of its root, so that they are those of the image's root. What is free are holes.
+ *
+ * @param lower may be NULL.
+ * @param options with size_bytes or free_bytes.
+ *
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT without a size, or for BL_DISK_EROFS
+ * @retval BL_E_NO_SPACE options.size_bytes are too few: the message says how many it takes
+ * @return otherwise as bl_create_disk()
+ *
+ * Ownership: release *out with bl_disk_free().
+ * Cost: some milliseconds; with an image whose layers have no disks yet as bl_create_disk().
+ *
+ * @since 0.1.0
+ */
+bl_status bl_format_disk(bl_storage *storage,
+                         const bl_image *lower,
                          const char *destination,
                          const bl_disk_options *options,
                          bl_disk **out,
@@ -3797,13 +3919,14 @@ bl_status bl_local_bundle_cache_dir(const bl_storage *storage,
 #define BL_ROOTFS_OPTIONS_INIT \
   { sizeof(bl_rootfs_options), 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL }
 #define BL_ROOTFS_RESULT_INIT { sizeof(bl_rootfs_result), 0, 0, 0 }
+#define BL_DISK_FILE_INIT { sizeof(bl_disk_file), 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL }
 #define BL_DISK_OPTIONS_INIT \
-  { sizeof(bl_disk_options), 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, NULL, NULL, 0, NULL, NULL }
+  { sizeof(bl_disk_options), 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, 0, NULL, NULL }
 #define BL_DISK_INFO_INIT { sizeof(bl_disk_info), 0, 0, 0, 0, 0, 0, 0 }
 #define BL_DISK_PART_INIT { sizeof(bl_disk_part), NULL, 0, 0 }
 #define BL_OVERLAY_OPTIONS_INIT { sizeof(bl_overlay_options), NULL, 0, NULL, 0, NULL, NULL }
 #define BL_PROCESS_USER_INIT { sizeof(bl_process_user), 0, 0, NULL, 0 }
-#define BL_GC_OPTIONS_INIT { sizeof(bl_gc_options), 0, 0, NULL, 0, NULL, NULL }
+#define BL_GC_OPTIONS_INIT { sizeof(bl_gc_options), 0, 0, 0, NULL, 0, NULL, NULL }
 #define BL_GC_RESULT_INIT { sizeof(bl_gc_result), 0, 0, 0 }
 #define BL_CHECK_OPTIONS_INIT { sizeof(bl_check_options), 0, 0, NULL, 0, NULL, NULL }
 #define BL_CHECK_RESULT_INIT { sizeof(bl_check_result), 0, 0, 0, 0, 0, 0 }
@@ -3909,6 +4032,12 @@ static inline bl_rootfs_options bl_rootfs_options_init(void)
 static inline bl_rootfs_result bl_rootfs_result_init(void)
 {
   bl_rootfs_result made = BL_ROOTFS_RESULT_INIT;
+  return made;
+}
+
+static inline bl_disk_file bl_disk_file_init(void)
+{
+  bl_disk_file made = BL_DISK_FILE_INIT;
   return made;
 }
 

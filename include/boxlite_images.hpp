@@ -539,6 +539,23 @@ struct rootfs_options {
 enum class disk_format : uint32_t { ext4 = BL_DISK_EXT4, erofs = BL_DISK_EROFS };
 enum class disk_layout : uint32_t { flat = BL_DISK_LAYOUT_FLAT, merged = BL_DISK_LAYOUT_MERGED };
 
+/// Something that a disk has on top of its image.
+struct disk_file {
+  enum class kinds : uint32_t { regular = BL_DISK_FILE_REGULAR, directory = BL_DISK_FILE_DIRECTORY, symlink = BL_DISK_FILE_SYMLINK };
+  /// Where in the image. It leads through the image's symlinks and never out.
+  std::string path;
+  /// The content of a file; or a file of the host's whose content it gets.
+  std::string data{}, source{};
+  /// Where a symlink leads to.
+  std::string target{};
+  kinds kind = kinds::regular;
+  /// Zero: 0644, and 0755 of a directory.
+  uint32_t mode = 0;
+  uint32_t uid = 0, gid = 0;
+  /// Since 1970.
+  std::chrono::seconds mtime{0};
+};
+
 struct disk_options {
   disk_format format = disk_format::ext4;
   /// A merged one is EROFS.
@@ -553,6 +570,11 @@ struct disk_options {
   std::optional<uint64_t> journal_bytes;
   /// An ext4 that can grow while it is mounted.
   bool growable = false;
+  /// Hashes of all blocks behind the file system, for dm-verity.
+  bool verity = false;
+  /// An archive that goes on top of the image as a layer would. Files go on top of that.
+  std::string top_layer;
+  std::vector<disk_file> files;
   /// At most 16 bytes in ext4 and 15 in EROFS.
   std::string label;
   /// Empty: made of the layers and the options.
@@ -581,6 +603,8 @@ struct gc_options {
   /// Zero is an hour.
   std::chrono::seconds min_age{0};
   bool any_age = false;
+  /// Disks that nobody has asked for in this time go too; zero is to keep them.
+  std::chrono::seconds max_disk_idle{0};
   boxlite::cancel cancel;
   duration timeout{0};
   std::function<void(const char *object)> on_removed;
@@ -670,11 +694,25 @@ inline with_tree<bl_rootfs_options> c_options(const rootfs_options &o) {
   return {c, o.tree};
 }
 
-inline bl_disk_options c_options(const disk_options &o) {
-  bl_disk_options c = bl_disk_options_init();
+/// The C options of a disk, and the list that they point to.
+class disk_frame {
+ public:
+  explicit disk_frame(const disk_options &o);
+  disk_frame(const disk_frame &) = delete;
+  disk_frame &operator=(const disk_frame &) = delete;
+
+  bl_disk_options c;
+
+ private:
+  std::vector<bl_disk_file> files_;
+  std::vector<const bl_disk_file *> pointers_;
+};
+
+inline disk_frame::disk_frame(const disk_options &o) : c(bl_disk_options_init()) {
   set_common(c, o);
   c.flags = flag(o.replace, BL_DISK_FLAG_REPLACE) | flag(o.strict, BL_DISK_FLAG_STRICT) | flag(o.direct, BL_DISK_FLAG_DIRECT) |
-            flag(o.journal_bytes.has_value(), BL_DISK_FLAG_JOURNAL) | flag(o.growable, BL_DISK_FLAG_GROWABLE);
+            flag(o.journal_bytes.has_value(), BL_DISK_FLAG_JOURNAL) | flag(o.growable, BL_DISK_FLAG_GROWABLE) |
+            flag(o.verity, BL_DISK_FLAG_VERITY);
   c.size_bytes = o.size_bytes;
   c.free_bytes = o.free_bytes;
   c.free_inodes = o.free_inodes;
@@ -686,7 +724,26 @@ inline bl_disk_options c_options(const disk_options &o) {
   c.uuid = opt(o.uuid);
   c.max_mtime_seconds = o.max_mtime.count();
   c.limits = o.limits ? &*o.limits : nullptr;
-  return c;
+  c.top_layer_path = opt(o.top_layer);
+  if (o.files.empty()) return;
+  files_.reserve(o.files.size());
+  for (const disk_file &file : o.files) {
+    bl_disk_file f = bl_disk_file_init();
+    f.kind = static_cast<uint32_t>(file.kind);
+    f.mode = file.mode;
+    f.uid = file.uid;
+    f.gid = file.gid;
+    f.mtime_seconds = static_cast<uint64_t>(file.mtime.count());
+    f.path = file.path.c_str();
+    f.source = opt(file.source);
+    f.data = file.data.empty() ? nullptr : file.data.data();
+    f.data_len = file.data.size();
+    f.target = opt(file.target);
+    files_.push_back(f);
+  }
+  for (const bl_disk_file &file : files_) pointers_.push_back(&file);
+  pointers_.push_back(nullptr);
+  c.files = pointers_.data();
 }
 
 inline with_tree<bl_overlay_options> c_options(const overlay_options &o) {
@@ -1016,6 +1073,8 @@ struct disk {
   std::string key;
   /// For a Linux guest whose first virtio disk it is.
   std::string kernel_args;
+  /// What a guest verifies it by: the root of the hashes, and the table for dmsetup. Empty without disk_options::verity.
+  std::string root_hash, verity_table;
   /// Of the device; and what its files take.
   uint64_t size_bytes = 0, allocated_bytes = 0;
   uint64_t entries = 0;
@@ -1034,6 +1093,8 @@ struct kept_disk {
 };
 
 namespace detail {
+inline const char *or_empty(const char *text) { return text ? text : ""; }
+
 inline result<disk> take(bl_disk *raw) {
   std::unique_ptr<bl_disk, void (*)(bl_disk *)> owned(raw, bl_disk_free);
   bl_error *err = nullptr;
@@ -1042,6 +1103,7 @@ inline result<disk> take(bl_disk *raw) {
   disk made{bl_disk_text(raw, BL_DISK_TEXT_PATH), bl_disk_text(raw, BL_DISK_TEXT_FORMAT),
             bl_disk_text(raw, BL_DISK_TEXT_FILE_SYSTEM), bl_disk_text(raw, BL_DISK_TEXT_UUID),
             bl_disk_text(raw, BL_DISK_TEXT_KEY), bl_disk_text(raw, BL_DISK_TEXT_KERNEL_ARGS),
+            or_empty(bl_disk_text(raw, BL_DISK_TEXT_ROOT_HASH)), or_empty(bl_disk_text(raw, BL_DISK_TEXT_VERITY_TABLE)),
             info.size_bytes, info.allocated_bytes, info.entries, info.anomalies, info.cached != 0, {}};
   for (size_t i = 0; i < info.parts; i++) {
     bl_disk_part part = bl_disk_part_init();
@@ -1268,19 +1330,25 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
 
   /// Makes a disk of an image, a file or with disk_layout::merged a directory.
   result<disk> create_disk(const image &of, const text &destination, const disk_options &o = {}) {
-    const bl_disk_options options = detail::c_options(o);
+    const detail::disk_frame options(o);
     bl_disk *out = nullptr;
     bl_error *err = nullptr;
-    if (bl_create_disk(get(), of.get(), destination.c_str(), &options, &out, &err)) return detail::fail<disk>(err);
+    if (bl_create_disk(get(), of.get(), destination.c_str(), &options.c, &out, &err)) return detail::fail<disk>(err);
     return detail::take(out);
   }
-  /// The same, in the store; one that is there is found again.
+  /// Makes an ext4 without content, for a guest that writes. The options say its size.
+  result<disk> format_disk(const text &destination, const disk_options &o) { return format(nullptr, destination, o); }
+  /// The writable layer over a disk of an image, with the directories upper and work.
+  result<disk> format_disk(const image &over, const text &destination, const disk_options &o) {
+    return format(over.get(), destination, o);
+  }
+  /// As create_disk(), in the store; one that is there is found again.
   result<kept_disk> keep_disk(const image &of, const disk_options &o = {}) {
-    const bl_disk_options options = detail::c_options(o);
+    const detail::disk_frame options(o);
     bl_disk *out = nullptr;
     bl_lease *held = nullptr;
     bl_error *err = nullptr;
-    if (bl_keep_disk(get(), of.get(), &options, &out, &held, &err)) return detail::fail<kept_disk>(err);
+    if (bl_keep_disk(get(), of.get(), &options.c, &out, &held, &err)) return detail::fail<kept_disk>(err);
     boxlite::lease owned_lease(held);
     result<disk> made = detail::take(out);
     if (!made) return result<kept_disk>(made.error());
@@ -1311,6 +1379,7 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
     bl_gc_options c = bl_gc_options_init();
     c.flags = detail::flag(o.dry_run, BL_GC_DRY_RUN) | detail::flag(o.any_age, BL_GC_ANY_AGE);
     c.min_age_seconds = detail::seconds(o.min_age);
+    c.max_disk_idle_seconds = detail::seconds(o.max_disk_idle);
     c.cancel = o.cancel.get();
     c.timeout_ms = detail::ms(o.timeout);
     using frame = detail::told<decltype(gc_options::on_removed)>;
@@ -1351,6 +1420,14 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
   }
 
  private:
+  result<disk> format(const bl_image *over, const text &destination, const disk_options &o) {
+    const detail::disk_frame options(o);
+    bl_disk *out = nullptr;
+    bl_error *err = nullptr;
+    if (bl_format_disk(get(), over, destination.c_str(), &options.c, &out, &err)) return detail::fail<disk>(err);
+    return detail::take(out);
+  }
+
   result<std::string> path(bl_status (*call)(const bl_storage *, bl_bytes **, bl_error **)) const {
     return detail::string_of([&](bl_bytes **out, bl_error **err) { return call(get(), out, err); });
   }

@@ -24,7 +24,7 @@ use crate::error::{Error, Result, Status, quoted};
 use crate::image_disk::KeptDiskVerdict;
 use crate::interrupt::Interrupt;
 use crate::options::options;
-use crate::record::{EROFS_SUFFIX, RecordHead, Validity, record_name};
+use crate::record::{EROFS_SUFFIX, RecordHead, Validity, hashes_name, record_name};
 use crate::store::{
     CollectionLock, DISK_LOCK, Described, EXTRACTION_LOCK, Folder, Lock, Partial, Storage, check_lease, is_current,
     is_tree, was_opened_in_this_boot,
@@ -173,7 +173,7 @@ impl Check<'_> {
 
     fn trees(&mut self) -> Result<()> {
         let objects = self.storage.objects(Folder::Extracted)?;
-        for (name, object) in objects.into_iter().filter(|(_, object)| !object.is_record) {
+        for (name, object) in objects.into_iter().filter(|(_, object)| !object.is_beside_tree) {
             // As long as it is open no other tree gets its inode: what is judged can be told from what comes after it.
             let tree = match self.open_tree(&name) {
                 Err(error) if error.status() == Status::Permission => {
@@ -490,7 +490,8 @@ impl Check<'_> {
         }
         let mut names = vec![name.to_owned()];
         if area == Folder::Extracted {
-            names.push(record_name(name));
+            // Hashes may be of what was damaged.
+            names.extend([record_name(name), hashes_name(name)]);
         }
         for name in &names {
             Partial::take_to_quarantine(directory, area, name)?;

@@ -20,7 +20,7 @@ use crate::layer::GrowingBlob;
 use crate::layer::{Anomalies, Decompressor, Entry, LayerFile, Progress, Reader, Stream, Totals};
 use crate::options::options;
 use crate::record::{
-    DISK_RECIPE, LayerEntries, RecordFile, RecordHead, RecordWriter, TreeOwner, Validity, record_name,
+    DISK_RECIPE, LayerEntries, RecordFile, RecordHead, RecordWriter, TreeOwner, Validity, hashes_name, record_name,
 };
 use crate::store::{EXTRACTION_LOCK, Folder, Lock, Partial, Storage};
 use crate::sys::is_regular;
@@ -95,7 +95,7 @@ impl TemporaryDisk {
     /// The disk, and its record.
     pub(crate) fn open(&self) -> Result<(LayerDisk, OwnedFd)> {
         let name = self.disk.path().display().to_string();
-        Ok((LayerDisk { file: handle_of(&self.disk)?, name }, handle_of(&self.record)?))
+        Ok((LayerDisk { file: handle_of(&self.disk)?, name, hashes: None }, handle_of(&self.record)?))
     }
 
     /// Gives the disk a name in a folder.
@@ -326,11 +326,12 @@ impl Storage {
         }
     }
 
-    /// Removes what is left of a tree that does not count, and of one without its record. A record that says "durable" must
-    /// be gone from the disk before another tree has its name.
+    /// Removes what is left of a tree that does not count, and of one without its record, with hashes that may be of damage. A
+    /// record that says "durable" must be gone from the disk before another tree has its name.
     fn take_old_tree_away(&self, name: &str) -> Result<()> {
         let tree = Partial::take_to_trash(&self.directory, Folder::Extracted, name)?;
         let record = Partial::take_to_trash(&self.directory, Folder::Extracted, &record_name(name))?;
+        Partial::take_to_trash(&self.directory, Folder::Extracted, &hashes_name(name))?;
         if tree.is_some() || record.is_some() { self.directory.sync_area(Folder::Extracted) } else { Ok(()) }
     }
 
@@ -424,12 +425,12 @@ impl Storage {
         let file = self.directory.open_file(Folder::Extracted, &name)?.ok_or_else(absent)?;
         let record = self.tree_record(&name)?.ok_or_else(absent)?;
         let name = self.directory.object_path(Folder::Extracted, &name).display().to_string();
-        Ok((LayerDisk { file, name }, record))
+        Ok((LayerDisk { file, name, hashes: None }, record))
     }
 
     fn open_layer_file(&self, digest: &Digest, options: &ExtractOptions) -> Result<LayerFile> {
         let file = match &options.tarball_path {
-            Some(path) => open_tarball(path)?,
+            Some(path) => open_host_file(path)?,
             None => self.open_layer(digest)?,
         };
         Ok(LayerFile::new(file, digest.algorithm()))
@@ -465,7 +466,7 @@ fn check(digest: &Digest, diff_id: Option<&Digest>, actual: &Digest, actual_diff
 }
 
 /// A file that the host names; its path may have symlinks, but it must be a regular file.
-fn open_tarball(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn open_host_file(path: &Path) -> Result<OwnedFd> {
     let fail = |errno| Error::os(errno, format_args!("open {}", path.display()));
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(fail)?;

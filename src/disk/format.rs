@@ -1,11 +1,13 @@
 //! Which file system a disk has.
 
+use super::block::BLOCK;
 use super::ext4::{Ext4Room, MOST_LINKS, has_skipped_xattrs, write_ext4};
 use super::flat::write_flat;
 use super::id::DiskId;
 use super::merge::MergedTree;
 use super::parts::{LayerSize, OpenPart};
 use super::sink::DiskSink;
+use super::verity::{HashTree, HashedSink, Verity};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::Anomalies;
@@ -50,20 +52,57 @@ impl DiskFormat {
         let is_less = self == DiskFormat::Ext4 && has_skipped_xattrs(&merged.tree, interrupt)?;
         Ok(if is_less { Anomalies::SKIPPED_XATTR } else { Anomalies::default() })
     }
+}
 
-    /// Hands over a disk that is one raw file; how many bytes it has. `check_room` is told how many may have to be written.
+/// What a disk that is one raw file is to be.
+#[derive(Clone, Copy)]
+pub(crate) struct DiskSpec<'a> {
+    pub(crate) format: DiskFormat,
+    pub(crate) id: &'a DiskId,
+    pub(crate) room: Ext4Room,
+    /// Hashes of all blocks lie behind the file system. The parts come with their own.
+    pub(crate) has_verity: bool,
+}
+
+/// What it came to.
+pub(crate) struct WrittenDisk {
+    pub(crate) bytes: u64,
+    pub(crate) verity: Option<Verity>,
+}
+
+impl DiskSpec<'_> {
+    /// Hands over the disk. `check_room` is told how many bytes may have to be written.
     pub(crate) fn write(
-        self,
+        &self,
         merged: &MergedTree,
         parts: (&[LayerSize], &OpenPart<'_>),
-        (id, room): (&DiskId, Ext4Room),
+        sink: &mut dyn DiskSink,
+        check_room: &dyn Fn(u64) -> Result<()>,
+        interrupt: &Interrupt,
+    ) -> Result<WrittenDisk> {
+        if !self.has_verity {
+            let bytes = self.write_file_system(merged, parts, sink, check_room, interrupt)?;
+            return Ok(WrittenDisk { bytes, verity: None });
+        }
+        let mut hashed = HashedSink::new(sink, true);
+        let with_tree = |bytes: u64| check_room(bytes + HashTree::bytes_behind(bytes / BLOCK as u64));
+        let bytes = self.write_file_system(merged, parts, &mut hashed, &with_tree, interrupt)?;
+        let verity = hashed.finish()?.verity();
+        let bytes = bytes + HashTree::bytes_behind(verity.data_blocks);
+        Ok(WrittenDisk { bytes, verity: Some(verity) })
+    }
+
+    fn write_file_system(
+        &self,
+        merged: &MergedTree,
+        parts: (&[LayerSize], &OpenPart<'_>),
         sink: &mut dyn DiskSink,
         check_room: &dyn Fn(u64) -> Result<()>,
         interrupt: &Interrupt,
     ) -> Result<u64> {
-        match self {
-            DiskFormat::Ext4 => write_ext4(merged, parts, (id, room), sink, check_room, interrupt),
-            DiskFormat::Erofs => write_flat(merged, parts, id, sink, check_room, interrupt),
+        match self.format {
+            DiskFormat::Ext4 => write_ext4(merged, parts, (self.id, self.room), sink, check_room, interrupt),
+            DiskFormat::Erofs => write_flat(merged, parts, self.id, sink, check_room, interrupt),
         }
     }
 }

@@ -35,6 +35,11 @@ pub(crate) fn disk_key<'a>(options: &str, diff_ids: impl Iterator<Item = &'a Dig
     Digest::of(text.as_bytes())
 }
 
+/// Of hashes with this root.
+pub(super) fn verity_uuid(root: &str) -> [u8; 16] {
+    uuid_of(&format!("{}\nverity {root}\n", recipe()))
+}
+
 /// The UUID that a text stands for: of version 8, which is whatever its maker says (RFC 9562, section 5.8).
 fn uuid_of(text: &str) -> [u8; 16] {
     let digest = Digest::of(text.as_bytes());

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 
 use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::layer::Anomalies;
+use crate::layer::{Anomalies, Entry, Kind};
+use crate::limits::LayerLimits;
 use crate::record::{RECORD_HEAD_LEN, RecordWriter};
 use crate::unpack::{
     Arena, Assembler, MemoryTree, NoContent, ProgressCallback, ROOT, RecordedLayer, TreeOptions, TreeWriter,
@@ -19,6 +20,45 @@ pub(crate) struct MergedTree {
     pub(crate) anomalies: Anomalies,
     /// Entries of all layers.
     pub(crate) entries: u64,
+}
+
+impl MergedTree {
+    /// A root with these directories in it, which are empty and have what `like` has: owner, mode, time and attributes.
+    pub(crate) fn of_directories(names: &[&str], like: &Entry, interrupt: &Interrupt) -> Result<MergedTree> {
+        let options = TreeOptions { limits: LayerLimits::unlimited(), ..TreeOptions::default() };
+        let no_record = RecordWriter::new(None, options.limits.clone());
+        let mut nothing = NoContent;
+        let mut writer = TreeWriter::new(ROOT, Arena::new(&mut nothing, false), no_record, &options, interrupt);
+        for name in names {
+            let entry = Entry {
+                path: name.as_bytes().to_vec(),
+                kind: Kind::Directory,
+                mode: like.mode,
+                uid: like.uid,
+                gid: like.gid,
+                mtime: like.mtime,
+                xattrs: like.xattrs.clone(),
+                ..Entry::default()
+            };
+            writer.take(&entry, &mut RecordedLayer::new(0))?;
+        }
+        let (.., nodes) = writer.finish()?;
+        Ok(MergedTree { tree: nodes.into_tree()?, anomalies: Anomalies::default(), entries: 0 })
+    }
+
+    /// What the root has, as an entry.
+    pub(crate) fn root(&self) -> Entry {
+        let root = self.tree.inode(ROOT);
+        Entry {
+            kind: Kind::Directory,
+            mode: root.mode.into(),
+            uid: root.uid,
+            gid: root.gid,
+            mtime: root.mtime,
+            xattrs: self.tree.xattrs(ROOT).to_vec(),
+            ..Entry::default()
+        }
+    }
 }
 
 /// Puts layers on top of each other, the lowest first.

@@ -1,6 +1,7 @@
 //! The disks of layers that another disk takes its content from: which of their blocks are in use.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::block::BLOCK;
 use super::erofs::DiskMetadata;
@@ -12,12 +13,14 @@ pub(crate) struct LayerDisk {
     pub(crate) file: OwnedFd,
     /// For messages.
     pub(crate) name: String,
+    /// Of its blocks, where somebody wants to know.
+    pub(crate) hashes: Option<Arc<Vec<u8>>>,
 }
 
 /// How large a layer's disk is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LayerSize {
-    pub(super) blocks: u64,
+    pub(crate) blocks: u64,
     /// Bytes that it takes in its file system: fewer, where it has holes.
     pub(crate) allocated: u64,
 }

@@ -28,19 +28,19 @@ pub(crate) trait DiskSink {
 }
 
 /// An empty file that gets them, which is called `name` in messages.
-pub(crate) struct DiskFile<'a> {
+pub(crate) struct OutputFile<'a> {
     pub(crate) file: &'a OwnedFd,
     pub(crate) name: &'a str,
     pub(crate) interrupt: &'a Interrupt,
 }
 
-impl DiskFile<'_> {
+impl OutputFile<'_> {
     fn failed(&self, errno: Errno) -> Error {
         Error::os(errno, format_args!("write {}", self.name))
     }
 }
 
-impl DiskSink for DiskFile<'_> {
+impl DiskSink for OutputFile<'_> {
     /// A hole at the end is a part of the file too.
     fn size(&mut self, bytes: u64) -> Result<()> {
         rustix::fs::ftruncate(self.file, bytes).map_err(|errno| self.failed(errno))

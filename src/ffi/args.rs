@@ -61,8 +61,13 @@ pub(super) fn into_handle<T>(value: T) -> *mut T {
 impl<'a> Call<'a> {
     /// A handle that may not be NULL.
     pub(super) fn handle<T>(&self, handle: *const T, name: &str) -> Result<&'a T> {
+        self.optional_handle(handle).ok_or_else(|| null(name))
+    }
+
+    /// A handle that may be NULL.
+    pub(super) fn optional_handle<T>(&self, handle: *const T) -> Option<&'a T> {
         // SAFETY: whoever made this `Call` vouches for its pointers.
-        unsafe { handle.as_ref() }.ok_or_else(|| null(name))
+        unsafe { handle.as_ref() }
     }
 
     /// A string.
@@ -148,7 +153,6 @@ impl<'a> Call<'a> {
     }
 
     /// Option structs up to a NULL; none where there is no array.
-    #[cfg(feature = "pull")]
     pub(super) fn list<T: SizedStruct>(&self, structs: *const *const T, name: &str) -> Result<Vec<T>> {
         let mut found = Vec::new();
         if structs.is_null() {

@@ -2,10 +2,11 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{Call, SizedStruct, borrow_handle, call, check_flags, free, into_handle, invalid};
+use super::disk_files::bl_disk_file;
 use super::extract::{bl_progress_callback, progress_callback};
 use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::images::bl_image;
@@ -13,7 +14,7 @@ use super::leases::bl_lease;
 use super::limits::bl_layer_limits;
 use crate::disk::DiskFormat;
 use crate::error::{Error, Result, Status};
-use crate::image_disk::{Disk, DiskLayout, DiskOptions, KeptDisk};
+use crate::image_disk::{Disk, DiskLayout, DiskOptions, GUEST_DEVICE, KeptDisk};
 
 /// bl_disk_options.format: ext4, which every Linux guest mounts, in one raw file. The default.
 pub const BL_DISK_EXT4: u32 = 0;
@@ -41,6 +42,9 @@ pub const BL_DISK_FLAG_DIRECT: u64 = 4;
 pub const BL_DISK_FLAG_JOURNAL: u64 = 8;
 /// bl_disk_options.flags: an ext4 that can grow while it is mounted, to a thousand times its size.
 pub const BL_DISK_FLAG_GROWABLE: u64 = 16;
+/// bl_disk_options.flags: hashes of all blocks behind the file system, for dm-verity. A guest that knows their root
+/// (BL_DISK_TEXT_ROOT_HASH) reads nothing else. In a merged disk they are the last of its files.
+pub const BL_DISK_FLAG_VERITY: u64 = 32;
 
 /// bl_disk_text(): the file to attach.
 pub const BL_DISK_TEXT_PATH: u32 = 1;
@@ -54,6 +58,10 @@ pub const BL_DISK_TEXT_UUID: u32 = 4;
 pub const BL_DISK_TEXT_KEY: u32 = 5;
 /// bl_disk_text(): what a Linux guest is told on its command line, where the disk is its first virtio disk.
 pub const BL_DISK_TEXT_KERNEL_ARGS: u32 = 6;
+/// bl_disk_text(): the root of the hashes, 64 hexadecimal digits; NULL without BL_DISK_FLAG_VERITY.
+pub const BL_DISK_TEXT_ROOT_HASH: u32 = 7;
+/// bl_disk_text(): the table for dmsetup, where the disk is the guest's first virtio disk; NULL without BL_DISK_FLAG_VERITY.
+pub const BL_DISK_TEXT_VERITY_TABLE: u32 = 8;
 
 /// What disk it is to be. Zero in a field is its default; initialise with BL_DISK_OPTIONS_INIT.
 #[repr(C)]
@@ -75,6 +83,11 @@ pub struct bl_disk_options {
     pub free_inodes: u64,
     /// Bytes of the journal with BL_DISK_FLAG_JOURNAL, at least 4 MiB; 0 is as many as mke2fs takes.
     pub journal_bytes: u64,
+    /// An archive of the host's, packed or not, that goes on top of the image as a layer would; may be NULL.
+    pub top_layer_path: *const c_char,
+    /// What goes on top of that, each taking the place of those before it; ends with NULL, and may be NULL. It becomes a layer,
+    /// whose disk the store has once, whichever images it goes on.
+    pub files: *const *const bl_disk_file,
     /// The label of the file system, at most 16 bytes in ext4 and 15 in EROFS; NULL is none.
     pub label: *const c_char,
     /// The UUID of the file system, as text; NULL is one that is made of the layers and the options.
@@ -146,24 +159,26 @@ unsafe impl SizedStruct for bl_disk_part {}
 pub struct bl_disk {
     disk: Disk,
     /// By field, from 1.
-    texts: Vec<CString>,
+    texts: Vec<Option<CString>>,
     paths: Vec<CString>,
 }
 
 impl bl_disk {
     fn new(disk: Disk) -> Result<bl_disk> {
         let path = |path: &PathBuf| bytes(path.clone().into_os_string().into_vec());
-        let text = |text: &str| bytes(text.as_bytes().to_vec());
+        let texts = [
+            None,
+            Some(disk.path.clone().into_os_string().into_vec()),
+            Some(disk.image_format().into()),
+            Some(disk.file_system().into()),
+            Some(uuid::Uuid::from_bytes(disk.uuid).to_string().into()),
+            Some(disk.key.as_str().into()),
+            Some(disk.kernel_args().into()),
+            disk.verity.as_ref().map(|verity| verity.root_hash_hex().into()),
+            disk.verity.as_ref().map(|verity| verity.table(GUEST_DEVICE).into()),
+        ];
         Ok(bl_disk {
-            texts: vec![
-                CString::default(),
-                path(&disk.path)?,
-                text(disk.image_format())?,
-                text(disk.file_system())?,
-                text(&uuid::Uuid::from_bytes(disk.uuid).to_string())?,
-                text(disk.key.as_str())?,
-                text(disk.kernel_args())?,
-            ],
+            texts: texts.into_iter().map(|text| text.map(bytes).transpose()).collect::<Result<_>>()?,
             paths: disk.parts.iter().map(|part| path(&part.path)).collect::<Result<_>>()?,
             disk,
         })
@@ -190,8 +205,9 @@ fn bytes(value: Vec<u8>) -> Result<CString> {
 /// @retval BL_E_EXISTS where the destination is taken
 /// @retval BL_E_UNSUPPORTED for BL_DISK_LAYOUT_MERGED on another file system than the store,
 ///   and for what is in a layer
-/// @retval BL_E_STATE where a layer's disk in the store is damaged: bl_check() mends it
-/// @retval BL_E_INVALID_ARGUMENT for a label that is too long, or a UUID that is none
+/// @retval BL_E_STATE where a layer's disk in the store is damaged, which bl_check() mends. Also where a source of
+///   options.files is changed while it is read
+/// @retval BL_E_INVALID_ARGUMENT for a label that is too long, a UUID that is none, or a path of options.files that cannot be
 /// @retval BL_E_MALFORMED for what is in a layer
 /// @retval BL_E_UNSAFE_PATH for what is in a layer
 /// @retval BL_E_LIMIT for what is in a layer, or a disk of more than 16 TiB
@@ -228,6 +244,46 @@ pub unsafe extern "C" fn bl_create_disk(
             let destination = c.path(destination, "destination")?;
             let options = disk_options(c, c.options(options, "options")?)?;
             let disk = storage.0.create_disk(image.image(), destination, &options)?;
+            out.set(into_handle(bl_disk::new(disk)?));
+            Ok(())
+        })
+    }
+}
+
+/// Makes an ext4 without content, for a guest that writes. Without lower it is a scratch disk. With it, it is the writable
+/// layer over a disk of that image: it has the directories `upper` and `work` for an overlay mount. The overlay shows owner, mode, time
+/// and attributes of `upper` as those of its root, so that they are those of the image's root. What is free are holes.
+///
+/// @param lower may be NULL.
+/// @param options with size_bytes or free_bytes.
+///
+/// @retval BL_OK
+/// @retval BL_E_INVALID_ARGUMENT without a size, or for BL_DISK_EROFS
+/// @retval BL_E_NO_SPACE options.size_bytes are too few: the message says how many it takes
+/// @return otherwise as bl_create_disk()
+///
+/// Ownership: release *out with bl_disk_free().
+/// Cost: some milliseconds; with an image whose layers have no disks yet as bl_create_disk().
+///
+/// @since 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bl_format_disk(
+    storage: *mut bl_storage,
+    lower: *const bl_image,
+    destination: *const c_char,
+    options: *const bl_disk_options,
+    out: *mut *mut bl_disk,
+    err: *mut *mut bl_error,
+) -> bl_status {
+    // SAFETY: the caller keeps the header's contract on pointers.
+    unsafe {
+        call(err, |c| {
+            let out = c.out(out, "out")?;
+            let storage = c.handle(storage, "storage")?;
+            let lower = c.optional_handle(lower);
+            let destination = c.path(destination, "destination")?;
+            let options = disk_options(c, c.options(options, "options")?)?;
+            let disk = storage.0.format_disk(lower.map(bl_image::image), destination, &options)?;
             out.set(into_handle(bl_disk::new(disk)?));
             Ok(())
         })
@@ -290,7 +346,7 @@ pub unsafe extern "C" fn bl_keep_disk(
 pub unsafe extern "C" fn bl_disk_text(disk: *const bl_disk, field: u32) -> *const c_char {
     // SAFETY: the caller passes NULL or a live handle.
     let disk = unsafe { borrow_handle(disk) };
-    let found = disk.and_then(|disk| disk.texts.get(field as usize)).filter(|_| field > 0);
+    let found = disk.and_then(|disk| disk.texts.get(field as usize)).and_then(Option::as_ref);
     found.map_or(std::ptr::null(), |text| text.as_ptr())
 }
 
@@ -368,8 +424,8 @@ pub unsafe extern "C" fn bl_disk_free(disk: *mut bl_disk) {
 }
 
 fn disk_options(c: &Call<'_>, options: bl_disk_options) -> Result<DiskOptions> {
-    let flags =
-        BL_DISK_FLAG_REPLACE | BL_DISK_FLAG_STRICT | BL_DISK_FLAG_DIRECT | BL_DISK_FLAG_JOURNAL | BL_DISK_FLAG_GROWABLE;
+    let for_writing = BL_DISK_FLAG_JOURNAL | BL_DISK_FLAG_GROWABLE;
+    let flags = BL_DISK_FLAG_REPLACE | BL_DISK_FLAG_STRICT | BL_DISK_FLAG_DIRECT | BL_DISK_FLAG_VERITY | for_writing;
     check_flags(options.flags, flags, "options.flags")?;
     let format = match options.format {
         BL_DISK_EXT4 => DiskFormat::Ext4,
@@ -393,6 +449,10 @@ fn disk_options(c: &Call<'_>, options: bl_disk_options) -> Result<DiskOptions> {
         parsed.map(uuid::Uuid::into_bytes).map_err(|_| invalid("options.uuid", "is no UUID"))
     });
     let has = |flag: u64| options.flags & flag != 0;
+    let files = c.list(options.files, "options.files")?.into_iter().enumerate();
+    let files = files.map(|(i, file)| file.to_disk_file(c, &format!("options.files[{i}]")));
+    let top_layer =
+        (!options.top_layer_path.is_null()).then(|| c.path(options.top_layer_path, "options.top_layer_path"));
     if options.journal_bytes > 0 && !has(BL_DISK_FLAG_JOURNAL) {
         return Err(invalid("options.journal_bytes", "is for BL_DISK_FLAG_JOURNAL"));
     }
@@ -404,6 +464,9 @@ fn disk_options(c: &Call<'_>, options: bl_disk_options) -> Result<DiskOptions> {
         free_inodes: options.free_inodes,
         journal_bytes: has(BL_DISK_FLAG_JOURNAL).then_some(options.journal_bytes),
         is_growable: has(BL_DISK_FLAG_GROWABLE),
+        verity: has(BL_DISK_FLAG_VERITY),
+        top_layer: top_layer.transpose()?.map(Path::to_path_buf),
+        files: files.collect::<Result<_>>()?,
         replace: has(BL_DISK_FLAG_REPLACE),
         label: given(options.label, "options.label")?.unwrap_or_default().to_owned(),
         uuid: uuid.transpose()?,

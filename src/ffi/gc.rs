@@ -26,6 +26,9 @@ pub struct bl_gc_options {
     pub flags: u64,
     /// What was stored so many seconds ago, or less, stays, because it may get its name next; 0 is an hour.
     pub min_age_seconds: u64,
+    /// Disks that bl_keep_disk() was not asked for in so many seconds go too, although their layers stay; 0 is to keep them. A
+    /// lease holds a disk all the same.
+    pub max_disk_idle_seconds: u64,
     /// Ends the call early; may be NULL.
     pub cancel: *mut bl_cancel,
     /// Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
@@ -96,7 +99,9 @@ pub unsafe extern "C" fn bl_gc(
             };
             let dry_run = options.flags & BL_GC_DRY_RUN != 0;
             let interrupt = c.interrupt(options.cancel, options.timeout_ms);
-            let report = storage.0.collect(&GcOptions { dry_run, min_age, interrupt })?;
+            let idle = options.max_disk_idle_seconds;
+            let max_disk_idle = (idle > 0).then(|| Duration::from_secs(idle));
+            let report = storage.0.collect(&GcOptions { dry_run, min_age, max_disk_idle, interrupt })?;
             if let Some(function) = options.on_removed {
                 report.removed.iter().try_for_each(|object| tell(function, options.on_removed_data, object))?;
             }

@@ -87,6 +87,7 @@ const FALLIBLE: &[(&str, Function)] = every![
     bl_export_fd(nil, nil, nil, nil, nil),
     bl_assemble_rootfs(nil, nil, nil, nil, nil),
     bl_create_disk(nil, nil, nil, nil, nil),
+    bl_format_disk(nil, nil, nil, nil, nil),
     bl_keep_disk(nil, nil, nil, nil, nil),
     bl_disk_get_info(nil, nil),
     bl_disk_get_part(nil, nil, nil),

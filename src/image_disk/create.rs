@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 
+use super::inject::TopLayer;
 use super::layers::Layers;
 use super::options::{Disk, DiskLayout, DiskOptions, DiskPart};
 use super::output::{DESCRIPTOR, Output, Written};
@@ -22,12 +23,12 @@ use crate::unpack::TreeOptions;
 /// A disk of which everything is known but where it is to be.
 pub(super) struct PreparedDisk<'a> {
     pub(super) layers: Layers<'a>,
-    tree: MergedTree,
+    pub(super) tree: MergedTree,
     pub(super) key: Digest,
-    id: DiskId,
-    anomalies: Anomalies,
+    pub(super) id: DiskId,
+    pub(super) anomalies: Anomalies,
     /// Holds the layers.
-    _lease: Option<CallLease>,
+    pub(super) _lease: Option<CallLease>,
 }
 
 impl Storage {
@@ -44,7 +45,7 @@ impl Storage {
     /// [`Storage::extract_layer`]. Whatever the error, nothing is left behind.
     pub fn create_disk(&self, image: &Image, destination: &Path, options: &DiskOptions) -> Result<Disk> {
         self.check_disk(options)?;
-        let made = self.create_at(image, destination, options);
+        let made = self.create_at(destination, options, || self.prepare(image, &self.top_layers(options)?, options));
         made.map_err(|error| {
             error.context(format_args!("disk of {} in {}", image.manifest_digest, destination.display()))
         })
@@ -56,14 +57,19 @@ impl Storage {
         options.check()
     }
 
-    fn create_at(&self, image: &Image, destination: &Path, options: &DiskOptions) -> Result<Disk> {
+    pub(super) fn create_at<'a>(
+        &'a self,
+        destination: &Path,
+        options: &DiskOptions,
+        prepare: impl FnOnce() -> Result<PreparedDisk<'a>>,
+    ) -> Result<Disk> {
         let place = Destination::new(destination, &self.directory)?;
         match options.layout {
             DiskLayout::Flat => place.check_free_for_file(options.replace)?,
             DiskLayout::Merged => place.check_free(options.replace)?,
         }
         place.sweep();
-        let prepared = self.prepare(image, options)?;
+        let prepared = prepare()?;
         let output = prepared.output(options);
         let written = match options.layout {
             DiskLayout::Flat => {
@@ -87,8 +93,20 @@ impl Storage {
         Ok(prepared.disk(destination, written, options))
     }
 
+    /// What comes on top of an image, the lowest first.
+    pub(super) fn top_layers(&self, options: &DiskOptions) -> Result<Vec<TopLayer>> {
+        let mut layers = Vec::new();
+        if let Some(path) = &options.top_layer {
+            layers.push(TopLayer::archive(path, &options.interrupt)?);
+        }
+        if !options.files.is_empty() {
+            layers.push(TopLayer::of_files(&options.files, self, &options.interrupt)?);
+        }
+        Ok(layers)
+    }
+
     /// The layers as disks, and what they come to.
-    pub(super) fn prepare(&self, image: &Image, options: &DiskOptions) -> Result<PreparedDisk<'_>> {
+    pub(super) fn prepare(&self, image: &Image, tops: &[TopLayer], options: &DiskOptions) -> Result<PreparedDisk<'_>> {
         if let Some(digest) = image.missing.first() {
             return Err(Error::new(Status::NotFound, format!("{digest} is not in the store")));
         }
@@ -97,9 +115,10 @@ impl Storage {
         if self.directory.check_writable().is_ok() {
             let held = CallLease::new(self)?;
             held.lease().hold_unless(&image.manifest_digest, &options.interrupt)?;
+            tops.iter().try_for_each(|top| held.lease().hold_unless(&top.digest, &options.interrupt))?;
             lease = Some(held);
         }
-        let layers = Layers::of(self, image, options, &mut lease)?;
+        let layers = Layers::of(self, (image, tops), options, &mut lease)?;
         let tree = layers.merge(options)?;
         let mut anomalies = layers.anomalies;
         anomalies.insert(tree.anomalies);
@@ -114,12 +133,12 @@ impl Storage {
 impl PreparedDisk<'_> {
     pub(super) fn output<'a>(&'a self, options: &'a DiskOptions) -> Output<'a> {
         let PreparedDisk { layers, tree, key, id, .. } = self;
-        Output { layers, tree, key, id, format: options.format, room: options.room(), interrupt: &options.interrupt }
+        Output { layers, tree, key, spec: options.spec(id), interrupt: &options.interrupt }
     }
 
     /// What came of it, at its place.
     pub(super) fn disk(&self, place: &Path, written: Written, options: &DiskOptions) -> Disk {
-        let Written { parts, allocated, .. } = written;
+        let Written { parts, allocated, verity, .. } = written;
         let path = |name: &str| if name.is_empty() { place.to_path_buf() } else { place.join(name) };
         let (parts, size) = in_order(parts.iter().map(|written| (path(&written.name), written.bytes)));
         Disk {
@@ -134,6 +153,7 @@ impl PreparedDisk<'_> {
             anomalies: self.anomalies,
             cached: false,
             is_writable: options.is_for_writing(),
+            verity,
             parts,
         }
     }

@@ -1,16 +1,18 @@
 //! Disks that the store keeps: made once for each stack of layers and set of options, and found again in a moment.
 
 use super::create::{PreparedDisk, attached, in_order};
+use super::inject::TopLayer;
 use super::options::{Disk, DiskLayout, DiskOptions};
 use super::output::WrittenPart;
 use crate::digest::Digest;
-use crate::disk::{DiskFormat, DiskId};
+use crate::disk::{DiskFormat, DiskId, Verity};
 use crate::error::Result;
 use crate::image::Image;
 use crate::layer::Anomalies;
-use crate::oci::Descriptor;
 use crate::record::DISK_RECIPE;
-use crate::store::{DISK_LOCK, DescribedLayer, DescribedPart, DiskDescription, Folder, Lease, Lock, Partial, Storage};
+use crate::store::{
+    DISK_LOCK, DescribedLayer, DescribedPart, DescribedVerity, DiskDescription, Folder, Lease, Lock, Partial, Storage,
+};
 
 /// The file of a kept flat disk.
 pub(super) fn flat_name(format: DiskFormat) -> String {
@@ -43,9 +45,11 @@ impl Storage {
     }
 
     fn find_or_make(&self, image: &Image, options: &DiskOptions) -> Result<KeptDisk> {
-        let id = kept_id(image.layers().map(|(layer, diff_id)| (&layer.digest, diff_id)), options);
+        let tops = self.top_layers(options)?;
+        let of_image = image.layers().map(|(layer, diff_id)| (&layer.digest, diff_id));
+        let id = kept_id(of_image.chain(tops.iter().map(|top| (&top.digest, None))), options);
         if !options.replace
-            && let Some(kept) = self.find_and_hold(&id, image, options)?
+            && let Some(kept) = self.find_and_hold(&id, image, &tops, options)?
         {
             return Ok(kept);
         }
@@ -54,21 +58,27 @@ impl Storage {
         let _lock = Lock::acquire(&self.directory, lock, &options.interrupt)?;
         // Whoever had the lock before may have done the work.
         if !options.replace
-            && let Some(kept) = self.find_and_hold(&id, image, options)?
+            && let Some(kept) = self.find_and_hold(&id, image, &tops, options)?
         {
             return Ok(kept);
         }
-        let disk = self.make_kept(&id, image, options)?;
+        let disk = self.make_kept(&id, image, &tops, options)?;
         Ok(KeptDisk { disk, lease: self.hold_disk(&id, options)? })
     }
 
     /// The lease comes first: what is found then stays.
-    fn find_and_hold(&self, id: &Digest, image: &Image, options: &DiskOptions) -> Result<Option<KeptDisk>> {
+    fn find_and_hold(
+        &self,
+        id: &Digest,
+        image: &Image,
+        tops: &[TopLayer],
+        options: &DiskOptions,
+    ) -> Result<Option<KeptDisk>> {
         if self.directory.stat(Folder::Disks, &id.file_stem())?.is_none() {
             return Ok(None);
         }
         let lease = self.hold_disk(id, options)?;
-        match self.find_kept(id, image, options) {
+        match self.find_kept(id, image, tops, options) {
             Ok(Some(disk)) => Ok(Some(KeptDisk { disk, lease })),
             other => {
                 lease.release_or_warn();
@@ -82,8 +92,8 @@ impl Storage {
         held.map(|((), lease)| lease)
     }
 
-    fn make_kept(&self, id: &Digest, image: &Image, options: &DiskOptions) -> Result<Disk> {
-        let prepared = self.prepare(image, options)?;
+    fn make_kept(&self, id: &Digest, image: &Image, tops: &[TopLayer], options: &DiskOptions) -> Result<Disk> {
+        let prepared = self.prepare(image, tops, options)?;
         let name = id.file_stem();
         let partial = Partial::create_tree(&self.directory, Folder::Disks, &name)?;
         let (output, path) = (prepared.output(options), partial.path());
@@ -94,23 +104,31 @@ impl Storage {
         let parts = written.parts.iter().map(describe_part).collect();
         let descriptor = written.descriptor.as_ref().map(describe_part);
         let disk = prepared.disk(&self.directory.object_path(Folder::Disks, &name), written, options);
-        let claims = image.layers().map(|(_, claimed)| claimed.is_some());
+        let claims = image.layers().map(|(_, claimed)| claimed.is_some()).chain(tops.iter().map(|_| false));
         let description = DiskDescription { parts, descriptor, ..describe(&prepared, claims, &disk, options) };
         self.publish_kept_disk(partial, &name, description, &options.interrupt)?;
         Ok(disk)
     }
 
     /// A kept disk of the very layers that the image has, and of what its config claims of them.
-    fn find_kept(&self, id: &Digest, image: &Image, options: &DiskOptions) -> Result<Option<Disk>> {
+    fn find_kept(&self, id: &Digest, image: &Image, tops: &[TopLayer], options: &DiskOptions) -> Result<Option<Disk>> {
         let name = id.file_stem();
         let Some(found) = self.kept_disk_for_use(&name)? else { return Ok(None) };
         let Ok(key) = Digest::parse(&found.key) else { return Ok(None) };
-        let is_of = |((layer, claimed), described): ((&Descriptor, Option<&Digest>), &DescribedLayer)| {
-            layer.digest.as_str() == described.digest
+        let of_image = image.layers().map(|(layer, claimed)| (&layer.digest, claimed, false));
+        let mut layers = of_image.chain(tops.iter().map(|top| (&top.digest, None, true)));
+        let is_of = |described: &DescribedLayer, (layer, claimed, is_injected): (&Digest, Option<&Digest>, bool)| {
+            layer.as_str() == described.digest
+                && is_injected == described.is_injected
                 && claimed.is_none_or(|claimed| claimed.as_str() == described.diff_id)
                 && claimed.is_some() == described.is_claimed
         };
-        if image.manifest.layers.len() != found.layers.len() || !image.layers().zip(&found.layers).all(is_of) {
+        let are_same = found.layers.iter().all(|described| layers.next().is_some_and(|layer| is_of(described, layer)));
+        if !are_same || layers.next().is_some() {
+            return Ok(None);
+        }
+        let verity = found.verity.as_ref().and_then(|of| Verity::from_hex(&of.root_hash, of.data_blocks));
+        if verity.is_some() != options.verity {
             return Ok(None);
         }
         let place = self.directory.object_path(Folder::Disks, &name);
@@ -127,6 +145,7 @@ impl Storage {
             anomalies: Anomalies::from_bits(found.anomalies),
             cached: true,
             is_writable: options.is_for_writing(),
+            verity,
             parts,
         };
         options.check_strict(disk.anomalies, &image.manifest_digest)?;
@@ -151,6 +170,10 @@ fn describe_part(part: &WrittenPart) -> DescribedPart {
     DescribedPart { name: part.name.clone(), bytes: part.bytes, tree: part.tree.clone() }
 }
 
+fn describe_verity(verity: &Verity) -> DescribedVerity {
+    DescribedVerity { root_hash: verity.root_hash_hex(), data_blocks: verity.data_blocks }
+}
+
 /// Without the files.
 fn describe(
     prepared: &PreparedDisk<'_>,
@@ -162,6 +185,7 @@ fn describe(
         digest: layer.digest.to_string(),
         diff_id: layer.diff_id.to_string(),
         is_claimed,
+        is_injected: layer.is_injected,
     });
     DiskDescription {
         recipe: DISK_RECIPE,
@@ -174,6 +198,7 @@ fn describe(
         free_inodes: options.free_inodes,
         journal_bytes: options.journal_bytes,
         is_growable: options.is_growable,
+        verity: disk.verity.as_ref().map(describe_verity),
         label: options.label.clone(),
         uuid: options.uuid.map(|uuid| uuid::Uuid::from_bytes(uuid).to_string()),
         max_mtime_seconds: options.max_mtime,

@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use super::inject::TopLayer;
 use super::options::DiskOptions;
 use crate::digest::Digest;
 use crate::disk::{LayerDisk, LayerSize, Merge, MergedTree};
@@ -37,6 +39,8 @@ pub(super) struct StackedLayer {
     disk: u16,
     pub(super) digest: Digest,
     pub(super) diff_id: Digest,
+    /// It is none of the image's, but on top of them.
+    pub(super) is_injected: bool,
 }
 
 enum LayerDiskSource {
@@ -44,19 +48,15 @@ enum LayerDiskSource {
     Temporary(TemporaryDisk),
 }
 
-/// Disks have numbers of 16 bits.
-const _: () = assert!(limits::LAYERS.default <= u16::MAX as u64);
-
 impl<'a> Layers<'a> {
     /// Makes those that are missing.
     pub(super) fn of(
         storage: &'a Storage,
-        image: &Image,
+        (image, tops): (&Image, &[TopLayer]),
         options: &DiskOptions,
         lease: &mut Option<CallLease>,
     ) -> Result<Layers<'a>> {
-        let (disks, sizes, stack) = (Vec::new(), Vec::new(), Vec::new());
-        let mut layers = Layers { storage, disks, sizes, stack, anomalies: Anomalies::default() };
+        let mut layers = Layers::none(storage);
         let mut known: HashMap<Digest, (u16, Digest)> = HashMap::new();
         let mut proved: HashSet<(Digest, Digest)> = HashSet::new();
         for (layer, diff_id) in image.layers() {
@@ -75,15 +75,25 @@ impl<'a> Layers<'a> {
                     (*disk, expected)
                 }
                 None => {
-                    let found = layers.add(&digest, diff_id.cloned(), options)?;
+                    let found = layers.add(&digest, diff_id.cloned(), None, options)?;
                     known.insert(digest.clone(), found.clone());
                     found
                 }
             };
             proved.insert((digest.clone(), diff_id.clone()));
-            layers.stack.push(StackedLayer { disk, digest, diff_id });
+            layers.stack.push(StackedLayer { disk, digest, diff_id, is_injected: false });
+        }
+        for TopLayer { digest, path, .. } in tops {
+            let (disk, diff_id) = layers.add(digest, None, Some(path), options)?;
+            layers.stack.push(StackedLayer { disk, digest: digest.clone(), diff_id, is_injected: true });
         }
         Ok(layers)
+    }
+
+    /// None.
+    pub(super) fn none(storage: &'a Storage) -> Layers<'a> {
+        let (disks, sizes, stack) = (Vec::new(), Vec::new(), Vec::new());
+        Layers { storage, disks, sizes, stack, anomalies: Anomalies::default() }
     }
 
     /// That a layer which an image has more than once is what the config says there.
@@ -98,8 +108,7 @@ impl<'a> Layers<'a> {
 
     /// Those of which the store has the disks; `None` where it lacks one.
     pub(super) fn stored(storage: &'a Storage, stack: Vec<(Digest, Digest)>) -> Result<Option<Layers<'a>>> {
-        let (disks, sizes) = (Vec::new(), Vec::new());
-        let mut layers = Layers { storage, disks, sizes, stack: Vec::new(), anomalies: Anomalies::default() };
+        let mut layers = Layers::none(storage);
         let mut known: HashMap<Digest, u16> = HashMap::new();
         for (digest, diff_id) in stack {
             let disk = match known.get(&digest) {
@@ -116,15 +125,22 @@ impl<'a> Layers<'a> {
                     number
                 }
             };
-            layers.stack.push(StackedLayer { disk, digest, diff_id });
+            layers.stack.push(StackedLayer { disk, digest, diff_id, is_injected: false });
         }
         Ok(Some(layers))
     }
 
-    fn add(&mut self, digest: &Digest, diff_id: Option<Digest>, options: &DiskOptions) -> Result<(u16, Digest)> {
+    /// `file` is the layer's, where the store does not have it.
+    fn add(
+        &mut self,
+        digest: &Digest,
+        diff_id: Option<Digest>,
+        file: Option<&PathBuf>,
+        options: &DiskOptions,
+    ) -> Result<(u16, Digest)> {
         let (interrupt, progress) = (options.interrupt.clone(), options.progress.clone());
-        let extracting =
-            ExtractOptions { diff_id, tree: options.tree(), progress, interrupt, ..ExtractOptions::default() };
+        let tarball_path = file.cloned();
+        let extracting = ExtractOptions { diff_id, tarball_path, tree: options.tree(), progress, interrupt };
         let (temporary, extracted) = if options.direct {
             self.storage.temporary_disk(digest, &extracting)?
         } else {
@@ -154,6 +170,11 @@ impl<'a> Layers<'a> {
             LayerDiskSource::Stored(digest) => Some(TreeForm::EROFS.tree_name(digest)),
             LayerDiskSource::Temporary(_) => None,
         }
+    }
+
+    /// Of the layer that has this disk.
+    pub(super) fn diff_id(&self, number: u16) -> Option<&Digest> {
+        self.stack.iter().find(|layer| layer.disk == number).map(|layer| &layer.diff_id)
     }
 
     /// Gives a disk a further name.

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::inject::DiskFile;
 use crate::digest::Digest;
-use crate::disk::{DiskFormat, Ext4Room};
+use crate::disk::{DiskFormat, DiskId, DiskSpec, Ext4Room, Verity};
 use crate::error::{Error, Result, Status, quoted};
 use crate::interrupt::Interrupt;
 use crate::layer::Anomalies;
@@ -33,6 +34,8 @@ impl DiskLayout {
     }
 }
 
+/// A guest's first virtio disk.
+pub(crate) const GUEST_DEVICE: &str = "/dev/vda";
 /// The smallest journal (Linux, fs/jbd2, `JBD2_MIN_JOURNAL_BLOCKS`).
 const MIN_JOURNAL_BYTES: u64 = 4 << 20;
 
@@ -58,6 +61,12 @@ options! {
         pub journal_bytes: Option<u64>,
         /// An ext4 that can grow while it is mounted.
         pub is_growable: bool,
+        /// Hashes of all blocks behind the file system, so that a guest that knows their root reads nothing else (dm-verity).
+        pub verity: bool,
+        /// An archive of the host's that goes on top of the image, as a layer would.
+        pub top_layer: Option<PathBuf>,
+        /// What goes on top of that. A later one takes the place of an earlier one.
+        pub files: Vec<DiskFile>,
         /// The UUID of the file system; `None` is one that is made of the layers and the options.
         pub uuid: Option<[u8; 16]>,
         /// What was modified later, in seconds since 1970, has this time.
@@ -92,6 +101,10 @@ impl DiskOptions {
             let why = format!("{format} is read-only: it has no free room, no journal, and does not grow");
             return Err(Error::new(Status::InvalidArgument, why));
         }
+        if self.verity && self.is_for_writing() {
+            let why = "what is verified cannot be written to: dm-verity is without free room, a journal, and growth";
+            return Err(Error::new(Status::InvalidArgument, why));
+        }
         if self.journal_bytes.is_some_and(|bytes| bytes > 0 && bytes < MIN_JOURNAL_BYTES) {
             let why = format!("a journal has at least {MIN_JOURNAL_BYTES} bytes");
             return Err(Error::new(Status::InvalidArgument, why));
@@ -102,6 +115,7 @@ impl DiskOptions {
                 "a UUID of zeros is none; leave it out for one of our own",
             ));
         }
+        self.files.iter().try_for_each(|file| file.place().map(|_| ()))?;
         if self.layout == DiskLayout::Merged && self.format != DiskFormat::Erofs {
             let why = format!("a merged disk is EROFS, and cannot be {format}");
             return Err(Error::new(Status::InvalidArgument, why));
@@ -125,6 +139,11 @@ impl DiskOptions {
         }
     }
 
+    /// What a disk of this id is to be.
+    pub(super) fn spec<'a>(&self, id: &'a DiskId) -> DiskSpec<'a> {
+        DiskSpec { format: self.format, id, room: self.room(), has_verity: self.verity }
+    }
+
     /// Of layers.
     pub(super) fn tree(&self) -> TreeOptions {
         TreeOptions { form: TreeForm::EROFS, strict: false, limits: self.limits.clone() }
@@ -136,7 +155,11 @@ impl DiskOptions {
         let uuid = self.uuid.map_or_else(String::new, |uuid| uuid::Uuid::from_bytes(uuid).to_string());
         let max_mtime = self.max_mtime.map_or_else(String::new, |seconds| seconds.to_string());
         let room = self.room().words();
-        format!("format {format}{room}\nlayout {layout}\nlabel {}\nuuid {uuid}\nmax_mtime {max_mtime}", self.label)
+        let verity = if self.verity { "\nverity" } else { "" };
+        format!(
+            "format {format}{room}{verity}\nlayout {layout}\nlabel {}\nuuid {uuid}\nmax_mtime {max_mtime}",
+            self.label
+        )
     }
 }
 
@@ -178,6 +201,8 @@ pub struct Disk {
     pub cached: bool,
     /// A guest can write to it: there is free room, a journal, or what it may grow by.
     pub is_writable: bool,
+    /// How a guest verifies it, where that was asked for.
+    pub verity: Option<Verity>,
     /// The files, in the order of the device; of a flat disk one.
     pub parts: Vec<DiskPart>,
 }
@@ -197,11 +222,13 @@ impl Disk {
     }
 
     /// What a Linux guest is told on its command line, where this is its first virtio disk.
-    pub fn kernel_args(&self) -> &'static str {
-        match (self.format, self.is_writable) {
-            (DiskFormat::Ext4, false) => "root=/dev/vda rootfstype=ext4 ro",
-            (DiskFormat::Ext4, true) => "root=/dev/vda rootfstype=ext4 rw",
-            (DiskFormat::Erofs, _) => "root=/dev/vda rootfstype=erofs ro",
+    /// With [`Disk::verity`] its kernel has to have `CONFIG_DM_INIT`.
+    pub fn kernel_args(&self) -> String {
+        let (device, mode) = (GUEST_DEVICE, if self.is_writable { "rw" } else { "ro" });
+        let rest = format!("rootfstype={} {mode}", self.format.word());
+        match &self.verity {
+            None => format!("root={device} {rest}"),
+            Some(verity) => format!("dm-mod.create=\"root,,,ro,{}\" root=/dev/dm-0 {rest}", verity.table(device)),
         }
     }
 }

@@ -6,9 +6,13 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::hashes::Hashes;
 use super::layers::Layers;
 use crate::digest::Digest;
-use crate::disk::{DiskFile, DiskFormat, DiskId, Ext4Room, MergedTree, VmdkPart, vmdk_descriptor, write_merged};
+use crate::disk::{
+    DiskSink, DiskSpec, HashTree, HashedSink, MergedDisk, MergedTree, OutputFile, Verity, VmdkPart, WrittenDisk,
+    vmdk_descriptor, write_merged,
+};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::sys::{self, free_space};
@@ -17,6 +21,8 @@ use crate::sys::{self, free_space};
 pub(super) const DESCRIPTOR: &str = "disk.vmdk";
 /// The first of its parts.
 pub(super) const METADATA: &str = "meta.erofs";
+/// The last of them: hashes of all others.
+pub(super) const VERITY: &str = "verity";
 /// Of files that others share: nobody is to write to them.
 const READ_ONLY: Mode = Mode::RUSR.union(Mode::RGRP).union(Mode::ROTH);
 
@@ -30,9 +36,7 @@ pub(super) struct Output<'a> {
     pub(super) layers: &'a Layers<'a>,
     pub(super) tree: &'a MergedTree,
     pub(super) key: &'a Digest,
-    pub(super) id: &'a DiskId,
-    pub(super) format: DiskFormat,
-    pub(super) room: Ext4Room,
+    pub(super) spec: DiskSpec<'a>,
     pub(super) interrupt: &'a Interrupt,
 }
 
@@ -50,6 +54,7 @@ pub(super) struct Written {
     pub(super) parts: Vec<WrittenPart>,
     /// What puts them one behind the other.
     pub(super) descriptor: Option<WrittenPart>,
+    pub(super) verity: Option<Verity>,
     /// Bytes that they take in their file system.
     pub(super) allocated: u64,
 }
@@ -72,14 +77,16 @@ impl Output<'_> {
             Err(error) if error.status() == Status::NoSpace && self.shares_blocks(file) => Ok(()),
             checked => checked,
         };
-        let open = |number: u16| Ok(self.layers.open(number)?.0);
+        let wanted = if self.spec.has_verity { Hashes::Kept } else { Hashes::Unwanted };
+        let open = |number: u16| self.layers.open_with(number, wanted, self.interrupt);
         let parts = (&self.layers.sizes[..], &open as _);
-        let sink = &mut DiskFile { file, name, interrupt: self.interrupt };
-        let bytes = self.format.write(self.tree, parts, (self.id, self.room), sink, &check_room, self.interrupt)?;
+        let sink = &mut OutputFile { file, name, interrupt: self.interrupt };
+        let WrittenDisk { bytes, verity } = self.spec.write(self.tree, parts, sink, &check_room, self.interrupt)?;
         Ok(Written {
             parts: vec![WrittenPart { name: String::new(), bytes, tree: None }],
             descriptor: None,
-            allocated: allocated(file)?,
+            verity,
+            allocated: allocated_of(file)?,
         })
     }
 
@@ -99,10 +106,11 @@ impl Output<'_> {
         let metadata = create(folder, path, METADATA)?;
         let name = path.join(METADATA).display().to_string();
         let sizes = &self.layers.sizes;
-        let sink = &mut DiskFile { file: &metadata, name: &name, interrupt: self.interrupt };
-        let written = write_merged(self.tree, sizes, self.id, sink, self.interrupt)?;
+        let sink = &mut OutputFile { file: &metadata, name: &name, interrupt: self.interrupt };
+        let MergedFiles { disk: written, tree } =
+            MergedFiles::write(self.layers, self.tree, &self.spec, sink, Hashes::Kept, self.interrupt)?;
         finish(&metadata, path, METADATA)?;
-        let mut allocated = allocated(&metadata)?;
+        let mut allocated = allocated_of(&metadata)?;
         let mut parts = vec![WrittenPart { name: METADATA.to_owned(), bytes: written.metadata_bytes, tree: None }];
         for (number, bytes) in written.parts {
             self.interrupt.check()?;
@@ -112,6 +120,14 @@ impl Output<'_> {
             parts.push(WrittenPart { name, bytes, tree: self.layers.tree_name(number) });
             allocated = allocated.saturating_add(sizes[number].allocated);
         }
+        if let Some(tree) = &tree {
+            let file = create(folder, path, VERITY)?;
+            let name = path.join(VERITY).display().to_string();
+            let bytes = write_tree(tree, &mut OutputFile { file: &file, name: &name, interrupt: self.interrupt })?;
+            finish(&file, path, VERITY)?;
+            allocated = allocated.saturating_add(allocated_of(&file)?);
+            parts.push(WrittenPart { name: VERITY.to_owned(), bytes, tree: None });
+        }
         let descriptor = create(folder, path, DESCRIPTOR)?;
         let vmdk: Vec<VmdkPart> =
             parts.iter().map(|part| VmdkPart { name: part.name.clone(), bytes: part.bytes }).collect();
@@ -120,7 +136,8 @@ impl Output<'_> {
             .map_err(|errno| Error::os(errno, format_args!("write {}", path.join(DESCRIPTOR).display())))?;
         finish(&descriptor, path, DESCRIPTOR)?;
         let descriptor = WrittenPart { name: DESCRIPTOR.to_owned(), bytes: text.len() as u64, tree: None };
-        Ok(Written { parts, descriptor: Some(descriptor), allocated })
+        let verity = tree.map(|tree| tree.verity());
+        Ok(Written { parts, descriptor: Some(descriptor), verity, allocated })
     }
 
     /// Whether a copy of blocks of the parts takes no room: one is tried, and undone.
@@ -129,6 +146,51 @@ impl Output<'_> {
             && self.layers.open(0).is_ok_and(|(part, _)| sys::reflink(to.as_fd(), part.file.as_fd()).is_ok());
         is_shared && rustix::fs::ftruncate(to, 0).is_ok()
     }
+}
+
+/// What a disk of several files comes to, but for the layers' own.
+pub(super) struct MergedFiles {
+    pub(super) disk: MergedDisk,
+    /// Of all files in the order of the device, where that is wanted.
+    pub(super) tree: Option<HashTree>,
+}
+
+impl MergedFiles {
+    /// Hands over the metadata.
+    pub(super) fn write(
+        layers: &Layers<'_>,
+        tree: &MergedTree,
+        spec: &DiskSpec<'_>,
+        sink: &mut dyn DiskSink,
+        wanted: Hashes,
+        interrupt: &Interrupt,
+    ) -> Result<MergedFiles> {
+        if !spec.has_verity {
+            let disk = write_merged(tree, &layers.sizes, spec.id, sink, interrupt)?;
+            return Ok(MergedFiles { disk, tree: None });
+        }
+        let mut hashed = HashedSink::new(sink, false);
+        let disk = write_merged(tree, &layers.sizes, spec.id, &mut hashed, interrupt)?;
+        let mut hashes = hashed.into_hashes()?;
+        for (number, _) in &disk.parts {
+            let part = layers.open_with(*number as u16, wanted, interrupt)?;
+            part.hashes.iter().for_each(|of_part| hashes.extend_from_slice(of_part));
+        }
+        Ok(MergedFiles { disk, tree: Some(HashTree::of(hashes)) })
+    }
+}
+
+/// Hands over the file of a tree of hashes; how long it is.
+pub(super) fn write_tree(tree: &HashTree, sink: &mut dyn DiskSink) -> Result<u64> {
+    let bytes = HashTree::bytes_behind(tree.verity().data_blocks);
+    sink.size(bytes)?;
+    let mut at = 0;
+    tree.write(|part| {
+        sink.bytes(at, part)?;
+        at += part.len() as u64;
+        Ok(())
+    })?;
+    Ok(bytes)
 }
 
 fn create(folder: BorrowedFd<'_>, path: &Path, name: &str) -> Result<OwnedFd> {
@@ -156,7 +218,7 @@ fn cannot_link(errno: Errno, name: &str) -> Error {
 }
 
 /// Bytes that a file takes in its file system.
-fn allocated(file: &OwnedFd) -> Result<u64> {
+fn allocated_of(file: &OwnedFd) -> Result<u64> {
     let stat = rustix::fs::fstat(file).map_err(|errno| Error::os(errno, "look at a disk"))?;
     Ok(stat.st_blocks as u64 * 512)
 }

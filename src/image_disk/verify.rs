@@ -6,16 +6,17 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
+use super::hashes::Hashes;
 use super::kept::{flat_name, kept_id};
 use super::layers::Layers;
 use super::options::{DiskLayout, DiskOptions};
-use super::output::{DESCRIPTOR, METADATA, part_name};
+use super::output::{DESCRIPTOR, METADATA, MergedFiles, VERITY, part_name, write_tree};
 use crate::digest::Digest;
-use crate::disk::{DiskComparison, DiskFormat, DiskId, VmdkPart, disk_key, vmdk_descriptor, write_merged};
+use crate::disk::{DiskComparison, DiskFormat, DiskId, Verity, VmdkPart, WrittenDisk, disk_key, vmdk_descriptor};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::limits::LayerLimits;
-use crate::store::{Described, DescribedPart, DiskDescription, Folder, Storage, has_size};
+use crate::store::{Described, DescribedPart, DescribedVerity, DiskDescription, Folder, Storage, has_size};
 use crate::sys;
 use crate::unpack::{Spend, TreeForm, Verdict};
 
@@ -72,9 +73,10 @@ impl Storage {
         let Some(layers) = Layers::stored(self, stack)? else { return Ok(KeptDiskVerdict::Unknown) };
         let options = DiskOptions { interrupt: interrupt.clone(), ..options };
         let id = DiskId::of_image(&key, options.uuid, &options.label);
+        let described = description.verity.as_ref();
         let verdict = match options.layout {
-            DiskLayout::Flat => kept.compare_flat(&layers, &id, &options, spend),
-            DiskLayout::Merged => kept.compare_merged(&layers, &id, &options, spend),
+            DiskLayout::Flat => kept.compare_flat(&layers, (&id, described), &options, spend),
+            DiskLayout::Merged => kept.compare_merged(&layers, (&id, described), &options, spend),
         };
         Ok(verdict?.into())
     }
@@ -101,6 +103,7 @@ fn options_of(description: &DiskDescription) -> Option<DiskOptions> {
         free_inodes: description.free_inodes,
         journal_bytes: description.journal_bytes,
         is_growable: description.is_growable,
+        verity: description.verity.is_some(),
         label: description.label.clone(),
         uuid: uuid.transpose().ok()?,
         max_mtime: description.max_mtime_seconds,
@@ -108,6 +111,12 @@ fn options_of(description: &DiskDescription) -> Option<DiskOptions> {
         limits: LayerLimits::unlimited(),
         ..DiskOptions::default()
     })
+}
+
+/// What is wrong with the root that a description has.
+fn other_root(described: Option<&DescribedVerity>, found: Option<&Verity>) -> Verdict {
+    let is_same = described.map(|of| of.root_hash.as_str()) == found.map(Verity::root_hash_hex).as_deref();
+    (!is_same).then(|| "its description has another root of hashes".to_owned())
 }
 
 /// The files of a kept disk.
@@ -139,7 +148,7 @@ impl KeptFiles<'_> {
     fn compare_flat(
         &self,
         layers: &Layers<'_>,
-        id: &DiskId,
+        (id, described): (&DiskId, Option<&DescribedVerity>),
         options: &DiskOptions,
         spend: &mut Spend<'_>,
     ) -> Result<Verdict> {
@@ -148,17 +157,20 @@ impl KeptFiles<'_> {
             Ok(file) => file,
             Err(why) => return Ok(Some(why)),
         };
-        let open = |number: u16| Ok(layers.open(number)?.0);
+        // What is kept of hashes is no measure.
+        let wanted = if options.verity { Hashes::Computed } else { Hashes::Unwanted };
+        let open = |number: u16| layers.open_with(number, wanted, &options.interrupt);
         let mut comparison = DiskComparison::new(file.as_fd(), spend);
         let parts = (&layers.sizes[..], &open as _);
-        options.format.write(&tree, parts, (id, options.room()), &mut comparison, &|_| Ok(()), &options.interrupt)?;
-        Ok(comparison.verdict())
+        let spec = options.spec(id);
+        let WrittenDisk { verity, .. } = spec.write(&tree, parts, &mut comparison, &|_| Ok(()), &options.interrupt)?;
+        Ok(comparison.verdict().or_else(|| other_root(described, verity.as_ref())))
     }
 
     fn compare_merged(
         &self,
         layers: &Layers<'_>,
-        id: &DiskId,
+        (id, described): (&DiskId, Option<&DescribedVerity>),
         options: &DiskOptions,
         spend: &mut Spend<'_>,
     ) -> Result<Verdict> {
@@ -168,11 +180,31 @@ impl KeptFiles<'_> {
             Err(why) => return Ok(Some(why)),
         };
         let mut comparison = DiskComparison::new(file.as_fd(), spend);
-        let merged = write_merged(&tree, &layers.sizes, id, &mut comparison, &options.interrupt)?;
+        let merged = MergedFiles::write(
+            layers,
+            &tree,
+            &options.spec(id),
+            &mut comparison,
+            Hashes::Computed,
+            &options.interrupt,
+        )?;
         if let Some(why) = comparison.verdict() {
             return Ok(Some(format!("{METADATA} {why}")));
         }
-        for (number, bytes) in merged.parts {
+        if let Some(hashes) = &merged.tree {
+            let file = match self.open(VERITY)? {
+                Ok(file) => file,
+                Err(why) => return Ok(Some(why)),
+            };
+            let mut comparison = DiskComparison::new(file.as_fd(), spend);
+            write_tree(hashes, &mut comparison)?;
+            let verity = hashes.verity();
+            let verdict = comparison.verdict().map(|why| format!("{VERITY} {why}"));
+            if let Some(why) = verdict.or_else(|| other_root(described, Some(&verity))) {
+                return Ok(Some(why));
+            }
+        }
+        for (number, bytes) in merged.disk.parts {
             let name = part_name(number);
             if let Some(why) = self.compare_part(layers, (number, &name), bytes, spend)? {
                 return Ok(Some(format!("{name} {why}")));

@@ -14,12 +14,19 @@ use crate::sys;
 
 /// What follows a tree's name in the name of its metadata record, which lies beside it.
 pub(crate) const RECORD_SUFFIX: &str = ".mtree";
+/// Behind the name of a tree that is a disk: hashes of its blocks.
+pub(crate) const HASHES_SUFFIX: &str = ".verity";
 
 /// What follows a layer's name in the name of a tree that is not a directory but an EROFS file system in a file.
 pub(crate) const EROFS_SUFFIX: &str = ".erofs";
 
 /// The version of how disks are made, and which of them count. Whatever changes a byte of one changes it.
 pub(crate) const DISK_RECIPE: u32 = 1;
+
+/// The name of the hashes of a tree's blocks.
+pub(crate) fn hashes_name(tree: &str) -> String {
+    format!("{tree}{HASHES_SUFFIX}")
+}
 
 /// The name of a tree's record.
 pub(crate) fn record_name(tree: &str) -> String {

@@ -20,7 +20,8 @@ mod writer;
 pub(crate) use entry::RecordedEntry;
 pub use entry::{LayerEntries, LayerEntry, LayerEntryKind};
 pub(crate) use head::{
-    DISK_RECIPE, EROFS_SUFFIX, RECORD_HEAD_LEN, RECORD_SUFFIX, RecordHead, TreeOwner, Validity, image_head, record_name,
+    DISK_RECIPE, EROFS_SUFFIX, HASHES_SUFFIX, RECORD_HEAD_LEN, RECORD_SUFFIX, RecordHead, TreeOwner, Validity,
+    hashes_name, image_head, record_name,
 };
 pub(crate) use line::{RecordLine, RecordLines};
 pub(crate) use writer::{RecordFile, RecordWriter};

@@ -16,7 +16,7 @@ use crate::sys::{self, is_regular};
 /// The file's name.
 pub(super) const DESCRIPTION: &str = "description";
 /// Of what the JSON has.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Of a description: some five thousand layers.
 const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 
@@ -39,6 +39,7 @@ pub(crate) struct DiskDescription {
     pub(crate) free_inodes: u64,
     pub(crate) journal_bytes: Option<u64>,
     pub(crate) is_growable: bool,
+    pub(crate) verity: Option<DescribedVerity>,
     pub(crate) label: String,
     /// Where the caller wanted one of its own.
     pub(crate) uuid: Option<String>,
@@ -62,6 +63,17 @@ pub(crate) struct DescribedLayer {
     pub(crate) diff_id: String,
     /// The image's config says the diff_id.
     pub(crate) is_claimed: bool,
+    /// It is none of the image's, but on top of them.
+    pub(crate) is_injected: bool,
+}
+
+/// The hashes of a kept disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DescribedVerity {
+    /// Hexadecimal digits.
+    pub(crate) root_hash: String,
+    pub(crate) data_blocks: u64,
 }
 
 /// A file of a kept disk.
@@ -150,8 +162,12 @@ impl DiskDescription {
         Ok(false)
     }
 
-    /// The digests of its layers, where all of them are some.
-    pub(super) fn layer_digests(&self) -> Option<Vec<Digest>> {
-        self.layers.iter().map(|layer| Digest::parse(&layer.digest).ok()).collect()
+    /// The digests of the image's layers, and of those on top of them, where all of them are some.
+    pub(super) fn layer_digests(&self) -> Option<(Vec<Digest>, Vec<Digest>)> {
+        let digests = |is_injected: bool| {
+            let layers = self.layers.iter().filter(move |layer| layer.is_injected == is_injected);
+            layers.map(|layer| Digest::parse(&layer.digest).ok()).collect::<Option<Vec<Digest>>>()
+        };
+        digests(false).zip(digests(true))
     }
 }

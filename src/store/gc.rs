@@ -17,7 +17,7 @@ use super::disk_description::Described;
 use super::links::remove_dangling;
 use super::lock::{CollectionLock, Lock};
 use super::lock::{DISK_LOCK, EXTRACTION_LOCK, download_lock};
-use super::partial::{Partial, Removal, resumable_of};
+use super::partial::{Partial, Removal, resumable_of, tree_of};
 use super::storage::Storage;
 use super::store_dir::Folder;
 use super::usage::size_of_partial;
@@ -26,7 +26,7 @@ use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
 use crate::oci::Document;
 use crate::options::options;
-use crate::record::{RECORD_SUFFIX, record_name};
+use crate::record::{hashes_name, record_name};
 use crate::sys::is_regular;
 
 /// Trees that are removed together, under as many locks.
@@ -40,6 +40,9 @@ options! {
         pub dry_run: bool,
         /// What is younger stays; an hour.
         pub min_age: Duration,
+        /// Disks that nobody has asked for in this time go too, although their layers stay; `None` is to keep them. A lease holds
+        /// a disk all the same.
+        pub max_disk_idle: Option<Duration>,
         /// What may end the collection early.
         pub interrupt: Interrupt,
     }
@@ -47,7 +50,8 @@ options! {
 
 impl Default for GcOptions {
     fn default() -> GcOptions {
-        GcOptions { dry_run: false, min_age: Duration::from_secs(3600), interrupt: Interrupt::default() }
+        let min_age = Duration::from_secs(3600);
+        GcOptions { dry_run: false, min_age, max_disk_idle: None, interrupt: Interrupt::default() }
     }
 }
 
@@ -130,7 +134,8 @@ impl Storage {
         options: &GcOptions,
         trash: &mut Vec<Removal>,
     ) -> Result<GcReport> {
-        let mut sweep = Sweep { storage: self, reached, options, trash, report: GcReport::default() };
+        let (injected, report) = (BTreeSet::new(), GcReport::default());
+        let mut sweep = Sweep { storage: self, reached, injected, options, trash, report };
         // What points comes before what it points to.
         for area in [Folder::Manifests, Folder::Configs, Folder::Layers] {
             sweep.blobs(area)?;
@@ -149,6 +154,8 @@ impl Storage {
 struct Sweep<'a> {
     storage: &'a Storage,
     reached: &'a BTreeSet<Digest>,
+    /// Layers that disks which stay have on top of an image's.
+    injected: BTreeSet<Digest>,
     options: &'a GcOptions,
     trash: &'a mut Vec<Removal>,
     report: GcReport,
@@ -170,12 +177,12 @@ impl Sweep<'_> {
         if self.options.dry_run { Ok(()) } else { directory.sync_area(area) }
     }
 
-    /// A tree goes before its record: a tree without one counts as absent. Nobody makes either of them anew before the disk
+    /// A tree goes before its record, and what else lies beside it: a tree without one counts as absent. Nobody makes either of them anew before the disk
     /// knows that they are gone, or an old record could be found with a new tree.
     fn trees(&mut self) -> Result<()> {
         let directory = &self.storage.directory;
         let names = self.unreached(Folder::Extracted)?;
-        let trees: BTreeSet<&str> = names.iter().map(|name| name.strip_suffix(RECORD_SUFFIX).unwrap_or(name)).collect();
+        let trees: BTreeSet<&str> = names.iter().map(|name| tree_of(name).unwrap_or(name)).collect();
         let trees: Vec<&str> = trees.into_iter().collect();
         for batch in trees.chunks(LOCKS) {
             let mut locks = Vec::new();
@@ -193,30 +200,31 @@ impl Sweep<'_> {
     fn tree(&mut self, tree: &str) -> Result<Option<Lock>> {
         self.options.interrupt.check()?;
         let directory = &self.storage.directory;
-        let record = record_name(tree);
         let lock = Lock::try_acquire(directory, format!("{EXTRACTION_LOCK}{tree}"))
             .map_err(|errno| Error::os(errno, format_args!("lock the extraction of {tree}")))?;
-        let [tree_stat, record_stat] =
-            [directory.stat(Folder::Extracted, tree)?, directory.stat(Folder::Extracted, &record)?];
+        let mut found = Vec::new();
+        for name in [tree.to_owned(), record_name(tree), hashes_name(tree)] {
+            if let Some(stat) = directory.stat(Folder::Extracted, &name)? {
+                found.push((name, stat));
+            }
+        }
         // Their modification times are the layer's; when they came about is when they changed last.
-        let born = [&tree_stat, &record_stat].into_iter().flatten().map(|stat| stat.st_ctime).max();
+        let born = found.iter().map(|(_, stat)| stat.st_ctime).max();
         if lock.is_none() || born.is_some_and(|born| self.is_young(born)) {
-            self.report.kept += [&tree_stat, &record_stat].into_iter().flatten().count() as u64;
+            self.report.kept += found.len() as u64;
             return Ok(None);
         }
-        if let Some(stat) = tree_stat {
-            self.remove(Folder::Extracted, tree, self.storage.tree_bytes(tree, &stat)?)?;
-        }
-        if let Some(stat) = record_stat {
-            self.remove(Folder::Extracted, &record, stat.st_size as u64)?;
+        for (name, stat) in found {
+            let bytes = if name == tree { self.storage.tree_bytes(tree, &stat)? } else { stat.st_size as u64 };
+            self.remove(Folder::Extracted, &name, bytes)?;
         }
         Ok(lock)
     }
 
-    /// A disk is kept as long as all its layers are, or a lease holds it.
+    /// A disk is kept as long as all its layers are and somebody asks for it, or a lease holds it.
     fn disks(&mut self) -> Result<()> {
         let directory = &self.storage.directory;
-        for name in self.unreached(Folder::Disks)? {
+        for (name, object) in self.storage.objects(Folder::Disks)? {
             self.options.interrupt.check()?;
             let lock = Lock::try_acquire(directory, format!("{DISK_LOCK}{name}"))
                 .map_err(|errno| Error::os(errno, format_args!("lock the disk {name}")))?;
@@ -226,9 +234,9 @@ impl Sweep<'_> {
                 Ok(None) => Ok(Described::Damaged),
                 Err(error) => Err(error),
             };
-            let layers = match described {
+            let (layers, injected) = match described {
                 Ok(Described::Good(description)) => description.layer_digests().unwrap_or_default(),
-                Ok(Described::Stale | Described::Damaged) => Vec::new(),
+                Ok(Described::Stale | Described::Damaged) => (Vec::new(), Vec::new()),
                 // What cannot be understood stays.
                 Err(_) => {
                     self.report.kept += 1;
@@ -236,7 +244,10 @@ impl Sweep<'_> {
                 }
             };
             // One that has no layers is nobody's.
-            if !layers.is_empty() && layers.iter().all(|layer| self.reached.contains(layer)) {
+            let is_of_layers = !layers.is_empty() && layers.iter().all(|layer| self.reached.contains(layer));
+            let is_held = self.reached.contains(&object.digest);
+            if is_held || is_of_layers && !self.is_idle(&name)? {
+                self.injected.extend(injected);
                 continue;
             }
             if lock.is_none() || self.is_young(stat.st_ctime) {
@@ -287,7 +298,17 @@ impl Sweep<'_> {
     /// Names in a folder that are ours and not reached.
     fn unreached(&self, area: Folder) -> Result<Vec<String>> {
         let objects = self.storage.objects(area)?.into_iter();
-        Ok(objects.filter(|(_, object)| !self.reached.contains(&object.digest)).map(|(name, _)| name).collect())
+        let is_needed = |digest: &Digest| {
+            self.reached.contains(digest) || area == Folder::Extracted && self.injected.contains(digest)
+        };
+        Ok(objects.filter(|(_, object)| !is_needed(&object.digest)).map(|(name, _)| name).collect())
+    }
+
+    /// Whether a disk has not been asked for in the time that is allowed.
+    fn is_idle(&self, name: &str) -> Result<bool> {
+        let Some(most) = self.options.max_disk_idle else { return Ok(false) };
+        let Some(used) = self.storage.disk_used_at(name)? else { return Ok(false) };
+        Ok(SystemTime::now().duration_since(used).is_ok_and(|idle| idle > most))
     }
 
     /// `born` in seconds since 1970.

@@ -6,10 +6,11 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::{AtFlags, Mode, Timespec, Timestamps, UTIME_NOW};
 
-use super::disk_description::{Described, DiskDescription};
+use super::disk_description::{DESCRIPTION, Described, DiskDescription};
 use super::disk_files::{file_names, is_durable, mark_durable};
 use super::lock::{DISK_LOCK, Lock};
 use super::partial::{Partial, Removal, is_tree_name};
@@ -35,12 +36,24 @@ impl Storage {
         if !description.files().all(|file| has_size(folder.as_fd(), &file.name, file.bytes)) {
             return Ok(None);
         }
+        // How long nobody asked for it a collection may want to know.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        let _ = rustix::fs::utimensat(&folder, DESCRIPTION, &times, AtFlags::SYMLINK_NOFOLLOW);
         if !is_durable(folder.as_fd()) {
             // The trees first: whoever made them may have ended before.
             description.parts.iter().flat_map(|part| &part.tree).for_each(|tree| self.directory.make_durable(tree));
             self.directory.make_disk_durable(name);
         }
         Ok(Some(*description))
+    }
+
+    /// When a disk was asked for last; `None` where that is not known.
+    pub(super) fn disk_used_at(&self, name: &str) -> Result<Option<SystemTime>> {
+        let Some(folder) = self.directory.open_directory(Folder::Disks, name)? else { return Ok(None) };
+        let stat = rustix::fs::statat(&folder, DESCRIPTION, AtFlags::SYMLINK_NOFOLLOW).ok();
+        let seconds = stat.and_then(|stat| u64::try_from(stat.st_mtime).ok());
+        Ok(seconds.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)))
     }
 
     /// Completes a disk that is to be kept, and gives it its name in place of what has it.

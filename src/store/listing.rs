@@ -1,30 +1,30 @@
 //! What lies in the store's folders: which names are objects of ours.
 
 use super::lease;
+use super::partial::tree_of;
 use super::storage::Storage;
 use super::store_dir::Folder;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::record::RECORD_SUFFIX;
 use crate::sys;
 
-/// What the name of a blob, a tree or a record says.
+/// What the name of a blob, a tree or a file beside a tree says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectName {
     /// The blob's digest, or that of the layer.
     pub(crate) digest: Digest,
-    /// It is a tree's record, and not the tree.
-    pub(crate) is_record: bool,
+    /// It lies beside a tree and is not the tree: the record, or hashes.
+    pub(crate) is_beside_tree: bool,
 }
 
 impl ObjectName {
     /// `None` for what is none of ours, and for a partial object.
     fn parse(area: Folder, name: &str) -> Option<ObjectName> {
-        let (stem, is_record) = match area {
+        let (stem, is_beside_tree) = match area {
             Folder::Layers => (name.strip_suffix(".tar.gz")?, false),
             Folder::Configs | Folder::Manifests | Folder::Names => (name.strip_suffix(".json")?, false),
             Folder::Extracted => {
-                let tree = name.strip_suffix(RECORD_SUFFIX);
+                let tree = tree_of(name);
                 let (stem, form) = tree.unwrap_or(name).split_once('.').unwrap_or((tree.unwrap_or(name), ""));
                 if !form.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
                     return None;
@@ -36,7 +36,7 @@ impl ObjectName {
             Folder::Root | Folder::Leases | Folder::Locks | Folder::Quarantine | Folder::Links => return None,
         };
         let (algorithm, hex) = stem.split_once('-')?;
-        Some(ObjectName { digest: Digest::parse(&format!("{algorithm}:{hex}")).ok()?, is_record })
+        Some(ObjectName { digest: Digest::parse(&format!("{algorithm}:{hex}")).ok()?, is_beside_tree })
     }
 }
 
@@ -93,6 +93,7 @@ mod tests {
             (Folder::Extracted, format!("sha256-{hex}"), true),
             (Folder::Extracted, format!("sha256-{hex}.overlay-stat"), true),
             (Folder::Extracted, format!("sha256-{hex}.overlay-stat.mtree"), true),
+            (Folder::Extracted, format!("sha256-{hex}.erofs.verity"), true),
             (Folder::Extracted, format!("sha256-{hex}.{}.extracting", "0".repeat(32)), false),
             (Folder::Extracted, "lost+found".into(), false),
             (Folder::Disks, format!("sha256-{hex}"), true),
@@ -100,7 +101,8 @@ mod tests {
         ] {
             let parsed = ObjectName::parse(area, &name);
             assert_eq!(parsed.is_some(), is_ours, "{name}");
-            assert_eq!(parsed.is_some_and(|object| object.is_record), is_ours && name.ends_with(".mtree"), "{name}");
+            let is_beside = name.ends_with(".mtree") || name.ends_with(".verity");
+            assert_eq!(parsed.is_some_and(|object| object.is_beside_tree), is_ours && is_beside, "{name}");
         }
     }
 }

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod block_hashes;
 mod budget;
 mod bundle;
 mod disk_description;
@@ -40,7 +41,7 @@ mod sweep;
 mod usage;
 mod writeback;
 
-pub(crate) use disk_description::{Described, DescribedLayer, DescribedPart, DiskDescription};
+pub(crate) use disk_description::{Described, DescribedLayer, DescribedPart, DescribedVerity, DiskDescription};
 pub(crate) use extracted::{is_current, is_tree, was_opened_in_this_boot};
 pub use gc::{GcOptions, GcReport};
 pub use image_names::{ImageName, TaggedImage};

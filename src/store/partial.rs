@@ -28,6 +28,7 @@ use crate::digest::Digest;
 use crate::error::Status;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
+use crate::record::{HASHES_SUFFIX, RECORD_SUFFIX};
 use crate::sys::{self, is_directory};
 
 pub(crate) const FILE_SUFFIX: &str = ".downloading";
@@ -469,9 +470,14 @@ pub(crate) fn resumable_of(name: &str) -> Option<Digest> {
     (resumable_name(&digest) == name).then_some(digest)
 }
 
-/// Whether a name's stem is one that digests become: that of a tree, or that with the suffix of a metadata record.
+/// The tree that a file lies beside: a metadata record, or hashes.
+pub(super) fn tree_of(name: &str) -> Option<&str> {
+    name.strip_suffix(RECORD_SUFFIX).or_else(|| name.strip_suffix(HASHES_SUFFIX))
+}
+
+/// Whether a name's stem is one that digests become: that of a tree, or of what lies beside one.
 pub(super) fn is_digest_stem(stem: &str) -> bool {
-    is_tree_name(stem.strip_suffix(crate::record::RECORD_SUFFIX).unwrap_or(stem))
+    is_tree_name(tree_of(stem).unwrap_or(stem))
 }
 
 /// Whether a name is one of a tree: `sha256-<hex>`, or that with the form of a tree (`.overlay-stat`).

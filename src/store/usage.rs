@@ -82,7 +82,7 @@ impl Storage {
         }
         for (name, object) in self.objects(Folder::Extracted)? {
             let Some(stat) = self.directory.stat(Folder::Extracted, &name)? else { continue };
-            if object.is_record {
+            if object.is_beside_tree {
                 usage.trees.bytes = usage.trees.bytes.saturating_add(stat.st_size as u64);
             } else if is_tree(&name, &stat) {
                 usage.trees.add(self.tree_bytes(&name, &stat)?);

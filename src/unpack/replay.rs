@@ -11,7 +11,7 @@ use super::lower::LayerSource;
 use super::nodes::{Lower as _, Nodes};
 use super::tree::TreeWriter;
 use crate::error::Result;
-use crate::layer::{OPAQUE_MARKER, WHITEOUT_PREFIX, split_parent};
+use crate::layer::{Entry, OPAQUE_MARKER, WHITEOUT_PREFIX, split_parent};
 use crate::record::{LayerEntryKind, RecordLines, RecordedEntry};
 
 impl<N: Nodes> TreeWriter<N> {
@@ -41,6 +41,15 @@ impl<N: Nodes> TreeWriter<N> {
             self.entry(&entry_of(found), &mut LayerSource::Lower(lower, sum))?;
         }
         Ok(())
+    }
+}
+
+impl<N: Nodes> TreeWriter<N> {
+    /// Takes an entry without content.
+    pub(crate) fn take(&mut self, entry: &Entry, lower: &mut N::Lower) -> Result<()> {
+        self.interrupt.check()?;
+        self.root.grant_steps();
+        self.entry(entry, &mut LayerSource::Lower(lower, None))
     }
 }
 

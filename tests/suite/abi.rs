@@ -239,7 +239,7 @@ fn numbers_say_their_units() {
         } else if let Some((kind, name)) = line.strip_suffix(';').and_then(|field| field.split_once(' '))
             && (kind == "size_t" || kind.ends_with("int32_t") || kind.ends_with("int64_t"))
             && !name.contains(['*', '(', '[', ')'])
-            && !matches!(name, "struct_size" | "value_len")
+            && !matches!(name, "struct_size" | "value_len" | "data_len")
         {
             seen.push(name);
             let unit = name.split('_').find(|word| matches!(*word, "bytes" | "ms" | "seconds" | "nanoseconds"));

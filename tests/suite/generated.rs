@@ -118,6 +118,7 @@ fn header_is_up_to_date() {
         "operations",
         "archive",
         "rootfs",
+        "disk_files",
         "disks",
         "leases",
         "overlay",

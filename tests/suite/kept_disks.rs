@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use boxlite_images::{
     CheckOptions, Digest, DiskFormat, DiskLayout, DiskOptions, ExtractOptions, GcOptions, Image, ImageName, Interrupt,
-    RootfsOptions, Status, Storage,
+    KeptDisk, RootfsOptions, Status, Storage,
 };
 
 use super::archive::{Archive, Header};
@@ -124,6 +124,35 @@ fn a_disk_stays_as_long_as_its_layers_or_a_lease() {
     assert_eq!(kept(&storage), [""; 0]);
     assert_eq!(leftovers(storage.images_dir()), [""; 0]);
     assert_eq!(storage.disk_usage().unwrap().bytes(), 0);
+}
+
+/// A host may bound what it keeps, by when it was asked for last. A lease counts more than that.
+#[test]
+fn a_disk_that_nobody_asks_for_goes_where_that_is_wanted() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = open(&storage, &layers());
+    storage.tag_image(&ImageName::parse("example.org/x:1").unwrap(), &image.manifest_digest).unwrap();
+    let [idle, held, used] = kinds().map(|kind| (storage.keep_disk(&image, &kind).unwrap(), kind));
+    let ages = |disk: &KeptDisk| {
+        let description =
+            std::fs::File::options().write(true).open(disk.disk.path.parent().unwrap().join("description")).unwrap();
+        let hours_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);
+        description.set_modified(hours_ago).unwrap();
+    };
+    [&idle.0, &held.0, &used.0].into_iter().for_each(ages);
+    idle.0.lease.release().unwrap();
+    used.0.lease.release().unwrap();
+    let again = storage.keep_disk(&image, &used.1).unwrap();
+    assert!(again.disk.cached);
+    again.lease.release().unwrap();
+    storage.collect(&everything()).unwrap();
+    assert_eq!(kept(&storage).len(), 3, "their layers stay");
+    storage.collect(&everything().max_disk_idle(Duration::from_secs(3 * 3600))).unwrap();
+    assert_eq!(kept(&storage).len(), 3);
+    let report = storage.collect(&everything().max_disk_idle(Duration::from_secs(3600))).unwrap();
+    assert_eq!(report.removed.len(), 1, "{report:?}");
+    assert!(!idle.0.disk.path.exists() && held.0.disk.path.exists() && used.0.disk.path.exists());
 }
 
 #[test]

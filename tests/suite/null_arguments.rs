@@ -74,6 +74,7 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("const char *", "reference") => "\"localhost:1/x\"",
         ("bl_image **", "out") => "&out_image",
         ("bl_image *" | "const bl_image *", "image") => "image",
+        ("const bl_image *", "lower") => return None,
         ("bl_image_layer_info *", "layer") => "&layer",
         ("bl_image_usage *", "usage") => "&usage",
         ("bl_op **", "out") => "&out_op",

@@ -269,6 +269,26 @@ func TestImages(t *testing.T) {
 	}
 	_, err = store.CreateDisk(ctx, image, filepath.Join(work, "disk.img"), nil)
 	wants(t, err, ErrExists)
+	verified, err := store.CreateDisk(ctx, image, filepath.Join(work, "verified.img"), &DiskOptions{
+		Verity: true,
+		Files: []DiskFile{
+			{Path: "/etc/from-host", Data: []byte("data"), Mode: 0o600},
+			{Path: "/etc/link", Kind: DiskFileSymlink, Target: "from-host"},
+			{Path: "/srv/empty", Kind: DiskFileDirectory},
+		},
+	})
+	if err != nil || len(verified.RootHash) != 64 || !strings.Contains(verified.VerityTable, verified.RootHash) || flat.RootHash != "" {
+		t.Fatal(verified, err)
+	}
+	_, err = store.CreateDisk(ctx, image, filepath.Join(work, "no.img"), &DiskOptions{Files: []DiskFile{{Path: "../out"}}})
+	wants(t, err, ErrInvalidArgument)
+	sized := &DiskOptions{SizeBytes: 64 << 20, Journal: true}
+	for at, over := range []*Image{nil, image} {
+		empty, err := store.FormatDisk(ctx, over, filepath.Join(work, fmt.Sprintf("empty-%d.img", at)), sized)
+		if err != nil || empty.SizeBytes != 64<<20 || empty.Entries != 0 {
+			t.Fatal(empty, err)
+		}
+	}
 	preparing := OverlayOptions{LeaseTime: time.Minute}
 	if os.Getuid() != 0 {
 		preparing.Tree.Whiteouts = WhiteoutUserOverlay

@@ -52,6 +52,7 @@ const (
 	diskFlagDirect          = 4
 	diskFlagJournal         = 8
 	diskFlagGrowable        = 16
+	diskFlagVerity          = 32
 	gcDryRun                = 1
 	gcAnyAge                = 2
 	checkRepair             = 1

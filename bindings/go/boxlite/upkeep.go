@@ -14,6 +14,8 @@ type GCOptions struct {
 	// MinAge: what is younger stays; 0 is an hour. AnyAge: nothing stays for its age.
 	MinAge time.Duration
 	AnyAge bool
+	// MaxDiskIdle: disks that KeepDisk was not asked for in this time go too; 0 is to keep them.
+	MaxDiskIdle time.Duration
 	// Removed is told each object.
 	Removed func(object string)
 }
@@ -38,7 +40,7 @@ func (s *Storage) GC(ctx context.Context, o *GCOptions) (result GCResult, err er
 		}
 	}
 	err = within(ctx, func(cancel *capi.Cancel) (*capi.Error, error) {
-		r, err, cause := s.raw.GC(flag(o.DryRun, gcDryRun)|flag(o.AnyAge, gcAnyAge), seconds(o.MinAge), cancel, removed)
+		r, err, cause := s.raw.GC(flag(o.DryRun, gcDryRun)|flag(o.AnyAge, gcAnyAge), seconds(o.MinAge), seconds(o.MaxDiskIdle), cancel, removed)
 		result = GCResult(r)
 		return orCallback(err, cause)
 	})

@@ -176,6 +176,20 @@ impl Tool {
             &["disk", &i, &to, "--journal", "--growable", "--replace"],
             Box::new(move |_| assert!(std::fs::metadata(&made).unwrap().len() > 4096)),
         );
+        let [verified, empty_disk] = ["verified.ext4", "empty.ext4"].map(|name| self.dir.path().join(name));
+        let texts = [&verified, &empty_disk].map(|path| path.to_str().unwrap().to_owned());
+        add(
+            "make a verified disk with a file",
+            &with_image,
+            &["disk", &i, &texts[0], "--verity", "--inject", &format!("{config_file}:/etc/config"), "--replace"],
+            Box::new(move |_| assert!(std::fs::metadata(&verified).unwrap().len() > 4096)),
+        );
+        add(
+            "make an empty disk",
+            &with_image,
+            &["disk", "--empty", "64M", &texts[1], "--replace"],
+            Box::new(move |_| assert_eq!(std::fs::metadata(&empty_disk).unwrap().len(), 64 << 20)),
+        );
         add(
             "tag",
             &with_image,

@@ -30,6 +30,51 @@ public enum DiskLayout: Sendable {
   }
 }
 
+/// Something that a disk has on top of its image.
+public struct DiskFile: Sendable {
+  /// What it is.
+  public enum Content: Sendable {
+    case data([UInt8])
+    /// With the content of a file of the host's.
+    case copy(of: String)
+    /// What the image has in it stays.
+    case directory
+    case symlink(to: String)
+  }
+
+  /// Where in the image. It leads through the image's symlinks and never out.
+  public var path: String
+  public var content: Content
+  /// 0 is 0644, and 0755 of a directory.
+  public var mode: UInt32 = 0
+  public var uid: UInt32 = 0
+  public var gid: UInt32 = 0
+  /// Since 1970.
+  public var mtimeSeconds: UInt64 = 0
+
+  public init(path: String, content: Content) {
+    self.path = path
+    self.content = content
+  }
+
+  func c(_ arena: Arena) throws -> bl_disk_file {
+    var c = bl_disk_file_init()
+    c.path = try arena.text(path, "path")
+    (c.mode, c.uid, c.gid, c.mtime_seconds) = (mode, uid, gid, mtimeSeconds)
+    switch content {
+    case .data(let bytes):
+      c.data = UnsafeRawPointer(arena.pointer(bytes))
+      c.data_len = bytes.count
+    case .copy(let source): c.source = try arena.text(source, "source")
+    case .directory: c.kind = UInt32(BL_DISK_FILE_DIRECTORY)
+    case .symlink(let target):
+      c.kind = UInt32(BL_DISK_FILE_SYMLINK)
+      c.target = try arena.text(target, "target")
+    }
+    return c
+  }
+}
+
 /// What disk it is to be.
 public struct DiskOptions: Sendable {
   public var format = DiskFormat.ext4
@@ -50,6 +95,12 @@ public struct DiskOptions: Sendable {
   public var journalBytes: UInt64?
   /// An ext4 that can grow while it is mounted.
   public var isGrowable = false
+  /// Hashes of all blocks behind the file system, for dm-verity.
+  public var hasVerity = false
+  /// An archive that goes on top of the image as a layer would.
+  public var topLayer: String?
+  /// What goes on top of that, each taking the place of those before it.
+  public var files: [DiskFile] = []
   /// At most 16 bytes in ext4 and 15 in EROFS.
   public var label: String?
   /// `nil` is one that is made of the layers and the options.
@@ -85,6 +136,8 @@ public struct Disk: Sendable {
   public let key: String
   /// For a Linux guest whose first virtio disk it is.
   public let kernelArguments: String
+  /// What a guest verifies it by: the root of the hashes, and the table for dmsetup; `nil` without `hasVerity`.
+  public let rootHash, verityTable: String?
   /// Bytes of the device, and those that its files take.
   public let sizeBytes, allocatedBytes: UInt64
   public let entries: UInt64
@@ -104,6 +157,8 @@ public struct Disk: Sendable {
     uuid = text(BL_DISK_TEXT_UUID)
     key = text(BL_DISK_TEXT_KEY)
     kernelArguments = text(BL_DISK_TEXT_KERNEL_ARGS)
+    rootHash = bl_disk_text(raw, UInt32(BL_DISK_TEXT_ROOT_HASH)).map { String(cString: $0) }
+    verityTable = bl_disk_text(raw, UInt32(BL_DISK_TEXT_VERITY_TABLE)).map { String(cString: $0) }
     (sizeBytes, allocatedBytes, entries) = (info.size_bytes, info.allocated_bytes, info.entries)
     anomalies = Anomalies(rawValue: info.anomalies)
     isCached = info.cached != 0
@@ -128,13 +183,20 @@ extension DiskOptions {
     var c = bl_disk_options_init()
     c.flags = flags(
       (replaces, BL_DISK_FLAG_REPLACE), (isStrict, BL_DISK_FLAG_STRICT), (isDirect, BL_DISK_FLAG_DIRECT),
-      (journalBytes != nil, BL_DISK_FLAG_JOURNAL), (isGrowable, BL_DISK_FLAG_GROWABLE))
+      (journalBytes != nil, BL_DISK_FLAG_JOURNAL), (isGrowable, BL_DISK_FLAG_GROWABLE),
+      (hasVerity, BL_DISK_FLAG_VERITY))
     c.size_bytes = sizeBytes
     c.free_bytes = freeBytes
     c.free_inodes = freeInodes
     c.journal_bytes = journalBytes ?? 0
     c.format = format.c
     c.layout = layout.c
+    c.top_layer_path = try arena.text(topLayer, "topLayer")
+    let all = arena.pointer(try files.map { try $0.c(arena) })
+    if !files.isEmpty {
+      let pointers: [UnsafePointer<bl_disk_file>?] = files.indices.map { UnsafePointer(all + $0) } + [nil]
+      c.files = UnsafePointer(arena.pointer(pointers))
+    }
     c.label = try arena.text(label, "label")
     c.uuid = try arena.text(uuid, "uuid")
     c.max_mtime_seconds = maxMtimeSeconds
@@ -179,6 +241,35 @@ extension Storage {
     progress: (@Sendable (TransferProgress) throws -> Void)? = nil
   ) async throws -> Disk {
     try await running { try self.createDisk(image, at: destination, options: options, cancel: $0, progress: progress) }
+  }
+
+  /// Makes an ext4 without content, for a guest that writes: a scratch disk or, over an image, the writable layer over a disk of
+  /// it, with the directories `upper` and `work`. The options say its size.
+  @available(*, noasync, message: "in a task leave out cancel:; at the top level of main.swift call it from an async function")
+  @discardableResult
+  public func formatDisk(
+    at destination: String, over image: Image? = nil, options: DiskOptions, cancel: CancelToken? = nil
+  ) throws -> Disk {
+    let (arena, destination) = (Arena(), try plain(destination, "destination"))
+    return try handle.use { storage in
+      let format = { (image: OpaquePointer?) throws -> Disk in
+        try withExtendedLifetime((arena, cancel)) {
+          var c = try options.c(arena, cancel, nil)
+          var disk: OpaquePointer?
+          try call { bl_format_disk(storage, image, destination, &c, &disk, $0) }
+          guard let disk else { throw BoxliteError(.internal, "a call that succeeded gave no disk") }
+          defer { bl_disk_free(disk) }
+          return try Disk(disk)
+        }
+      }
+      guard let image else { return try format(nil) }
+      return try image.handle.use { try format($0) }
+    }
+  }
+
+  @discardableResult
+  public func formatDisk(at destination: String, over image: Image? = nil, options: DiskOptions) async throws -> Disk {
+    try await running { try self.formatDisk(at: destination, over: image, options: options, cancel: $0) }
   }
 
   /// Makes a disk as ``createDisk(_:at:options:progress:)`` does, in the store, which keeps it; one that is there is found again.

@@ -37,6 +37,8 @@ public struct GCOptions: Sendable {
   public var minAge: Duration?
   /// Nothing stays for its age.
   public var ignoresAge = false
+  /// Disks that nobody has asked for in this time go too; `nil` is to keep them.
+  public var maxDiskIdle: Duration?
   public var timeout: Duration?
 
   public init() {}
@@ -104,6 +106,7 @@ extension Storage {
         var c = bl_gc_options_init()
         c.flags = flags((options.isDryRun, BL_GC_DRY_RUN), (options.ignoresAge, BL_GC_ANY_AGE))
         c.min_age_seconds = seconds(options.minAge)
+        c.max_disk_idle_seconds = seconds(options.maxDiskIdle)
         c.cancel = cancel?.raw.pointer
         c.timeout_ms = milliseconds(options.timeout)
         if let told {

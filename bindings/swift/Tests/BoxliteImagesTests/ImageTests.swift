@@ -106,6 +106,23 @@ final class ImageTests: XCTestCase {
     XCTAssertGreaterThan(disk.parts.count, 1)
     XCTAssertEqual(disk.parts.last.map { $0.offsetBytes + $0.lengthBytes }, disk.sizeBytes)
     wants(.exists) { try store.createDisk(image, at: work + "/disk", options: making) }
+    var verified = DiskOptions()
+    verified.hasVerity = true
+    verified.files = [
+      DiskFile(path: "/etc/from-host", content: .data(Array("data".utf8))),
+      DiskFile(path: "/etc/link", content: .symlink(to: "from-host")),
+      DiskFile(path: "/srv/empty", content: .directory),
+    ]
+    let withRoot = try store.createDisk(image, at: work + "/verified.img", options: verified)
+    XCTAssertEqual(withRoot.rootHash?.count, 64)
+    XCTAssertTrue(withRoot.verityTable?.contains(withRoot.rootHash ?? "none") ?? false)
+    XCTAssertNil(disk.rootHash)
+    verified.files = [DiskFile(path: "../out", content: .directory)]
+    wants(.invalidArgument) { try store.createDisk(image, at: work + "/no.img", options: verified) }
+    var empty = DiskOptions()
+    empty.sizeBytes = 64 << 20
+    XCTAssertEqual(try store.formatDisk(at: work + "/empty.img", options: empty).sizeBytes, 64 << 20)
+    XCTAssertEqual(try store.formatDisk(at: work + "/upper.img", over: image, options: empty).entries, 0)
     var keeping = DiskOptions()
     keeping.leaseTime = .seconds(60)
     let kept = try store.keepDisk(image, options: keeping)
@@ -194,6 +211,10 @@ final class ImageTests: XCTestCase {
     XCTAssertTrue(try bundle.imagesDirectory().contains("/local/"))
     let root = try await store.assembleRootfs(image, at: work + "/root")
     XCTAssertEqual(root.layers, 4)
+    var sized = DiskOptions()
+    sized.freeBytes = 8 << 20
+    let scratch = try await store.formatDisk(at: work + "/scratch.img", options: sized)
+    XCTAssertEqual(scratch.fileSystem, "ext4")
     let flat = try await store.createDisk(image, at: work + "/flat")
     XCTAssertEqual(flat.format, "raw")
     var overlay = OverlayOptions()

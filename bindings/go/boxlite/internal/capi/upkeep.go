@@ -9,12 +9,13 @@ import "C"
 type GCResult struct{ Removed, Bytes, Kept uint64 }
 
 // GC removes what nothing reaches.
-func (s *Storage) GC(flags, minAge uint64, cancel *Cancel, removed func(string) error) (GCResult, *Error, error) {
+func (s *Storage) GC(flags, minAge, maxDiskIdle uint64, cancel *Cancel, removed func(string) error) (GCResult, *Error, error) {
 	handle, fate, free := callback(removed)
 	defer free()
 	c := C.bl_gc_options_init()
 	c.flags = C.uint64_t(flags)
 	c.min_age_seconds = C.uint64_t(minAge)
+	c.max_disk_idle_seconds = C.uint64_t(maxDiskIdle)
 	c.cancel = cancel.get()
 	if handle != 0 {
 		C.bl_go_set_removed(&c, handle)
