@@ -30,6 +30,20 @@ class Table:
         self.lines.append(f"| {what} | {theirs:.{digits}f} {unit} | {time:.{digits}f} {unit} | {time / theirs:.2f} | {aim} |")
         print(self.lines[-1], flush=True)
 
+    def finish(self, rounds, bytes_of_layer, marker):
+        """Prints the table, and writes it into README.md where there is a marker."""
+        commit = sh("git", "rev-parse", "--short", "HEAD", cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
+        lines = ["| what | theirs | ours | ratio | aim |", "|---|---|---|---|---|", *self.lines, "",
+                 f"Medians of {rounds} rounds at commit {commit}; largest layer of {bytes_of_layer} bytes."]
+        text = "\n".join(lines) + "\n"
+        print(text)
+        if marker:
+            path = f"{HERE}/README.md"
+            readme = open(path).read()
+            begin = readme.index(f"<!-- {marker} -->\n") + len(f"<!-- {marker} -->\n")
+            with open(path, "w") as file:
+                file.write(readme[:begin] + text + readme[readme.index("<!-- end -->", begin):])
+
 
 def timed(command, at):
     """Seconds that a command takes in an empty folder on a file system in memory."""
@@ -328,17 +342,7 @@ def main():
                 image(a, table, os.path.abspath(a.layout), tag, f"{at}/xfs", True)
             finally:
                 sh("umount", f"{at}/xfs")
-    commit = sh("git", "rev-parse", "--short", "HEAD", cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
-    lines = ["| what | theirs | ours | ratio | aim |", "|---|---|---|---|---|", *table.lines, "",
-             f"Medians of {a.n} rounds at commit {commit}; largest layer of {size} bytes."]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if a.record:
-        path = f"{HERE}/README.md"
-        readme = open(path).read()
-        begin = readme.index("<!-- disks -->\n") + len("<!-- disks -->\n")
-        with open(path, "w") as file:
-            file.write(readme[:begin] + text + readme[readme.index("<!-- end -->", begin):])
+    table.finish(a.n, size, "disks" if a.record else None)
 
 
 if __name__ == "__main__":

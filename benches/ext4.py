@@ -13,7 +13,7 @@ import argparse, json, os, re, shutil, subprocess, sys, tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 from disk import BLIMG, Table, alternate, in_milliseconds, many_names, timed  # noqa: E402
-from extract import ROOT, build, largest_layer, sh, sha256  # noqa: E402
+from extract import build, largest_layer, sh, sha256  # noqa: E402
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 PLAIN = "application/vnd.oci.image.layer.v1.tar"
@@ -177,17 +177,7 @@ def main():
         for name, run in sets.items():
             if not a.only or name in a.only:
                 run()
-    commit = sh("git", "rev-parse", "--short", "HEAD", cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
-    lines = ["| what | theirs | ours | ratio | aim |", "|---|---|---|---|---|", *table.lines, "",
-             f"Medians of {a.n} rounds at commit {commit}; largest layer of {bytes_of_layer} bytes."]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if a.record:
-        path = f"{HERE}/README.md"
-        readme = open(path).read()
-        begin = readme.index("<!-- ext4 -->\n") + len("<!-- ext4 -->\n")
-        with open(path, "w") as file:
-            file.write(readme[:begin] + text + readme[readme.index("<!-- end -->", begin):])
+    table.finish(a.n, bytes_of_layer, "ext4" if a.record else None)
 
 
 if __name__ == "__main__":
