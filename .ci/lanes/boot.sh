@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# a guest with Debian's 6.1 kernel boots the small image from an ext4, an EROFS and a merged disk, and sees what a root file system has
+# a guest with Debian's 6.1 kernel boots the small image from each kind of disk, verified, written to, and grown
 # inputs: Cargo.toml Cargo.lock build.rs src include examples-c packaging/Makefile tests/boot.sh
 # needs: image kernel
 set -euo pipefail
