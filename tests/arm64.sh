@@ -34,7 +34,7 @@ tests() {
 tests --lib
 # Not what takes ten minutes there: layers on top of each other, sparse files, and mounting what golden digests compare. Nor what has the kernel forbid system calls, which
 # qemu does not pass on, and what bounds processor time, of which qemu takes some itself.
-tests --test suite -- families:: both:: extraction:: abi:: \
+tests --test suite -- families:: both:: extraction:: abi:: disk_bytes:: \
   --skip families::assembly --skip families::model --skip families::sandboxes --skip families::sparse_files \
   --skip family_134_a_cancel --skip families::disks::each_layer
 for name in families both extraction abi; do

@@ -44,7 +44,7 @@ fn device(disk: &Disk, at: PathBuf) -> PathBuf {
 }
 
 /// Everything that there are layers for in these tests.
-fn layers() -> Vec<Vec<u8>> {
+pub fn layers() -> Vec<Vec<u8>> {
     let many =
         (0..400).fold(Archive::new().dir(b"many"), |archive, i| archive.file(format!("many/{i}").as_bytes(), b"m"));
     vec![

@@ -80,22 +80,28 @@ fn a_disk_is_the_same_bytes_whoever_makes_it() {
 /// Neither the number of cores nor what a process inherits is in the bytes.
 #[test]
 fn a_disk_is_the_same_bytes_wherever_it_is_made() {
-    let test = "families::disks::a_disk_is_the_same_bytes_wherever_it_is_made";
-    in_own_process(test, || {
+    in_other_places("families::disks::a_disk_is_the_same_bytes_wherever_it_is_made", || {
         let golden = std::fs::read_to_string(repository().join("tests/golden/disks.txt")).unwrap();
+        assert_eq!(digests_of_disks(), golden);
+        on_one_core(|| assert_eq!(digests_of_disks(), golden));
+    });
+}
+
+/// Runs a test in a process with another time zone, locale and umask.
+pub fn in_other_places(test: &str, body: impl FnOnce()) {
+    in_own_process(test, || {
         for (variable, value) in [("TZ", "Pacific/Chatham"), ("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8")] {
             // SAFETY: the process runs this test alone, and its other thread only waits for it.
             unsafe { std::env::set_var(variable, value) };
         }
         // SAFETY: it changes the process alone, whose own process this is.
         unsafe { libc::umask(0o077) };
-        assert_eq!(digests_of_disks(), golden);
-        on_one_core(|| assert_eq!(digests_of_disks(), golden));
+        body();
     });
 }
 
 /// Has this thread, and those that it starts, on one core, where the system has a way to say that.
-fn on_one_core(body: impl FnOnce()) {
+pub fn on_one_core(body: impl FnOnce()) {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: the sets live until the calls return, and a set of zeros is an empty one.

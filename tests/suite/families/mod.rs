@@ -7,7 +7,7 @@
 
 pub mod assembly;
 mod compression;
-mod disks;
+pub mod disks;
 mod documents;
 mod framing;
 mod hardlinks;
