@@ -46,7 +46,7 @@ static int print_disk(const app *a, const bl_disk *disk)
   putchar(',');
   text_or_null("verity_table", bl_disk_text(disk, BL_DISK_TEXT_VERITY_TABLE));
   putchar(',');
-  json_text("kernel_args", bl_disk_text(disk, BL_DISK_TEXT_KERNEL_ARGS));
+  text_or_null("kernel_args", bl_disk_text(disk, BL_DISK_TEXT_KERNEL_ARGS));
   printf(",\"parts\":[");
   for (i = 0; i < info.parts; i++) {
     bl_disk_part part = BL_DISK_PART_INIT;

@@ -657,7 +657,8 @@ typedef int32_t bl_status;
 #define BL_DISK_TEXT_KEY 5
 
 /**
- * bl_disk_text(): what a Linux guest is told on its command line, where the disk is its first virtio disk.
+ * bl_disk_text(): what a Linux guest is told on its command line, where the disk is its first virtio disk. NULL for a disk of
+ * bl_format_disk(), which nothing can be started with.
  */
 #define BL_DISK_TEXT_KERNEL_ARGS 6
 
@@ -1673,7 +1674,7 @@ typedef struct bl_disk_file {
    */
   const char *path;
   /**
-   * A regular file of the host's whose content it gets; NULL is to take data.
+   * A regular file of the host's whose content it gets; NULL is to take data. Only for BL_DISK_FILE_REGULAR.
    */
   const char *source;
   /**
@@ -1685,7 +1686,7 @@ typedef struct bl_disk_file {
    */
   size_t data_len;
   /**
-   * Where a symlink leads to.
+   * Where a symlink leads to; NULL for anything else.
    */
   const char *target;
 } bl_disk_file;
@@ -3472,7 +3473,8 @@ bl_status bl_format_disk(bl_storage *storage,
  * @return otherwise as bl_create_disk()
  *
  * Ownership: release *out with bl_disk_free() and *lease with bl_lease_free(), which does not end it.
- * Cost: for a disk that is there a few small reads, and the lease, which is flushed; otherwise as bl_create_disk().
+ * Cost: for a disk that is there a few small reads, and the lease, which is flushed. What options.files and
+ * options.top_layer_path name is read each time. Otherwise as bl_create_disk().
  *
  * @since 0.1.0
  */

@@ -1071,7 +1071,7 @@ struct disk {
   std::string uuid;
   /// A digest of everything that its bytes depend on.
   std::string key;
-  /// For a Linux guest whose first virtio disk it is.
+  /// For a Linux guest whose first virtio disk it is; empty for an empty disk.
   std::string kernel_args;
   /// What a guest verifies it by: the root of the hashes, and the table for dmsetup. Empty without disk_options::verity.
   std::string root_hash, verity_table;
@@ -1102,7 +1102,7 @@ inline result<disk> take(bl_disk *raw) {
   if (bl_disk_get_info(raw, &info, &err)) return fail<disk>(err);
   disk made{bl_disk_text(raw, BL_DISK_TEXT_PATH), bl_disk_text(raw, BL_DISK_TEXT_FORMAT),
             bl_disk_text(raw, BL_DISK_TEXT_FILE_SYSTEM), bl_disk_text(raw, BL_DISK_TEXT_UUID),
-            bl_disk_text(raw, BL_DISK_TEXT_KEY), bl_disk_text(raw, BL_DISK_TEXT_KERNEL_ARGS),
+            bl_disk_text(raw, BL_DISK_TEXT_KEY), or_empty(bl_disk_text(raw, BL_DISK_TEXT_KERNEL_ARGS)),
             or_empty(bl_disk_text(raw, BL_DISK_TEXT_ROOT_HASH)), or_empty(bl_disk_text(raw, BL_DISK_TEXT_VERITY_TABLE)),
             info.size_bytes, info.allocated_bytes, info.entries, info.anomalies, info.cached != 0, {}};
   for (size_t i = 0; i < info.parts; i++) {

@@ -217,10 +217,30 @@ impl PendingOutput {
         self.place.path.with_file_name(std::ffi::OsStr::from_bytes(&self.name))
     }
 
-    /// Gives a file its name, in place of what has it.
-    pub(crate) fn publish_file(mut self) -> Result<()> {
-        let (folder, name) = (&self.place.folder, &self.place.name[..]);
-        rustix::fs::renameat(folder, &self.name[..], folder, name).map_err(|errno| self.place.fail("make", errno))?;
+    /// Gives a file its name, in place of what has it, if that was asked for. Otherwise `EXISTS`, however short ago that came.
+    pub(crate) fn publish_file(mut self, may_replace: bool) -> Result<()> {
+        let (folder, own, name) = (&self.place.folder, &self.name[..], &self.place.name[..]);
+        let replace = || rustix::fs::renameat(folder, own, folder, name);
+        let published = if may_replace {
+            replace()
+        } else {
+            match rustix::fs::renameat_with(folder, own, folder, name, RenameFlags::NOREPLACE) {
+                // Not in one call here. What has two names loses the other one when this is dropped.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::PERM) => {
+                    match rustix::fs::linkat(folder, own, folder, name, AtFlags::empty()) {
+                        Ok(()) => return Ok(()),
+                        Err(Errno::EXIST) => Err(Errno::EXIST),
+                        // Nor are there links.
+                        Err(_) => {
+                            self.place.check_free_for_file(false)?;
+                            replace()
+                        }
+                    }
+                }
+                renamed => renamed,
+            }
+        };
+        published.map_err(|errno| self.place.fail("make", errno))?;
         self.is_pending = false;
         Ok(())
     }

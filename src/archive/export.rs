@@ -111,7 +111,7 @@ impl Storage {
                 let work = PendingOutput::file(&place)?;
                 export.archive(images, File::from(work.open()?))?;
                 place.check_free_for_file(options.replace)?;
-                work.publish_file()
+                work.publish_file(options.replace)
             }
             ExportTarget::Folder(path) => {
                 let place = Destination::new(&path, &self.directory)?;

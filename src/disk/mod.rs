@@ -36,5 +36,5 @@ pub(crate) use parts::{LayerDisk, LayerSize};
 pub(crate) use sink::{DiskComparison, DiskSink, OutputFile};
 pub(crate) use verify::{verify_layer_disk, verify_layer_record};
 pub use verity::Verity;
-pub(crate) use verity::{HASH, HashTree, HashedSink, hash_blocks};
+pub(crate) use verity::{BlockHashes, HashTree, HashedSink, hash_blocks, hash_blocks_at_pace};
 pub(crate) use vmdk::{VmdkPart, vmdk_descriptor};

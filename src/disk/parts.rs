@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::block::BLOCK;
 use super::erofs::DiskMetadata;
+use super::verity::BlockHashes;
 use crate::error::{Error, Result, Status};
 use crate::unpack::Extent;
 
@@ -14,7 +15,7 @@ pub(crate) struct LayerDisk {
     /// For messages.
     pub(crate) name: String,
     /// Of its blocks, where somebody wants to know.
-    pub(crate) hashes: Option<Arc<Vec<u8>>>,
+    pub(crate) hashes: Option<Arc<BlockHashes>>,
 }
 
 /// How large a layer's disk is.

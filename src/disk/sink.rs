@@ -1,6 +1,7 @@
 //! Where the bytes of an image's disk go: into a file that is being made, or against one that should have them. So a check
 //! compares with what would be made, and there is one description of a disk.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -10,7 +11,7 @@ use super::copy_blocks::BlockCopy;
 use super::parts::LayerDisk;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::sys::write_all_at;
+use crate::sys::{self, write_all_at};
 use crate::unpack::{Spend, Verdict, damage};
 
 const COMPARE_BYTES: usize = 256 << 10;
@@ -57,22 +58,71 @@ impl DiskSink for OutputFile<'_> {
     }
 }
 
-/// A file that should have them.
+/// A file that should have them, and zeros where nothing was written.
 pub(crate) struct DiskComparison<'a, 's> {
     file: BorrowedFd<'a>,
     spend: &'a mut Spend<'s>,
+    size: u64,
+    compared: Ranges,
     /// What is wrong with it.
     verdict: Verdict,
 }
 
+/// Parts of a file that are apart from each other: where each begins, and where it ends.
+#[derive(Default)]
+struct Ranges(BTreeMap<u64, u64>);
+
+impl Ranges {
+    /// Adds one. Most follow another one.
+    fn add(&mut self, mut begin: u64, mut end: u64) {
+        if begin >= end {
+            return;
+        }
+        if let Some((&before, &until)) = self.0.range(..=begin).next_back()
+            && until >= begin
+        {
+            (begin, end) = (before, end.max(until));
+        }
+        while let Some((&behind, &until)) = self.0.range(begin + 1..=end).next() {
+            end = end.max(until);
+            self.0.remove(&behind);
+        }
+        self.0.insert(begin, end);
+    }
+
+    /// What is between them, up to an end.
+    fn gaps(&self, end: u64) -> Vec<(u64, u64)> {
+        let begins = [0].into_iter().chain(self.0.values().copied());
+        let ends = self.0.keys().copied().chain([end]);
+        begins.zip(ends).filter(|(begin, end)| begin < end).collect()
+    }
+}
+
 impl<'a, 's> DiskComparison<'a, 's> {
     pub(crate) fn new(file: BorrowedFd<'a>, spend: &'a mut Spend<'s>) -> DiskComparison<'a, 's> {
-        DiskComparison { file, spend, verdict: None }
+        DiskComparison { file, spend, size: 0, compared: Ranges::default(), verdict: None }
     }
 
     /// What was wrong first.
-    pub(crate) fn verdict(self) -> Verdict {
-        self.verdict
+    pub(crate) fn finish(mut self) -> Result<Verdict> {
+        for (begin, end) in self.compared.gaps(self.size) {
+            if self.verdict.is_none() {
+                self.compare_zeros(begin, end)?;
+            }
+        }
+        Ok(self.verdict)
+    }
+
+    fn compare_zeros(&mut self, begin: u64, end: u64) -> Result<()> {
+        let failed = |errno| Error::os(errno, "look at a disk");
+        let mut at = begin;
+        while at < end && self.verdict.is_none() {
+            let Some(data) = sys::next_data(self.file, at).map_err(failed)?.filter(|&data| data < end) else { break };
+            let hole = sys::next_hole(self.file, data).map_err(failed)?.clamp(data + 1, end);
+            at = hole.min(data + COMPARE_BYTES as u64);
+            self.compare(data, &vec![0; (at - data) as usize])?;
+        }
+        Ok(())
     }
 
     /// The file should be all of a layer's disk.
@@ -97,15 +147,18 @@ impl DiskSink for DiskComparison<'_, '_> {
         if size != bytes {
             self.verdict = Some(format!("has {size} bytes, and should have {bytes}"));
         }
+        self.size = bytes;
         Ok(())
     }
 
     fn bytes(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.compared.add(at, at + bytes.len() as u64);
         if self.verdict.is_some() { Ok(()) } else { self.compare(at, bytes) }
     }
 
     fn blocks(&mut self, from: &LayerDisk, from_block: u64, to_block: u64, blocks: u64) -> Result<()> {
         let (begin, end) = (from_block * BLOCK as u64, (from_block + blocks) * BLOCK as u64);
+        self.compared.add(to_block * BLOCK as u64, (to_block + blocks) * BLOCK as u64);
         let mut at = begin;
         while at < end && self.verdict.is_none() {
             let mut expected = vec![0; ((end - at) as usize).min(COMPARE_BYTES)];
@@ -131,4 +184,22 @@ pub(super) fn read_exactly(disk: BorrowedFd<'_>, offset: u64, buffer: &mut [u8])
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_between_ranges_is_known() {
+        let mut ranges = Ranges::default();
+        assert_eq!(ranges.gaps(10), [(0, 10)]);
+        for (begin, end) in [(4, 6), (6, 8), (20, 30), (0, 2), (15, 25), (7, 9), (40, 40)] {
+            ranges.add(begin, end);
+        }
+        assert_eq!(ranges.gaps(50), [(2, 4), (9, 15), (30, 50)]);
+        ranges.add(1, 45);
+        assert_eq!(ranges.gaps(45), []);
+        assert_eq!(ranges.gaps(50), [(45, 50)]);
+    }
 }

@@ -32,13 +32,13 @@ pub struct bl_disk_file {
     pub mtime_seconds: u64,
     /// Where in the image. It leads through the image's symlinks and never out; `..` is refused.
     pub path: *const c_char,
-    /// A regular file of the host's whose content it gets; NULL is to take data.
+    /// A regular file of the host's whose content it gets; NULL is to take data. Only for BL_DISK_FILE_REGULAR.
     pub source: *const c_char,
     /// The content; may be NULL where there is none.
     pub data: *const c_void,
     /// Length of data.
     pub data_len: usize,
-    /// Where a symlink leads to.
+    /// Where a symlink leads to; NULL for anything else.
     pub target: *const c_char,
 }
 
@@ -49,6 +49,17 @@ impl bl_disk_file {
     /// `name` is what it is called in messages.
     pub(super) fn to_disk_file(self, c: &Call<'_>, name: &str) -> Result<DiskFile> {
         let field = |field: &str| format!("{name}.{field}");
+        if ![BL_DISK_FILE_REGULAR, BL_DISK_FILE_DIRECTORY, BL_DISK_FILE_SYMLINK].contains(&self.kind) {
+            let why = format!("{} is {}, not one of BL_DISK_FILE_*", field("kind"), self.kind);
+            return Err(Error::new(Status::Unsupported, why));
+        }
+        // A kind that was forgotten is that of a file.
+        if self.kind != BL_DISK_FILE_SYMLINK && !self.target.is_null() {
+            return Err(invalid(&field("target"), "is for BL_DISK_FILE_SYMLINK"));
+        }
+        if self.kind != BL_DISK_FILE_REGULAR && !(self.source.is_null() && self.data.is_null() && self.data_len == 0) {
+            return Err(invalid(&field("kind"), "is of something without content, and there is some"));
+        }
         let content = match self.kind {
             BL_DISK_FILE_REGULAR if !self.source.is_null() => {
                 if !self.data.is_null() {
@@ -60,11 +71,7 @@ impl bl_disk_file {
                 DiskFileContent::Bytes(c.bytes(self.data.cast(), self.data_len, &field("data"))?.to_vec())
             }
             BL_DISK_FILE_DIRECTORY => DiskFileContent::Directory,
-            BL_DISK_FILE_SYMLINK => DiskFileContent::Symlink(c.path(self.target, &field("target"))?.to_path_buf()),
-            other => {
-                let why = format!("{} is {other}, not one of BL_DISK_FILE_*", field("kind"));
-                return Err(Error::new(Status::Unsupported, why));
-            }
+            _ => DiskFileContent::Symlink(c.path(self.target, &field("target"))?.to_path_buf()),
         };
         let file = DiskFile::new(c.path(self.path, &field("path"))?, content).owner(self.uid, self.gid);
         let file = DiskFile { mtime: self.mtime_seconds, ..file };

@@ -56,7 +56,8 @@ pub const BL_DISK_TEXT_FILE_SYSTEM: u32 = 3;
 pub const BL_DISK_TEXT_UUID: u32 = 4;
 /// bl_disk_text(): a digest of everything that the disk's bytes depend on: layers, options, the version of the recipe.
 pub const BL_DISK_TEXT_KEY: u32 = 5;
-/// bl_disk_text(): what a Linux guest is told on its command line, where the disk is its first virtio disk.
+/// bl_disk_text(): what a Linux guest is told on its command line, where the disk is its first virtio disk. NULL for a disk of
+/// bl_format_disk(), which nothing can be started with.
 pub const BL_DISK_TEXT_KERNEL_ARGS: u32 = 6;
 /// bl_disk_text(): the root of the hashes, 64 hexadecimal digits; NULL without BL_DISK_FLAG_VERITY.
 pub const BL_DISK_TEXT_ROOT_HASH: u32 = 7;
@@ -173,7 +174,7 @@ impl bl_disk {
             Some(disk.file_system().into()),
             Some(uuid::Uuid::from_bytes(disk.uuid).to_string().into()),
             Some(disk.key.as_str().into()),
-            Some(disk.kernel_args().into()),
+            disk.kernel_args().map(String::into_bytes),
             disk.verity.as_ref().map(|verity| verity.root_hash_hex().into()),
             disk.verity.as_ref().map(|verity| verity.table(GUEST_DEVICE).into()),
         ];
@@ -305,7 +306,8 @@ pub unsafe extern "C" fn bl_format_disk(
 /// @return otherwise as bl_create_disk()
 ///
 /// Ownership: release *out with bl_disk_free() and *lease with bl_lease_free(), which does not end it.
-/// Cost: for a disk that is there a few small reads, and the lease, which is flushed; otherwise as bl_create_disk().
+/// Cost: for a disk that is there a few small reads, and the lease, which is flushed. What options.files and
+/// options.top_layer_path name is read each time. Otherwise as bl_create_disk().
 ///
 /// @since 0.1.0
 #[unsafe(no_mangle)]

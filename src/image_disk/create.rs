@@ -76,7 +76,7 @@ impl Storage {
                 let work = PendingOutput::file(&place)?;
                 let written = output.flat(&work.open()?, &destination.display().to_string())?;
                 place.check_free_for_file(options.replace)?;
-                work.publish_file()?;
+                work.publish_file(options.replace)?;
                 written
             }
             DiskLayout::Merged => {
@@ -153,6 +153,7 @@ impl PreparedDisk<'_> {
             anomalies: self.anomalies,
             cached: false,
             is_writable: options.is_for_writing(),
+            is_empty: self.layers.is_empty(),
             verity,
             parts,
         }

@@ -74,6 +74,11 @@ impl DiskFile {
     pub(super) fn place(&self) -> Result<PathBuf> {
         let path = quoted(self.path.as_os_str().as_bytes());
         let refuse = |why: &str| Err(Error::new(Status::InvalidArgument, format!("file {path}: {why}")));
+        if let DiskFileContent::Symlink(target) = &self.content
+            && (target.as_os_str().is_empty() || target.as_os_str().as_bytes().contains(&0))
+        {
+            return refuse("its target is empty, or has a NUL in it");
+        }
         let mut place = PathBuf::new();
         for component in self.path.components() {
             match component {
@@ -107,6 +112,8 @@ impl TopLayer {
 
     /// One with these files, which the store has as long as this.
     pub(super) fn of_files(files: &[DiskFile], storage: &Storage, interrupt: &Interrupt) -> Result<TopLayer> {
+        // It is the store's for a moment.
+        storage.directory.check_writable()?;
         let places = files.iter().map(DiskFile::place).collect::<Result<Vec<PathBuf>>>()?;
         // Until its digest is known: one that nothing else has.
         let stem = Digest::of(uuid::Uuid::new_v4().as_bytes()).file_stem();
@@ -188,7 +195,10 @@ fn append<W: Write>(builder: &mut tar::Builder<W>, file: &DiskFile, place: &Path
         }
         DiskFileContent::Symlink(target) => {
             header.set_entry_type(tar::EntryType::Symlink);
-            builder.append_link(&mut header, place, target).map_err(failed)
+            // The header's own field would lose what a path does not need, and a target is any text.
+            let target = target.as_os_str().as_bytes();
+            builder.append_pax_extensions([("linkpath", target)]).map_err(failed)?;
+            builder.append_data(&mut header, place, std::io::empty()).map_err(failed)
         }
     }
 }
@@ -236,9 +246,17 @@ impl std::io::Read for Source<'_> {
             return Err(std::io::ErrorKind::Other.into());
         }
         let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let n = self.file.read(&mut buffer[..most])?;
-        self.left -= n as u64;
-        Ok(n)
+        match self.file.read(&mut buffer[..most]) {
+            Ok(n) => {
+                self.left -= n as u64;
+                Ok(n)
+            }
+            Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => Err(cause),
+            Err(cause) => {
+                self.failed = Some(Error::io(&cause, format_args!("read {}", self.path.display())));
+                Err(cause)
+            }
+        }
     }
 }
 
@@ -253,12 +271,49 @@ fn digest_of(path: &Path, interrupt: &Interrupt) -> Result<Digest> {
             Ok(n) => hasher.update(&buffer[..n]),
             Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => {}
             Err(cause) => {
-                return source
-                    .failed
-                    .map_or_else(|| Err(Error::io(&cause, format_args!("read {}", path.display()))), Err);
+                let failed = || Error::io(&cause, format_args!("read {}", path.display()));
+                return Err(source.failed.unwrap_or_else(failed));
             }
         }
     }
     source.check()?;
     Ok(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    /// A read error is no change of the source.
+    #[test]
+    fn a_source_that_cannot_be_read_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, interrupt) = (dir.path().join("source"), Interrupt::default());
+        std::fs::write(&path, b"content").unwrap();
+        let good = Source::open(&path, &interrupt).unwrap();
+        let mut source = Source { file: File::options().write(true).open(&path).unwrap(), ..good };
+        source.read(&mut [0; 4]).unwrap_err();
+        let error = source.check().unwrap_err();
+        assert_eq!(error.os_errno(), Some(rustix::io::Errno::BADF.raw_os_error()), "{error}");
+        assert!(error.message().contains("source"), "{error}");
+    }
+
+    #[test]
+    fn a_source_that_is_changed_while_it_is_read_says_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, interrupt) = (dir.path().join("source"), Interrupt::default());
+        for change in [&b"longer than it was"[..], b"", b"changed"] {
+            std::fs::write(&path, b"content").unwrap();
+            let mut source = Source::open(&path, &interrupt).unwrap();
+            // The clock of a file system has steps.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::fs::write(&path, change).unwrap();
+            let mut read = Vec::new();
+            source.read_to_end(&mut read).unwrap();
+            assert!(read.len() <= 7);
+            assert_eq!(source.check().unwrap_err().status(), Status::State);
+        }
+    }
 }

@@ -145,6 +145,7 @@ impl Storage {
             anomalies: Anomalies::from_bits(found.anomalies),
             cached: true,
             is_writable: options.is_for_writing(),
+            is_empty: found.layers.is_empty(),
             verity,
             parts,
         };

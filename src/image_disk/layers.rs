@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::AtFlags;
@@ -43,9 +44,10 @@ pub(super) struct StackedLayer {
     pub(super) is_injected: bool,
 }
 
+#[derive(Clone)]
 enum LayerDiskSource {
     Stored(Digest),
-    Temporary(TemporaryDisk),
+    Temporary(Arc<TemporaryDisk>),
 }
 
 impl<'a> Layers<'a> {
@@ -72,7 +74,7 @@ impl<'a> Layers<'a> {
                     if !proved.contains(&(digest.clone(), expected.clone())) {
                         layers.check_again(&digest, &expected, actual, options)?;
                     }
-                    (*disk, expected)
+                    (layers.same_disk(*disk, actual == &expected, &expected), expected)
                 }
                 None => {
                     let found = layers.add(&digest, diff_id.cloned(), None, options)?;
@@ -84,6 +86,9 @@ impl<'a> Layers<'a> {
             layers.stack.push(StackedLayer { disk, digest, diff_id, is_injected: false });
         }
         for TopLayer { digest, path, .. } in tops {
+            if let Some(lease) = lease {
+                lease.extend_in_time(Instant::now())?;
+            }
             let (disk, diff_id) = layers.add(digest, None, Some(path), options)?;
             layers.stack.push(StackedLayer { disk, digest: digest.clone(), diff_id, is_injected: true });
         }
@@ -96,6 +101,20 @@ impl<'a> Layers<'a> {
         Layers { storage, disks, sizes, stack, anomalies: Anomalies::default() }
     }
 
+    /// The number of a disk that a layer has once more. Which layers share one follows from their diff_ids alone, as the key does. So a
+    /// diff_id by another algorithm is another number.
+    fn same_disk(&mut self, disk: u16, is_same_diff_id: bool, diff_id: &Digest) -> u16 {
+        if is_same_diff_id {
+            return disk;
+        }
+        if let Some(same) = self.stack.iter().find(|layer| &layer.diff_id == diff_id) {
+            return same.disk;
+        }
+        self.disks.push(self.disks[disk as usize].clone());
+        self.sizes.push(self.sizes[disk as usize]);
+        self.disks.len() as u16 - 1
+    }
+
     /// That a layer which an image has more than once is what the config says there.
     fn check_again(&self, digest: &Digest, expected: &Digest, actual: &Digest, options: &DiskOptions) -> Result<()> {
         if expected.algorithm() == actual.algorithm() {
@@ -106,12 +125,12 @@ impl<'a> Layers<'a> {
         self.storage.measure_layer(digest, &reading).map(|_| ())
     }
 
-    /// Those of which the store has the disks; `None` where it lacks one.
+    /// Those of which the store has the disks; `None` where it lacks one. What has the same second digest is the same disk.
     pub(super) fn stored(storage: &'a Storage, stack: Vec<(Digest, Digest)>) -> Result<Option<Layers<'a>>> {
         let mut layers = Layers::none(storage);
         let mut known: HashMap<Digest, u16> = HashMap::new();
         for (digest, diff_id) in stack {
-            let disk = match known.get(&digest) {
+            let disk = match known.get(&diff_id) {
                 Some(&disk) => disk,
                 None => {
                     let number = layers.disks.len() as u16;
@@ -121,7 +140,7 @@ impl<'a> Layers<'a> {
                         Err(error) if error.status() == Status::NotFound => return Ok(None),
                         size => layers.sizes.push(size?),
                     }
-                    known.insert(digest.clone(), number);
+                    known.insert(diff_id.clone(), number);
                     number
                 }
             };
@@ -150,7 +169,12 @@ impl<'a> Layers<'a> {
         let by_itself = Anomalies::LOWER_LINK | Anomalies::DEVICE_PLACEHOLDER;
         self.anomalies.insert(extracted.anomalies.without(by_itself));
         let diff_id = extracted.diff_id.ok_or_else(|| Error::new(Status::Internal, "a disk without a diff_id"))?;
-        self.disks.push(temporary.map_or_else(|| LayerDiskSource::Stored(digest.clone()), LayerDiskSource::Temporary));
+        // The same content in another blob is the same disk.
+        if let Some(same) = self.stack.iter().find(|layer| layer.diff_id == diff_id) {
+            return Ok((same.disk, diff_id));
+        }
+        let temporary = temporary.map(|disk| LayerDiskSource::Temporary(Arc::new(disk)));
+        self.disks.push(temporary.unwrap_or_else(|| LayerDiskSource::Stored(digest.clone())));
         let number = self.disks.len() as u16 - 1;
         self.sizes.push(self.open(number)?.0.size()?);
         Ok((number, diff_id))
@@ -170,11 +194,6 @@ impl<'a> Layers<'a> {
             LayerDiskSource::Stored(digest) => Some(TreeForm::EROFS.tree_name(digest)),
             LayerDiskSource::Temporary(_) => None,
         }
-    }
-
-    /// Of the layer that has this disk.
-    pub(super) fn diff_id(&self, number: u16) -> Option<&Digest> {
-        self.stack.iter().find(|layer| layer.disk == number).map(|layer| &layer.diff_id)
     }
 
     /// Gives a disk a further name.

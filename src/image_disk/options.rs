@@ -38,6 +38,8 @@ impl DiskLayout {
 pub(crate) const GUEST_DEVICE: &str = "/dev/vda";
 /// The smallest journal (Linux, fs/jbd2, `JBD2_MIN_JOURNAL_BLOCKS`).
 const MIN_JOURNAL_BYTES: u64 = 4 << 20;
+/// The largest one that mke2fs makes (e2fsprogs, misc/util.c, `figure_journal_size`): 10,240,000 blocks.
+const MAX_JOURNAL_BYTES: u64 = 10_240_000 * 4096;
 
 options! {
     /// How to make a disk.
@@ -51,9 +53,10 @@ options! {
         pub replace: bool,
         /// The label of the file system, at most 16 bytes in ext4 and 15 in EROFS.
         pub label: String,
-        /// Bytes of an ext4; 0 is what it needs, and `free_bytes`. `NO_SPACE` where that is too little, before anything is written.
+        /// Bytes of an ext4, in whole blocks of 4,096; 0 is what it needs, and `free_bytes`. `NO_SPACE` where that is too little,
+        /// before anything is written.
         pub size_bytes: u64,
-        /// Bytes of an ext4 that are to be free.
+        /// Bytes of an ext4 that are to be free, at least.
         pub free_bytes: u64,
         /// Inodes of an ext4 that are to be free. One that has free room has one for each 16 KiB at least.
         pub free_inodes: u64,
@@ -105,8 +108,9 @@ impl DiskOptions {
             let why = "what is verified cannot be written to: dm-verity is without free room, a journal, and growth";
             return Err(Error::new(Status::InvalidArgument, why));
         }
-        if self.journal_bytes.is_some_and(|bytes| bytes > 0 && bytes < MIN_JOURNAL_BYTES) {
-            let why = format!("a journal has at least {MIN_JOURNAL_BYTES} bytes");
+        let journals = MIN_JOURNAL_BYTES..=MAX_JOURNAL_BYTES;
+        if self.journal_bytes.is_some_and(|bytes| bytes > 0 && !journals.contains(&bytes)) {
+            let why = format!("a journal has {MIN_JOURNAL_BYTES} to {MAX_JOURNAL_BYTES} bytes");
             return Err(Error::new(Status::InvalidArgument, why));
         }
         if self.uuid == Some([0; 16]) {
@@ -201,6 +205,8 @@ pub struct Disk {
     pub cached: bool,
     /// A guest can write to it: there is free room, a journal, or what it may grow by.
     pub is_writable: bool,
+    /// It has nothing of an image, as one of [`crate::Storage::format_disk`].
+    pub is_empty: bool,
     /// How a guest verifies it, where that was asked for.
     pub verity: Option<Verity>,
     /// The files, in the order of the device; of a flat disk one.
@@ -221,14 +227,17 @@ impl Disk {
         self.format.word()
     }
 
-    /// What a Linux guest is told on its command line, where this is its first virtio disk.
-    /// With [`Disk::verity`] its kernel has to have `CONFIG_DM_INIT`.
-    pub fn kernel_args(&self) -> String {
+    /// What a Linux guest is told on its command line, where this is its first virtio disk. With [`Disk::verity`] its kernel has to
+    /// have `CONFIG_DM_INIT`. `None` for an empty disk, which nothing can be started with.
+    pub fn kernel_args(&self) -> Option<String> {
+        if self.is_empty {
+            return None;
+        }
         let (device, mode) = (GUEST_DEVICE, if self.is_writable { "rw" } else { "ro" });
         let rest = format!("rootfstype={} {mode}", self.format.word());
-        match &self.verity {
+        Some(match &self.verity {
             None => format!("root={device} {rest}"),
             Some(verity) => format!("dm-mod.create=\"root,,,ro,{}\" root=/dev/dm-0 {rest}", verity.table(device)),
-        }
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -10,8 +11,8 @@ use super::hashes::Hashes;
 use super::layers::Layers;
 use crate::digest::Digest;
 use crate::disk::{
-    DiskSink, DiskSpec, HashTree, HashedSink, MergedDisk, MergedTree, OutputFile, Verity, VmdkPart, WrittenDisk,
-    vmdk_descriptor, write_merged,
+    BlockHashes, DiskSink, DiskSpec, HashTree, HashedSink, MergedDisk, MergedTree, OutputFile, Verity, VmdkPart,
+    WrittenDisk, vmdk_descriptor, write_merged,
 };
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -162,7 +163,7 @@ impl MergedFiles {
         tree: &MergedTree,
         spec: &DiskSpec<'_>,
         sink: &mut dyn DiskSink,
-        wanted: Hashes,
+        wanted: Hashes<'_>,
         interrupt: &Interrupt,
     ) -> Result<MergedFiles> {
         if !spec.has_verity {
@@ -171,12 +172,12 @@ impl MergedFiles {
         }
         let mut hashed = HashedSink::new(sink, false);
         let disk = write_merged(tree, &layers.sizes, spec.id, &mut hashed, interrupt)?;
-        let mut hashes = hashed.into_hashes()?;
+        let mut hashes = vec![Arc::new(hashed.into_hashes()?)];
         for (number, _) in &disk.parts {
-            let part = layers.open_with(*number as u16, wanted, interrupt)?;
-            part.hashes.iter().for_each(|of_part| hashes.extend_from_slice(of_part));
+            let of_part = layers.open_with(*number as u16, wanted, interrupt)?.hashes;
+            hashes.push(of_part.ok_or_else(|| Error::new(Status::Internal, "a layer's disk without hashes"))?);
         }
-        Ok(MergedFiles { disk, tree: Some(HashTree::of(hashes)) })
+        Ok(MergedFiles { disk, tree: Some(HashTree::of(BlockHashes::in_a_row(&hashes)?)) })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::layers::Layers;
 use super::options::DiskOptions;
-use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
@@ -21,10 +20,8 @@ impl Storage {
         self.directory.check_not_forked()?;
         let place = image.manifest_digest.to_string();
         image.process_of(|user| {
-            let stack = image.layers().map(|(layer, diff_id)| {
-                // Which it is does not matter here.
-                (layer.digest.clone(), diff_id.cloned().unwrap_or_else(|| Digest::of(b"")))
-            });
+            // What the config says of their content is not proved here, so that each is only the same as itself.
+            let stack = image.layers().map(|(layer, _)| (layer.digest.clone(), layer.digest.clone()));
             let absent = || {
                 let why = "a layer has no disk in the store; make the image's disk first, or give a root file system";
                 Error::new(Status::NotFound, format!("{place}: {why}"))

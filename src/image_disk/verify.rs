@@ -157,14 +157,14 @@ impl KeptFiles<'_> {
             Ok(file) => file,
             Err(why) => return Ok(Some(why)),
         };
-        // What is kept of hashes is no measure.
-        let wanted = if options.verity { Hashes::Computed } else { Hashes::Unwanted };
+        let hashes = if options.verity { layers.computed_hashes(spend)? } else { Vec::new() };
+        let wanted = if options.verity { Hashes::Given(&hashes) } else { Hashes::Unwanted };
         let open = |number: u16| layers.open_with(number, wanted, &options.interrupt);
         let mut comparison = DiskComparison::new(file.as_fd(), spend);
         let parts = (&layers.sizes[..], &open as _);
         let spec = options.spec(id);
         let WrittenDisk { verity, .. } = spec.write(&tree, parts, &mut comparison, &|_| Ok(()), &options.interrupt)?;
-        Ok(comparison.verdict().or_else(|| other_root(described, verity.as_ref())))
+        Ok(comparison.finish()?.or_else(|| other_root(described, verity.as_ref())))
     }
 
     fn compare_merged(
@@ -179,16 +179,17 @@ impl KeptFiles<'_> {
             Ok(file) => file,
             Err(why) => return Ok(Some(why)),
         };
+        let hashes = if options.verity { layers.computed_hashes(spend)? } else { Vec::new() };
         let mut comparison = DiskComparison::new(file.as_fd(), spend);
         let merged = MergedFiles::write(
             layers,
             &tree,
             &options.spec(id),
             &mut comparison,
-            Hashes::Computed,
+            Hashes::Given(&hashes),
             &options.interrupt,
         )?;
-        if let Some(why) = comparison.verdict() {
+        if let Some(why) = comparison.finish()? {
             return Ok(Some(format!("{METADATA} {why}")));
         }
         if let Some(hashes) = &merged.tree {
@@ -199,7 +200,7 @@ impl KeptFiles<'_> {
             let mut comparison = DiskComparison::new(file.as_fd(), spend);
             write_tree(hashes, &mut comparison)?;
             let verity = hashes.verity();
-            let verdict = comparison.verdict().map(|why| format!("{VERITY} {why}"));
+            let verdict = comparison.finish()?.map(|why| format!("{VERITY} {why}"));
             if let Some(why) = verdict.or_else(|| other_root(described, Some(&verity))) {
                 return Ok(Some(why));
             }
@@ -236,7 +237,7 @@ impl KeptFiles<'_> {
         }
         let mut comparison = DiskComparison::new(file.as_fd(), spend);
         comparison.all_of(&layer, bytes)?;
-        Ok(comparison.verdict())
+        comparison.finish()
     }
 
     fn open(&self, name: &str) -> Result<Result<OwnedFd, String>> {

@@ -211,7 +211,7 @@ impl Storage {
         // What making the files came to.
         options.tree.check_strict(anomalies, image_digest)?;
         if let Some(record) = record {
-            record.publish_file()?;
+            record.publish_file(true)?;
         }
         if inside.is_some() {
             // The bins lie beside what is moved up.

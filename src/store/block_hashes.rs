@@ -17,13 +17,13 @@ use crate::sys;
 const CHECKSUM_LEN: usize = 17;
 
 impl Storage {
-    /// So many bytes of hashes, if they are kept, and are of what `of` says in a line.
-    pub(crate) fn block_hashes(&self, tree: &str, of: &str, bytes: usize) -> Result<Option<Vec<u8>>> {
+    /// Hashes in the form in which they were given, of so many bytes at most. `None` for those that are not of what `of` says.
+    pub(crate) fn block_hashes(&self, tree: &str, of: &str, most: usize) -> Result<Option<Vec<u8>>> {
         let name = hashes_name(tree);
         let Some(file) = self.directory.open_file(Folder::Extracted, &name)? else { return Ok(None) };
         let head = head(of);
-        let all = CHECKSUM_LEN + head.len() + bytes;
-        let mut found = match sys::read_start(file.as_fd(), all + 1) {
+        let most = CHECKSUM_LEN + head.len() + most;
+        let mut found = match sys::read_start(file.as_fd(), most + 1) {
             Err(errno) if sys::is_damage(errno.raw_os_error()) => return Ok(None),
             found => found.map_err(|errno| {
                 Error::os(
@@ -32,7 +32,7 @@ impl Storage {
                 )
             })?,
         };
-        let Some(rest) = found.get(CHECKSUM_LEN..).filter(|_| found.len() == all) else { return Ok(None) };
+        let Some(rest) = found.get(CHECKSUM_LEN..).filter(|_| found.len() <= most) else { return Ok(None) };
         if !rest.starts_with(head.as_bytes()) || found[..CHECKSUM_LEN] != *checksum(rest).as_bytes() {
             return Ok(None);
         }

@@ -43,6 +43,7 @@ fn an_empty_disk_is_as_large_as_it_should_be_and_takes_hardly_any_room() {
         // What is reserved to grow by has an address in each of 1,024 blocks, as that of mke2fs has.
         let most = if options.is_growable { 5 * MIB } else { 4 * MIB };
         assert!(disk.allocated < most && disk.entries == 0 && disk.is_writable, "{name}: {disk:?}");
+        assert!(disk.is_empty && disk.kernel_args().is_none(), "{name}: nothing can be started with it");
         assert_eq!(std::fs::metadata(&at).unwrap().len(), disk.size);
         checked(&at);
         // The same options are the same bytes.

@@ -331,7 +331,7 @@ fn a_guest_can_write_where_there_is_room() {
         std::fs::create_dir(&at).unwrap();
         let Some((_storage, disk)) = clean_disk(&at, std::slice::from_ref(&layer), &options) else { return };
         assert!(disk.allocated < 16 << 20, "{what}: {disk:?}");
-        assert_eq!(disk.kernel_args(), "root=/dev/vda rootfstype=ext4 rw", "{what}");
+        assert_eq!(disk.kernel_args().as_deref(), Some("root=/dev/vda rootfstype=ext4 rw"), "{what}");
         let said = said_of(&disk.path);
         let number = |key: &str| said(key).parse::<u64>().unwrap();
         assert_eq!(said("Filesystem features:").contains("has_journal"), options.journal_bytes.is_some(), "{what}");
@@ -393,13 +393,52 @@ fn too_small_a_size_is_refused_with_the_one_it_takes() {
     let needed: u64 = needed.parse().unwrap();
     assert!(create(needed - 4096).is_err() && create(needed).is_ok(), "{text}");
     let exact = storage.create_disk(&image, &dir.path().join("exact"), &DiskOptions::default()).unwrap();
-    assert_eq!(exact.kernel_args(), "root=/dev/vda rootfstype=ext4 ro");
+    assert_eq!(exact.kernel_args().as_deref(), Some("root=/dev/vda rootfstype=ext4 ro"));
     let refused = [
         (DiskOptions::default().format(DiskFormat::Erofs).free_bytes(1u64), "erofs is read-only"),
-        (DiskOptions::default().journal_bytes(4096u64), "a journal has at least 4194304 bytes"),
+        (DiskOptions::default().journal_bytes(4096u64), "a journal has 4194304 to"),
+        (DiskOptions::default().size_bytes(1u64 << 42).journal_bytes(1u64 << 41), "to 41943040000 bytes"),
     ];
     for (options, why) in refused {
         let error = storage.create_disk(&image, &dir.path().join("other"), &options).unwrap_err();
         assert!(error.status() == Status::InvalidArgument && error.to_string().contains(why), "{error}");
+    }
+    // A size of less than a block is one, and free room is wanted within a size too.
+    let small = storage.create_disk(&image, &dir.path().join("other"), &DiskOptions::default().size_bytes(4095u64));
+    assert_eq!(small.unwrap_err().status(), Status::NoSpace);
+    let with_free = DiskOptions::default().size_bytes(needed).free_bytes(1u64 << 20);
+    let error = storage.create_disk(&image, &dir.path().join("other"), &with_free).unwrap_err();
+    assert_eq!(error.status(), Status::NoSpace, "{error}");
+    assert!(!dir.path().join("other").exists());
+    let with_free = with_free.size_bytes(needed + (2 << 20));
+    storage.create_disk(&image, &dir.path().join("other"), &with_free).unwrap();
+}
+
+/// What no ext4 has is refused at once.
+#[test]
+fn more_than_an_ext4_can_have_is_a_limit() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let layers = [Archive::new().file(b"f", b"x").finish()];
+    let image = storage.open_image_by_digest(&put_image_of(&storage, "x", &layers)).unwrap();
+    let cases = [
+        DiskOptions::default().free_inodes(u64::MAX),
+        DiskOptions::default().free_inodes(u64::from(u32::MAX)),
+        DiskOptions::default().free_inodes(u64::MAX - 4).size_bytes(1u64 << 30),
+        DiskOptions::default().free_bytes(u64::MAX),
+        DiskOptions::default().free_bytes(17u64 << 40),
+        DiskOptions::default().size_bytes(u64::MAX),
+        DiskOptions::default().size_bytes(1u64 << 30).free_bytes(u64::MAX),
+    ];
+    for options in cases {
+        let error = storage.create_disk(&image, &dir.path().join("disk"), &options).unwrap_err();
+        assert!(matches!(error.status(), Status::Limit | Status::NoSpace), "{error}");
+        assert!(!dir.path().join("disk").exists());
+    }
+    // A group has 32,768 inodes at most, so that many of them take many groups.
+    let many = DiskOptions::default().free_inodes(3_000_000u64);
+    let disk = storage.create_disk(&image, &dir.path().join("many"), &many).unwrap();
+    if has_tool("e2fsck") {
+        assert_clean("many inodes", &disk.path, DiskFormat::Ext4, false);
     }
 }

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use boxlite_images::{
     CheckOptions, Disk, DiskFile, DiskFileContent, DiskFormat, DiskLayout, DiskOptions, GcOptions, Image, ImageName,
-    Status, Storage,
+    Status, Storage, StorageOptions,
 };
 
 use super::archive::{Archive, gzip};
 use super::disk_mount::{MountedDisk, assert_clean};
 use super::images::put_image_of;
 use super::support::{has_tool, is_root, leftovers, names_in, quick_store, skip, temp_dir};
+
+const LONG_TARGET: &str = "no//where/";
 
 fn image(storage: &Storage, name: &str) -> Image {
     let layer = Archive::new()
@@ -56,7 +58,8 @@ fn a_guest_sees_them_where_the_image_s_symlinks_lead() {
         bytes("/out/of/reach", b"inside"),
         bytes("/deep/er/empty", b""),
         DiskFile::new("etc", DiskFileContent::Directory).mode(0o700),
-        DiskFile::new("/run/agent.sock", DiskFileContent::Symlink("/../tmp/x".into())),
+        DiskFile::new("/run/agent.sock", DiskFileContent::Symlink("/../tmp//./x/".into())),
+        DiskFile::new("/run/long", DiskFileContent::Symlink(LONG_TARGET.repeat(30).into())),
         bytes(&format!("/{}/{}", "d".repeat(200), "f".repeat(200)), b"long"),
     ];
     for (number, options) in kinds().into_iter().enumerate() {
@@ -86,7 +89,10 @@ fn a_guest_sees_them_where_the_image_s_symlinks_lead() {
         assert_eq!(std::fs::metadata(at.join("etc")).unwrap().permissions().mode() & 0o7777, 0o700);
         assert_eq!(std::fs::read(at.join("outside/of/reach")).unwrap(), b"inside");
         assert_eq!(std::fs::read(at.join("deep/er/empty")).unwrap(), b"");
-        assert_eq!(std::fs::read_link(at.join("run/agent.sock")).unwrap(), Path::new("/../tmp/x"));
+        // As it was given: a target is any text.
+        let target = |name: &str| std::fs::read_link(at.join(name)).unwrap().into_os_string().into_string().unwrap();
+        assert_eq!(target("run/agent.sock"), "/../tmp//./x/");
+        assert_eq!(target("run/long"), LONG_TARGET.repeat(30));
         assert_eq!(std::fs::read(at.join("d".repeat(200)).join("f".repeat(200))).unwrap(), b"long");
     }
     assert_eq!(leftovers(storage.images_dir()), [""; 0]);
@@ -130,6 +136,8 @@ fn what_cannot_be_put_there_is_refused_and_nothing_stays() {
         (files(bytes("etc/.wh.motd", b"")), Status::InvalidArgument, ".wh."),
         (files(bytes("etc/.wh..wh..opq", b"")), Status::InvalidArgument, ".wh."),
         (files(bytes("a\0b", b"")), Status::InvalidArgument, "NUL"),
+        (files(DiskFile::new("a", DiskFileContent::Symlink("".into()))), Status::InvalidArgument, "target"),
+        (files(DiskFile::new("a", DiskFileContent::Symlink("b\0".into()))), Status::InvalidArgument, "target"),
         (files(copy(&dir.path().join("none"))), Status::NotFound, "none"),
         (files(copy(dir.path())), Status::InvalidArgument, "not a regular file"),
         (files(bytes(&"n".repeat(256), b"")), Status::Limit, "nnn"),
@@ -153,6 +161,71 @@ fn what_cannot_be_put_there_is_refused_and_nothing_stays() {
         storage.format_disk(None, &dir.path().join("disk"), &empty).unwrap_err().status(),
         Status::InvalidArgument
     );
+}
+
+/// What has the name by the time that the disk is whole is not replaced, unless that was asked for.
+#[test]
+fn of_two_calls_for_one_name_one_succeeds() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let image = image(&storage, "x");
+    for round in 0..20 {
+        let at = dir.path().join(round.to_string());
+        let made = std::thread::scope(|scope| {
+            let make = || storage.create_disk(&image, &at, &DiskOptions::default());
+            let others: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+            others.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        let errors: Vec<Status> =
+            made.iter().filter_map(|made| made.as_ref().err()).map(|error| error.status()).collect();
+        assert_eq!(errors, [Status::Exists; 3]);
+    }
+    assert_eq!(names_in(dir.path()).len(), 21);
+}
+
+/// A store that is only read has no room for them.
+#[test]
+fn a_read_only_store_takes_none() {
+    let dir = temp_dir();
+    let image = {
+        let storage = quick_store(&dir.path().join("store"));
+        let image = image(&storage, "x");
+        storage.keep_disk(&image, &DiskOptions::default()).unwrap().lease.release().unwrap();
+        image
+    };
+    let mut options = StorageOptions::default();
+    options.read_only = true;
+    let storage = Storage::open(dir.path().join("store"), &options).unwrap();
+    let disk = dir.path().join("disk");
+    let options = DiskOptions::default().files(vec![bytes("a", b"")]);
+    assert_eq!(storage.create_disk(&image, &disk, &options).unwrap_err().status(), Status::Permission);
+    storage.create_disk(&image, &disk, &DiskOptions::default()).unwrap();
+    assert_eq!(leftovers(storage.images_dir()), [""; 0]);
+}
+
+/// The same content in another blob, on top too, is the same disk, and a check agrees.
+#[test]
+fn content_that_comes_in_two_blobs_is_there_once() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let (first, other) = (Archive::new().file(b"a", &[b'a'; 9000]).finish(), Archive::new().file(b"b", b"b").finish());
+    let plain = put_image_of(&storage, "x", &[first.clone(), other.clone(), first.clone()]);
+    let image = storage.open_image_by_digest(&plain).unwrap();
+    let of_two = storage.open_image_by_digest(&put_image_of(&storage, "x", &[first.clone(), other])).unwrap();
+    let top = dir.path().join("top.tar.gz");
+    std::fs::write(&top, gzip(&first)).unwrap();
+    for (number, options) in kinds().into_iter().enumerate() {
+        let at = |name: &str| dir.path().join(format!("{name}-{number}"));
+        let disk = storage.create_disk(&image, &at("same"), &options).unwrap();
+        let options = options.top_layer(top.clone());
+        let topped = storage.create_disk(&of_two, &at("other"), &options).unwrap();
+        assert_eq!(topped.key, disk.key);
+        device(&disk, &at("same-device"));
+        device(&topped, &at("other-device"));
+        assert!(std::fs::read(at("same-device")).unwrap() == std::fs::read(at("other-device")).unwrap());
+        storage.keep_disk(&of_two, &options).unwrap();
+        assert_eq!(storage.check(&CheckOptions::default()).unwrap().findings, []);
+    }
 }
 
 #[test]

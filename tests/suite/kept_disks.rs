@@ -13,14 +13,14 @@ use super::archive::{Archive, Header};
 use super::images::{put_image_of, put_image_that_runs};
 use super::support::{leftovers, names_in, quick_store, temp_dir};
 
-fn layers() -> Vec<Vec<u8>> {
+pub fn layers() -> Vec<Vec<u8>> {
     vec![
         Archive::new().file(b"a", &[b'a'; 9000]).dir(b"etc").file(b"etc/passwd", b"root:x:0:0::/root:\n").finish(),
         Archive::new().file(b"b", b"b").file(b".wh.a", b"").hardlink(b"c", b"b").finish(),
     ]
 }
 
-fn open(storage: &Storage, layers: &[Vec<u8>]) -> Image {
+pub fn open(storage: &Storage, layers: &[Vec<u8>]) -> Image {
     storage.open_image_by_digest(&put_image_of(storage, "x", layers)).unwrap()
 }
 
@@ -29,7 +29,7 @@ fn options(layout: DiskLayout) -> DiskOptions {
 }
 
 /// One of each kind of disk.
-fn kinds() -> [DiskOptions; 3] {
+pub fn kinds() -> [DiskOptions; 3] {
     [options(DiskLayout::Flat), options(DiskLayout::Merged), DiskOptions::default()]
 }
 
@@ -480,7 +480,7 @@ fn what_the_config_claims_is_a_part_of_the_name() {
     assert_eq!(storage.check(&CheckOptions::default()).unwrap().findings, []);
 }
 
-fn sha512_hex(bytes: &[u8]) -> String {
+pub fn sha512_hex(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     sha2::Sha512::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

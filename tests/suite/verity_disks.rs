@@ -111,7 +111,7 @@ fn a_guest_is_told_where_the_hashes_are() {
         assert_eq!(verity(&disk).table("/dev/vda"), table);
         let file_system = disk.file_system();
         let args = format!("dm-mod.create=\"root,,,ro,{table}\" root=/dev/dm-0 rootfstype={file_system} ro");
-        assert_eq!(disk.kernel_args(), args);
+        assert_eq!(disk.kernel_args(), Some(args));
         // The file system has other ids, since the key is another one, and is as long.
         assert_ne!(disk.key, without.key);
         assert!(without.verity.is_none());
@@ -157,6 +157,25 @@ fn hashes_of_layers_are_kept_and_known_by_their_checksum() {
     bytes[middle] ^= 1;
     std::fs::write(&kept[0], bytes).unwrap();
     assert_eq!(create("bit"), first);
+    // A check looks at what is kept, too: here is the hash of another block, as of a disk that was read wrong once.
+    let check = |repair| storage.check(&CheckOptions::default().repair(repair)).unwrap().findings;
+    assert_eq!(check(false), []);
+    let mut bytes = std::fs::read(&kept[0]).unwrap();
+    // Behind the head and the number of a block of hashes comes the superblock's, and then that of the first content.
+    let head = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    bytes[head + 8 + 32] ^= 1;
+    let sum = twox_hash::XxHash3_64::oneshot(&bytes[17..]);
+    bytes[..17].copy_from_slice(format!("{sum:016x} ").as_bytes());
+    std::fs::write(&kept[0], bytes).unwrap();
+    assert_ne!(create("wrong"), first, "the check has nothing to find");
+    for repair in [false, true] {
+        let findings = check(repair);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].object.ends_with(".verity") && findings[0].quarantined == repair, "{findings:?}");
+    }
+    assert_eq!(check(false), []);
+    assert_eq!(hashes(&storage).len(), 2);
+    assert_eq!(create("anew"), first);
     // They go with their trees, and count as theirs.
     let before = storage.disk_usage().unwrap().trees;
     assert_eq!(before.objects, 3);
@@ -186,5 +205,46 @@ fn a_kept_disk_has_its_root_and_a_check_finds_what_was_changed() {
         file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
         let findings = check();
         assert!(findings.iter().any(|finding| finding.object.starts_with("disks/")), "{name}: {findings:?}");
+    }
+}
+
+/// A layer can say in a few bytes that a file has terabytes of holes. They are neither read nor remembered.
+#[test]
+fn holes_of_terabytes_cost_nothing_but_their_tree() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    // The tree of a terabyte has 8 GB, which is why this is not more.
+    let (size, at) = ((8u64 << 30).to_string(), 4u64 << 30);
+    let keys = [
+        ("GNU.sparse.size", size.as_bytes()),
+        ("GNU.sparse.numblocks", b"1"),
+        ("GNU.sparse.map", &format!("{at},5").into_bytes()),
+    ];
+    let layer = Archive::new().pax(&keys).file(b"hole", b"bytes").finish();
+    let image = storage.open_image_by_digest(&put_image_of(&storage, "x", &[layer])).unwrap();
+    for (name, options) in kinds() {
+        let disk = storage.create_disk(&image, &dir.path().join(name), &options).unwrap();
+        assert!(disk.size > 8 << 30, "{name}: {disk:?}");
+        assert!(disk.allocated < 160 << 20, "{name}: {disk:?}");
+    }
+    let kept = hashes(&storage);
+    assert!(kept.len() == 1 && std::fs::metadata(&kept[0]).unwrap().len() < 20_000);
+    assert_eq!(storage.check(&CheckOptions::default()).unwrap().findings, []);
+}
+
+/// What a check reads of disks with hashes counts as read, so that it keeps to the pace that it was given.
+#[test]
+fn a_check_counts_what_it_hashes() {
+    let read = |options: &DiskOptions| {
+        let dir = temp_dir();
+        let storage = quick_store(&dir.path().join("store"));
+        let image = image(&storage);
+        storage.keep_disk(&image, options).unwrap();
+        storage.check(&CheckOptions::default()).unwrap().bytes
+    };
+    for (name, options) in kinds() {
+        let (with, without) = (read(&options), read(&options.clone().verity(false)));
+        // The layers are hashed once for what is kept, and once for the disk.
+        assert!(with > without + 2 * 3_000_000, "{name}: {with} and {without}");
     }
 }

@@ -95,7 +95,7 @@ type Disk struct {
 	// Path is the file to attach. Format is what a VMM calls it: "raw" or "vmdk".
 	Path, Format string
 	// FileSystem is what mount(2) calls it. Key is a digest of everything that the disk's bytes depend on. KernelArgs are for a
-	// Linux guest whose first virtio disk it is.
+	// Linux guest whose first virtio disk it is; empty for an empty disk.
 	FileSystem, UUID, Key, KernelArgs string
 	// RootHash and VerityTable are what a guest verifies it by; empty without DiskOptions.Verity.
 	RootHash, VerityTable string

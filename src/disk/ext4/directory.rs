@@ -1,7 +1,11 @@
 //! The content of a directory (Linux, Documentation/filesystems/ext4, "Directory Entries", "Hash Tree Directories").
 //!
-//! One block holds its entries in a row. With more blocks a name is found by its hash. The first block is an index, and the
+//! A few blocks hold its entries in a row. With more blocks a name is found by its hash. The first block is an index, and the
 //! others have the names in the order of their hashes. Without that, a guest would read all of it for each name.
+//!
+//! Linux gives an index to a directory that outgrows its first block, and to no other. So where a guest writes, one block is the
+//! most that has none. Where it only reads, two have none: an index would be one block more, and save none. From three on e2fsck
+//! makes one where it may write (e2fsprogs, e2fsck/pass1.c, `check_blocks`).
 
 use super::checksum::Checksum;
 use super::hash::{NameHash, name_hash};
@@ -21,6 +25,8 @@ const ROOT_HEAD: usize = 32;
 const NODE_HEAD: usize = 8;
 /// Half of MD4.
 const HASH_VERSION: u8 = 1;
+/// The most blocks without an index of a directory that nobody adds names to.
+pub(super) const MOST_IN_A_ROW: usize = 2;
 const IN_ROOT: usize = (BLOCK - ROOT_HEAD - INDEX_TAIL) / INDEX_ENTRY;
 const IN_NODE: usize = (BLOCK - NODE_HEAD - INDEX_TAIL) / INDEX_ENTRY;
 
@@ -45,40 +51,39 @@ fn entry_size(name: &[u8]) -> usize {
 
 /// The order in which names lie: how many blocks the directory has, and where each block of names begins.
 pub(super) struct DirectoryLayout {
-    /// Numbers of the names, with their hashes, by these; nothing where one block holds them in their own order.
+    /// Numbers of the names, with their hashes, by these; nothing where they are in their own order.
     sorted: Vec<(NameHash, u32)>,
     /// The first of the names of each block but the index.
     begins: Vec<usize>,
+    is_indexed: bool,
 }
 
 impl DirectoryLayout {
-    pub(super) fn of<'a>(names: impl Iterator<Item = &'a [u8]> + Clone, seed: &[u8; 16]) -> Result<DirectoryLayout> {
-        let in_one: usize = names.clone().map(entry_size).sum();
-        if in_one + entry_size(b".") + entry_size(b"..") + TAIL <= BLOCK {
-            return Ok(DirectoryLayout { sorted: Vec::new(), begins: Vec::new() });
+    /// With an index where there are more blocks than that.
+    pub(super) fn of<'a>(
+        names: impl Iterator<Item = &'a [u8]> + Clone,
+        most_in_a_row: usize,
+        seed: &[u8; 16],
+    ) -> Result<DirectoryLayout> {
+        let dots = entry_size(b".") + entry_size(b"..");
+        let begins = block_begins(names.clone().map(entry_size), dots, most_in_a_row);
+        if begins.len() <= most_in_a_row {
+            return Ok(DirectoryLayout { sorted: Vec::new(), begins, is_indexed: false });
         }
         let sizes: Vec<u16> = names.clone().map(|name| entry_size(name) as u16).collect();
         let mut sorted: Vec<(NameHash, u32)> =
             names.zip(0..).map(|(name, number)| (name_hash(name, seed), number)).collect();
         sorted.sort_unstable();
-        let (mut begins, mut used) = (Vec::new(), BLOCK);
-        for (at, (_, number)) in sorted.iter().enumerate() {
-            let size = usize::from(sizes[*number as usize]);
-            if used + size + TAIL > BLOCK {
-                begins.push(at);
-                used = 0;
-            }
-            used += size;
-        }
+        let begins = block_begins(sorted.iter().map(|(_, number)| sizes[*number as usize].into()), 0, usize::MAX);
         let most = IN_ROOT * IN_NODE;
         if begins.len() > most {
             return Err(Error::limit("blocks of names of an ext4 directory", most as u64, begins.len(), "disk"));
         }
-        Ok(DirectoryLayout { sorted, begins })
+        Ok(DirectoryLayout { sorted, begins, is_indexed: true })
     }
 
     pub(super) fn is_indexed(&self) -> bool {
-        !self.begins.is_empty()
+        self.is_indexed
     }
 
     /// Indexes that one index leads to.
@@ -87,7 +92,8 @@ impl DirectoryLayout {
     }
 
     pub(super) fn blocks(&self) -> u64 {
-        (1 + self.nodes() + self.begins.len()) as u64
+        let indexes = if self.is_indexed { 1 + self.nodes() } else { 0 };
+        (indexes + self.begins.len()) as u64
     }
 
     /// Hands over its blocks: the index, blocks of names, and further indexes.
@@ -101,13 +107,19 @@ impl DirectoryLayout {
         let seed = seed.of_inode(directory.number);
         let dots = [(&b"."[..], directory.number), (b"..", directory.parent)];
         let dots = dots.map(|(name, number)| DirectoryEntry { name, number, file_type: DIRECTORY });
-        if !self.is_indexed() {
-            return out(&names_block(dots.iter().chain(entries).copied(), seed));
+        let ends = self.begins.iter().skip(1).copied().chain([entries.len()]);
+        let ranges = self.begins.iter().zip(ends).map(|(begin, end)| *begin..end);
+        if !self.is_indexed {
+            let mut dots = &dots[..];
+            for names in ranges {
+                let first = std::mem::take(&mut dots);
+                out(&names_block(first.iter().chain(&entries[names]).copied(), seed))?;
+            }
+            return Ok(());
         }
         out(&self.root_block(&dots, seed))?;
-        for (number, &begin) in self.begins.iter().enumerate() {
-            let end = self.begins.get(number + 1).copied().unwrap_or(self.sorted.len());
-            let names = self.sorted[begin..end].iter().map(|&(_, at)| entries[at as usize]);
+        for names in ranges {
+            let names = self.sorted[names].iter().map(|&(_, at)| entries[at as usize]);
             out(&names_block(names, seed))?;
         }
         (0..self.nodes()).try_for_each(|node| out(&self.node_block(node, seed)))
@@ -148,6 +160,23 @@ impl DirectoryLayout {
         put_index(&mut block, NODE_HEAD, &leads_to, IN_NODE, seed);
         block
     }
+}
+
+/// The first of the names of each block, where so many bytes come before the first name of all. Blocks behind one more than `most`
+/// are left out.
+fn block_begins(sizes: impl Iterator<Item = usize>, before: usize, most: usize) -> Vec<usize> {
+    let (mut begins, mut used) = (vec![0], before);
+    for (at, size) in sizes.enumerate() {
+        if used + size + TAIL > BLOCK {
+            begins.push(at);
+            used = 0;
+            if begins.len() > most {
+                break;
+            }
+        }
+        used += size;
+    }
+    begins
 }
 
 /// Hashes and the blocks that begin with them. In the place of the first hash stands how many there are and can be.
@@ -201,15 +230,29 @@ mod tests {
     fn names_of_one_hash_go_on_in_the_next_block() {
         let hash = |major| NameHash::of(major);
         let sorted = [10, 10, 20, 20, 30].into_iter().map(hash).zip(0..).collect();
-        let layout = DirectoryLayout { sorted, begins: vec![0, 2, 3] };
+        let layout = DirectoryLayout { sorted, begins: vec![0, 2, 3], is_indexed: true };
         assert_eq!([0, 1, 2].map(|number| layout.begins_with(number)), [10, 20, 21]);
         assert_eq!((layout.blocks(), layout.nodes()), (4, 0));
     }
 
     #[test]
     fn an_index_that_is_full_leads_to_others() {
-        let of = |blocks: usize| DirectoryLayout { sorted: Vec::new(), begins: (0..blocks).collect() };
+        let of =
+            |blocks: usize| DirectoryLayout { sorted: Vec::new(), begins: (0..blocks).collect(), is_indexed: true };
         assert_eq!([IN_ROOT, IN_ROOT + 1, 2 * IN_NODE + 1].map(|blocks| of(blocks).nodes()), [0, 1, 3]);
         assert_eq!((IN_ROOT, IN_NODE), (507, 510));
+    }
+
+    /// Where a guest only reads, a few blocks have none; where it writes, one.
+    #[test]
+    fn a_few_blocks_need_no_index() {
+        let names = |count: usize| (0..count).map(|n| format!("name number {n:06}").into_bytes()).collect::<Vec<_>>();
+        // Some 145 of them in a block.
+        for (count, blocks, written_to) in [(0, 1, 1), (100, 1, 1), (200, 2, 3), (400, 4, 4), (500, 5, 5)] {
+            let names = names(count);
+            let of = |most| DirectoryLayout::of(names.iter().map(|name| &name[..]), most, &[0; 16]).unwrap();
+            assert_eq!((of(MOST_IN_A_ROW).blocks(), of(1).blocks()), (blocks, written_to), "{count}");
+            assert_eq!(of(MOST_IN_A_ROW).is_indexed(), blocks > 2, "{count}");
+        }
     }
 }

@@ -112,9 +112,11 @@ impl<'t> Ext4Plan<'t> {
     ) -> Result<Ext4Plan<'t>> {
         let contents = Contents::of(tree, room, &hash_seed, interrupt)?;
         let (numbers, last_inode) = numbers(tree, &contents)?;
-        let placement = match room.size_bytes / BLOCK as u64 {
+        let inodes = last_inode.saturating_add(room.free_inodes);
+        u32::try_from(inodes).map_err(|_| too_many_inodes(inodes))?;
+        let placement = match room.size_bytes {
             0 => contents.place_with_free(tree, last_inode, interrupt)?,
-            blocks => contents.place_in(tree, blocks, last_inode, interrupt)?,
+            bytes => contents.place_in(tree, bytes / BLOCK as u64, last_inode, interrupt)?,
         };
         Ok(Ext4Plan { tree, hash_seed, numbers, last_inode, contents, placement })
     }
@@ -192,7 +194,8 @@ impl<'t> Ext4Plan<'t> {
     }
 
     pub(super) fn directory_layout(&self, directory: InodeId) -> Result<DirectoryLayout> {
-        DirectoryLayout::of(self.names(directory).map(|(name, _)| name), &self.hash_seed)
+        let most_in_a_row = self.contents.room.most_blocks_in_a_row();
+        DirectoryLayout::of(self.names(directory).map(|(name, _)| name), most_in_a_row, &self.hash_seed)
     }
 }
 
@@ -218,7 +221,8 @@ impl Contents {
         match tree.inode(inode).kind {
             InodeKind::Directory { .. } => {
                 let names = names(tree, inode, self.lost_and_found).map(|(name, _)| name);
-                self.others.insert(inode, DirectoryLayout::of(names, hash_seed)?.blocks());
+                let layout = DirectoryLayout::of(names, self.room.most_blocks_in_a_row(), hash_seed)?;
+                self.others.insert(inode, layout.blocks());
             }
             InodeKind::Symlink { len, .. } if usize::from(len) >= I_BLOCK => {
                 self.others.insert(inode, 1);
@@ -242,8 +246,8 @@ impl Contents {
 
     /// As large as it must be, with the free room that is wanted.
     fn place_with_free(&self, tree: &MemoryTree, last_inode: u64, interrupt: &Interrupt) -> Result<Placement> {
-        let free = self.room.free_bytes.div_ceil(BLOCK as u64);
-        let mut groups = (self.blocks().saturating_add(free)).div_ceil(GROUP_BLOCKS).max(1);
+        let free = self.free_blocks();
+        let mut groups = self.blocks().saturating_add(free).div_ceil(GROUP_BLOCKS).max(1);
         loop {
             interrupt.check()?;
             let most = groups.saturating_mul(GROUP_BLOCKS);
@@ -255,13 +259,13 @@ impl Contents {
         }
     }
 
-    /// In so many blocks; `NO_SPACE` where they are too few, with what it would take.
+    /// In so many blocks, with the free room that is wanted; `NO_SPACE` where they are too few, with what it would take.
     fn place_in(&self, tree: &MemoryTree, blocks: u64, last_inode: u64, interrupt: &Interrupt) -> Result<Placement> {
         u32::try_from(blocks).map_err(|_| too_many_blocks(blocks))?;
         // A last group that has no room for its metadata is left out.
         let whole_groups = blocks / GROUP_BLOCKS * GROUP_BLOCKS;
         for blocks in [blocks, whole_groups] {
-            if let Some(placement) = self.try_to_place(tree, blocks, last_inode, 0) {
+            if let Some(placement) = self.try_to_place(tree, blocks, last_inode, self.free_blocks()) {
                 return Ok(placement);
             }
         }
@@ -270,14 +274,19 @@ impl Contents {
         while least < enough {
             interrupt.check()?;
             let middle = least + (enough - least) / 2;
-            match self.try_to_place(tree, middle, last_inode, 0) {
+            match self.try_to_place(tree, middle, last_inode, self.free_blocks()) {
                 Some(_) => enough = middle,
                 None => least = middle + 1,
             }
         }
         let needed = enough * BLOCK as u64;
-        let found = blocks * BLOCK as u64;
+        let found = self.room.size_bytes;
         Err(Error::no_space(format!("a disk of {found} bytes is too small: it takes at least {needed}")))
+    }
+
+    /// That are wanted.
+    fn free_blocks(&self) -> u64 {
+        self.room.free_bytes.div_ceil(BLOCK as u64)
     }
 
     fn try_to_place(&self, tree: &MemoryTree, blocks: u64, last_inode: u64, free: u64) -> Option<Placement> {
@@ -395,6 +404,10 @@ fn content_at(geometry: &Geometry, begin: u64, blocks: u64) -> (Content, u64) {
     (Content { extents, tree }, end)
 }
 
+fn too_many_inodes(inodes: u64) -> Error {
+    Error::limit("inodes of an ext4", u32::MAX.into(), inodes, "disk")
+}
+
 /// The number of each inode, and the highest one.
 fn numbers(tree: &MemoryTree, contents: &Contents) -> Result<(Vec<u32>, u64)> {
     let mut numbers = vec![0; tree.inode_count()];
@@ -407,7 +420,7 @@ fn numbers(tree: &MemoryTree, contents: &Contents) -> Result<(Vec<u32>, u64)> {
             _ if contents.lost_and_found == LostAndFound::Image(inode) => LOST_AND_FOUND,
             _ => {
                 last += 1;
-                u32::try_from(last).map_err(|_| Error::limit("inodes of an ext4", u32::MAX.into(), last, "disk"))?
+                u32::try_from(last).map_err(|_| too_many_inodes(last))?
             }
         };
     }

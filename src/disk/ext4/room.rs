@@ -1,5 +1,6 @@
 //! How large an ext4 is: exactly as its content needs, or with room for a guest that writes.
 
+use super::directory::MOST_IN_A_ROW;
 use super::geometry::{DESCRIPTOR, GROUP_BLOCKS};
 use crate::disk::block::BLOCK;
 
@@ -34,6 +35,11 @@ impl Ext4Room {
         format!("\nroom {size_bytes} {free_bytes} {free_inodes} {journal} {is_growable}")
     }
 
+    /// Of a directory, before it has an index.
+    pub(super) fn most_blocks_in_a_row(&self) -> usize {
+        if *self == Ext4Room::default() { MOST_IN_A_ROW } else { 1 }
+    }
+
     fn is_for_writing(&self) -> bool {
         self.size_bytes > 0 || self.free_bytes > 0
     }
@@ -41,7 +47,7 @@ impl Ext4Room {
     /// Inodes of a file system of so many blocks of which so many are used.
     pub(super) fn inodes(&self, blocks: u64, used: u64) -> u64 {
         let for_size = if self.is_for_writing() { blocks * BLOCK as u64 / BYTES_FOR_INODE } else { 0 };
-        for_size.max(used + self.free_inodes)
+        for_size.max(used.saturating_add(self.free_inodes))
     }
 
     /// Blocks of the journal of a file system of so many (e2fsprogs, lib/ext2fs/mkjournal.c, `ext2fs_default_journal_size`).

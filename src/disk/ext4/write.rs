@@ -226,7 +226,7 @@ impl<'p> Writer<'_, 'p> {
             self.put_inode(&inode)?;
         }
         let Some(place) = self.plan.made_lost_and_found() else { return Ok(()) };
-        let layout = DirectoryLayout::of(std::iter::empty(), &self.plan.hash_seed)?;
+        let layout = DirectoryLayout::of(std::iter::empty(), 1, &self.plan.hash_seed)?;
         let directory = Directory { number: LOST_AND_FOUND, parent: ROOT_DIRECTORY };
         layout.write(&[], directory, self.seed, |block| self.put_content(place, block))?;
         let extents = extents_from(self.plan.geometry(), place, LOST_AND_FOUND_BLOCKS).0;

@@ -135,7 +135,7 @@ public struct Disk: Sendable {
   /// A digest of everything that the disk's bytes depend on.
   public let key: String
   /// For a Linux guest whose first virtio disk it is.
-  public let kernelArguments: String
+  public let kernelArguments: String?
   /// What a guest verifies it by: the root of the hashes, and the table for dmsetup; `nil` without `hasVerity`.
   public let rootHash, verityTable: String?
   /// Bytes of the device, and those that its files take.
@@ -156,7 +156,7 @@ public struct Disk: Sendable {
     fileSystem = text(BL_DISK_TEXT_FILE_SYSTEM)
     uuid = text(BL_DISK_TEXT_UUID)
     key = text(BL_DISK_TEXT_KEY)
-    kernelArguments = text(BL_DISK_TEXT_KERNEL_ARGS)
+    kernelArguments = bl_disk_text(raw, UInt32(BL_DISK_TEXT_KERNEL_ARGS)).map { String(cString: $0) }
     rootHash = bl_disk_text(raw, UInt32(BL_DISK_TEXT_ROOT_HASH)).map { String(cString: $0) }
     verityTable = bl_disk_text(raw, UInt32(BL_DISK_TEXT_VERITY_TABLE)).map { String(cString: $0) }
     (sizeBytes, allocatedBytes, entries) = (info.size_bytes, info.allocated_bytes, info.entries)

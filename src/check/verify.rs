@@ -9,16 +9,13 @@
 //! is reported or moved, its name must still lead to that file, so that an object that somebody
 //! replaced meanwhile is left alone.
 
-#![forbid(unsafe_code)]
-
 use std::collections::HashSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use rustix::fs::Stat;
-use rustix::io::Errno;
 
-use crate::digest::{Digest, Hasher};
+use super::pace::{ReadRate, hash};
+use crate::digest::Digest;
 use crate::disk::{verify_layer_disk, verify_layer_record};
 use crate::error::{Error, Result, Status, quoted};
 use crate::image_disk::KeptDiskVerdict;
@@ -30,9 +27,7 @@ use crate::store::{
     is_tree, was_opened_in_this_boot,
 };
 use crate::sys::{self, is_regular};
-use crate::unpack::{TreeForm, Verdict, damage, verify_tree};
-
-const READ_BUFFER_BYTES: usize = 256 << 10;
+use crate::unpack::{TreeForm, Verdict, verify_tree};
 
 options! {
     /// What [`Storage::check`] does.
@@ -350,11 +345,31 @@ impl Check<'_> {
             if let Some(why) = verify_layer_record(&record, &head, &mut spend)? {
                 return Ok(Some(TreeDamage::record(&why)));
             }
-            let interrupt = &self.options.interrupt;
-            return verify_layer_disk(tree, &record, &head, interrupt, &mut spend).map(content);
+            let verdict = verify_layer_disk(tree, &record, &head, &self.options.interrupt, &mut spend)?;
+            if verdict.is_none() {
+                self.block_hashes(tree, name, &head)?;
+            }
+            return Ok(content(verdict));
         }
         let folder = directory.area(Folder::Extracted)?;
         verify_tree(folder, tree, record.as_fd(), &head, form, &mut spend).map(content)
+    }
+
+    /// Hashes that are kept of a layer's disk, which is what was written. They may be of what it once had.
+    fn block_hashes(&mut self, disk: BorrowedFd<'_>, name: &str, head: &RecordHead) -> Result<()> {
+        let (storage, kept) = (self.storage, hashes_name(name));
+        let file = match self.open(Folder::Extracted, &kept) {
+            // Nobody else can take them for its hashes either.
+            Err(error) if error.status() == Status::Permission => None,
+            file => file?,
+        };
+        let Some((diff_id, file)) = head.diff_id.as_ref().zip(file) else { return Ok(()) };
+        let disk = disk.try_clone_to_owned().map_err(|cause| Error::io(&cause, format_args!("open {name}")))?;
+        let pace = &mut self.pace;
+        if storage.verify_block_hashes(name, (disk, diff_id), &mut |bytes| pace.spend(bytes))? {
+            return Ok(());
+        }
+        self.damaged(Folder::Extracted, &kept, &stat_of(&file)?, "is not what the blocks of its disk hash to".into())
     }
 
     fn names(&mut self) -> Result<()> {
@@ -503,50 +518,6 @@ impl Check<'_> {
     fn is_same(&self, area: Folder, name: &str, judged: &Stat) -> Result<bool> {
         let now = self.storage.directory.stat(area, name)?;
         Ok(now.is_some_and(|now| (now.st_dev, now.st_ino) == (judged.st_dev, judged.st_ino)))
-    }
-}
-
-/// How fast the check reads, and how much it read.
-struct ReadRate<'a> {
-    interrupt: &'a Interrupt,
-    bytes_per_second: Option<u64>,
-    started: Instant,
-    bytes: u64,
-}
-
-impl ReadRate<'_> {
-    fn new(bytes_per_second: Option<u64>, interrupt: &Interrupt) -> ReadRate<'_> {
-        ReadRate { interrupt, bytes_per_second, started: Instant::now(), bytes: 0 }
-    }
-
-    /// Waits until so many bytes more are allowed.
-    fn spend(&mut self, bytes: u64) -> Result<()> {
-        self.bytes = self.bytes.saturating_add(bytes);
-        loop {
-            self.interrupt.check()?;
-            let Some(rate) = self.bytes_per_second.filter(|&rate| rate > 0) else { return Ok(()) };
-            let due = Duration::from_secs_f64(self.bytes as f64 / rate as f64);
-            let Some(wait) = due.checked_sub(self.started.elapsed()).filter(|wait| !wait.is_zero()) else {
-                return Ok(());
-            };
-            std::thread::sleep(wait.min(Duration::from_millis(20)));
-        }
-    }
-}
-
-fn hash(file: BorrowedFd<'_>, digest: &Digest, pace: &mut ReadRate<'_>) -> Result<Result<Digest, String>> {
-    let mut hasher = Hasher::new(digest.algorithm());
-    let mut buffer = vec![0; READ_BUFFER_BYTES];
-    loop {
-        match rustix::io::read(file, &mut buffer[..]) {
-            Ok(0) => return Ok(Ok(hasher.finish())),
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-                pace.spend(n as u64)?;
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return damage(errno, "cannot be read").map(Err),
-        }
     }
 }
 
