@@ -65,6 +65,22 @@ impl RecordedLayer {
     }
 }
 
+/// A layer of which only the metadata counts, so that any record will do.
+pub(crate) struct MetadataOnly;
+
+impl Lower for MetadataOnly {
+    /// Its size.
+    type Original = (u64, Extent);
+
+    fn is_linked(&self) -> bool {
+        false
+    }
+
+    fn original(&mut self, entry: &Entry) -> Result<(u64, Extent)> {
+        Ok((entry.size, Extent::default()))
+    }
+}
+
 impl Lower for RecordedLayer {
     /// Its size, and where it is.
     type Original = (u64, Extent);
