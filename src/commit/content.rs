@@ -21,19 +21,30 @@ const MOST_HOLES: usize = 4000;
 /// How much is read at a time.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 
-/// A file that is open.
+/// The content of a file, which is all of an open one, or a part of a layer's disk.
 pub(super) struct FileContent<'a> {
     file: OwnedFd,
+    /// Where it begins there.
+    begin: u64,
     /// In the source, for messages.
     path: &'a [u8],
     size: u64,
-    /// What changes with the content: when it was written, and when anything of it was changed.
-    times: [(i64, i64); 2],
+    /// What changes with the content of a file: when it was written, and when anything of it was changed. A layer's disk does not.
+    times: Option<[(i64, i64); 2]>,
 }
 
 impl<'a> FileContent<'a> {
     pub(super) fn new(file: OwnedFd, stat: &Stat, path: &'a [u8]) -> FileContent<'a> {
-        FileContent { file, path, size: stat.st_size as u64, times: times_of(stat) }
+        FileContent { file, begin: 0, path, size: stat.st_size as u64, times: Some(times_of(stat)) }
+    }
+
+    /// So many bytes of a layer's disk, from a place on.
+    pub(super) fn on_disk(disk: OwnedFd, begin: u64, size: u64, path: &'a [u8]) -> FileContent<'a> {
+        FileContent { file: disk, begin, path, size, times: None }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
     }
 
     /// Where there is data; `None` where that is everywhere. `each` is told of each piece that is read.
@@ -43,8 +54,8 @@ impl<'a> FileContent<'a> {
         }
         let (mut zeros, mut buffer, mut at) = (ZeroRuns::default(), vec![0; PIECE_BYTES], 0);
         while at < self.size {
-            let data = sys::next_data(self.file.as_fd(), at).map_err(|errno| self.failed(errno))?;
-            let data = data.map_or(self.size, |data| data.min(self.size) / BLOCK * BLOCK);
+            let data = sys::next_data(self.file.as_fd(), self.begin + at).map_err(|errno| self.failed(errno))?;
+            let data = data.map_or(self.size, |data| (data - self.begin).min(self.size) / BLOCK * BLOCK);
             if data > at {
                 zeros.add(at, data, true);
                 at = data;
@@ -66,7 +77,7 @@ impl<'a> FileContent<'a> {
     pub(super) fn read(&self, at: u64, buffer: &mut [u8]) -> Result<()> {
         let mut done = 0;
         while done < buffer.len() {
-            match rustix::io::pread(&self.file, &mut buffer[done..], at + done as u64) {
+            match rustix::io::pread(&self.file, &mut buffer[done..], self.begin + at + done as u64) {
                 Ok(0) => return Err(self.changed()),
                 Ok(n) => done += n,
                 Err(Errno::INTR) => {}
@@ -78,8 +89,9 @@ impl<'a> FileContent<'a> {
 
     /// `STATE` where the file is not what it was when it was opened.
     pub(super) fn check_same(&self) -> Result<()> {
+        let Some(times) = self.times else { return Ok(()) };
         let now = rustix::fs::fstat(&self.file).map_err(|errno| self.failed(errno))?;
-        if (now.st_size as u64, times_of(&now)) == (self.size, self.times) { Ok(()) } else { Err(self.changed()) }
+        if (now.st_size as u64, times_of(&now)) == (self.size, times) { Ok(()) } else { Err(self.changed()) }
     }
 
     fn failed(&self, errno: Errno) -> Error {

@@ -16,15 +16,25 @@ pub(super) struct NewLayer<'a> {
     pub(super) diff_id: &'a Digest,
 }
 
-/// The config of the base, or of none, with one layer more.
+/// The base of an image: all of its layers, or the lowest of them.
+#[derive(Clone, Copy)]
+pub(super) struct Base<'a> {
+    pub(super) image: &'a Image,
+    /// The bytes of its manifest.
+    pub(super) manifest: &'a [u8],
+    /// How many of its layers stay.
+    pub(super) layers: usize,
+}
+
+/// The config of the base, or of none, with one layer more, or as many.
 pub(super) fn grow_config(
-    base: Option<&Image>,
-    layer: &NewLayer<'_>,
+    base: Option<Base<'_>>,
+    layer: Option<&NewLayer<'_>>,
     created: &str,
     options: &CommitOptions,
 ) -> Result<Vec<u8>> {
     let mut config = match base {
-        Some(base) => object(&base.config_bytes, "config")?,
+        Some(base) => object(&base.image.config_bytes, "config")?,
         None => {
             let host = Platform::host();
             let mut config = Map::new();
@@ -40,30 +50,39 @@ pub(super) fn grow_config(
     if !options.author.is_empty() {
         config.insert("author".to_owned(), json!(options.author));
     }
-    let rootfs = entry(&mut config, "rootfs", || json!({"type": "layers"}))?;
-    list(rootfs, "diff_ids")?.push(json!(layer.diff_id.as_str()));
+    let kept = base.map_or(0, |base| base.layers);
+    let diff_ids = list(entry(&mut config, "rootfs", || json!({"type": "layers"}))?, "diff_ids")?;
+    diff_ids.truncate(kept);
+    diff_ids.extend(layer.map(|layer| json!(layer.diff_id.as_str())));
     let mut history = json!({ "created": created });
+    if layer.is_none() {
+        history["empty_layer"] = json!(true);
+    }
     for (key, text) in [("created_by", &options.created_by), ("author", &options.author), ("comment", &options.message)]
     {
         if !text.is_empty() {
             history[key] = json!(text);
         }
     }
-    list(&mut config, "history")?.push(history);
+    let steps = list(&mut config, "history")?;
+    let has_layer = |step: &&mut Value| step["empty_layer"] != json!(true);
+    // What made layers that are one now has none of its own.
+    steps.iter_mut().filter(has_layer).skip(kept).for_each(|step| step["empty_layer"] = json!(true));
+    steps.push(history);
     change(entry(&mut config, "config", || json!({}))?, &options.changes)?;
     bytes(&Value::Object(config))
 }
 
-/// The manifest of the base, or of none, with one layer more and that config.
+/// The manifest of the base, or of none, with that config, and one layer more, or as many.
 pub(super) fn grow_manifest(
-    base: Option<(&Image, &[u8])>,
-    layer: &NewLayer<'_>,
+    base: Option<Base<'_>>,
+    layer: Option<&NewLayer<'_>>,
     config: (&Digest, usize),
-    compression: LayerCompression,
+    options: &CommitOptions,
 ) -> Result<Vec<u8>> {
-    let is_docker = base.is_some_and(|(image, _)| media_type::is_docker_config(&image.manifest.config.media_type));
+    let is_docker = base.is_some_and(|base| media_type::is_docker_config(&base.image.manifest.config.media_type));
     let mut manifest = match base {
-        Some((_, bytes)) => object(bytes, "manifest")?,
+        Some(base) => object(base.manifest, "manifest")?,
         None => object(
             json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST}).to_string().as_bytes(),
             "manifest",
@@ -72,12 +91,12 @@ pub(super) fn grow_manifest(
     // It is another image, which the signature or the artifact of the base says nothing of.
     manifest.remove("subject");
     let config_type = match base {
-        Some((image, _)) => image.manifest.config.media_type.clone(),
+        Some(base) => base.image.manifest.config.media_type.clone(),
         None => media_type::OCI_CONFIG.to_owned(),
     };
     let descriptor = |media_type: &str, digest: &Digest, size: u64| json!({"mediaType": media_type, "digest": digest.as_str(), "size": size});
     manifest.insert("config".to_owned(), descriptor(&config_type, config.0, config.1 as u64));
-    let suffix = match (compression, is_docker) {
+    let suffix = match (options.compression, is_docker) {
         (LayerCompression::Plain, _) => "",
         (LayerCompression::Zstd, false) => "+zstd",
         (LayerCompression::Gzip, false) => "+gzip",
@@ -85,7 +104,13 @@ pub(super) fn grow_manifest(
         (LayerCompression::Gzip, true) => ".gzip",
     };
     let layer_type = if is_docker { media_type::DOCKER_LAYER } else { media_type::OCI_LAYER };
-    list(&mut manifest, "layers")?.push(descriptor(&format!("{layer_type}{suffix}"), layer.digest, layer.size));
+    let layers = list(&mut manifest, "layers")?;
+    layers.truncate(base.map_or(0, |base| base.layers));
+    layers.extend(layer.map(|layer| descriptor(&format!("{layer_type}{suffix}"), layer.digest, layer.size)));
+    if !options.annotations.is_empty() {
+        let annotations = entry(&mut manifest, "annotations", || json!({}))?;
+        options.annotations.iter().for_each(|(key, value)| drop(annotations.insert(key.clone(), json!(value))));
+    }
     bytes(&Value::Object(manifest))
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::Stat;
 
 use super::content::{FileContent, PIECE_BYTES};
-use super::node::clamped;
+use super::node::{changed, clamped};
 use super::options::CommitOptions;
 use super::pack::LayerPacker;
 use crate::error::{Result, quoted};
@@ -53,7 +53,10 @@ impl<'a> EntryWriter<'a> {
             self.links.insert(id, entry.path.clone());
         }
         match file {
-            Some(file) if entry.kind == Kind::File => self.put_file(&entry, file, stat),
+            Some(file) if entry.kind == Kind::File => {
+                let path = entry.path.clone();
+                self.put_file(&entry, &FileContent::new(file, stat, &path))
+            }
             _ => self.put(&entry),
         }
     }
@@ -78,7 +81,8 @@ impl<'a> EntryWriter<'a> {
         self.put(&Entry { path, kind, mtime, ..Entry::default() })
     }
 
-    fn put(&mut self, entry: &Entry) -> Result<()> {
+    /// An entry without content.
+    pub(super) fn put(&mut self, entry: &Entry) -> Result<()> {
         self.count(entry)?;
         let EntryWriter { packer, .. } = self;
         TarWriter::new(|bytes: &[u8]| packer.write(bytes)).entry(entry, None)
@@ -94,9 +98,12 @@ impl<'a> EntryWriter<'a> {
         self.tell()
     }
 
-    fn put_file(&mut self, entry: &Entry, file: OwnedFd, stat: &Stat) -> Result<()> {
+    /// A file with its content, which is as long as the entry says.
+    pub(super) fn put_file(&mut self, entry: &Entry, content: &FileContent<'_>) -> Result<()> {
         self.count(entry)?;
-        let content = FileContent::new(file, stat, &entry.path);
+        if content.size() != entry.size {
+            return Err(changed(&entry.path));
+        }
         let interrupt = &self.options.interrupt;
         let parts = content.data_parts(|_| interrupt.check())?;
         let all = [(0, entry.size)];

@@ -16,6 +16,7 @@ mod image;
 mod node;
 mod options;
 mod pack;
+mod squash;
 mod tree;
 mod upper;
 mod walk;

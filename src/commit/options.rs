@@ -96,6 +96,8 @@ options! {
         pub created_by: String,
         /// What the config says otherwise.
         pub changes: ConfigChanges,
+        /// What the manifest says besides, in place of what the base's says by the same keys.
+        pub annotations: BTreeMap<String, String>,
         /// Whose attributes an upper directory has.
         pub overlay_xattrs: OverlayXattrs,
         /// Go into other file systems that are mounted below. By default those are empty directories.
