@@ -36,7 +36,7 @@ const MAY_USE: [(&str, &[&str]); 25] = [
         &["sys", "oci", "store", "layer", "record", "unpack", "disk", "extraction", "image", "destination", "rootfs"],
     ),
     ("archive", &["sys", "oci", "store", "layer", "unpack", "extraction", "image", "destination"]),
-    ("commit", &["sys", "oci", "store", "layer", "record", "unpack", "extraction", "image"]),
+    ("commit", &["sys", "oci", "store", "layer", "record", "unpack", "disk", "image_disk", "extraction", "image"]),
     ("runtime", &["sys"]),
     ("pull", &["sys", "oci", "store", "layer", "unpack", "extraction", "image", "runtime"]),
 ];
