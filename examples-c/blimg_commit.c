@@ -61,7 +61,7 @@ static char *after_space(char *at)
 }
 
 /* A string behind its first quote, in place; what follows it, or NULL. Code points beyond 16 bits come as they are, not as \u. */
-static char *json_string(char *at, const char **string)
+static char *take_string(char *at, const char **string)
 {
   static const char escapes[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
   char *to = at;
@@ -101,7 +101,7 @@ static const char *const *words_of(app *a, const char *name, values to)
   if (*at++ != '[') return wrong(a, name, "not a list in JSON, such as [\"sh\",\"-c\"]"), NULL;
   at = after_space(at);
   while (*at == '"' && count < MOST_VALUES) {
-    at = json_string(at + 1, &to[count]);
+    at = take_string(at + 1, &to[count]);
     if (!at) return wrong(a, name, "not a list of strings in JSON"), NULL;
     count++;
     at = after_space(at);
@@ -148,28 +148,13 @@ static void layer_options(app *a, bl_commit_options *making)
   making->level = (int32_t)option_number(&a->given, "--level", 22);
 }
 
-static int print_image(app *a, const bl_image *image)
-{
-  const char *name = bl_image_text(image, BL_IMAGE_NAME, 0), *digest = bl_image_text(image, BL_IMAGE_MANIFEST_DIGEST, 0);
-  if (!a->json) {
-    if (prints(a)) printf("%s %s\n", bl_image_text(image, BL_IMAGE_FAMILIAR_NAME, 0), digest);
-    return 0;
-  }
-  putchar('{');
-  json_text("name", name);
-  putchar(',');
-  json_text("manifest", digest);
-  printf("}\n");
-  return 0;
-}
-
 static int end(app *a, bl_status status, bl_image *image, bl_error *err)
 {
-  int result;
   end_progress(a);
-  result = status ? failed(a, err) : print_image(a, image);
+  if (status) return failed(a, err);
+  if (prints(a)) print_image(a, image);
   bl_image_free(image);
-  return result;
+  return 0;
 }
 
 static int run_commit(app *a)
