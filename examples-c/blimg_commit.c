@@ -148,11 +148,25 @@ static void layer_options(app *a, bl_commit_options *making)
   making->level = (int32_t)option_number(&a->given, "--level", 22);
 }
 
+static void print_named(const app *a, const bl_image *image)
+{
+  const char *digest = bl_image_text(image, BL_IMAGE_MANIFEST_DIGEST, 0);
+  if (!a->json) {
+    printf("%s %s\n", bl_image_text(image, BL_IMAGE_FAMILIAR_NAME, 0), digest);
+    return;
+  }
+  putchar('{');
+  json_text("name", bl_image_text(image, BL_IMAGE_NAME, 0));
+  putchar(',');
+  json_text("manifest", digest);
+  puts("}");
+}
+
 static int end(app *a, bl_status status, bl_image *image, bl_error *err)
 {
   end_progress(a);
   if (status) return failed(a, err);
-  if (prints(a)) print_image(a, image);
+  if (prints(a)) print_named(a, image);
   bl_image_free(image);
   return 0;
 }

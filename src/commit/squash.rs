@@ -1,7 +1,7 @@
 //! Several layers as one, by their records: what they come to, compared with what the layers below come to. Content is read from the
 //! layers' disks ([`crate::disk`]), and nothing is unpacked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd as _;
 
 use super::content::FileContent;
@@ -21,6 +21,29 @@ pub(super) struct SquashedLayers<'a> {
     layers: Layers<'a>,
     below: MemoryTree,
     all: MemoryTree,
+    /// Files with several names, of which one is not there below, or another file. They are written with all of their names.
+    regrouped: HashSet<InodeId>,
+}
+
+/// The names of each file that has several: for each, what is there below.
+fn linked(all: &MemoryTree, below: &MemoryTree) -> HashMap<InodeId, Vec<Option<InodeId>>> {
+    let mut names: HashMap<InodeId, Vec<Option<InodeId>>> = HashMap::new();
+    let mut open = vec![(ROOT, Some(ROOT))];
+    while let Some((folder, folder_below)) = open.pop() {
+        for (name, inode) in all.children(folder) {
+            let at = folder_below.and_then(|folder| below.child(folder, name));
+            match all.inode(inode).kind {
+                InodeKind::Directory { .. } => {
+                    let is_directory =
+                        |inode: &InodeId| matches!(below.inode(*inode).kind, InodeKind::Directory { .. });
+                    open.push((inode, at.filter(is_directory)));
+                }
+                _ => names.entry(inode).or_default().push(at),
+            }
+        }
+    }
+    names.retain(|_, names| names.len() > 1);
+    names
 }
 
 /// What is to be written, the last first.
@@ -58,7 +81,15 @@ impl<'a> SquashedLayers<'a> {
         let layers = Layers::of_image(storage, image, &making, lease)?;
         let below = layers.merge_first(from, &making)?.into_tree();
         let all = layers.merge_first(image.manifest.layers.len(), &making)?.into_tree();
-        Ok(SquashedLayers { layers, below, all })
+        let names_below: HashMap<InodeId, usize> =
+            linked(&below, &below).into_iter().map(|(inode, names)| (inode, names.len())).collect();
+        let is_same_group = |names: &[Option<InodeId>]| {
+            names.windows(2).all(|pair| pair[0] == pair[1])
+                && names[0].is_some_and(|below| names_below.get(&below).copied().unwrap_or(1) == names.len())
+        };
+        let groups = linked(&all, &below).into_iter();
+        let regrouped = groups.filter(|(_, names)| !is_same_group(names)).map(|(inode, _)| inode).collect();
+        Ok(SquashedLayers { layers, below, all, regrouped })
     }
 
     pub(super) fn write(self, packer: &mut LayerPacker, options: &CommitOptions) -> Result<SourceCounts> {
@@ -71,7 +102,8 @@ impl<'a> SquashedLayers<'a> {
                 Step::Gone(path) => out.put_whiteout(&path)?,
                 Step::Folder { path, inode, below } => self.add_children(&mut steps, &path, inode, below),
                 Step::Node { path, inode, below } => {
-                    if !below.is_some_and(|below| self.is_same(inode, below)) {
+                    let is_same = below.is_some_and(|below| self.is_same(inode, below));
+                    if !is_same || self.regrouped.contains(&inode) {
                         self.put(&mut out, &mut links, &path, inode, options)?;
                     }
                     if self.is_directory(&self.all, inode) {

@@ -455,3 +455,52 @@ fn sockets_are_left_out_and_counted() {
     rootfs(&storage, &committed.image, &at);
     assert!(!at.join("socket").exists() && at.join("d/new").exists());
 }
+
+/// What layers come to stays, whichever of them become one.
+#[test]
+fn squashed_layers_come_to_the_same() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let mut stacks: Vec<Vec<Vec<u8>>> = super::families::assembly::layers_of_all();
+    stacks.push(
+        (0..127u32)
+            .map(|n| {
+                let archive = Archive::new()
+                    .file(format!("f{n}").as_bytes(), n.to_string().as_bytes())
+                    .file(b"same", n.to_string().as_bytes());
+                let archive =
+                    if n % 3 == 2 { archive.file(format!(".wh.f{}", n - 1).as_bytes(), b"") } else { archive };
+                if n % 5 == 4 {
+                    archive.hardlink(format!("l{n}").as_bytes(), format!("f{}", n - 2).as_bytes())
+                } else {
+                    archive
+                }
+                .finish()
+            })
+            .collect(),
+    );
+    let (mut squashed, mut refused) = (0, 0);
+    for (number, layers) in stacks.into_iter().enumerate() {
+        let image = storage.open_image_by_digest(&super::images::put_image_of(&storage, "x", &layers)).unwrap();
+        let expected = dir.path().join(format!("{number}"));
+        let mut options = RootfsOptions::default().mode(RootfsMode::Copy);
+        options.tree.form.device_nodes = is_root();
+        if storage.assemble_rootfs(&image, &expected, &options).is_err() {
+            refused += 1;
+            continue;
+        }
+        let mut froms = vec![0];
+        froms.extend((layers.len() > 1).then_some(layers.len() / 2));
+        for from in froms.into_iter().filter(|from| *from < layers.len()) {
+            let made = storage.squash_image(&image, from, &CommitOptions::default()).unwrap();
+            assert_eq!(made.image.manifest.layers.len(), from + 1);
+            let at = dir.path().join(format!("{number}-{from}"));
+            storage.assemble_rootfs(&made.image, &at, &options).unwrap();
+            let differences = differences(&comparable(snapshot(&expected)), &comparable(snapshot(&at)));
+            assert!(differences.is_empty(), "stack {number} from {from}: {differences:#?}");
+            squashed += 1;
+        }
+    }
+    eprintln!("{squashed} squashed, {refused} stacks refused");
+    assert!(squashed > 50 && refused < 20, "{squashed} {refused}");
+}
