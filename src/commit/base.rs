@@ -10,7 +10,7 @@ use crate::limits::LayerLimits;
 use crate::record::RecordWriter;
 use crate::store::Storage;
 use crate::unpack::{
-    Arena, Assembler, InodeId, InodeKind, MemoryTree, MetadataOnly, NoContent, ROOT, TreeForm, TreeOptions, TreeWriter,
+    Arena, Assembler, InodeId, InodeKind, MemoryTree, NoContent, ROOT, RecordedLayer, TreeForm, TreeOptions, TreeWriter,
 };
 
 /// Everything that an image has.
@@ -70,7 +70,7 @@ impl Storage {
                     self.layer_record(&layer.digest)?.ok_or_else(lost)?
                 }
             };
-            assembler.record(&record, &mut MetadataOnly)?;
+            assembler.record(&record, &mut RecordedLayer::metadata_only())?;
         }
         let no_head = |_, _| [b'\n'; crate::record::RECORD_HEAD_LEN];
         let no_record = || Err(Error::new(Status::Internal, "a record that nobody wants"));

@@ -34,7 +34,7 @@ mod write_pool;
 pub(crate) use apply::Assembler;
 pub(crate) use arena::{Arena, InodeId, InodeKind, MemoryTree, ROOT};
 pub(crate) use aside::{Aside, AsideDir};
-pub(crate) use content::{ContentSink, Extent, MetadataOnly, NoContent, RecordedLayer};
+pub(crate) use content::{ContentSink, Extent, NoContent, RecordedLayer};
 pub(crate) use disk_nodes::DiskNodes;
 pub use form::{TreeForm, TreeOptions, WhiteoutForm};
 pub(crate) use lower::CopyMode;
