@@ -258,9 +258,9 @@ fn a_user_s_tree_keeps_the_owners_of_the_image() {
         // The directory, which has another time, what is new in it, and what is gone.
         assert_eq!(committed.entries, 3, "{committed:?}");
         let entries = storage
-            .extract_layer(&committed.layer, &Default::default())
+            .extract_layer(committed.layer.as_ref().unwrap(), &Default::default())
             .map(|_| ())
-            .and_then(|()| storage.layer_entries(&committed.layer, Default::default()));
+            .and_then(|()| storage.layer_entries(committed.layer.as_ref().unwrap(), Default::default()));
         for entry in entries.unwrap() {
             let entry = entry.unwrap();
             assert_eq!((entry.uid, entry.gid), (0, 0), "{entry:?}");
