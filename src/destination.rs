@@ -58,7 +58,11 @@ impl Destination {
     }
 
     fn fail(&self, action: &str, errno: Errno) -> Error {
-        Error::os(errno, format_args!("{action} {}", self.path.display()))
+        match errno {
+            // It came after we had looked.
+            Errno::EXIST | Errno::NOTEMPTY => Error::new(Status::Exists, format!("{} is there", self.path.display())),
+            errno => Error::os(errno, format_args!("{action} {}", self.path.display())),
+        }
     }
 
     /// Refuses a place that is taken: by anything but a directory, and by one that has something in it unless that may be
@@ -217,8 +221,12 @@ impl PendingOutput {
         self.place.path.with_file_name(std::ffi::OsStr::from_bytes(&self.name))
     }
 
-    /// Gives a file its name, in place of what has it, if that was asked for. Otherwise `EXISTS`, however short ago that came.
+    /// Gives a file its name, in place of a file that has it, if that was asked for. Otherwise `EXISTS`, however short ago that
+    /// came.
     pub(crate) fn publish_file(mut self, may_replace: bool) -> Result<()> {
+        if may_replace {
+            self.place.check_free_for_file(true)?;
+        }
         let (folder, own, name) = (&self.place.folder, &self.name[..], &self.place.name[..]);
         let replace = || rustix::fs::renameat(folder, own, folder, name);
         let published = if may_replace {

@@ -82,7 +82,7 @@ impl Storage {
     /// Writes images to a layout or an archive: manifests, configs and layers as they are, under the names that the images
     /// were opened by. A path gets what is written when it is whole.
     ///
-    /// `NOT_FOUND` where the store lacks a part, `DIGEST_MISMATCH` where it is damaged, `STATE` where the target is taken,
+    /// `NOT_FOUND` where the store lacks a part, `DIGEST_MISMATCH` where it is damaged, `EXISTS` where the target is taken,
     /// `INVALID_ARGUMENT` for no images.
     pub fn export(&self, images: &[&Image], target: ExportTarget, options: &ExportOptions) -> Result<()> {
         self.directory.check_not_forked()?;
@@ -110,7 +110,6 @@ impl Storage {
                 place.sweep();
                 let work = PendingOutput::file(&place)?;
                 export.archive(images, File::from(work.open()?))?;
-                place.check_free_for_file(options.replace)?;
                 work.publish_file(options.replace)
             }
             ExportTarget::Folder(path) => {

@@ -75,7 +75,6 @@ impl Storage {
             DiskLayout::Flat => {
                 let work = PendingOutput::file(&place)?;
                 let written = output.flat(&work.open()?, &destination.display().to_string())?;
-                place.check_free_for_file(options.replace)?;
                 work.publish_file(options.replace)?;
                 written
             }

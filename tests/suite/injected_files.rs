@@ -178,7 +178,7 @@ fn of_two_calls_for_one_name_one_succeeds() {
         });
         let errors: Vec<Status> =
             made.iter().filter_map(|made| made.as_ref().err()).map(|error| error.status()).collect();
-        assert_eq!(errors, [Status::Exists; 3]);
+        assert_eq!(errors, [Status::Exists; 3], "{made:?}");
     }
     assert_eq!(names_in(dir.path()).len(), 21);
 }

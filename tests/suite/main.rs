@@ -57,6 +57,7 @@ mod rootfs;
 mod seed_store;
 mod store_directory;
 mod support;
+mod taken_places;
 mod tree;
 mod upkeep;
 mod verity_disks;
