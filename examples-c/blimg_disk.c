@@ -14,12 +14,6 @@ static int32_t show(const bl_progress *progress, void *user_data)
   return 0;
 }
 
-static void text_or_null(const char *key, const char *text)
-{
-  if (text) json_text(key, text);
-  else printf("\"%s\":null", key);
-}
-
 static int print_disk(const app *a, const bl_disk *disk)
 {
   bl_disk_info info = BL_DISK_INFO_INIT;
@@ -42,11 +36,11 @@ static int print_disk(const app *a, const bl_disk *disk)
   putchar(',');
   json_text("key", bl_disk_text(disk, BL_DISK_TEXT_KEY));
   printf(",\"cached\":%s,", info.cached ? "true" : "false");
-  text_or_null("root_hash", bl_disk_text(disk, BL_DISK_TEXT_ROOT_HASH));
+  json_text("root_hash", bl_disk_text(disk, BL_DISK_TEXT_ROOT_HASH));
   putchar(',');
-  text_or_null("verity_table", bl_disk_text(disk, BL_DISK_TEXT_VERITY_TABLE));
+  json_text("verity_table", bl_disk_text(disk, BL_DISK_TEXT_VERITY_TABLE));
   putchar(',');
-  text_or_null("kernel_args", bl_disk_text(disk, BL_DISK_TEXT_KERNEL_ARGS));
+  json_text("kernel_args", bl_disk_text(disk, BL_DISK_TEXT_KERNEL_ARGS));
   printf(",\"parts\":[");
   for (i = 0; i < info.parts; i++) {
     bl_disk_part part = BL_DISK_PART_INIT;

@@ -1716,7 +1716,7 @@ typedef struct bl_disk_options {
    */
   uint64_t size_bytes;
   /**
-   * Bytes of an ext4 that are to be free.
+   * Bytes of an ext4 that are to be free. They are a part of size_bytes, where that is not 0.
    */
   uint64_t free_bytes;
   /**
@@ -1724,7 +1724,7 @@ typedef struct bl_disk_options {
    */
   uint64_t free_inodes;
   /**
-   * Bytes of the journal with BL_DISK_FLAG_JOURNAL, at least 4 MiB; 0 is as many as mke2fs takes.
+   * Bytes of the journal with BL_DISK_FLAG_JOURNAL, 4,194,304 to 41,943,040,000; 0 is as many as mke2fs takes.
    */
   uint64_t journal_bytes;
   /**

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # the Go module with this Debian's Go: format, vet, the race detector, checks of pointers
+# after: release
 set -euo pipefail
 make -s -C packaging install DESTDIR="$CI_WORK/stage" PREFIX=/usr
 cd bindings/go/boxlite

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # the README's second command, with a real image, peers and the release build at hand
+# after: release
 # needs: image peers
 set -euo pipefail
 make -s -C packaging build

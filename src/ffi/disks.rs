@@ -78,11 +78,11 @@ pub struct bl_disk_options {
     pub layout: u32,
     /// Bytes of an ext4; 0 is what it needs, and free_bytes. BL_E_NO_SPACE says how many it takes, where these are too few.
     pub size_bytes: u64,
-    /// Bytes of an ext4 that are to be free.
+    /// Bytes of an ext4 that are to be free. They are a part of size_bytes, where that is not 0.
     pub free_bytes: u64,
     /// Inodes of an ext4 that are to be free. One that has free room has one for each 16 KiB at least.
     pub free_inodes: u64,
-    /// Bytes of the journal with BL_DISK_FLAG_JOURNAL, at least 4 MiB; 0 is as many as mke2fs takes.
+    /// Bytes of the journal with BL_DISK_FLAG_JOURNAL, 4,194,304 to 41,943,040,000; 0 is as many as mke2fs takes.
     pub journal_bytes: u64,
     /// An archive of the host's, packed or not, that goes on top of the image as a layer would; may be NULL.
     pub top_layer_path: *const c_char,

@@ -56,11 +56,11 @@ options! {
         /// Bytes of an ext4, in whole blocks of 4,096; 0 is what it needs, and `free_bytes`. `NO_SPACE` where that is too little,
         /// before anything is written.
         pub size_bytes: u64,
-        /// Bytes of an ext4 that are to be free, at least.
+        /// Bytes of an ext4 that are to be free, at least. They are a part of `size_bytes`, where that is not 0.
         pub free_bytes: u64,
         /// Inodes of an ext4 that are to be free. One that has free room has one for each 16 KiB at least.
         pub free_inodes: u64,
-        /// Bytes of a journal of an ext4, for guests that write; 0 is as many as mke2fs takes.
+        /// Bytes of a journal of an ext4, for guests that write: 4,194,304 to 41,943,040,000. 0 is as many as mke2fs takes.
         pub journal_bytes: Option<u64>,
         /// An ext4 that can grow while it is mounted.
         pub is_growable: bool,
