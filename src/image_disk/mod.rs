@@ -17,6 +17,7 @@ mod verify;
 
 pub use inject::{DiskFile, DiskFileContent};
 pub use kept::KeptDisk;
+pub(crate) use layers::Layers;
 pub(crate) use options::GUEST_DEVICE;
 pub use options::{Disk, DiskLayout, DiskOptions, DiskPart};
 pub(crate) use verify::KeptDiskVerdict;

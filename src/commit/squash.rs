@@ -1,0 +1,206 @@
+//! Several layers as one, by their records: what they come to, compared with what the layers below come to. Content is read from the
+//! layers' disks ([`crate::disk`]), and nothing is unpacked.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd as _;
+
+use super::content::FileContent;
+use super::entries::{EntryWriter, SourceCounts};
+use super::node::clamped;
+use super::options::CommitOptions;
+use super::pack::LayerPacker;
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::image_disk::{DiskOptions, Layers};
+use crate::layer::{Entry, Kind};
+use crate::store::{CallLease, Storage};
+use crate::unpack::{InodeId, InodeKind, MemoryTree, ROOT};
+
+/// Layers that become one, and those below them.
+pub(super) struct SquashedLayers<'a> {
+    layers: Layers<'a>,
+    below: MemoryTree,
+    all: MemoryTree,
+    /// Files with several names, of which one is not there below, or another file. They are written with all of their names.
+    regrouped: HashSet<InodeId>,
+}
+
+/// The names of each file that has several: for each, what is there below.
+fn linked(all: &MemoryTree, below: &MemoryTree) -> HashMap<InodeId, Vec<Option<InodeId>>> {
+    let mut names: HashMap<InodeId, Vec<Option<InodeId>>> = HashMap::new();
+    let mut open = vec![(ROOT, Some(ROOT))];
+    while let Some((folder, folder_below)) = open.pop() {
+        for (name, inode) in all.children(folder) {
+            let at = folder_below.and_then(|folder| below.child(folder, name));
+            match all.inode(inode).kind {
+                InodeKind::Directory { .. } => {
+                    let is_directory =
+                        |inode: &InodeId| matches!(below.inode(*inode).kind, InodeKind::Directory { .. });
+                    open.push((inode, at.filter(is_directory)));
+                }
+                _ => names.entry(inode).or_default().push(at),
+            }
+        }
+    }
+    names.retain(|_, names| names.len() > 1);
+    names
+}
+
+/// What is to be written, the last first.
+enum Step {
+    /// A directory that is there, and the one that has its name below.
+    Folder {
+        path: Vec<u8>,
+        inode: InodeId,
+        below: Option<InodeId>,
+    },
+    Gone(Vec<u8>),
+    /// Anything, with what has its name below.
+    Node {
+        path: Vec<u8>,
+        inode: InodeId,
+        below: Option<InodeId>,
+    },
+}
+
+impl<'a> SquashedLayers<'a> {
+    /// Makes the disks of layers that are missing.
+    pub(super) fn of(
+        storage: &'a Storage,
+        image: &Image,
+        from: usize,
+        options: &CommitOptions,
+        lease: &mut CallLease,
+    ) -> Result<SquashedLayers<'a>> {
+        let making = DiskOptions {
+            limits: options.limits.clone(),
+            interrupt: options.interrupt.clone(),
+            progress: options.progress.clone(),
+            ..DiskOptions::default()
+        };
+        let layers = Layers::of_image(storage, image, &making, lease)?;
+        let below = layers.merge_first(from, &making)?.into_tree();
+        let all = layers.merge_first(image.manifest.layers.len(), &making)?.into_tree();
+        let names_below: HashMap<InodeId, usize> =
+            linked(&below, &below).into_iter().map(|(inode, names)| (inode, names.len())).collect();
+        let is_same_group = |names: &[Option<InodeId>]| {
+            names.windows(2).all(|pair| pair[0] == pair[1])
+                && names[0].is_some_and(|below| names_below.get(&below).copied().unwrap_or(1) == names.len())
+        };
+        let groups = linked(&all, &below).into_iter();
+        let regrouped = groups.filter(|(_, names)| !is_same_group(names)).map(|(inode, _)| inode).collect();
+        Ok(SquashedLayers { layers, below, all, regrouped })
+    }
+
+    pub(super) fn write(self, packer: &mut LayerPacker, options: &CommitOptions) -> Result<SourceCounts> {
+        let mut out = EntryWriter::new(packer, options);
+        let mut links: HashMap<InodeId, Vec<u8>> = HashMap::new();
+        let mut steps = vec![Step::Folder { path: Vec::new(), inode: ROOT, below: Some(ROOT) }];
+        while let Some(step) = steps.pop() {
+            options.interrupt.check()?;
+            match step {
+                Step::Gone(path) => out.put_whiteout(&path)?,
+                Step::Folder { path, inode, below } => self.add_children(&mut steps, &path, inode, below),
+                Step::Node { path, inode, below } => {
+                    let is_same = below.is_some_and(|below| self.is_same(inode, below));
+                    if !is_same || self.regrouped.contains(&inode) {
+                        self.put(&mut out, &mut links, &path, inode, options)?;
+                    }
+                    if self.is_directory(&self.all, inode) {
+                        let below = below.filter(|below| self.is_directory(&self.below, *below));
+                        steps.push(Step::Folder { path, inode, below });
+                    }
+                }
+            }
+        }
+        out.finish()
+    }
+
+    fn is_directory(&self, tree: &MemoryTree, inode: InodeId) -> bool {
+        matches!(tree.inode(inode).kind, InodeKind::Directory { .. })
+    }
+
+    /// In the order of names, of what is there and what was.
+    fn add_children(&self, steps: &mut Vec<Step>, path: &[u8], inode: InodeId, below: Option<InodeId>) {
+        let joined = |name: &[u8]| if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
+        let mut children: Vec<Step> = self
+            .all
+            .children(inode)
+            .map(|(name, child)| {
+                let below = below.and_then(|below| self.below.child(below, name));
+                Step::Node { path: joined(name), inode: child, below }
+            })
+            .collect();
+        if let Some(below) = below {
+            let gone = self.below.children(below).filter(|(name, _)| self.all.child(inode, name).is_none());
+            children.extend(gone.map(|(name, _)| Step::Gone(joined(name))));
+        }
+        let path_of = |step: &Step| match step {
+            Step::Folder { path, .. } | Step::Node { path, .. } | Step::Gone(path) => path.clone(),
+        };
+        children.sort_by_key(|step| std::cmp::Reverse(path_of(step)));
+        steps.extend(children);
+    }
+
+    /// Files are the same where their content lies in the same place.
+    fn is_same(&self, inode: InodeId, below: InodeId) -> bool {
+        let (now, before) = (self.all.inode(inode), self.below.inode(below));
+        let is_same_kind = match (now.kind, before.kind) {
+            (InodeKind::Directory { .. }, InodeKind::Directory { .. }) => true,
+            (InodeKind::Symlink { .. }, InodeKind::Symlink { .. }) => {
+                self.all.target(inode) == self.below.target(below)
+            }
+            (now, before) => now == before,
+        };
+        is_same_kind
+            && (now.mode, now.uid, now.gid, now.mtime) == (before.mode, before.uid, before.gid, before.mtime)
+            && self.all.xattrs(inode) == self.below.xattrs(below)
+    }
+
+    fn put(
+        &self,
+        out: &mut EntryWriter<'_>,
+        links: &mut HashMap<InodeId, Vec<u8>>,
+        path: &[u8],
+        inode: InodeId,
+        options: &CommitOptions,
+    ) -> Result<()> {
+        let node = self.all.inode(inode);
+        let mut entry = Entry {
+            path: path.to_vec(),
+            mode: node.mode.into(),
+            uid: node.uid,
+            gid: node.gid,
+            mtime: clamped(node.mtime, options),
+            ..Entry::default()
+        };
+        if let Some(first) = links.get(&inode) {
+            return out.put(&Entry { kind: Kind::Hardlink, link: first.clone(), ..entry });
+        }
+        entry.xattrs = self.all.xattrs(inode).to_vec();
+        let mut content = None;
+        entry.kind = match node.kind {
+            InodeKind::Directory { .. } => Kind::Directory,
+            InodeKind::Symlink { .. } => {
+                entry.link = self.all.target(inode).to_vec();
+                Kind::Symlink
+            }
+            InodeKind::File { size, part, block } => {
+                entry.size = size;
+                content = (size > 0).then_some((part, block));
+                Kind::File
+            }
+            InodeKind::Fifo => Kind::Fifo,
+            InodeKind::CharDevice(device) => Kind::CharDevice(device),
+            InodeKind::BlockDevice(device) => Kind::BlockDevice(device),
+        };
+        if entry.kind != Kind::Directory {
+            links.insert(inode, path.to_vec());
+        }
+        let Some((part, block)) = content else { return out.put(&entry) };
+        let (disk, _) = self.layers.open(part)?;
+        let file = disk.file.as_fd().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a layer's disk"))?;
+        let begin = u64::from(block) * crate::disk::BLOCK_BYTES;
+        out.put_file(&entry, &FileContent::on_disk(file, begin, entry.size, path))
+    }
+}

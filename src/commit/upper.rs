@@ -1,0 +1,140 @@
+//! The upper directory of an overlay as a layer (Linux, Documentation/filesystems/overlayfs.rst; OCI image-spec, layer.md,
+//! "Representing Changes").
+//!
+//! | in the upper directory | in the layer |
+//! |---|---|
+//! | a character device 0:0; since 6.7 also an empty file with `overlay.whiteout` in a directory that is marked `x` | `.wh.NAME` |
+//! | a directory with `overlay.opaque` = `y` | the directory, and `.wh..wh..opq` in it |
+//! | a directory with `overlay.redirect`, a file with `overlay.metacopy` | `UNSUPPORTED`, by name: what they stand for is below |
+//! | further names of a file | hard links to its first one |
+//! | a socket | nothing: it means nothing without its process; it is counted |
+//! | attributes of overlayfs, labels of the host's | nothing |
+//!
+//! A real name that begins with `.wh.` is refused: in a layer it would take something away.
+
+use std::path::Path;
+
+use rustix::fs::{FileType, Stat};
+
+use super::entries::{EntryWriter, SourceCounts};
+use super::node::{Node, TRUSTED_OVERLAY, USER_OVERLAY, Xattrs};
+use super::options::{CommitOptions, OverlayXattrs};
+use super::pack::LayerPacker;
+use super::walk::Walk;
+use crate::error::Result;
+use crate::layer::WHITEOUT_PREFIX;
+use crate::sys;
+
+/// What an entry of the directory stands for.
+enum Standing {
+    Whiteout,
+    Real {
+        /// It hides what is below it.
+        is_opaque: bool,
+        /// Files in it may be whiteouts.
+        has_file_whiteouts: bool,
+    },
+}
+
+/// An upper directory that is read.
+pub(super) struct UpperReader<'a> {
+    walk: Walk,
+    options: &'a CommitOptions,
+    /// Of overlayfs' own attributes.
+    prefix: &'static [u8],
+    /// The file system of the root.
+    device: u64,
+    /// Of the root and each directory on the way, whether files in it may be whiteouts.
+    file_whiteouts: Vec<bool>,
+}
+
+impl<'a> UpperReader<'a> {
+    pub(super) fn new(root: &Path, options: &'a CommitOptions) -> Result<UpperReader<'a>> {
+        let walk = Walk::new(root)?;
+        let prefix = match options.overlay_xattrs {
+            OverlayXattrs::Trusted => TRUSTED_OVERLAY,
+            OverlayXattrs::User => USER_OVERLAY,
+            OverlayXattrs::ByPrivilege if reads_trusted_xattrs() => TRUSTED_OVERLAY,
+            OverlayXattrs::ByPrivilege => USER_OVERLAY,
+        };
+        let (folder, stat) = walk.root();
+        let key = [prefix, b"opaque"].concat();
+        let is_marked = sys::xattr(folder, &key).is_ok_and(|value| value == b"x");
+        let device = sys::file_id(stat).0;
+        Ok(UpperReader { walk, options, prefix, device, file_whiteouts: vec![is_marked] })
+    }
+
+    /// Writes everything that was changed.
+    pub(super) fn write(mut self, packer: &mut LayerPacker) -> Result<SourceCounts> {
+        let mut out = EntryWriter::new(packer, self.options);
+        while let Some(stat) = self.walk.next()? {
+            self.file_whiteouts.truncate(self.walk.depth());
+            self.one(&stat, &mut out)?;
+        }
+        out.finish()
+    }
+
+    fn one(&mut self, stat: &Stat, out: &mut EntryWriter<'_>) -> Result<()> {
+        let node = self.walk.node(stat);
+        if node.name().starts_with(WHITEOUT_PREFIX) {
+            return Err(node.refused("begins with .wh., which in a layer takes something away"));
+        }
+        if node.file_type() == FileType::Socket {
+            out.counts.sockets += 1;
+            return Ok(());
+        }
+        let file = node.open()?;
+        let xattrs = node.xattrs(file.as_ref())?;
+        let Standing::Real { is_opaque, has_file_whiteouts } = self.standing(&node, &xattrs)? else {
+            return out.put_whiteout(node.path);
+        };
+        let entry = node.entry(&xattrs, self.options)?;
+        let id = node.id();
+        if node.file_type() != FileType::Directory {
+            return out.put_node(entry, stat, id, file);
+        }
+        let path = entry.path.clone();
+        out.put_node(entry, stat, id, None)?;
+        if is_opaque {
+            out.put_opaque(&path)?;
+        }
+        if id.0 != self.device && !self.options.crosses_file_systems {
+            out.counts.other_file_systems += 1;
+            return Ok(());
+        }
+        let Some(folder) = file else { return Ok(()) };
+        self.file_whiteouts.push(has_file_whiteouts);
+        self.walk.go_into(folder, stat)
+    }
+
+    fn standing(&self, node: &Node<'_>, xattrs: &Xattrs) -> Result<Standing> {
+        let value = |name: &[u8]| {
+            let found = xattrs.iter().find(|(key, _)| key.strip_prefix(self.prefix) == Some(name));
+            found.map(|(_, value)| &value[..])
+        };
+        let is_marked = self.file_whiteouts.last().copied().unwrap_or_default();
+        match node.file_type() {
+            FileType::CharacterDevice if node.stat.st_rdev == 0 => return Ok(Standing::Whiteout),
+            FileType::RegularFile if is_marked && node.stat.st_size == 0 && value(b"whiteout").is_some() => {
+                return Ok(Standing::Whiteout);
+            }
+            // What was renamed, and of what only the metadata was copied, has the rest of it below.
+            FileType::Directory if value(b"redirect").is_some() => {
+                return Err(node.refused("was renamed in an overlay with redirect_dir, and has its content below"));
+            }
+            FileType::RegularFile if value(b"metacopy").is_some() => {
+                return Err(node.refused("has its content below, as overlays with metacopy have it"));
+            }
+            _ => {}
+        }
+        let opaque = value(b"opaque");
+        Ok(Standing::Real { is_opaque: opaque == Some(b"y"), has_file_whiteouts: opaque == Some(b"x") })
+    }
+}
+
+/// Only the superuser of the first user namespace may (Linux, fs/xattr.c, `xattr_permission`).
+fn reads_trusted_xattrs() -> bool {
+    /// `PROC_USER_INIT_INO` (Linux, include/linux/proc_ns.h).
+    const FIRST_USER_NAMESPACE: u32 = 0xEFFF_FFFD;
+    rustix::process::geteuid().is_root() && sys::user_namespace() == FIRST_USER_NAMESPACE
+}
