@@ -173,21 +173,27 @@ static int end(app *a, bl_status status, bl_image *image, bl_error *err)
 
 static int run_commit(app *a)
 {
-  const char *base_name = a->given.args[0], *upper = option_text(&a->given, "--upper"), *tree = option_text(&a->given, "--tree");
+  static const char *const sources[] = {"--upper", "--tree", "--tar"};
+  const char *base_name = a->given.args[0];
   bl_commit_options making = BL_COMMIT_OPTIONS_INIT;
   bl_commit_source source = BL_COMMIT_SOURCE_INIT;
   bl_image *base = NULL, *image = NULL;
   bl_error *err = NULL;
   config_of config;
   bl_status status;
+  uint32_t kind;
   making.name = a->given.args[1];
   config_options(a, &config, &making);
   layer_options(a, &making);
+  for (kind = BL_COMMIT_UPPER; kind <= BL_COMMIT_ARCHIVE; kind++) {
+    const char *given = option_text(&a->given, sources[kind]);
+    if (given && source.path) wrong(a, sources[kind], "there is another source");
+    if (given) source.kind = kind, source.path = given;
+  }
   if (a->given.is_wrong) return 2;
   if (!making.name) return wrong_usage(a->given.command, "IMAGE and NAME are missing");
-  if (!upper == !tree) return wrong_usage(a->given.command, "one of --upper and --tree says what was changed");
-  source.kind = upper ? BL_COMMIT_UPPER : BL_COMMIT_TREE;
-  source.path = upper ? upper : tree;
+  if (!source.path) return wrong_usage(a->given.command, "one of --upper, --tree and --tar says what was changed");
+  if (source.kind == BL_COMMIT_ARCHIVE && !strcmp(source.path, "-")) source.path = "/dev/stdin";
   if (strcmp(base_name, "scratch") && bl_image_open(a->storage, base_name, &base, &err)) return failed(a, err);
   status = bl_commit_image(a->storage, base, &source, &making, &image, &err);
   bl_image_free(base);
@@ -254,6 +260,7 @@ static int run_edit(app *a)
 static const option commit_options[] = {
   {"--upper", "DIR", "the upper directory of an overlay"},
   {"--tree", "DIR", "a directory with all of the image, which is compared with IMAGE"},
+  {"--tar", "FILE", "the archive of a layer; - is standard input"},
   LAYER_OPTIONS, CONFIG_OPTIONS, {NULL, NULL, NULL},
 };
 static const option squash_options[] = {

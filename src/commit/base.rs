@@ -1,6 +1,6 @@
 //! What an image has, by the metadata records of its layers alone: the measure for a tree that was changed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::options::CommitOptions;
 use crate::error::{Error, Result, Status};
@@ -34,6 +34,32 @@ impl BaseTree {
         }
         counts.retain(|_, count| *count > 1);
         BaseTree { tree, names: counts }
+    }
+
+    /// What is at a path.
+    pub(super) fn at(&self, path: &[u8]) -> Option<InodeId> {
+        path.split(|&byte| byte == b'/').try_fold(ROOT, |inode, name| match self.tree.inode(inode).kind {
+            InodeKind::Directory { .. } => self.tree.child(inode, name),
+            _ => None,
+        })
+    }
+
+    /// The paths of each file that has several.
+    pub(super) fn linked_names(&self) -> BTreeMap<InodeId, Vec<Vec<u8>>> {
+        let mut names: BTreeMap<InodeId, Vec<Vec<u8>>> = BTreeMap::new();
+        let mut open = vec![(ROOT, Vec::new())];
+        while let Some((directory, path)) = open.pop() {
+            for (name, inode) in self.tree.children(directory) {
+                let path = if path.is_empty() { name.to_vec() } else { [&path, &b"/"[..], name].concat() };
+                match self.tree.inode(inode).kind {
+                    InodeKind::Directory { .. } => open.push((inode, path)),
+                    _ if self.names.contains_key(&inode) => names.entry(inode).or_default().push(path),
+                    _ => {}
+                }
+            }
+        }
+        names.values_mut().for_each(|paths| paths.sort_unstable());
+        names
     }
 
     /// How many names lead to it.

@@ -12,6 +12,7 @@ use super::upper::UpperReader;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
 use crate::image::Image;
+use crate::image_disk::TopLayer;
 use crate::limits;
 use crate::oci::media_type;
 use crate::store::{CallLease, Storage};
@@ -37,7 +38,7 @@ impl Storage {
     /// file system; with [`CommitOptions::epoch`] they are the same image.
     ///
     /// `NOT_FOUND` for a source that is not there, a base without its config, and, with a name, a base that lacks layers.
-    /// `INVALID_ARGUMENT` for a source that is no directory. `STATE` for one that is changed while it is read. `UNSUPPORTED` for
+    /// `INVALID_ARGUMENT` for a directory that is none, or an archive that is one. `STATE` for one that is changed while it is read. `UNSUPPORTED` for
     /// what a layer cannot say, or what is only in the layers below. `PERMISSION` for what cannot be read. `LIMIT` for more than
     /// [`CommitOptions::limits`], and more layers than an image may have. Whatever the error, no name is left without its blobs.
     pub fn commit_image(
@@ -53,16 +54,26 @@ impl Storage {
                 self.commit(base, options, |packer, lease| {
                     lease.extend_in_time(Instant::now())?;
                     match source {
-                        CommitSource::Upper(path) => UpperReader::new(path, options)?.write(packer),
+                        CommitSource::Upper(path) => {
+                            let image = base.map(|base| base.image);
+                            UpperReader::new(path, options)?.write(packer, || self.base_tree(image, options))
+                        }
                         CommitSource::Tree(path) => {
                             let tree = self.base_tree(base.map(|base| base.image), options)?;
                             TreeReader::new(path, &tree, options)?.write(packer)
+                        }
+                        CommitSource::Archive(path) => {
+                            let top = TopLayer::archive_or_pipe(path, self, &options.limits, &options.interrupt)?;
+                            lease.lease().hold_unless(&top.digest, &options.interrupt)?;
+                            let image = base.map(|base| base.image);
+                            let from = base.map_or(0, |base| base.layers);
+                            SquashedLayers::of(self, (image, &[top]), from, options, lease)?.write(packer, options)
                         }
                     }
                 })
             });
         committed.map_err(|error| match source {
-            CommitSource::Upper(path) | CommitSource::Tree(path) => {
+            CommitSource::Upper(path) | CommitSource::Tree(path) | CommitSource::Archive(path) => {
                 error.context(format_args!("commit of {}", path.display()))
             }
         })
@@ -80,7 +91,7 @@ impl Storage {
         }
         let base = self.check_base(image, from)?;
         let squashed = self.commit(Some(base.as_base()), options, |packer, lease| {
-            SquashedLayers::of(self, image, from, options, lease)?.write(packer, options)
+            SquashedLayers::of(self, (Some(image), &[]), from, options, lease)?.write(packer, options)
         });
         squashed.map_err(|error| error.context(format_args!("squash of {}", image.manifest_digest)))
     }
@@ -114,7 +125,7 @@ impl Storage {
         if let Some(base) = &base {
             lease.lease().hold_unless(&base.image.manifest_digest, interrupt)?;
         }
-        let mut packer = LayerPacker::new(self, (options.compression, options.level), interrupt)?;
+        let mut packer = LayerPacker::new(self, options)?;
         let counts = write(&mut packer, &mut lease)?;
         let packed = packer.finish()?;
         lease.extend_in_time(Instant::now())?;

@@ -13,6 +13,7 @@ mod content;
 mod documents;
 mod entries;
 mod image;
+mod indexed;
 mod node;
 mod options;
 mod pack;

@@ -7,10 +7,11 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::compress::{BlobSink, Compressor};
-use super::options::LayerCompression;
+use super::options::CommitOptions;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
+use crate::limits::{self, LayerLimits};
 use crate::store::{Storage, UnnamedLayer};
 use crate::sys;
 
@@ -24,6 +25,9 @@ pub(super) struct LayerPacker {
     compressor: Compressor<StagedBlob>,
     diff_id: DiffIdHasher,
     piece: Vec<u8>,
+    /// Bytes of the archive.
+    bytes: u64,
+    limits: LayerLimits,
 }
 
 /// What a layer was packed to, not visible yet.
@@ -54,14 +58,11 @@ enum DiffIdHasher {
 }
 
 impl LayerPacker {
-    pub(super) fn new(
-        storage: &Storage,
-        (compression, level): (LayerCompression, Option<i32>),
-        interrupt: &Interrupt,
-    ) -> Result<LayerPacker> {
-        let blob = StagedBlob { layer: storage.stage_unnamed(Algorithm::Sha256, None, interrupt)?, size: 0 };
-        let compressor = Compressor::new(compression, level, blob)?;
-        Ok(LayerPacker { compressor, diff_id: DiffIdHasher::new(), piece: Vec::with_capacity(PIECE_BYTES) })
+    pub(super) fn new(storage: &Storage, options: &CommitOptions) -> Result<LayerPacker> {
+        let layer = storage.stage_unnamed(Algorithm::Sha256, None, &options.interrupt)?;
+        let compressor = Compressor::new(options.compression, options.level, StagedBlob { layer, size: 0 })?;
+        let (diff_id, piece) = (DiffIdHasher::new(), Vec::with_capacity(PIECE_BYTES));
+        Ok(LayerPacker { compressor, diff_id, piece, bytes: 0, limits: options.limits.clone() })
     }
 
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
@@ -77,6 +78,7 @@ impl LayerPacker {
     }
 
     fn end_piece(&mut self) -> Result<()> {
+        self.bytes += self.piece.len() as u64;
         let piece = Arc::new(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES)));
         self.diff_id.add(&piece)?;
         self.compressor.write(&piece)
@@ -84,8 +86,14 @@ impl LayerPacker {
 
     pub(super) fn finish(mut self) -> Result<PackedLayer> {
         self.end_piece()?;
-        let LayerPacker { compressor, diff_id, .. } = self;
+        let LayerPacker { compressor, diff_id, bytes, limits, .. } = self;
         let blob = compressor.finish()?;
+        // Whoever extracts it has that limit too.
+        let ratio = limits::RATIO.of(&limits).max(1);
+        if bytes > limits::RATIO_FREE_BYTES && bytes / ratio > blob.size {
+            let (found, object) = (bytes / blob.size.max(1), "the layer, which can be stored without compression");
+            return Err(limits::RATIO.breach(&limits, found, object));
+        }
         Ok(PackedLayer { diff_id: diff_id.finish()?, size: blob.size, blob })
     }
 }

@@ -11,7 +11,7 @@ use super::options::CommitOptions;
 use super::pack::LayerPacker;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::image_disk::{DiskOptions, Layers};
+use crate::image_disk::{DiskOptions, Layers, TopLayer};
 use crate::layer::{Entry, Kind};
 use crate::store::{CallLease, Storage};
 use crate::unpack::{InodeId, InodeKind, MemoryTree, ROOT};
@@ -64,10 +64,10 @@ enum Step {
 }
 
 impl<'a> SquashedLayers<'a> {
-    /// Makes the disks of layers that are missing.
+    /// The layers of an image, or of none, and what is on top of them. Makes the disks of layers that are missing.
     pub(super) fn of(
         storage: &'a Storage,
-        image: &Image,
+        (image, tops): (Option<&Image>, &[TopLayer]),
         from: usize,
         options: &CommitOptions,
         lease: &mut CallLease,
@@ -78,9 +78,9 @@ impl<'a> SquashedLayers<'a> {
             progress: options.progress.clone(),
             ..DiskOptions::default()
         };
-        let layers = Layers::of_image(storage, image, &making, lease)?;
+        let layers = Layers::of(storage, (image, tops), &making, Some(lease))?;
         let below = layers.merge_first(from, &making)?.into_tree();
-        let all = layers.merge_first(image.manifest.layers.len(), &making)?.into_tree();
+        let all = layers.merge_first(layers.count(), &making)?.into_tree();
         let names_below: HashMap<InodeId, usize> =
             linked(&below, &below).into_iter().map(|(inode, names)| (inode, names.len())).collect();
         let is_same_group = |names: &[Option<InodeId>]| {
@@ -95,7 +95,7 @@ impl<'a> SquashedLayers<'a> {
     pub(super) fn write(self, packer: &mut LayerPacker, options: &CommitOptions) -> Result<SourceCounts> {
         let mut out = EntryWriter::new(packer, options);
         let mut links: HashMap<InodeId, Vec<u8>> = HashMap::new();
-        let mut steps = vec![Step::Folder { path: Vec::new(), inode: ROOT, below: Some(ROOT) }];
+        let mut steps = vec![Step::Node { path: Vec::new(), inode: ROOT, below: Some(ROOT) }];
         while let Some(step) = steps.pop() {
             options.interrupt.check()?;
             match step {

@@ -48,6 +48,7 @@ struct BaseFolder<'b> {
 pub(super) struct TreeReader<'b> {
     walk: Walk,
     root: OwnedFd,
+    stat: Stat,
     base: &'b BaseTree,
     options: &'b CommitOptions,
     device: u64,
@@ -65,9 +66,11 @@ impl<'b> TreeReader<'b> {
         let root =
             folder.try_clone_to_owned().map_err(|cause| Error::io(&cause, format_args!("open {}", root.display())))?;
         let device = sys::file_id(stat).0;
+        let stat = *stat;
         let mut reader = TreeReader {
             walk,
             root,
+            stat,
             base,
             options,
             device,
@@ -93,6 +96,9 @@ impl<'b> TreeReader<'b> {
         self.changes.sort_unstable_by(|(a, _), (b, _)| a.split(|&c| c == b'/').cmp(b.split(|&c| c == b'/')));
         let mut out = EntryWriter::new(packer, self.options);
         out.counts = self.counts;
+        if let Some(root) = self.root_entry()? {
+            out.put_node(root, &self.stat, sys::file_id(&self.stat), None)?;
+        }
         let mut places = Places { root: &self.root, open: Vec::new() };
         for (path, change) in &self.changes {
             match change {
@@ -101,6 +107,18 @@ impl<'b> TreeReader<'b> {
             }
         }
         out.finish()
+    }
+
+    /// The root, where it has another owner, mode, or other attributes. Its time is another one with each change below.
+    fn root_entry(&self) -> Result<Option<Entry>> {
+        let node = Node { folder: self.root.as_fd(), path: b"", stat: &self.stat };
+        let xattrs = node.xattrs(Some(&self.root))?;
+        let mut entry = node.entry(&xattrs, self.options)?;
+        keep_owner(&mut entry, &self.stat, self.base, Some(ROOT));
+        let before = self.base.tree.inode(ROOT);
+        let is_same = (entry.mode, entry.uid, entry.gid) == (before.mode.into(), before.uid, before.gid)
+            && entry.xattrs == self.base.tree.xattrs(ROOT);
+        Ok((!is_same).then_some(entry))
     }
 
     fn base_folder(&self, path: Vec<u8>, inode: InodeId) -> BaseFolder<'b> {
@@ -275,14 +293,6 @@ fn put(
     let file = node.open()?;
     let xattrs = node.xattrs(file.as_ref())?;
     let mut entry = node.entry(&xattrs, options)?;
-    keep_owner(&mut entry, &stat, base, base_inode(base, path));
+    keep_owner(&mut entry, &stat, base, base.at(path));
     out.put_node(entry, &stat, id, file)
-}
-
-/// What the base has at a path.
-fn base_inode(base: &BaseTree, path: &[u8]) -> Option<InodeId> {
-    path.split(|&byte| byte == b'/').try_fold(ROOT, |inode, name| match base.tree.inode(inode).kind {
-        InodeKind::Directory { .. } => base.tree.child(inode, name),
-        _ => None,
-    })
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | a character device 0:0; since 6.7 also an empty file with `overlay.whiteout` in a directory that is marked `x` | `.wh.NAME` |
 //! | a directory with `overlay.opaque` = `y` | the directory, and `.wh..wh..opq` in it |
+//! | a file with names in the layers below too, in an overlay with `index=on` | hard links, also to those ([`super::indexed`]) |
 //! | a directory with `overlay.redirect`, a file with `overlay.metacopy` | `UNSUPPORTED`, by name: what they stand for is below |
 //! | further names of a file | hard links to its first one |
 //! | a socket | nothing: it means nothing without its process; it is counted |
@@ -12,16 +13,19 @@
 //!
 //! A real name that begins with `.wh.` is refused: in a layer it would take something away.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{FileType, Stat};
 
+use super::base::BaseTree;
 use super::entries::{EntryWriter, SourceCounts};
+use super::indexed::IndexedFiles;
 use super::node::{Node, TRUSTED_OVERLAY, USER_OVERLAY, Xattrs};
 use super::options::{CommitOptions, OverlayXattrs};
 use super::pack::LayerPacker;
 use super::walk::Walk;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layer::WHITEOUT_PREFIX;
 use crate::sys;
 
@@ -44,6 +48,10 @@ pub(super) struct UpperReader<'a> {
     prefix: &'static [u8],
     /// The file system of the root.
     device: u64,
+    root: OwnedFd,
+    /// The overlay was mounted with `index=on`, which notes where its root is from.
+    is_indexed: bool,
+    indexed: IndexedFiles,
     /// Of the root and each directory on the way, whether files in it may be whiteouts.
     file_whiteouts: Vec<bool>,
 }
@@ -54,22 +62,36 @@ impl<'a> UpperReader<'a> {
         let prefix = match options.overlay_xattrs {
             OverlayXattrs::Trusted => TRUSTED_OVERLAY,
             OverlayXattrs::User => USER_OVERLAY,
-            OverlayXattrs::ByPrivilege if reads_trusted_xattrs() => TRUSTED_OVERLAY,
+            OverlayXattrs::ByPrivilege if sys::reads_trusted_xattrs() => TRUSTED_OVERLAY,
             OverlayXattrs::ByPrivilege => USER_OVERLAY,
         };
         let (folder, stat) = walk.root();
-        let key = [prefix, b"opaque"].concat();
-        let is_marked = sys::xattr(folder, &key).is_ok_and(|value| value == b"x");
+        let value = |name: &[u8]| sys::xattr(folder, &[prefix, name].concat());
+        let is_marked = value(b"opaque").is_ok_and(|value| value == b"x");
+        let is_indexed = value(b"origin").is_ok();
         let device = sys::file_id(stat).0;
-        Ok(UpperReader { walk, options, prefix, device, file_whiteouts: vec![is_marked] })
+        let root =
+            folder.try_clone_to_owned().map_err(|cause| Error::io(&cause, format_args!("open {}", root.display())))?;
+        let (indexed, file_whiteouts) = (IndexedFiles::default(), vec![is_marked]);
+        Ok(UpperReader { walk, options, prefix, device, root, is_indexed, indexed, file_whiteouts })
     }
 
-    /// Writes everything that was changed.
-    pub(super) fn write(mut self, packer: &mut LayerPacker) -> Result<SourceCounts> {
+    /// Writes everything that was changed. `base` is what lies below.
+    pub(super) fn write(
+        mut self,
+        packer: &mut LayerPacker,
+        base: impl FnOnce() -> Result<BaseTree>,
+    ) -> Result<SourceCounts> {
         let mut out = EntryWriter::new(packer, self.options);
         while let Some(stat) = self.walk.next()? {
             self.file_whiteouts.truncate(self.walk.depth());
             self.one(&stat, &mut out)?;
+        }
+        if self.is_indexed {
+            let opaque = [self.prefix, b"opaque"].concat();
+            for link in self.indexed.missing_links(&base()?, &self.root, &opaque)? {
+                out.put(&link)?;
+            }
         }
         out.finish()
     }
@@ -91,6 +113,9 @@ impl<'a> UpperReader<'a> {
         let entry = node.entry(&xattrs, self.options)?;
         let id = node.id();
         if node.file_type() != FileType::Directory {
+            if let Some(nlink) = self.value(&xattrs, b"nlink").filter(|_| self.is_indexed) {
+                self.indexed.add(id, &entry, nlink, stat.st_nlink as u64)?;
+            }
             return out.put_node(entry, stat, id, file);
         }
         let path = entry.path.clone();
@@ -107,11 +132,14 @@ impl<'a> UpperReader<'a> {
         self.walk.go_into(folder, stat)
     }
 
+    /// One of overlayfs' own attributes.
+    fn value<'x>(&self, xattrs: &'x Xattrs, name: &[u8]) -> Option<&'x [u8]> {
+        let found = xattrs.iter().find(|(key, _)| key.strip_prefix(self.prefix) == Some(name));
+        found.map(|(_, value)| &value[..])
+    }
+
     fn standing(&self, node: &Node<'_>, xattrs: &Xattrs) -> Result<Standing> {
-        let value = |name: &[u8]| {
-            let found = xattrs.iter().find(|(key, _)| key.strip_prefix(self.prefix) == Some(name));
-            found.map(|(_, value)| &value[..])
-        };
+        let value = |name: &[u8]| self.value(xattrs, name);
         let is_marked = self.file_whiteouts.last().copied().unwrap_or_default();
         match node.file_type() {
             FileType::CharacterDevice if node.stat.st_rdev == 0 => return Ok(Standing::Whiteout),
@@ -130,11 +158,4 @@ impl<'a> UpperReader<'a> {
         let opaque = value(b"opaque");
         Ok(Standing::Real { is_opaque: opaque == Some(b"y"), has_file_whiteouts: opaque == Some(b"x") })
     }
-}
-
-/// Only the superuser of the first user namespace may (Linux, fs/xattr.c, `xattr_permission`).
-fn reads_trusted_xattrs() -> bool {
-    /// `PROC_USER_INIT_INO` (Linux, include/linux/proc_ns.h).
-    const FIRST_USER_NAMESPACE: u32 = 0xEFFF_FFFD;
-    rustix::process::geteuid().is_root() && sys::user_namespace() == FIRST_USER_NAMESPACE
 }

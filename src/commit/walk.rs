@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::node::{Node, changed};
-use crate::error::{Error, Result, quoted};
+use crate::error::{Error, Result, Status, quoted};
 use crate::sys;
 
 /// A directory on the way from the root to where the walk is.
@@ -34,7 +34,10 @@ pub(super) struct Walk {
 impl Walk {
     /// Symlinks on the way to the root are the host's business.
     pub(super) fn new(root: &Path) -> Result<Walk> {
-        let failed = |errno| Error::os(errno, format_args!("open {}", root.display()));
+        let failed = |errno| match errno {
+            Errno::NOTDIR => Error::new(Status::InvalidArgument, format!("{} is no directory", root.display())),
+            errno => Error::os(errno, format_args!("open {}", root.display())),
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(root, flags, Mode::empty()).map_err(failed)?;
         let stat = rustix::fs::fstat(&folder).map_err(failed)?;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_void};
 
-use super::args::{Call, SizedStruct, call, check_flags, into_handle, invalid};
+use super::args::{Call, Out, ResultOut, SizedStruct, call, check_flags, into_handle, invalid};
 use super::extract::{bl_progress_callback, progress_callback};
 use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::images::bl_image;
 use super::limits::bl_layer_limits;
-use crate::commit::{CommitOptions, CommitSource, ConfigChanges, LayerCompression, OverlayXattrs};
+use crate::commit::{CommitOptions, CommitSource, CommittedImage, ConfigChanges, LayerCompression, OverlayXattrs};
 use crate::error::{Error, Result, Status};
 use crate::store::ImageName;
 
@@ -16,6 +16,8 @@ use crate::store::ImageName;
 pub const BL_COMMIT_UPPER: u32 = 0;
 /// bl_commit_source.kind: a directory with all of the image, which is compared with what the base's records say.
 pub const BL_COMMIT_TREE: u32 = 1;
+/// bl_commit_source.kind: the archive of a layer, plain or compressed, in a file or a pipe. The image has what the base and it come to.
+pub const BL_COMMIT_ARCHIVE: u32 = 2;
 
 /// bl_commit_options.flags: epoch_seconds counts, also as 0.
 pub const BL_COMMIT_FLAG_EPOCH: u64 = 1;
@@ -42,7 +44,7 @@ pub struct bl_commit_source {
     pub kind: u32,
     /// Zero.
     pub reserved: u32,
-    /// The directory.
+    /// The directory, or the archive; "/dev/stdin" and "/dev/fd/N" are pipes that are open already.
     pub path: *const c_char,
 }
 
@@ -83,6 +85,23 @@ pub struct bl_config_changes {
 // SAFETY: an integer and pointers.
 unsafe impl SizedStruct for bl_config_changes {}
 
+/// What became of a source. Initialise with BL_COMMIT_COUNTS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct bl_commit_counts {
+    /// sizeof(bl_commit_counts); set by the caller.
+    pub struct_size: usize,
+    /// Entries of the new layer.
+    pub entries: u64,
+    /// Sockets that were left out.
+    pub sockets: u64,
+    /// Directories on which another file system is mounted. What is there is left out.
+    pub other_file_systems: u64,
+}
+
+// SAFETY: integers.
+unsafe impl SizedStruct for bl_commit_counts {}
+
 /// How to make an image of another one. Zero in a field is its default; initialise with BL_COMMIT_OPTIONS_INIT.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -111,6 +130,8 @@ pub struct bl_commit_options {
     pub changes: *const bl_config_changes,
     /// What the manifest says besides, as "key=value"; ends with NULL, and may be NULL.
     pub annotations: *const *const c_char,
+    /// Is set to what became of the source; may be NULL.
+    pub counts: *mut bl_commit_counts,
     /// What the layer may cost. NULL is the defaults.
     pub limits: *const bl_layer_limits,
     /// Ends the call early; may be NULL.
@@ -137,12 +158,14 @@ unsafe impl SizedStruct for bl_commit_options {}
 ///
 /// @retval BL_OK
 /// @retval BL_E_NOT_FOUND without a source, or the base's config; with a name, where the store lacks a layer of the base
-/// @retval BL_E_INVALID_ARGUMENT for a source that is no directory, or what is in options
+/// @retval BL_E_INVALID_ARGUMENT for a directory that is none, an archive that is one, or what is in options
 /// @retval BL_E_STATE the source is changed while it is read
-/// @retval BL_E_UNSUPPORTED for what a layer cannot say, such as a name that begins with .wh.; and for what only the layers below
-///   have (redirect_dir, metacopy)
+/// @retval BL_E_UNSUPPORTED for what a layer cannot say, such as a name that begins with .wh.; and for what only the layers below, or
+///   the overlay's work directory, have (redirect_dir, metacopy, index)
+/// @retval BL_E_UNSAFE_PATH for what is in an archive
+/// @retval BL_E_DIGEST_MISMATCH for a layer of the base that had to be extracted
 /// @retval BL_E_LIMIT for more than options.limits, or more layers than an image may have
-/// @retval BL_E_MALFORMED for a base whose documents are none
+/// @retval BL_E_MALFORMED for an archive that is none, and a base whose documents are none
 /// @retval BL_E_CANCELLED the token was triggered
 /// @retval BL_E_TIMEOUT the time was over
 /// @retval BL_E_CALLBACK the callback ended it
@@ -179,15 +202,16 @@ pub unsafe extern "C" fn bl_commit_image(
             let source = match source.kind {
                 BL_COMMIT_UPPER => CommitSource::Upper(path),
                 BL_COMMIT_TREE => CommitSource::Tree(path),
+                BL_COMMIT_ARCHIVE => CommitSource::Archive(path),
                 other => {
                     let why = format!("source.kind is {other}, not one of BL_COMMIT_*");
                     return Err(Error::new(Status::Unsupported, why));
                 }
             };
-            let options = commit_options(c, c.options(options, "options")?)?;
-            let committed = storage.0.commit_image(base.map(bl_image::image), &source, &options)?;
-            out.set(into_handle(bl_image::new(committed.image)?));
-            Ok(())
+            let given = c.options(options, "options")?;
+            let counts = c.result(given.counts, "options.counts")?;
+            let made = storage.0.commit_image(base.map(bl_image::image), &source, &commit_options(c, given)?)?;
+            give(made, out, counts)
         })
     }
 }
@@ -222,10 +246,10 @@ pub unsafe extern "C" fn bl_squash_image(
             let out = c.out(out, "out")?;
             let storage = c.handle(storage, "storage")?;
             let image = c.handle(image, "image")?;
-            let options = commit_options(c, c.options(options, "options")?)?;
-            let squashed = storage.0.squash_image(image.image(), from_layer, &options)?;
-            out.set(into_handle(bl_image::new(squashed.image)?));
-            Ok(())
+            let given = c.options(options, "options")?;
+            let counts = c.result(given.counts, "options.counts")?;
+            let made = storage.0.squash_image(image.image(), from_layer, &commit_options(c, given)?)?;
+            give(made, out, counts)
         })
     }
 }
@@ -255,12 +279,30 @@ pub unsafe extern "C" fn bl_edit_image(
             let out = c.out(out, "out")?;
             let storage = c.handle(storage, "storage")?;
             let image = c.handle(image, "image")?;
-            let options = commit_options(c, c.options(options, "options")?)?;
-            let edited = storage.0.edit_image(image.image(), &options)?;
-            out.set(into_handle(bl_image::new(edited.image)?));
-            Ok(())
+            let given = c.options(options, "options")?;
+            let counts = c.result(given.counts, "options.counts")?;
+            let made = storage.0.edit_image(image.image(), &commit_options(c, given)?)?;
+            give(made, out, counts)
         })
     }
+}
+
+fn give(
+    made: CommittedImage,
+    out: Out<'_, *mut bl_image>,
+    counts: Option<ResultOut<'_, bl_commit_counts>>,
+) -> Result<()> {
+    let CommittedImage { image, entries, sockets, other_file_systems, .. } = made;
+    out.set(into_handle(bl_image::new(image)?));
+    if let Some(counts) = counts {
+        counts.set(&bl_commit_counts {
+            struct_size: size_of::<bl_commit_counts>(),
+            entries,
+            sockets,
+            other_file_systems,
+        });
+    }
+    Ok(())
 }
 
 fn commit_options(c: &Call<'_>, options: bl_commit_options) -> Result<CommitOptions> {

@@ -52,16 +52,16 @@ enum LayerDiskSource {
 
 impl<'a> Layers<'a> {
     /// Makes those that are missing.
-    pub(super) fn of(
+    pub(crate) fn of(
         storage: &'a Storage,
-        (image, tops): (&Image, &[TopLayer]),
+        (image, tops): (Option<&Image>, &[TopLayer]),
         options: &DiskOptions,
         mut lease: Option<&mut CallLease>,
     ) -> Result<Layers<'a>> {
         let mut layers = Layers::none(storage);
         let mut known: HashMap<Digest, (u16, Digest)> = HashMap::new();
         let mut proved: HashSet<(Digest, Digest)> = HashSet::new();
-        for (layer, diff_id) in image.layers() {
+        for (layer, diff_id) in image.into_iter().flat_map(|image| image.layers()) {
             options.interrupt.check()?;
             if let Some(lease) = &mut lease {
                 lease.extend_in_time(Instant::now())?;
@@ -93,16 +93,6 @@ impl<'a> Layers<'a> {
             layers.stack.push(StackedLayer { disk, digest: digest.clone(), diff_id, is_injected: true });
         }
         Ok(layers)
-    }
-
-    /// Those of an image, and nothing on top.
-    pub(crate) fn of_image(
-        storage: &'a Storage,
-        image: &Image,
-        options: &DiskOptions,
-        lease: &mut CallLease,
-    ) -> Result<Layers<'a>> {
-        Layers::of(storage, (image, &[]), options, Some(lease))
     }
 
     /// None.
@@ -240,6 +230,11 @@ impl<'a> Layers<'a> {
             limits::ENTRIES.check(&options.limits, merge.entries(), || "all layers")?;
         }
         merge.finish(options.max_mtime)
+    }
+
+    /// How many there are on top of each other.
+    pub(crate) fn count(&self) -> usize {
+        self.stack.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

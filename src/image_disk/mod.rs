@@ -15,6 +15,7 @@ mod output;
 mod process;
 mod verify;
 
+pub(crate) use inject::TopLayer;
 pub use inject::{DiskFile, DiskFileContent};
 pub use kept::KeptDisk;
 pub(crate) use layers::Layers;

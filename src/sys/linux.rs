@@ -175,6 +175,15 @@ pub(crate) fn user_namespace() -> u32 {
     twox_hash::XxHash3_64::oneshot(&maps.concat()) as u32
 }
 
+/// Whether `trusted.*` attributes are there for this process: for CAP_SYS_ADMIN in the first user namespace, which has all owners as
+/// they are (Linux, fs/xattr.c, `xattr_permission`).
+pub(crate) fn reads_trusted_xattrs() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let has_all_owners = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    let held = rustix::thread::capabilities(None).map(|sets| sets.effective);
+    has_all_owners && held.is_ok_and(|held| held.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
+}
+
 /// The kernel's name for this boot.
 pub(crate) fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;

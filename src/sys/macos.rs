@@ -158,6 +158,11 @@ pub(crate) fn user_namespace() -> u32 {
     0
 }
 
+/// There are none.
+pub(crate) fn reads_trusted_xattrs() -> bool {
+    false
+}
+
 /// Attributes are not compared there: the system sets some of its own, and names are other ones.
 pub(crate) fn xattr_names(_: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
     Err(Errno::NOTSUP)
