@@ -120,6 +120,7 @@ fn header_is_up_to_date() {
         "rootfs",
         "disk_files",
         "disks",
+        "commit",
         "leases",
         "overlay",
         "process",
