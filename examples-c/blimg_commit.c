@@ -185,6 +185,7 @@ static int run_commit(app *a)
   making.name = a->given.args[1];
   config_options(a, &config, &making);
   layer_options(a, &making);
+  making.flags |= option_flag(&a->given, "--compare-content", BL_COMMIT_FLAG_COMPARE_CONTENT);
   for (kind = BL_COMMIT_UPPER; kind <= BL_COMMIT_ARCHIVE; kind++) {
     const char *given = option_text(&a->given, sources[kind]);
     if (given && source.path) wrong(a, sources[kind], "there is another source");
@@ -261,6 +262,7 @@ static const option commit_options[] = {
   {"--upper", "DIR", "the upper directory of an overlay"},
   {"--tree", "DIR", "a directory with all of the image, which is compared with IMAGE"},
   {"--tar", "FILE", "the archive of a layer; - is standard input"},
+  {"--compare-content", NULL, "read the files of a tree that look as they were, too"},
   LAYER_OPTIONS, CONFIG_OPTIONS, {NULL, NULL, NULL},
 };
 static const option squash_options[] = {

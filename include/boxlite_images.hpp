@@ -620,6 +620,8 @@ struct commit_options {
   config_changes changes;
   /// Of the manifest, as "key=value".
   std::vector<std::string> annotations;
+  /// Read the files of a tree that look as they were, too.
+  bool compare_content = false;
   /// Go into other file systems that are mounted below.
   bool cross_file_systems = false;
   /// The overlay was mounted with `userxattr`.
@@ -818,7 +820,7 @@ inline commit_frame::commit_frame(const commit_options &o)
   const auto given = [](const std::optional<std::string> &text) { return text ? text->c_str() : nullptr; };
   set_common(c, o);
   c.flags = flag(o.epoch.has_value(), BL_COMMIT_FLAG_EPOCH) | flag(o.cross_file_systems, BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS) |
-            flag(o.userxattr, BL_COMMIT_FLAG_USERXATTR);
+            flag(o.userxattr, BL_COMMIT_FLAG_USERXATTR) | flag(o.compare_content, BL_COMMIT_FLAG_COMPARE_CONTENT);
   c.name = opt(o.name);
   c.compression = static_cast<uint32_t>(o.compression);
   c.level = o.level;

@@ -1,27 +1,38 @@
 //! What an image has, by the metadata records of its layers alone: the measure for a tree that was changed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::AsFd as _;
 
+use super::content::FileContent;
+use super::node::Node;
 use super::options::CommitOptions;
+use crate::disk::BLOCK_BYTES;
 use crate::error::{Error, Result, Status};
 use crate::extraction::ExtractOptions;
 use crate::image::Image;
+use crate::image_disk::{DiskOptions, Layers};
+use crate::interrupt::Interrupt;
 use crate::limits::LayerLimits;
 use crate::record::RecordWriter;
-use crate::store::Storage;
+use crate::store::{CallLease, Storage};
 use crate::unpack::{
     Arena, Assembler, InodeId, InodeKind, MemoryTree, NoContent, ROOT, RecordedLayer, TreeForm, TreeOptions, TreeWriter,
 };
 
+/// How much of two files is compared at a time.
+const COMPARED_BYTES: usize = 256 << 10;
+
 /// Everything that an image has.
-pub(super) struct BaseTree {
+pub(super) struct BaseTree<'a> {
     pub(super) tree: MemoryTree,
     /// How many names an inode has, where those are several.
     names: HashMap<InodeId, u64>,
+    /// The layers' disks, where content is to be compared.
+    layers: Option<Layers<'a>>,
 }
 
-impl BaseTree {
-    fn new(tree: MemoryTree) -> BaseTree {
+impl<'a> BaseTree<'a> {
+    fn new(tree: MemoryTree, layers: Option<Layers<'a>>) -> BaseTree<'a> {
         let mut counts: HashMap<InodeId, u64> = HashMap::new();
         let mut open = vec![ROOT];
         while let Some(directory) = open.pop() {
@@ -33,7 +44,29 @@ impl BaseTree {
             }
         }
         counts.retain(|_, count| *count > 1);
-        BaseTree { tree, names: counts }
+        BaseTree { tree, names: counts, layers }
+    }
+
+    /// Whether a file that looks as it did has the content that it had. Nobody looks, unless that is asked for.
+    pub(super) fn has_same_content(&self, inode: InodeId, node: &Node<'_>, interrupt: &Interrupt) -> Result<bool> {
+        let (Some(layers), InodeKind::File { size, part, block }) = (&self.layers, self.tree.inode(inode).kind) else {
+            return Ok(true);
+        };
+        let Some(file) = node.open()?.filter(|_| size > 0) else { return Ok(true) };
+        let now = FileContent::new(file, node.stat, node.path);
+        let before = on_disk(layers, (part, block), size, node.path)?;
+        let (mut ours, mut theirs, mut at) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES], 0);
+        while at < size {
+            interrupt.check()?;
+            let piece = (size - at).min(COMPARED_BYTES as u64) as usize;
+            now.read(at, &mut ours[..piece])?;
+            before.read(at, &mut theirs[..piece])?;
+            if ours[..piece] != theirs[..piece] {
+                return Ok(false);
+            }
+            at += piece as u64;
+        }
+        Ok(true)
     }
 
     /// What is at a path.
@@ -68,9 +101,42 @@ impl BaseTree {
     }
 }
 
+/// The content of a file on a layer's disk.
+pub(super) fn on_disk<'p>(
+    layers: &Layers<'_>,
+    (part, block): (u16, u32),
+    size: u64,
+    path: &'p [u8],
+) -> Result<FileContent<'p>> {
+    let (disk, _) = layers.open(part)?;
+    let file = disk.file.as_fd().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a layer's disk"))?;
+    Ok(FileContent::on_disk(file, u64::from(block) * BLOCK_BYTES, size, path))
+}
+
+/// How the disks of layers are made that are missing.
+pub(super) fn making_disks(options: &CommitOptions) -> DiskOptions {
+    DiskOptions {
+        limits: options.limits.clone(),
+        interrupt: options.interrupt.clone(),
+        progress: options.progress.clone(),
+        ..DiskOptions::default()
+    }
+}
+
 impl Storage {
     /// Of no image it is an empty one. A layer without a record is extracted first, as a disk, which is one file.
-    pub(super) fn base_tree(&self, image: Option<&Image>, options: &CommitOptions) -> Result<BaseTree> {
+    pub(super) fn base_tree(
+        &self,
+        image: Option<&Image>,
+        options: &CommitOptions,
+        lease: &mut CallLease,
+    ) -> Result<BaseTree<'_>> {
+        if options.compares_content {
+            let making = making_disks(options);
+            let layers = Layers::of(self, (image, &[]), &making, Some(lease))?;
+            let tree = layers.merge_first(layers.count(), &making)?.into_tree();
+            return Ok(BaseTree::new(tree, Some(layers)));
+        }
         let limits = LayerLimits::unlimited();
         let tree_options = TreeOptions { limits: limits.clone(), ..TreeOptions::default() }.without_whiteouts();
         let mut nothing = NoContent;
@@ -101,6 +167,6 @@ impl Storage {
         let no_head = |_, _| [b'\n'; crate::record::RECORD_HEAD_LEN];
         let no_record = || Err(Error::new(Status::Internal, "a record that nobody wants"));
         let (nodes, _) = assembler.finish(no_head, no_record)?;
-        Ok(BaseTree::new(nodes.into_tree()?))
+        Ok(BaseTree::new(nodes.into_tree()?, None))
     }
 }

@@ -56,10 +56,10 @@ impl Storage {
                     match source {
                         CommitSource::Upper(path) => {
                             let image = base.map(|base| base.image);
-                            UpperReader::new(path, options)?.write(packer, || self.base_tree(image, options))
+                            UpperReader::new(path, options)?.write(packer, || self.base_tree(image, options, lease))
                         }
                         CommitSource::Tree(path) => {
-                            let tree = self.base_tree(base.map(|base| base.image), options)?;
+                            let tree = self.base_tree(base.map(|base| base.image), options, lease)?;
                             TreeReader::new(path, &tree, options)?.write(packer)
                         }
                         CommitSource::Archive(path) => {

@@ -48,7 +48,7 @@ impl IndexedFiles {
 
     /// Hard links for the names that are not in the upper directory, which `root` is. `opaque` is the attribute of directories that
     /// hide what is below them. `UNSUPPORTED` where only the overlay's index, in its work directory, has the content of a name.
-    pub(super) fn missing_links(self, base: &BaseTree, root: &OwnedFd, opaque: &[u8]) -> Result<Vec<Entry>> {
+    pub(super) fn missing_links(self, base: &BaseTree<'_>, root: &OwnedFd, opaque: &[u8]) -> Result<Vec<Entry>> {
         let (mut names, mut links) = (base.linked_names(), Vec::new());
         for file in self.0.values() {
             let mut candidates: Vec<InodeId> = file.paths.iter().filter_map(|path| base.at(path)).collect();

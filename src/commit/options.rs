@@ -103,6 +103,8 @@ options! {
         pub annotations: BTreeMap<String, String>,
         /// Whose attributes an upper directory has.
         pub overlay_xattrs: OverlayXattrs,
+        /// Read the files of a tree that look as they were, too: what has another content, and the same size and time, is found.
+        pub compares_content: bool,
         /// Go into other file systems that are mounted below. By default those are empty directories.
         pub crosses_file_systems: bool,
         /// What the layer may cost.

@@ -2,16 +2,15 @@
 //! layers' disks ([`crate::disk`]), and nothing is unpacked.
 
 use std::collections::{HashMap, HashSet};
-use std::os::fd::AsFd as _;
 
-use super::content::FileContent;
+use super::base::{making_disks, on_disk};
 use super::entries::{EntryWriter, SourceCounts};
 use super::node::clamped;
 use super::options::CommitOptions;
 use super::pack::LayerPacker;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::Image;
-use crate::image_disk::{DiskOptions, Layers, TopLayer};
+use crate::image_disk::{Layers, TopLayer};
 use crate::layer::{Entry, Kind};
 use crate::store::{CallLease, Storage};
 use crate::unpack::{InodeId, InodeKind, MemoryTree, ROOT};
@@ -72,12 +71,7 @@ impl<'a> SquashedLayers<'a> {
         options: &CommitOptions,
         lease: &mut CallLease,
     ) -> Result<SquashedLayers<'a>> {
-        let making = DiskOptions {
-            limits: options.limits.clone(),
-            interrupt: options.interrupt.clone(),
-            progress: options.progress.clone(),
-            ..DiskOptions::default()
-        };
+        let making = making_disks(options);
         let layers = Layers::of(storage, (image, tops), &making, Some(lease))?;
         let below = layers.merge_first(from, &making)?.into_tree();
         let all = layers.merge_first(layers.count(), &making)?.into_tree();
@@ -198,9 +192,6 @@ impl<'a> SquashedLayers<'a> {
             links.insert(inode, path.to_vec());
         }
         let Some((part, block)) = content else { return out.put(&entry) };
-        let (disk, _) = self.layers.open(part)?;
-        let file = disk.file.as_fd().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a layer's disk"))?;
-        let begin = u64::from(block) * crate::disk::BLOCK_BYTES;
-        out.put_file(&entry, &FileContent::on_disk(file, begin, entry.size, path))
+        out.put_file(&entry, &on_disk(&self.layers, (part, block), entry.size, path)?)
     }
 }

@@ -49,7 +49,7 @@ pub(super) struct TreeReader<'b> {
     walk: Walk,
     root: OwnedFd,
     stat: Stat,
-    base: &'b BaseTree,
+    base: &'b BaseTree<'b>,
     options: &'b CommitOptions,
     device: u64,
     /// Of the root and each directory on the way.
@@ -60,7 +60,7 @@ pub(super) struct TreeReader<'b> {
 }
 
 impl<'b> TreeReader<'b> {
-    pub(super) fn new(root: &Path, base: &'b BaseTree, options: &'b CommitOptions) -> Result<TreeReader<'b>> {
+    pub(super) fn new(root: &Path, base: &'b BaseTree<'b>, options: &'b CommitOptions) -> Result<TreeReader<'b>> {
         let walk = Walk::new(root)?;
         let (folder, stat) = walk.root();
         let root =
@@ -205,8 +205,8 @@ fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
     if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
 }
 
-/// Whether something is what the base has, by all that is said of it but its content.
-fn is_as_before(node: &Node<'_>, inode: InodeId, base: &BaseTree, options: &CommitOptions) -> Result<bool> {
+/// Whether something is what the base has, by all that is said of it; by its content if that is asked for.
+fn is_as_before(node: &Node<'_>, inode: InodeId, base: &BaseTree<'_>, options: &CommitOptions) -> Result<bool> {
     let (before, stat) = (base.tree.inode(inode), node.stat);
     let is_same_kind = match (before.kind, node.file_type()) {
         (InodeKind::Directory { .. }, FileType::Directory) | (InodeKind::Fifo, FileType::Fifo) => true,
@@ -232,14 +232,15 @@ fn is_as_before(node: &Node<'_>, inode: InodeId, base: &BaseTree, options: &Comm
     let mut now = node.entry(&xattrs, options)?;
     keep_owner(&mut now, node.stat, base, Some(inode));
     let is_symlink = now.kind == Kind::Symlink;
-    Ok((is_symlink || now.mode == u32::from(before.mode))
+    let looks_same = (is_symlink || now.mode == u32::from(before.mode))
         && (now.uid, now.gid) == (before.uid, before.gid)
         && now.link == base.tree.target(inode)
-        && now.xattrs == base.tree.xattrs(inode))
+        && now.xattrs == base.tree.xattrs(inode);
+    Ok(looks_same && base.has_same_content(inode, node, &options.interrupt)?)
 }
 
 /// What an ordinary user has of an image is the user's own on the disk, and somebody else's in the image.
-fn keep_owner(entry: &mut Entry, stat: &Stat, base: &BaseTree, inode: Option<InodeId>) {
+fn keep_owner(entry: &mut Entry, stat: &Stat, base: &BaseTree<'_>, inode: Option<InodeId>) {
     let euid = rustix::process::geteuid();
     let is_own = !euid.is_root() && stat.st_uid == euid.as_raw() && (entry.uid, entry.gid) == (0, 0);
     if let Some(inode) = inode.filter(|_| is_own) {
@@ -277,7 +278,7 @@ impl Places<'_> {
 fn put(
     out: &mut EntryWriter<'_>,
     options: &CommitOptions,
-    base: &BaseTree,
+    base: &BaseTree<'_>,
     places: &mut Places<'_>,
     path: &[u8],
     id: (u64, u64),

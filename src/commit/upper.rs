@@ -80,7 +80,7 @@ impl<'a> UpperReader<'a> {
     pub(super) fn write(
         mut self,
         packer: &mut LayerPacker,
-        base: impl FnOnce() -> Result<BaseTree>,
+        base: impl FnOnce() -> Result<BaseTree<'a>>,
     ) -> Result<SourceCounts> {
         let mut out = EntryWriter::new(packer, self.options);
         while let Some(stat) = self.walk.next()? {

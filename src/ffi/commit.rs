@@ -26,6 +26,9 @@ pub const BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS: u64 = 2;
 /// bl_commit_options.flags: the overlay was mounted with `userxattr`. By default that is taken for so where the process may not
 /// read `trusted.overlay.*`.
 pub const BL_COMMIT_FLAG_USERXATTR: u64 = 4;
+/// bl_commit_options.flags: read the files of a tree that look as they were, too. What has another content, and the same size and
+/// time, is found.
+pub const BL_COMMIT_FLAG_COMPARE_CONTENT: u64 = 8;
 
 /// bl_commit_options.compression: zstd, the default.
 pub const BL_COMPRESSION_ZSTD: u32 = 0;
@@ -306,7 +309,10 @@ fn give(
 }
 
 fn commit_options(c: &Call<'_>, options: bl_commit_options) -> Result<CommitOptions> {
-    let flags = BL_COMMIT_FLAG_EPOCH | BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS | BL_COMMIT_FLAG_USERXATTR;
+    let flags = BL_COMMIT_FLAG_EPOCH
+        | BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS
+        | BL_COMMIT_FLAG_USERXATTR
+        | BL_COMMIT_FLAG_COMPARE_CONTENT;
     check_flags(options.flags, flags, "options.flags")?;
     let has = |flag: u64| options.flags & flag != 0;
     let given = |text: *const c_char, name| (!text.is_null()).then(|| c.text(text, name)).transpose();
@@ -338,6 +344,7 @@ fn commit_options(c: &Call<'_>, options: bl_commit_options) -> Result<CommitOpti
         changes,
         annotations: pairs(c, options.annotations, "options.annotations")?,
         overlay_xattrs: if has(BL_COMMIT_FLAG_USERXATTR) { OverlayXattrs::User } else { OverlayXattrs::ByPrivilege },
+        compares_content: has(BL_COMMIT_FLAG_COMPARE_CONTENT),
         crosses_file_systems: has(BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS),
         limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),

@@ -63,6 +63,8 @@ type CommitOptions struct {
 	// Config is what the config says otherwise, Annotations what the manifest says besides.
 	Config      ConfigChanges
 	Annotations map[string]string
+	// CompareContent reads the files of a tree that look as they were, too.
+	CompareContent bool
 	// CrossFileSystems goes into others that are mounted below. UserXattr is for overlays that were mounted with `userxattr`.
 	CrossFileSystems, UserXattr bool
 	// Limits are what the layer may cost.
@@ -96,7 +98,7 @@ func (o *CommitOptions) c(cancel *capi.Cancel) *capi.CommitOptions {
 	return &capi.CommitOptions{
 		Call: call(cancel, o.Progress),
 		Flags: flag(o.Epoch != nil, commitFlagEpoch) | flag(o.CrossFileSystems, commitFlagCrossFileSystems) |
-			flag(o.UserXattr, commitFlagUserxattr),
+			flag(o.UserXattr, commitFlagUserxattr) | flag(o.CompareContent, commitFlagCompareContent),
 		Name: o.Name, Compression: uint32(o.Compression), Level: int32(o.Level), EpochSeconds: epoch,
 		Author: o.Author, Message: o.Message, CreatedBy: o.CreatedBy,
 		Changes: capi.ConfigChanges{

@@ -153,3 +153,21 @@ fn sockets_are_left_out_and_counted() {
     rootfs(&storage, &committed.image, &at);
     assert!(!at.join("socket").exists() && at.join("d/new").exists());
 }
+
+/// A file of the same size and time, with another content, is found where that is asked for.
+#[test]
+fn content_is_compared_where_that_is_asked_for() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let base = base(&storage);
+    let tree = dir.path().join("tree");
+    rootfs(&storage, &base, &tree);
+    let before = std::fs::metadata(tree.join("f")).unwrap();
+    std::fs::write(tree.join("f"), b"BASE\n").unwrap();
+    std::fs::File::options().write(true).open(tree.join("f")).unwrap().set_modified(before.modified().unwrap()).unwrap();
+    for (compares, entries) in [(false, 0), (true, 1)] {
+        let options = CommitOptions::default().compares_content(compares);
+        let committed = storage.commit_image(Some(&base), &CommitSource::Tree(tree.clone()), &options).unwrap();
+        assert_eq!(committed.entries, entries, "{committed:?}");
+    }
+}

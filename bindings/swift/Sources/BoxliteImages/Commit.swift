@@ -93,6 +93,8 @@ public struct CommitOptions: Sendable {
   public var config = ConfigChanges()
   /// What the manifest says besides.
   public var annotations: [String: String] = [:]
+  /// Read the files of a tree that look as they were, too.
+  public var comparesContent = false
   /// Go into other file systems that are mounted below.
   public var crossesFileSystems = false
   /// The overlay was mounted with `userxattr`.
@@ -109,7 +111,7 @@ public struct CommitOptions: Sendable {
     var c = bl_commit_options_init()
     c.flags = flags(
       (epochSeconds != nil, BL_COMMIT_FLAG_EPOCH), (crossesFileSystems, BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS),
-      (hasUserXattrs, BL_COMMIT_FLAG_USERXATTR))
+      (hasUserXattrs, BL_COMMIT_FLAG_USERXATTR), (comparesContent, BL_COMMIT_FLAG_COMPARE_CONTENT))
     c.name = try arena.text(name, "name")
     c.compression = compression.c
     c.level = level
