@@ -140,7 +140,7 @@ def empty(table, at):
 def verity(a, table, work, layout, tag, at):
     store = imported(layout, tag, f"{at}/verity-store", "--form", "erofs")
     make = f"{blimg_of(work, 'default', store)} disk image:1 @D/disk.img"
-    sh("sh", "-c", f"mkdir -p {at}/out; {make} --verity".replace("@D", f"{at}/out"), stdout=subprocess.DEVNULL)
+    sh("sh", "-c", f"rm -rf {at}/out; mkdir {at}/out; {make} --verity".replace("@D", f"{at}/out"), stdout=subprocess.DEVNULL)
     found = alternate(a.n, f"{at}/out", {
         "none": make, "kept": f"{make} --verity", "new": f"rm -f {store}/extracted/*.verity; {make} --verity"})
     hashed = sum(os.path.getsize(f"{store}/extracted/{name}") for name in os.listdir(f"{store}/extracted") if name.endswith(".erofs"))

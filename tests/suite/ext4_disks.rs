@@ -38,7 +38,7 @@ fn mounted(dir: &Path, disk: &Disk) -> Option<MountedDisk> {
 #[test]
 fn names_in_a_large_directory_are_found() {
     let dir = temp_dir();
-    for (place, count, length) in [("two blocks", 300, 9), ("many indexes", 24_000, 95)] {
+    for (place, count, length) in [("eight blocks", 1600, 9), ("many indexes", 24_000, 95)] {
         let dir = dir.path().join(place);
         std::fs::create_dir(&dir).unwrap();
         let name = |number: usize| format!("{number:0length$}");
