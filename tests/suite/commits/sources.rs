@@ -164,7 +164,12 @@ fn content_is_compared_where_that_is_asked_for() {
     rootfs(&storage, &base, &tree);
     let before = std::fs::metadata(tree.join("f")).unwrap();
     std::fs::write(tree.join("f"), b"BASE\n").unwrap();
-    std::fs::File::options().write(true).open(tree.join("f")).unwrap().set_modified(before.modified().unwrap()).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(tree.join("f"))
+        .unwrap()
+        .set_modified(before.modified().unwrap())
+        .unwrap();
     for (compares, entries) in [(false, 0), (true, 1)] {
         let options = CommitOptions::default().compares_content(compares);
         let committed = storage.commit_image(Some(&base), &CommitSource::Tree(tree.clone()), &options).unwrap();
