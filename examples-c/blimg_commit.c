@@ -143,7 +143,7 @@ static void config_options(app *a, config_of *config, bl_commit_options *making)
 
 static void layer_options(app *a, bl_commit_options *making)
 {
-  static const char *const compressions[] = {"zstd", "gzip", "none", NULL};
+  static const char *const compressions[] = {"default", "zstd", "gzip", "none", NULL};
   making->compression = (uint32_t)option_word(&a->given, "--compression", compressions);
   making->level = (int32_t)option_number(&a->given, "--level", 22);
 }
@@ -186,6 +186,7 @@ static int run_commit(app *a)
   config_options(a, &config, &making);
   layer_options(a, &making);
   making.flags |= option_flag(&a->given, "--compare-content", BL_COMMIT_FLAG_COMPARE_CONTENT);
+  making.flags |= option_flag(&a->given, "--user-xattr", BL_COMMIT_FLAG_USERXATTR);
   for (kind = BL_COMMIT_UPPER; kind <= BL_COMMIT_ARCHIVE; kind++) {
     const char *given = option_text(&a->given, sources[kind]);
     if (given && source.path) wrong(a, sources[kind], "there is another source");
@@ -255,11 +256,12 @@ static int run_edit(app *a)
   {"--message", "TEXT", "what was done"}
 
 #define LAYER_OPTIONS \
-  {"--compression", "WORD", "zstd (the default), gzip, none"}, \
+  {"--compression", "WORD", "zstd, gzip, none; by default zstd, and gzip on an image of Docker's"}, \
   {"--level", "N", "how hard it tries"}
 
 static const option commit_options[] = {
   {"--upper", "DIR", "the upper directory of an overlay"},
+  {"--user-xattr", NULL, "the overlay was mounted with userxattr"},
   {"--tree", "DIR", "a directory with all of the image, which is compared with IMAGE"},
   {"--tar", "FILE", "the archive of a layer; - is standard input"},
   {"--compare-content", NULL, "read the files of a tree that look as they were, too"},

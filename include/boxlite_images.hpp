@@ -593,7 +593,13 @@ struct disk_options {
 /// What was changed: the upper directory of an overlay, a directory with all of the image, the archive of a layer.
 enum class commit_source : uint32_t { upper = BL_COMMIT_UPPER, tree = BL_COMMIT_TREE, archive = BL_COMMIT_ARCHIVE };
 /// How a layer is stored.
-enum class compression : uint32_t { zstd = BL_COMPRESSION_ZSTD, gzip = BL_COMPRESSION_GZIP, none = BL_COMPRESSION_NONE };
+enum class compression : uint32_t {
+  /// zstd, and gzip on a base with Docker's media types.
+  by_base = BL_COMPRESSION_DEFAULT,
+  zstd = BL_COMPRESSION_ZSTD,
+  gzip = BL_COMPRESSION_GZIP,
+  none = BL_COMPRESSION_NONE,
+};
 
 /// What of a config is to be another than the base's. What is not given stays.
 struct config_changes {
@@ -611,7 +617,7 @@ struct config_changes {
 struct commit_options {
   /// What the image is called; empty: nothing, and a collection may take it, unless a lease holds it.
   std::string name;
-  boxlite::compression compression = boxlite::compression::zstd;
+  boxlite::compression compression = boxlite::compression::by_base;
   /// Zero is 3 for zstd, and 6 for gzip.
   int32_t level = 0;
   /// Since 1970: when it was made, and the latest time of any file. The same changes are the same image then.

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd as _;
 
 use super::content::FileContent;
-use super::node::Node;
+use super::node::{Node, clamped};
 use super::options::CommitOptions;
 use crate::disk::BLOCK_BYTES;
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result, Status, quoted};
 use crate::extraction::ExtractOptions;
 use crate::image::Image;
 use crate::image_disk::{DiskOptions, Layers};
 use crate::interrupt::Interrupt;
+use crate::layer::{Entry, Kind};
 use crate::limits::LayerLimits;
 use crate::record::RecordWriter;
 use crate::store::{CallLease, Storage};
@@ -69,12 +70,11 @@ impl<'a> BaseTree<'a> {
         Ok(true)
     }
 
-    /// What is at a path.
-    pub(super) fn at(&self, path: &[u8]) -> Option<InodeId> {
-        path.split(|&byte| byte == b'/').try_fold(ROOT, |inode, name| match self.tree.inode(inode).kind {
-            InodeKind::Directory { .. } => self.tree.child(inode, name),
-            _ => None,
-        })
+    /// A directory, as an entry of a layer.
+    pub(super) fn folder_entry(&self, path: &[u8], options: &CommitOptions) -> Result<Entry> {
+        let lost = || Error::new(Status::Internal, format!("{} is not in the base", quoted(path)));
+        let inode = self.tree.at(path).ok_or_else(lost)?;
+        Ok(metadata_entry(&self.tree, inode, path, options))
     }
 
     /// The paths of each file that has several.
@@ -98,6 +98,21 @@ impl<'a> BaseTree<'a> {
     /// How many names lead to it.
     pub(super) fn names(&self, inode: InodeId) -> u64 {
         self.names.get(&inode).copied().unwrap_or(1)
+    }
+}
+
+/// What is said of an inode but what it is: of a directory, all of an entry.
+pub(super) fn metadata_entry(tree: &MemoryTree, inode: InodeId, path: &[u8], options: &CommitOptions) -> Entry {
+    let node = tree.inode(inode);
+    Entry {
+        path: path.to_vec(),
+        kind: Kind::Directory,
+        mode: node.mode.into(),
+        uid: node.uid,
+        gid: node.gid,
+        mtime: clamped(node.mtime, options),
+        xattrs: tree.xattrs(inode).to_vec(),
+        ..Entry::default()
     }
 }
 

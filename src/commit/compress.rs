@@ -23,7 +23,11 @@ const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// A last block without content.
 const DEFLATE_END: [u8; 2] = [3, 0];
 /// Workers that pay: what feeds them is slower than more of them.
-const MOST_WORKERS: usize = 8;
+const MOST_WORKERS: usize = 4;
+/// What each of zstd's workers has at a time. By default that is four windows, of which there are more than workers.
+const ZSTD_JOB: u32 = 2 << 20;
+/// Higher ones have windows for which readers have no memory, ours among them.
+const MOST_ZSTD_LEVEL: i32 = 19;
 
 /// Something that compressed bytes go to.
 pub(super) trait BlobSink {
@@ -44,16 +48,17 @@ impl<S: BlobSink> Compressor<S> {
         match (compression, level) {
             (LayerCompression::Plain, None) => Ok(Compressor::Plain(sink)),
             (LayerCompression::Plain, Some(level)) => refuse(format!("level {level}: nothing is compressed")),
-            (LayerCompression::Zstd, level) => {
+            (LayerCompression::Zstd | LayerCompression::ByBase, level) => {
                 let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
-                if !zstd::compression_level_range().contains(&level) || level == 0 {
-                    return refuse(format!("level {level}: zstd has no such one"));
+                if !(1..=MOST_ZSTD_LEVEL).contains(&level) {
+                    return refuse(format!("level {level}: zstd has 1 to {MOST_ZSTD_LEVEL}"));
                 }
                 let writer = SinkWriter { sink, failed: None };
                 let begun = zstd::stream::write::Encoder::new(writer, level).and_then(|mut encoder| {
                     encoder.include_checksum(true)?;
                     // One at least, also where there is one processor.
                     encoder.multithread(workers as u32)?;
+                    encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB))?;
                     Ok(encoder)
                 });
                 begun
@@ -142,9 +147,7 @@ pub(super) struct Gzip<S> {
     crc: Crc,
     /// In the order of their pieces.
     waiting: VecDeque<Receiver<Result<Deflated>>>,
-    /// None of them where there is one processor.
-    workers: Vec<JoinHandle<()>>,
-    jobs: Option<SyncSender<GzipJob>>,
+    workers: GzipWorkers,
 }
 
 impl<S: BlobSink> Gzip<S> {
@@ -156,17 +159,16 @@ impl<S: BlobSink> Gzip<S> {
             piece: Vec::with_capacity(GZIP_PIECE),
             crc: Crc::new(),
             waiting: VecDeque::new(),
-            workers: Vec::new(),
-            jobs: None,
+            workers: GzipWorkers::default(),
         };
         if sys::has_cores() {
             let (jobs, queue) = sync_channel::<GzipJob>(workers);
             let queue = Arc::new(Mutex::new(queue));
             for _ in 0..workers {
                 let queue = queue.clone();
-                gzip.workers.extend(sys::spawn("bl-gzip", move || deflate_all(&queue, level)).ok());
+                gzip.workers.threads.extend(sys::spawn("bl-gzip", move || deflate_all(&queue, level)).ok());
             }
-            gzip.jobs = (!gzip.workers.is_empty()).then_some(jobs);
+            gzip.workers.jobs = (!gzip.workers.threads.is_empty()).then_some(jobs);
         }
         Ok(gzip)
     }
@@ -185,14 +187,14 @@ impl<S: BlobSink> Gzip<S> {
 
     fn end_piece(&mut self) -> Result<()> {
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(GZIP_PIECE));
-        let Some(jobs) = &self.jobs else {
+        let Some(jobs) = &self.workers.jobs else {
             let done = deflate(&piece, self.level)?;
             return self.put(done);
         };
         let (answer, done) = sync_channel(1);
         jobs.send((piece, answer)).map_err(|_| died())?;
         self.waiting.push_back(done);
-        if self.waiting.len() > 2 * self.workers.len() { self.put_first() } else { Ok(()) }
+        if self.waiting.len() > 2 * self.workers.threads.len() { self.put_first() } else { Ok(()) }
     }
 
     fn put_first(&mut self) -> Result<()> {
@@ -216,11 +218,30 @@ impl<S: BlobSink> Gzip<S> {
         self.sink.write(&DEFLATE_END)?;
         self.sink.write(&self.crc.sum().to_le_bytes())?;
         self.sink.write(&self.crc.amount().to_le_bytes())?;
-        drop(self.jobs.take());
-        for worker in self.workers.drain(..) {
-            worker.join().map_err(|_| died())?;
-        }
+        self.workers.end();
         Ok(self.sink)
+    }
+}
+
+/// Threads that deflate. Dropping them waits for what they are at.
+#[derive(Default)]
+struct GzipWorkers {
+    /// None of them where there is one processor.
+    threads: Vec<JoinHandle<()>>,
+    jobs: Option<SyncSender<GzipJob>>,
+}
+
+impl GzipWorkers {
+    fn end(&mut self) {
+        drop(self.jobs.take());
+        // One that panicked has given no answer, which was told.
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+impl Drop for GzipWorkers {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -301,7 +322,7 @@ mod tests {
                 LayerCompression::Gzip => {
                     flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
                 }
-                LayerCompression::Zstd => unpacked = zstd::decode_all(&packed[..]).unwrap(),
+                _ => unpacked = zstd::decode_all(&packed[..]).unwrap(),
             }
             assert!(unpacked == content, "{compression:?}");
         }

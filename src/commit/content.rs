@@ -14,8 +14,11 @@ use crate::sys;
 
 /// What holes are looked for in.
 const BLOCK: u64 = 4096;
-/// As many zeros are a hole: fewer would make no smaller layer once it is compressed.
-const HOLE_BYTES: u64 = 64 << 10;
+/// As many zeros are a hole.
+const HOLE_BYTES: u64 = 1 << 20;
+/// A file has holes in a layer if it has as many bytes of them. Docker and podman write layers anew from what they keep of them,
+/// and of a sparse file that is not enough (github.com/vbatts/tar-split). Fewer zeros cost next to nothing once they are compressed.
+const SPARSE_BYTES: u64 = 16 << 20;
 /// The most holes of a file: readers, ours too, have a limit on the parts of one. The largest are kept.
 const MOST_HOLES: usize = 4000;
 /// How much is read at a time.
@@ -49,7 +52,7 @@ impl<'a> FileContent<'a> {
 
     /// Where there is data; `None` where that is everywhere. `each` is told of each piece that is read.
     pub(super) fn data_parts(&self, mut each: impl FnMut(u64) -> Result<()>) -> Result<Option<DataParts>> {
-        if self.size < HOLE_BYTES {
+        if self.size < SPARSE_BYTES {
             return Ok(None);
         }
         let (mut zeros, mut buffer, mut at) = (ZeroRuns::default(), vec![0; PIECE_BYTES], 0);
@@ -134,10 +137,10 @@ impl ZeroRuns {
         }
     }
 
-    /// What is between the holes; `None` without one.
+    /// What is between the holes; `None` where there are too few.
     fn data_parts(mut self, size: u64) -> Option<DataParts> {
         self.end_run();
-        if self.holes.is_empty() {
+        if self.holes.iter().map(|(begin, end)| end - begin).sum::<u64>() < SPARSE_BYTES {
             return None;
         }
         if self.holes.len() > MOST_HOLES {
@@ -167,16 +170,17 @@ mod tests {
     #[test]
     fn holes_are_rows_of_zeros_whatever_the_file_system_has() {
         const K: u64 = 1 << 10;
+        const M: u64 = 1 << 20;
         /// Where something else than zeros is, the length, and what is to be found.
         type HoleCase<'a> = (&'a [u64], u64, Option<&'a [(u64, u64)]>);
         let cases: [HoleCase<'_>; 7] = [
-            (&[], 60 * K, None),
-            (&[], 64 * K, Some(&[])),
-            (&[0], 68 * K, Some(&[(0, 4 * K)])),
-            (&[0], 67 * K, None),
-            (&[70 * K], 80 * K, Some(&[(68 * K, 12 * K)])),
-            (&[0, 40 * K, 3000 * K], 3001 * K, Some(&[(0, 44 * K), (3000 * K, K)])),
-            (&[2000 * K], 4096 * K, Some(&[(2000 * K, 4 * K)])),
+            (&[], 15 * M, None),
+            (&[], 16 * M, Some(&[])),
+            (&[0], 17 * M, Some(&[(0, 4 * K)])),
+            (&[0], 16 * M, None),
+            (&[20 * M], 21 * M, Some(&[(20 * M, M)])),
+            (&[0, 600 * K, 30 * M], 30 * M + K, Some(&[(0, 604 * K), (30 * M, K)])),
+            (&[20 * M], 40 * M, Some(&[(20 * M, 4 * K)])),
         ];
         for (places, size, expected) in cases {
             for is_written in [false, true] {
@@ -202,7 +206,7 @@ mod tests {
             at += length + BLOCK;
         }
         let parts = zeros.data_parts(at).unwrap();
-        assert_eq!(parts.len(), MOST_HOLES);
+        assert_eq!(parts.len(), MOST_HOLES + 1);
         assert_eq!(parts[0], (0, 100 * (HOLE_BYTES + BLOCK)));
     }
 

@@ -46,9 +46,9 @@ pub(super) fn grow_config(
             config
         }
     };
-    config.insert("created".to_owned(), json!(created));
+    put(&mut config, "created", json!(created));
     if !options.author.is_empty() {
-        config.insert("author".to_owned(), json!(options.author));
+        put(&mut config, "author", json!(options.author));
     }
     let kept = base.map_or(0, |base| base.layers);
     let diff_ids = list(entry(&mut config, "rootfs", || json!({"type": "layers"}))?, "diff_ids")?;
@@ -65,12 +65,30 @@ pub(super) fn grow_config(
         }
     }
     let steps = list(&mut config, "history")?;
-    let has_layer = |step: &&mut Value| step["empty_layer"] != json!(true);
     // What made layers that are one now has none of its own.
-    steps.iter_mut().filter(has_layer).skip(kept).for_each(|step| step["empty_layer"] = json!(true));
+    let mut made = 0;
+    for step in steps.iter_mut() {
+        let wrong = || Error::new(Status::Malformed, "the base's history has a step that is no JSON object");
+        let step = step.as_object_mut().ok_or_else(wrong)?;
+        let is_empty = step.get(&key_in(step, "empty_layer")) == Some(&json!(true));
+        made += usize::from(!is_empty);
+        if !is_empty && made > kept {
+            put(step, "empty_layer", json!(true));
+        }
+    }
     steps.push(history);
     change(entry(&mut config, "config", || json!({}))?, &options.changes)?;
     bytes(&Value::Object(config))
+}
+
+/// How a layer on top of a base is stored: by default as zstd, of which Docker's own media types say nothing.
+pub(super) fn compression_on(base: Option<Base<'_>>, options: &CommitOptions) -> LayerCompression {
+    let is_docker = base.is_some_and(|base| media_type::is_docker_config(&base.image.manifest.config.media_type));
+    match options.compression {
+        LayerCompression::ByBase if is_docker => LayerCompression::Gzip,
+        LayerCompression::ByBase => LayerCompression::Zstd,
+        asked => asked,
+    }
 }
 
 /// The manifest of the base, or of none, with that config, and one layer more, or as many.
@@ -96,12 +114,12 @@ pub(super) fn grow_manifest(
     };
     let descriptor = |media_type: &str, digest: &Digest, size: u64| json!({"mediaType": media_type, "digest": digest.as_str(), "size": size});
     manifest.insert("config".to_owned(), descriptor(&config_type, config.0, config.1 as u64));
-    let suffix = match (options.compression, is_docker) {
+    let suffix = match (compression_on(base, options), is_docker) {
         (LayerCompression::Plain, _) => "",
-        (LayerCompression::Zstd, false) => "+zstd",
         (LayerCompression::Gzip, false) => "+gzip",
-        (LayerCompression::Zstd, true) => ".zstd",
         (LayerCompression::Gzip, true) => ".gzip",
+        (_, false) => "+zstd",
+        (_, true) => ".zstd",
     };
     let layer_type = if is_docker { media_type::DOCKER_LAYER } else { media_type::OCI_LAYER };
     let layers = list(&mut manifest, "layers")?;
@@ -117,8 +135,8 @@ pub(super) fn grow_manifest(
 fn change(run: &mut Map<String, Value>, changes: &ConfigChanges) -> Result<()> {
     for (key, words) in [("Entrypoint", &changes.entrypoint), ("Cmd", &changes.cmd)] {
         match words {
-            Some(words) if words.is_empty() => drop(run.remove(key)),
-            Some(words) => drop(run.insert(key.to_owned(), json!(words))),
+            Some(words) if words.is_empty() => drop(run.remove(&key_in(run, key))),
+            Some(words) => put(run, key, json!(words)),
             None => {}
         }
     }
@@ -126,7 +144,7 @@ fn change(run: &mut Map<String, Value>, changes: &ConfigChanges) -> Result<()> {
         [("WorkingDir", &changes.working_dir), ("User", &changes.user), ("StopSignal", &changes.stop_signal)]
     {
         if let Some(text) = text {
-            run.insert(key.to_owned(), json!(text));
+            put(run, key, json!(text));
         }
     }
     let name_of = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
@@ -170,13 +188,24 @@ fn object(bytes: &[u8], what: &str) -> Result<Map<String, Value>> {
     }
 }
 
+/// The key that a document has for this one. Go's readers take keys in either case, and so do we ([`crate::oci`]).
+fn key_in(map: &Map<String, Value>, key: &str) -> String {
+    let plain = |key: &str| key.replace('_', "").to_ascii_lowercase();
+    map.keys().find(|found| plain(found) == plain(key)).map_or_else(|| key.to_owned(), Clone::clone)
+}
+
+fn put(map: &mut Map<String, Value>, key: &str, value: Value) {
+    let key = key_in(map, key);
+    map.insert(key, value);
+}
+
 /// The object of this key, which is made unless it is there. Docker writes `null` for what is empty.
 fn entry<'m>(
     map: &'m mut Map<String, Value>,
     key: &str,
     new: impl FnOnce() -> Value,
 ) -> Result<&'m mut Map<String, Value>> {
-    let value = map.entry(key).or_insert(Value::Null);
+    let value = map.entry(key_in(map, key)).or_insert(Value::Null);
     if value.is_null() {
         *value = new();
     }
@@ -185,7 +214,7 @@ fn entry<'m>(
 }
 
 fn list<'m>(map: &'m mut Map<String, Value>, key: &str) -> Result<&'m mut Vec<Value>> {
-    let value = map.entry(key).or_insert(Value::Null);
+    let value = map.entry(key_in(map, key)).or_insert(Value::Null);
     if value.is_null() {
         *value = json!([]);
     }

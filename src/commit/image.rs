@@ -2,8 +2,8 @@
 
 use std::time::{Instant, SystemTime};
 
-use super::documents::{Base, NewLayer, grow_config, grow_manifest, rfc3339};
-use super::entries::SourceCounts;
+use super::documents::{Base, NewLayer, compression_on, grow_config, grow_manifest, rfc3339};
+use super::entries::{EntryWriter, SourceCounts};
 use super::options::{CommitOptions, CommitSource};
 use super::pack::LayerPacker;
 use super::squash::SquashedLayers;
@@ -52,24 +52,32 @@ impl Storage {
             base.map(|image| self.check_base(image, image.manifest.layers.len())).transpose().and_then(|base| {
                 let base = base.as_ref().map(KeptBase::as_base);
                 self.commit(base, options, |packer, lease| {
-                    lease.extend_in_time(Instant::now())?;
+                    let image = base.map(|base| base.image);
+                    let mut out = EntryWriter::new(packer, lease, options);
                     match source {
                         CommitSource::Upper(path) => {
-                            let image = base.map(|base| base.image);
-                            UpperReader::new(path, options)?.write(packer, || self.base_tree(image, options, lease))
+                            let base_tree = |lease: &mut CallLease| self.base_tree(image, options, lease);
+                            UpperReader::new(path, options)?.write(&mut out, base_tree)?;
                         }
                         CommitSource::Tree(path) => {
-                            let tree = self.base_tree(base.map(|base| base.image), options, lease)?;
-                            TreeReader::new(path, &tree, options)?.write(packer)
+                            let tree = self.base_tree(image, options, out.lease)?;
+                            TreeReader::new(path, &tree, options)?.write(&mut out)?;
                         }
                         CommitSource::Archive(path) => {
-                            let top = TopLayer::archive_or_pipe(path, self, &options.limits, &options.interrupt)?;
-                            lease.lease().hold_unless(&top.digest, &options.interrupt)?;
-                            let image = base.map(|base| base.image);
+                            let mut waits = || out.lease.extend_in_time(Instant::now());
+                            let top = TopLayer::archive_or_pipe(
+                                path,
+                                self,
+                                (&options.limits, &options.interrupt),
+                                &mut waits,
+                            )?;
+                            out.lease.lease().hold_unless(&top.digest, &options.interrupt)?;
                             let from = base.map_or(0, |base| base.layers);
-                            SquashedLayers::of(self, (image, &[top]), from, options, lease)?.write(packer, options)
+                            let layers = SquashedLayers::of(self, (image, &[top]), from, options, out.lease)?;
+                            layers.write(&mut out, options)?;
                         }
                     }
+                    out.finish()
                 })
             });
         committed.map_err(|error| match source {
@@ -91,7 +99,10 @@ impl Storage {
         }
         let base = self.check_base(image, from)?;
         let squashed = self.commit(Some(base.as_base()), options, |packer, lease| {
-            SquashedLayers::of(self, (Some(image), &[]), from, options, lease)?.write(packer, options)
+            let layers = SquashedLayers::of(self, (Some(image), &[]), from, options, lease)?;
+            let mut out = EntryWriter::new(packer, lease, options);
+            layers.write(&mut out, options)?;
+            out.finish()
         });
         squashed.map_err(|error| error.context(format_args!("squash of {}", image.manifest_digest)))
     }
@@ -125,7 +136,7 @@ impl Storage {
         if let Some(base) = &base {
             lease.lease().hold_unless(&base.image.manifest_digest, interrupt)?;
         }
-        let mut packer = LayerPacker::new(self, options)?;
+        let mut packer = LayerPacker::new(self, compression_on(base, options), options)?;
         let counts = write(&mut packer, &mut lease)?;
         let packed = packer.finish()?;
         lease.extend_in_time(Instant::now())?;
@@ -157,13 +168,13 @@ impl Storage {
         let digest = Digest::of(&manifest);
         lease.lease().hold_unless(&digest, interrupt)?;
         self.save_manifest_within(&digest, &manifest, interrupt)?;
-        match &options.name {
-            Some(name) => {
-                self.tag_image_of(name, &digest, None, interrupt)?;
-                self.open_image(name)
-            }
-            None => self.open_image_by_digest(&digest),
+        // What cannot be opened gets no name, and somebody else may give the name to another one at any time.
+        let mut image = self.open_image_by_digest(&digest)?;
+        if let Some(name) = &options.name {
+            self.tag_image_of(name, &digest, None, interrupt)?;
+            image.name = self.image(name).ok().filter(|tagged| tagged.manifest == digest);
         }
+        Ok(image)
     }
 
     /// A base of which so many layers stay.

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::base::BaseTree;
 use crate::error::{Error, Result, Status, quoted};
+use crate::interrupt::Interrupt;
 use crate::layer::{Entry, Kind};
 use crate::sys;
 use crate::unpack::InodeId;
@@ -48,10 +49,16 @@ impl IndexedFiles {
 
     /// Hard links for the names that are not in the upper directory, which `root` is. `opaque` is the attribute of directories that
     /// hide what is below them. `UNSUPPORTED` where only the overlay's index, in its work directory, has the content of a name.
-    pub(super) fn missing_links(self, base: &BaseTree<'_>, root: &OwnedFd, opaque: &[u8]) -> Result<Vec<Entry>> {
+    pub(super) fn missing_links(
+        self,
+        base: &BaseTree<'_>,
+        root: &OwnedFd,
+        opaque: &[u8],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Entry>> {
         let (mut names, mut links) = (base.linked_names(), Vec::new());
         for file in self.0.values() {
-            let mut candidates: Vec<InodeId> = file.paths.iter().filter_map(|path| base.at(path)).collect();
+            let mut candidates: Vec<InodeId> = file.paths.iter().filter_map(|path| base.tree.at(path)).collect();
             candidates.retain(|inode| names.contains_key(inode));
             candidates.dedup();
             let mut found = None;
@@ -88,6 +95,7 @@ impl IndexedFiles {
             }
         }
         for names in names.values() {
+            interrupt.check()?;
             let mut is_hidden = Vec::with_capacity(names.len());
             for name in names {
                 is_hidden.push(!shows_what_is_below(root.as_fd(), name, opaque)?);

@@ -9,21 +9,30 @@ use super::options::CommitOptions;
 use crate::error::{Error, Result, Status, quoted};
 use crate::layer::{Device, Entry, Kind, Timestamp};
 use crate::sys;
+use crate::unpack::is_reserved;
 
 /// Of overlayfs' own attributes.
 pub(super) const TRUSTED_OVERLAY: &[u8] = b"trusted.overlay.";
 pub(super) const USER_OVERLAY: &[u8] = b"user.overlay.";
 /// The owner and mode that an ordinary user could not give a file (containers/storage).
 const OVERRIDE_STAT: &[u8] = b"user.containers.override_stat";
-/// What the host's policy gave a file, and what only holds on its own file system.
-const OF_THE_HOST: [&[u8]; 4] = [b"security.selinux", b"security.ima", b"security.evm", b"security.SMACK64"];
+const CAPABILITY: &[u8] = b"security.capability";
 
 /// Extended attributes by their full names, sorted.
 pub(super) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// What an ordinary user's files have, which are root's in the image, as in a user namespace of its own.
+#[derive(Clone, Copy)]
+pub(super) struct OrdinaryUser {
+    pub(super) uid: u32,
+    /// The user's group, and that of the source's root, which files in it may have got.
+    pub(super) gids: [u32; 2],
+}
+
 /// A name in a directory that is open, and what it was when it was looked at.
 #[derive(Clone, Copy)]
 pub(super) struct Node<'a> {
+    pub(super) user: Option<OrdinaryUser>,
     pub(super) folder: BorrowedFd<'a>,
     /// From the root of the source on.
     pub(super) path: &'a [u8],
@@ -107,37 +116,53 @@ impl Node<'_> {
             Kind::Symlink => {
                 // Some file systems give it others, and none of them means anything.
                 entry.mode = 0o777;
-                let target = rustix::fs::readlinkat(self.folder, self.name(), Vec::new());
-                entry.link = target.map_err(|errno| self.failed("read", errno))?.into_bytes();
+                entry.link = match rustix::fs::readlinkat(self.folder, self.name(), Vec::new()) {
+                    // It is none any more.
+                    Err(Errno::INVAL) => return Err(changed(self.path)),
+                    target => target.map_err(|errno| self.failed("read", errno))?.into_bytes(),
+                };
             }
             _ => {}
         }
-        // What an ordinary user has made is the image's root's, as in a user namespace of its own.
-        if !rustix::process::geteuid().is_root() {
-            let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-            entry.uid = if entry.uid == own.0 { 0 } else { entry.uid };
-            entry.gid = if entry.gid == own.1 { 0 } else { entry.gid };
+        if let Some(user) = self.user {
+            entry.uid = if entry.uid == user.uid { 0 } else { entry.uid };
+            entry.gid = if user.gids.contains(&entry.gid) { 0 } else { entry.gid };
         }
         if let Some((_, value)) = xattrs.iter().find(|(name, _)| name == OVERRIDE_STAT) {
             let why = || self.refused("has an attribute user.containers.override_stat that is none");
-            (entry.uid, entry.gid, entry.mode) = override_stat(value).ok_or_else(why)?;
+            let meant = override_stat(value).ok_or_else(why)?;
+            (entry.uid, entry.gid, entry.mode) = meant.owner_and_mode;
+            if let Some(kind) = meant.kind.filter(|_| entry.kind == Kind::File) {
+                (entry.kind, entry.size) = (kind, 0);
+            }
         }
-        let stays = |name: &[u8]| {
-            ![TRUSTED_OVERLAY, USER_OVERLAY].iter().any(|prefix| name.starts_with(prefix))
-                && name != OVERRIDE_STAT
-                && !OF_THE_HOST.contains(&name)
-        };
-        entry.xattrs = xattrs.iter().filter(|(name, _)| stays(name)).cloned().collect();
+        entry.xattrs = xattrs.iter().filter(|(name, _)| !is_reserved(name)).cloned().collect();
+        for (_, value) in entry.xattrs.iter_mut().filter(|(name, _)| name == CAPABILITY) {
+            without_root_id(value);
+        }
         Ok(entry)
     }
 
+    /// Whether its owner and mode are said by an attribute.
+    pub(super) fn has_override(xattrs: &Xattrs) -> bool {
+        xattrs.iter().any(|(name, _)| name == OVERRIDE_STAT)
+    }
+
     pub(super) fn failed(&self, action: &str, errno: Errno) -> Error {
-        Error::os(errno, format_args!("{action} {}", quoted(self.path)))
+        match errno {
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP => changed(self.path),
+            errno => Error::os(errno, format_args!("{action} {}", quoted(self.path))),
+        }
     }
 
     pub(super) fn refused(&self, why: &str) -> Error {
         Error::new(Status::Unsupported, format!("{}: {why}", quoted(self.path)))
     }
+}
+
+/// `UNSUPPORTED`: in an overlay it would take away what has its name below, and elsewhere be a device.
+pub(super) fn whiteout_device(path: &[u8]) -> Error {
+    Error::new(Status::Unsupported, format!("{} is a device 0:0, which is a whiteout to overlayfs", quoted(path)))
 }
 
 /// `STATE`: somebody is at work in the source.
@@ -153,11 +178,42 @@ pub(super) fn clamped(time: Timestamp, options: &CommitOptions) -> Timestamp {
     }
 }
 
-/// `uid:gid:mode`, the last in octal; more may follow.
-fn override_stat(value: &[u8]) -> Option<(u32, u32, u32)> {
+/// What `user.containers.override_stat` says.
+struct OverrideStat {
+    owner_and_mode: (u32, u32, u32),
+    /// What an empty file stands for.
+    kind: Option<Kind>,
+}
+
+/// `uid:gid:mode:type`, the mode in octal; the type may be missing.
+fn override_stat(value: &[u8]) -> Option<OverrideStat> {
     let mut parts = std::str::from_utf8(value).ok()?.split(':');
     let (uid, gid) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some((uid, gid, u32::from_str_radix(parts.next()?, 8).ok()? & 0o7777))
+    let mode = u32::from_str_radix(parts.next()?, 8).ok()? & 0o7777;
+    let device = |numbers: &str| {
+        let (major, minor) = numbers.split_once('-')?;
+        Some(Device { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    };
+    let kind = match parts.next().unwrap_or("file") {
+        "file" | "dir" | "symlink" | "socket" => None,
+        "pipe" => Some(Kind::Fifo),
+        stat_type => Some(match stat_type.split_once('-')? {
+            ("char", numbers) => Kind::CharDevice(device(numbers)?),
+            ("block", numbers) => Kind::BlockDevice(device(numbers)?),
+            _ => return None,
+        }),
+    };
+    Some(OverrideStat { owner_and_mode: (uid, gid, mode), kind })
+}
+
+/// A file capability of revision 3 is that of a user namespace, whose root is another user outside. In an image it is of the image's
+/// root, which is revision 2 (Linux, uapi/linux/capability.h).
+fn without_root_id(value: &mut Vec<u8>) {
+    const WITH_ROOT_ID: usize = 24;
+    if value.len() == WITH_ROOT_ID && value[1..4] == [0, 0, 3] {
+        value[3] = 2;
+        value.truncate(WITH_ROOT_ID - 4);
+    }
 }
 
 fn kind_of(stat: &Stat) -> Kind {
@@ -169,5 +225,42 @@ fn kind_of(stat: &Stat) -> Kind {
         FileType::CharacterDevice => Kind::CharDevice(device()),
         FileType::BlockDevice => Kind::BlockDevice(device()),
         _ => Kind::File,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_attribute_says_of_a_file() {
+        let said = |text: &str| override_stat(text.as_bytes()).map(|stat| (stat.owner_and_mode, stat.kind));
+        let device = Device { major: 1, minor: 3 };
+        for (text, meant) in [
+            ("1:2:0644", Some(((1, 2, 0o644), None))),
+            ("1:2:0100644:file", Some(((1, 2, 0o644), None))),
+            ("0:0:04755:dir", Some(((0, 0, 0o4755), None))),
+            ("0:0:0666:char-1-3", Some(((0, 0, 0o666), Some(Kind::CharDevice(device))))),
+            ("0:0:0660:block-1-3", Some(((0, 0, 0o660), Some(Kind::BlockDevice(device))))),
+            ("0:0:0600:pipe", Some(((0, 0, 0o600), Some(Kind::Fifo)))),
+            ("0:0:0600:char-1", None),
+            ("0:0:0600:what", None),
+            ("0:0", None),
+            ("a:0:0", None),
+            ("", None),
+        ] {
+            assert_eq!(said(text), meant, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_capability_of_a_user_namespace_is_the_image_s() {
+        let second: Vec<u8> = [&[1, 0, 0, 2], &[7; 16][..]].concat();
+        let third: Vec<u8> = [&[1, 0, 0, 3], &[7; 16][..], &1000u32.to_le_bytes()].concat();
+        for value in [&second, &third] {
+            let mut value = value.clone();
+            without_root_id(&mut value);
+            assert_eq!(value, second);
+        }
     }
 }

@@ -28,8 +28,10 @@ pub enum CommitSource {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LayerCompression {
-    /// zstd: the fastest to write and to read. Docker reads it from 23.0 on.
+    /// zstd, and gzip on a base with Docker's media types, which have no zstd.
     #[default]
+    ByBase,
+    /// zstd: the fastest to write and to read. Docker reads it from 23.0 on.
     Zstd,
     /// gzip: what everybody reads.
     Gzip,
@@ -41,9 +43,10 @@ pub enum LayerCompression {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OverlayXattrs {
-    /// `trusted.overlay.*` where this process may read them, and otherwise `user.overlay.*`.
+    /// What the root of the upper directory has of both. Where it has none, `trusted.overlay.*` if this process may read them, and
+    /// otherwise `user.overlay.*`.
     #[default]
-    ByPrivilege,
+    ByRoot,
     /// `trusted.overlay.*`.
     Trusted,
     /// `user.overlay.*`, as the mount option `userxattr` has it.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::compress::{BlobSink, Compressor};
-use super::options::CommitOptions;
+use super::options::{CommitOptions, LayerCompression};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status};
 use crate::interrupt::Interrupt;
@@ -51,18 +51,27 @@ impl BlobSink for StagedBlob {
     }
 }
 
-/// Who hashes the archive.
+/// Who hashes the archive. Dropping it waits for the thread.
 enum DiffIdHasher {
     Here(Box<Hasher>),
-    Beside { pieces: SyncSender<Arc<Vec<u8>>>, thread: JoinHandle<Hasher> },
+    Beside { pieces: Option<SyncSender<Arc<Vec<u8>>>>, thread: Option<JoinHandle<Hasher>> },
 }
 
 impl LayerPacker {
-    pub(super) fn new(storage: &Storage, options: &CommitOptions) -> Result<LayerPacker> {
+    pub(super) fn new(
+        storage: &Storage,
+        compression: LayerCompression,
+        options: &CommitOptions,
+    ) -> Result<LayerPacker> {
         let layer = storage.stage_unnamed(Algorithm::Sha256, None, &options.interrupt)?;
-        let compressor = Compressor::new(options.compression, options.level, StagedBlob { layer, size: 0 })?;
+        let compressor = Compressor::new(compression, options.level, StagedBlob { layer, size: 0 })?;
         let (diff_id, piece) = (DiffIdHasher::new(), Vec::with_capacity(PIECE_BYTES));
         Ok(LayerPacker { compressor, diff_id, piece, bytes: 0, limits: options.limits.clone() })
+    }
+
+    /// Of the archive, as far as it went on.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
@@ -117,25 +126,39 @@ impl DiffIdHasher {
             waiting.iter().for_each(|piece| of_thread.update(&piece));
             of_thread
         });
-        thread.map_or_else(|_| DiffIdHasher::Here(Box::new(hasher())), |thread| DiffIdHasher::Beside { pieces, thread })
+        thread.map_or_else(
+            |_| DiffIdHasher::Here(Box::new(hasher())),
+            |thread| DiffIdHasher::Beside { pieces: Some(pieces), thread: Some(thread) },
+        )
     }
 
     fn add(&mut self, piece: &Arc<Vec<u8>>) -> Result<()> {
         match self {
             DiffIdHasher::Here(hasher) => hasher.update(piece),
-            DiffIdHasher::Beside { pieces, .. } => pieces.send(piece.clone()).map_err(|_| died())?,
+            DiffIdHasher::Beside { pieces, .. } => {
+                pieces.as_ref().ok_or_else(died)?.send(piece.clone()).map_err(|_| died())?;
+            }
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<Digest> {
-        match self {
-            DiffIdHasher::Here(hasher) => Ok(hasher.finish()),
-            DiffIdHasher::Beside { pieces, thread } => {
-                drop(pieces);
-                thread.join().map(Hasher::finish).map_err(|_| died())
-            }
+    fn finish(mut self) -> Result<Digest> {
+        if let DiffIdHasher::Here(hasher) = &mut self {
+            return Ok(std::mem::replace(&mut **hasher, Hasher::new(Algorithm::Sha256)).finish());
         }
+        self.join().ok_or_else(died)
+    }
+
+    fn join(&mut self) -> Option<Digest> {
+        let DiffIdHasher::Beside { pieces, thread } = self else { return None };
+        drop(pieces.take());
+        thread.take()?.join().ok().map(Hasher::finish)
+    }
+}
+
+impl Drop for DiffIdHasher {
+    fn drop(&mut self) {
+        self.join();
     }
 }
 

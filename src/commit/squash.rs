@@ -3,15 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::base::{making_disks, on_disk};
-use super::entries::{EntryWriter, SourceCounts};
-use super::node::clamped;
+use super::base::{making_disks, metadata_entry, on_disk};
+use super::entries::EntryWriter;
+use super::node::whiteout_device;
 use super::options::CommitOptions;
-use super::pack::LayerPacker;
-use crate::error::Result;
+use crate::error::{Error, Result, Status, quoted};
 use crate::image::Image;
 use crate::image_disk::{Layers, TopLayer};
-use crate::layer::{Entry, Kind};
+use crate::layer::{Device, Entry, Kind};
 use crate::store::{CallLease, Storage};
 use crate::unpack::{InodeId, InodeKind, MemoryTree, ROOT};
 
@@ -86,19 +85,22 @@ impl<'a> SquashedLayers<'a> {
         Ok(SquashedLayers { layers, below, all, regrouped })
     }
 
-    pub(super) fn write(self, packer: &mut LayerPacker, options: &CommitOptions) -> Result<SourceCounts> {
-        let mut out = EntryWriter::new(packer, options);
+    pub(super) fn write(self, out: &mut EntryWriter<'_>, options: &CommitOptions) -> Result<()> {
         let mut links: HashMap<InodeId, Vec<u8>> = HashMap::new();
         let mut steps = vec![Step::Node { path: Vec::new(), inode: ROOT, below: Some(ROOT) }];
         while let Some(step) = steps.pop() {
             options.interrupt.check()?;
             match step {
-                Step::Gone(path) => out.put_whiteout(&path)?,
+                Step::Gone(path) => {
+                    self.put_parents(out, &path, options)?;
+                    out.put_whiteout(&path)?;
+                }
                 Step::Folder { path, inode, below } => self.add_children(&mut steps, &path, inode, below),
                 Step::Node { path, inode, below } => {
                     let is_same = below.is_some_and(|below| self.is_same(inode, below));
                     if !is_same || self.regrouped.contains(&inode) {
-                        self.put(&mut out, &mut links, &path, inode, options)?;
+                        self.put_parents(out, &path, options)?;
+                        self.put(out, &mut links, &path, inode, options)?;
                     }
                     if self.is_directory(&self.all, inode) {
                         let below = below.filter(|below| self.is_directory(&self.below, *below));
@@ -107,7 +109,15 @@ impl<'a> SquashedLayers<'a> {
                 }
             }
         }
-        out.finish()
+        Ok(())
+    }
+
+    fn put_parents(&self, out: &mut EntryWriter<'_>, path: &[u8], options: &CommitOptions) -> Result<()> {
+        let lost = || Error::new(Status::Internal, format!("{} is not in the image", quoted(path)));
+        out.put_parents(path, |folder| {
+            let inode = self.all.at(folder).ok_or_else(lost)?;
+            Ok(metadata_entry(&self.all, inode, folder, options))
+        })
     }
 
     fn is_directory(&self, tree: &MemoryTree, inode: InodeId) -> bool {
@@ -160,18 +170,10 @@ impl<'a> SquashedLayers<'a> {
         options: &CommitOptions,
     ) -> Result<()> {
         let node = self.all.inode(inode);
-        let mut entry = Entry {
-            path: path.to_vec(),
-            mode: node.mode.into(),
-            uid: node.uid,
-            gid: node.gid,
-            mtime: clamped(node.mtime, options),
-            ..Entry::default()
-        };
+        let mut entry = metadata_entry(&self.all, inode, path, options);
         if let Some(first) = links.get(&inode) {
-            return out.put(&Entry { kind: Kind::Hardlink, link: first.clone(), ..entry });
+            return out.put(&Entry { kind: Kind::Hardlink, link: first.clone(), xattrs: Vec::new(), ..entry });
         }
-        entry.xattrs = self.all.xattrs(inode).to_vec();
         let mut content = None;
         entry.kind = match node.kind {
             InodeKind::Directory { .. } => Kind::Directory,
@@ -185,6 +187,7 @@ impl<'a> SquashedLayers<'a> {
                 Kind::File
             }
             InodeKind::Fifo => Kind::Fifo,
+            InodeKind::CharDevice(device) if device == Device::default() => return Err(whiteout_device(path)),
             InodeKind::CharDevice(device) => Kind::CharDevice(device),
             InodeKind::BlockDevice(device) => Kind::BlockDevice(device),
         };

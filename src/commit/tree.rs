@@ -13,9 +13,8 @@ use rustix::io::Errno;
 
 use super::base::BaseTree;
 use super::entries::{EntryWriter, SourceCounts};
-use super::node::{Node, changed};
+use super::node::{Node, OrdinaryUser, changed, whiteout_device};
 use super::options::CommitOptions;
-use super::pack::LayerPacker;
 use super::walk::Walk;
 use crate::error::{Error, Result, quoted};
 use crate::layer::{Entry, Kind, WHITEOUT_PREFIX};
@@ -51,10 +50,11 @@ pub(super) struct TreeReader<'b> {
     stat: Stat,
     base: &'b BaseTree<'b>,
     options: &'b CommitOptions,
-    device: u64,
     /// Of the root and each directory on the way.
     folders: Vec<Option<BaseFolder<'b>>>,
     linked: HashMap<(u64, u64), LinkedFile>,
+    /// Files of one name that are as they were, but for further names in the base.
+    parted: HashMap<InodeId, Vec<(Vec<u8>, (u64, u64))>>,
     changes: Vec<(Vec<u8>, Change)>,
     counts: SourceCounts,
 }
@@ -65,27 +65,17 @@ impl<'b> TreeReader<'b> {
         let (folder, stat) = walk.root();
         let root =
             folder.try_clone_to_owned().map_err(|cause| Error::io(&cause, format_args!("open {}", root.display())))?;
-        let device = sys::file_id(stat).0;
         let stat = *stat;
-        let mut reader = TreeReader {
-            walk,
-            root,
-            stat,
-            base,
-            options,
-            device,
-            folders: Vec::new(),
-            linked: HashMap::new(),
-            changes: Vec::new(),
-            counts: SourceCounts::default(),
-        };
+        let (linked, parted, changes) = (HashMap::new(), HashMap::new(), Vec::new());
+        let (folders, counts) = (Vec::new(), SourceCounts::default());
+        let mut reader = TreeReader { walk, root, stat, base, options, folders, linked, parted, changes, counts };
         let folder = reader.base_folder(Vec::new(), ROOT);
         reader.folders.push(Some(folder));
         Ok(reader)
     }
 
     /// Writes what was changed.
-    pub(super) fn write(mut self, packer: &mut LayerPacker) -> Result<SourceCounts> {
+    pub(super) fn write(mut self, out: &mut EntryWriter<'_>) -> Result<()> {
         while let Some(stat) = self.walk.next()? {
             self.options.interrupt.check()?;
             self.leave(self.walk.depth());
@@ -94,27 +84,32 @@ impl<'b> TreeReader<'b> {
         self.leave(0);
         self.end_linked();
         self.changes.sort_unstable_by(|(a, _), (b, _)| a.split(|&c| c == b'/').cmp(b.split(|&c| c == b'/')));
-        let mut out = EntryWriter::new(packer, self.options);
         out.counts = self.counts;
         if let Some(root) = self.root_entry()? {
             out.put_node(root, &self.stat, sys::file_id(&self.stat), None)?;
         }
-        let mut places = Places { root: &self.root, open: Vec::new() };
+        let (user, options, base) = (self.walk.user(), self.options, self.base);
+        let mut source = Source { root: &self.root, held: None, user, options, base };
         for (path, change) in &self.changes {
+            out.put_parents(path, |folder| source.look_at(folder).map(|(entry, ..)| entry))?;
             match change {
                 Change::Gone => out.put_whiteout(path)?,
-                Change::Node(id) => put(&mut out, self.options, self.base, &mut places, path, *id)?,
+                Change::Node(id) => {
+                    let (entry, stat, file) = source.look_at(path)?;
+                    if sys::file_id(&stat) != *id {
+                        return Err(changed(path));
+                    }
+                    out.put_node(entry, &stat, *id, file)?;
+                }
             }
         }
-        out.finish()
+        Ok(())
     }
 
     /// The root, where it has another owner, mode, or other attributes. Its time is another one with each change below.
     fn root_entry(&self) -> Result<Option<Entry>> {
-        let node = Node { folder: self.root.as_fd(), path: b"", stat: &self.stat };
-        let xattrs = node.xattrs(Some(&self.root))?;
-        let mut entry = node.entry(&xattrs, self.options)?;
-        keep_owner(&mut entry, &self.stat, self.base, Some(ROOT));
+        let node = Node { user: self.walk.user(), folder: self.root.as_fd(), path: b"", stat: &self.stat };
+        let entry = entry_of(&node, Some(&self.root), Some(ROOT), self.base, self.options)?;
         let before = self.base.tree.inode(ROOT);
         let is_same = (entry.mode, entry.uid, entry.gid) == (before.mode.into(), before.uid, before.gid)
             && entry.xattrs == self.base.tree.xattrs(ROOT);
@@ -156,37 +151,53 @@ impl<'b> TreeReader<'b> {
             }
             return Ok(());
         }
+        let is_directory = node.file_type() == FileType::Directory;
+        if self.walk.is_mount_point(stat) && !self.options.crosses_file_systems {
+            // What is mounted there is not of the image, and what is below it is as it was.
+            self.counts.other_file_systems += 1;
+            if is_directory && before.is_none() {
+                self.changes.push((node.path.to_vec(), Change::Node(node.id())));
+            }
+            return Ok(());
+        }
+        if node.file_type() == FileType::CharacterDevice && stat.st_rdev == 0 {
+            return Err(whiteout_device(node.path));
+        }
         let is_same = match before {
             Some(inode) => is_as_before(&node, inode, self.base, self.options)?,
             None => false,
         };
         let (path, id) = (node.path.to_vec(), node.id());
-        if node.file_type() != FileType::Directory {
-            if stat.st_nlink > 1 {
-                let new = || LinkedFile { paths: Vec::new(), base: before, is_same: true };
-                let file = self.linked.entry(id).or_insert_with(new);
-                file.is_same &= is_same && file.base == before;
-                file.paths.push(path);
-            } else if !is_same {
-                self.changes.push((path, Change::Node(id)));
-            }
-            return Ok(());
-        }
-        if id.0 != self.device && !self.options.crosses_file_systems {
-            // What is mounted there is not of the image, and what is below it is as it was.
-            self.counts.other_file_systems += 1;
+        if !is_directory {
+            self.file(path, id, stat, before, is_same);
             return Ok(());
         }
         if !is_same {
             self.changes.push((path.clone(), Change::Node(id)));
         }
-        let is_directory = |inode: &InodeId| matches!(self.base.tree.inode(*inode).kind, InodeKind::Directory { .. });
-        let folder = before.filter(is_directory).map(|inode| self.base_folder(path, inode));
+        let is_folder = |inode: &InodeId| matches!(self.base.tree.inode(*inode).kind, InodeKind::Directory { .. });
+        let folder = before.filter(is_folder).map(|inode| self.base_folder(path, inode));
         let open = node.open()?;
         self.folders.push(folder);
         match open {
             Some(open) => self.walk.go_into(open, stat),
             None => Ok(()),
+        }
+    }
+
+    /// Anything but a directory.
+    fn file(&mut self, path: Vec<u8>, id: (u64, u64), stat: &Stat, before: Option<InodeId>, is_same: bool) {
+        if stat.st_nlink > 1 {
+            let new = || LinkedFile { paths: Vec::new(), base: before, is_same: true };
+            let file = self.linked.entry(id).or_insert_with(new);
+            file.is_same &= is_same && file.base == before;
+            file.paths.push(path);
+            return;
+        }
+        match before {
+            _ if !is_same => self.changes.push((path, Change::Node(id))),
+            Some(inode) if self.base.names(inode) > 1 => self.parted.entry(inode).or_default().push((path, id)),
+            _ => {}
         }
     }
 
@@ -198,11 +209,20 @@ impl<'b> TreeReader<'b> {
                 self.changes.extend(file.paths.into_iter().map(|path| (path, Change::Node(id))));
             }
         }
+        // What had several names is several files now, each as it was.
+        for (_, files) in std::mem::take(&mut self.parted).into_iter().filter(|(_, files)| files.len() > 1) {
+            self.changes.extend(files.into_iter().map(|(path, id)| (path, Change::Node(id))));
+        }
     }
 }
 
 fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
     if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
+}
+
+fn has_time_of(stat: &Stat, inode: InodeId, base: &BaseTree<'_>) -> bool {
+    let time = base.tree.inode(inode).mtime;
+    (time.seconds, time.nanoseconds) == (stat.st_mtime as i64, stat.st_mtime_nsec as u32)
 }
 
 /// Whether something is what the base has, by all that is said of it; by its content if that is asked for.
@@ -216,84 +236,109 @@ fn is_as_before(node: &Node<'_>, inode: InodeId, base: &BaseTree<'_>, options: &
         | (InodeKind::BlockDevice(device), FileType::BlockDevice) => {
             (device.major, device.minor) == (rustix::fs::major(stat.st_rdev as _), rustix::fs::minor(stat.st_rdev as _))
         }
+        // Trees have such a file where devices are not made.
+        (InodeKind::CharDevice(_) | InodeKind::BlockDevice(_), FileType::RegularFile) => stat.st_size == 0,
         _ => false,
     };
-    if !is_same_kind
-        || (before.mtime.seconds, before.mtime.nanoseconds) != (stat.st_mtime as i64, stat.st_mtime_nsec as u32)
-    {
+    if !is_same_kind || !has_time_of(stat, inode, base) {
         return Ok(false);
     }
-    let names = match sys::link_xattr_names(node.folder, node.name()) {
-        Err(Errno::NOTSUP | Errno::PERM) => Vec::new(),
-        names => names.map_err(|errno| node.failed("read the attributes of", errno))?,
-    };
-    // Most have none, and then nothing has to be read.
-    let xattrs = if names.is_empty() { Vec::new() } else { node.xattrs(None)? };
-    let mut now = node.entry(&xattrs, options)?;
-    keep_owner(&mut now, node.stat, base, Some(inode));
-    let is_symlink = now.kind == Kind::Symlink;
-    let looks_same = (is_symlink || now.mode == u32::from(before.mode))
+    let now = entry_of(node, None, Some(inode), base, options)?;
+    let looks_same = (now.kind == Kind::Symlink || now.mode == u32::from(before.mode))
         && (now.uid, now.gid) == (before.uid, before.gid)
         && now.link == base.tree.target(inode)
         && now.xattrs == base.tree.xattrs(inode);
     Ok(looks_same && base.has_same_content(inode, node, &options.interrupt)?)
 }
 
-/// What an ordinary user has of an image is the user's own on the disk, and somebody else's in the image.
-fn keep_owner(entry: &mut Entry, stat: &Stat, base: &BaseTree<'_>, inode: Option<InodeId>) {
-    let euid = rustix::process::geteuid();
-    let is_own = !euid.is_root() && stat.st_uid == euid.as_raw() && (entry.uid, entry.gid) == (0, 0);
-    if let Some(inode) = inode.filter(|_| is_own) {
-        let before = base.tree.inode(inode);
+/// What something is in a layer. What a tree could not say of it is as the base has it.
+fn entry_of(
+    node: &Node<'_>,
+    file: Option<&OwnedFd>,
+    before: Option<InodeId>,
+    base: &BaseTree<'_>,
+    options: &CommitOptions,
+) -> Result<Entry> {
+    let xattrs = node.xattrs(file)?;
+    let mut entry = node.entry(&xattrs, options)?;
+    let Some(inode) = before else { return Ok(entry) };
+    let before = base.tree.inode(inode);
+    let is_untouched = has_time_of(node.stat, inode, base);
+    if is_untouched && entry.kind == Kind::File && entry.size == 0 {
+        match before.kind {
+            InodeKind::CharDevice(device) => entry.kind = Kind::CharDevice(device),
+            InodeKind::BlockDevice(device) => entry.kind = Kind::BlockDevice(device),
+            _ => {}
+        }
+    }
+    // What an ordinary user has of an image is the user's own on the disk, and somebody else's in the image.
+    let Some(user) = node.user else { return Ok(entry) };
+    if node.stat.st_uid == user.uid && (entry.uid, entry.gid) == (0, 0) && !Node::has_override(&xattrs) {
         (entry.uid, entry.gid) = (before.uid, before.gid);
     }
-}
-
-/// Directories on the way to what is written.
-struct Places<'r> {
-    root: &'r OwnedFd,
-    open: Vec<(Vec<u8>, OwnedFd)>,
-}
-
-impl Places<'_> {
-    /// The directory that a path is in.
-    fn folder_of(&mut self, path: &[u8]) -> Result<&OwnedFd> {
-        let mut components: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
-        components.pop();
-        let same = components.iter().zip(&self.open).take_while(|(name, (open, _))| **name == &open[..]).count();
-        self.open.truncate(same);
-        for name in &components[same..] {
-            let above = self.open.last().map_or(self.root, |(_, folder)| folder);
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let folder = match rustix::fs::openat(above, *name, flags, Mode::empty()) {
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(changed(path)),
-                folder => folder.map_err(|errno| Error::os(errno, format_args!("open {}", quoted(path))))?,
-            };
-            self.open.push((name.to_vec(), folder));
-        }
-        Ok(self.open.last().map_or(self.root, |(_, folder)| folder))
+    if is_untouched {
+        let is_missing = |(name, _): &&(Vec<u8>, Vec<u8>)| {
+            name.starts_with(b"security.") && entry.xattrs.iter().all(|(found, _)| found != name)
+        };
+        let kept: Vec<_> = base.tree.xattrs(inode).iter().filter(is_missing).cloned().collect();
+        entry.xattrs.extend(kept);
+        entry.xattrs.sort_unstable();
     }
+    Ok(entry)
 }
 
-fn put(
-    out: &mut EntryWriter<'_>,
-    options: &CommitOptions,
-    base: &BaseTree<'_>,
-    places: &mut Places<'_>,
-    path: &[u8],
-    id: (u64, u64),
-) -> Result<()> {
-    let folder = places.folder_of(path)?.as_fd();
-    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) if sys::file_id(&stat) == id => stat,
-        Ok(_) | Err(Errno::NOENT) => return Err(changed(path)),
-        Err(errno) => return Err(Error::os(errno, format_args!("look at {}", quoted(path)))),
-    };
-    let node = Node { folder, path, stat: &stat };
-    let file = node.open()?;
-    let xattrs = node.xattrs(file.as_ref())?;
-    let mut entry = node.entry(&xattrs, options)?;
-    keep_owner(&mut entry, &stat, base, base.at(path));
-    out.put_node(entry, &stat, id, file)
+/// The tree, looked at once more.
+struct Source<'r> {
+    root: &'r OwnedFd,
+    /// The directory that was come to last: what follows is mostly in it, or below.
+    held: Option<(Vec<u8>, OwnedFd)>,
+    user: Option<OrdinaryUser>,
+    options: &'r CommitOptions,
+    base: &'r BaseTree<'r>,
+}
+
+impl Source<'_> {
+    fn look_at(&mut self, path: &[u8]) -> Result<(Entry, Stat, Option<OwnedFd>)> {
+        let (user, options, base) = (self.user, self.options, self.base);
+        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&b""[..], path),
+        };
+        let folder = self.folder(parent)?.as_fd();
+        let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Err(changed(path)),
+            Err(errno) => return Err(Error::os(errno, format_args!("look at {}", quoted(path)))),
+        };
+        let node = Node { user, folder, path, stat: &stat };
+        let file = node.open()?;
+        let entry = entry_of(&node, file.as_ref(), base.tree.at(path), base, options)?;
+        Ok((entry, stat, file))
+    }
+
+    /// One directory is open at a time, however deep it is.
+    fn folder(&mut self, path: &[u8]) -> Result<&OwnedFd> {
+        if path.is_empty() {
+            return Ok(self.root);
+        }
+        let held = self.held.take();
+        let is_above = |at: &[u8]| path.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
+        let (mut at, mut folder) = match held.filter(|(at, _)| is_above(at)) {
+            Some((at, folder)) => (at, Some(folder)),
+            None => (Vec::new(), None),
+        };
+        let rest = path[at.len()..].split(|&byte| byte == b'/').filter(|name| !name.is_empty());
+        for name in rest {
+            at = joined(&at, name);
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            folder = match rustix::fs::openat(folder.as_ref().unwrap_or(self.root), name, flags, Mode::empty()) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(changed(&at)),
+                next => Some(next.map_err(|errno| Error::os(errno, format_args!("open {}", quoted(&at))))?),
+            };
+        }
+        Ok(match folder {
+            Some(folder) => &self.held.insert((at, folder)).1,
+            None => self.root,
+        })
+    }
 }

@@ -8,25 +8,25 @@
 //! | a file with names in the layers below too, in an overlay with `index=on` | hard links, also to those ([`super::indexed`]) |
 //! | a directory with `overlay.redirect`, a file with `overlay.metacopy` | `UNSUPPORTED`, by name: what they stand for is below |
 //! | further names of a file | hard links to its first one |
-//! | a socket | nothing: it means nothing without its process; it is counted |
+//! | a socket | `.wh.NAME`: it means nothing without its process; it is counted |
 //! | attributes of overlayfs, labels of the host's | nothing |
 //!
 //! A real name that begins with `.wh.` is refused: in a layer it would take something away.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, Stat};
 
 use super::base::BaseTree;
-use super::entries::{EntryWriter, SourceCounts};
+use super::entries::EntryWriter;
 use super::indexed::IndexedFiles;
 use super::node::{Node, TRUSTED_OVERLAY, USER_OVERLAY, Xattrs};
 use super::options::{CommitOptions, OverlayXattrs};
-use super::pack::LayerPacker;
 use super::walk::Walk;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::layer::WHITEOUT_PREFIX;
+use crate::store::CallLease;
 use crate::sys;
 
 /// What an entry of the directory stands for.
@@ -46,8 +46,6 @@ pub(super) struct UpperReader<'a> {
     options: &'a CommitOptions,
     /// Of overlayfs' own attributes.
     prefix: &'static [u8],
-    /// The file system of the root.
-    device: u64,
     root: OwnedFd,
     /// The overlay was mounted with `index=on`, which notes where its root is from.
     is_indexed: bool,
@@ -59,41 +57,39 @@ pub(super) struct UpperReader<'a> {
 impl<'a> UpperReader<'a> {
     pub(super) fn new(root: &Path, options: &'a CommitOptions) -> Result<UpperReader<'a>> {
         let walk = Walk::new(root)?;
+        let (folder, stat) = walk.root();
         let prefix = match options.overlay_xattrs {
             OverlayXattrs::Trusted => TRUSTED_OVERLAY,
             OverlayXattrs::User => USER_OVERLAY,
-            OverlayXattrs::ByPrivilege if sys::reads_trusted_xattrs() => TRUSTED_OVERLAY,
-            OverlayXattrs::ByPrivilege => USER_OVERLAY,
+            OverlayXattrs::ByRoot => prefix_of(folder, stat, root)?,
         };
-        let (folder, stat) = walk.root();
         let value = |name: &[u8]| sys::xattr(folder, &[prefix, name].concat());
         let is_marked = value(b"opaque").is_ok_and(|value| value == b"x");
         let is_indexed = value(b"origin").is_ok();
-        let device = sys::file_id(stat).0;
         let root =
             folder.try_clone_to_owned().map_err(|cause| Error::io(&cause, format_args!("open {}", root.display())))?;
         let (indexed, file_whiteouts) = (IndexedFiles::default(), vec![is_marked]);
-        Ok(UpperReader { walk, options, prefix, device, root, is_indexed, indexed, file_whiteouts })
+        Ok(UpperReader { walk, options, prefix, root, is_indexed, indexed, file_whiteouts })
     }
 
     /// Writes everything that was changed. `base` is what lies below.
     pub(super) fn write(
         mut self,
-        packer: &mut LayerPacker,
-        base: impl FnOnce() -> Result<BaseTree<'a>>,
-    ) -> Result<SourceCounts> {
-        let mut out = EntryWriter::new(packer, self.options);
+        out: &mut EntryWriter<'_>,
+        base: impl FnOnce(&mut CallLease) -> Result<BaseTree<'a>>,
+    ) -> Result<()> {
         while let Some(stat) = self.walk.next()? {
             self.file_whiteouts.truncate(self.walk.depth());
-            self.one(&stat, &mut out)?;
+            self.one(&stat, out)?;
         }
         if self.is_indexed {
-            let opaque = [self.prefix, b"opaque"].concat();
-            for link in self.indexed.missing_links(&base()?, &self.root, &opaque)? {
+            let (opaque, base) = ([self.prefix, b"opaque"].concat(), base(out.lease)?);
+            for link in self.indexed.missing_links(&base, &self.root, &opaque, &self.options.interrupt)? {
+                out.put_parents(&link.path, |path| base.folder_entry(path, self.options))?;
                 out.put(&link)?;
             }
         }
-        out.finish()
+        Ok(())
     }
 
     fn one(&mut self, stat: &Stat, out: &mut EntryWriter<'_>) -> Result<()> {
@@ -103,6 +99,12 @@ impl<'a> UpperReader<'a> {
         }
         if node.file_type() == FileType::Socket {
             out.counts.sockets += 1;
+            // What had its name is gone all the same.
+            return out.put_whiteout(node.path);
+        }
+        let is_mount_point = self.walk.is_mount_point(stat) && !self.options.crosses_file_systems;
+        out.counts.other_file_systems += u64::from(is_mount_point);
+        if is_mount_point && node.file_type() != FileType::Directory {
             return Ok(());
         }
         let file = node.open()?;
@@ -123,11 +125,7 @@ impl<'a> UpperReader<'a> {
         if is_opaque {
             out.put_opaque(&path)?;
         }
-        if id.0 != self.device && !self.options.crosses_file_systems {
-            out.counts.other_file_systems += 1;
-            return Ok(());
-        }
-        let Some(folder) = file else { return Ok(()) };
+        let Some(folder) = file.filter(|_| !is_mount_point) else { return Ok(()) };
         self.file_whiteouts.push(has_file_whiteouts);
         self.walk.go_into(folder, stat)
     }
@@ -157,5 +155,20 @@ impl<'a> UpperReader<'a> {
         }
         let opaque = value(b"opaque");
         Ok(Standing::Real { is_opaque: opaque == Some(b"y"), has_file_whiteouts: opaque == Some(b"x") })
+    }
+}
+
+/// Whose attributes count. overlayfs notes something at the root of an upper directory as soon as anything in it comes from below.
+fn prefix_of(folder: BorrowedFd<'_>, stat: &Stat, root: &Path) -> Result<&'static [u8]> {
+    let names = sys::xattr_names(folder).unwrap_or_default();
+    let has = |prefix: &[u8]| names.iter().any(|name| name.starts_with(prefix));
+    match (sys::reads_trusted_xattrs(), has(TRUSTED_OVERLAY), has(USER_OVERLAY)) {
+        (true, false, true) => Ok(USER_OVERLAY),
+        (true, ..) => Ok(TRUSTED_OVERLAY),
+        (false, ..) if stat.st_uid != rustix::process::geteuid().as_raw() && !has(USER_OVERLAY) => {
+            let why = "it is somebody else's, and what its overlay has noted is not for this process to read";
+            Err(Error::new(Status::Permission, format!("{}: {why}", root.display())))
+        }
+        (false, ..) => Ok(USER_OVERLAY),
     }
 }

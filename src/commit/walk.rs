@@ -3,13 +3,14 @@
 //! One directory is open at a time, so that neither depth nor the number of open files matters. The way up is `..`, and what is found
 //! there must be the directory that the way down came from.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::node::{Node, changed};
+use super::node::{Node, OrdinaryUser, changed};
 use crate::error::{Error, Result, Status, quoted};
 use crate::sys;
 
@@ -29,6 +30,9 @@ pub(super) struct Walk {
     /// From the root on, without a slash in front.
     path: Vec<u8>,
     root: Stat,
+    /// Where something is mounted below the root.
+    mounts: HashSet<Vec<u8>>,
+    user: Option<OrdinaryUser>,
 }
 
 impl Walk {
@@ -42,8 +46,26 @@ impl Walk {
         let folder = rustix::fs::open(root, flags, Mode::empty()).map_err(failed)?;
         let stat = rustix::fs::fstat(&folder).map_err(failed)?;
         let names = names_in(&folder).map_err(|errno| Error::os(errno, format_args!("list {}", root.display())))?;
+        if let Err(Errno::NOENT) = sys::link_xattr_names(folder.as_fd(), b".") {
+            let why = "attributes of symlinks are read by way of /proc, which is not there";
+            return Err(Error::new(Status::Unsupported, why));
+        }
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid().as_raw());
+        let user = (!uid.is_root()).then(|| OrdinaryUser { uid: uid.as_raw(), gids: [gid, stat.st_gid] });
+        let mounts = sys::mounts_below(folder.as_fd()).into_iter().collect();
         let levels = vec![Level { names, id: sys::file_id(&stat), path_len: 0 }];
-        Ok(Walk { folder, levels, path: Vec::new(), root: stat })
+        Ok(Walk { folder, levels, path: Vec::new(), root: stat, mounts, user })
+    }
+
+    /// Whose files are root's in the image.
+    pub(super) fn user(&self) -> Option<OrdinaryUser> {
+        self.user
+    }
+
+    /// Whether something else is mounted on what was found last: what is there is not of the source.
+    pub(super) fn is_mount_point(&self, stat: &Stat) -> bool {
+        let is_directory = sys::is_directory(stat);
+        self.mounts.contains(&self.path) || is_directory && sys::file_id(stat).0 != sys::file_id(&self.root).0
     }
 
     /// The root itself.
@@ -67,7 +89,6 @@ impl Walk {
             let stat = rustix::fs::statat(&self.folder, &name[..], AtFlags::SYMLINK_NOFOLLOW);
             return match stat {
                 Ok(stat) => Ok(Some(stat)),
-                Err(Errno::NOENT) => Err(self.changed()),
                 Err(errno) => Err(self.failed("look at", errno)),
             };
         }
@@ -75,7 +96,7 @@ impl Walk {
 
     /// What was found last, with what it is.
     pub(super) fn node<'w>(&'w self, stat: &'w Stat) -> Node<'w> {
-        Node { folder: self.folder.as_fd(), path: &self.path, stat }
+        Node { user: self.user, folder: self.folder.as_fd(), path: &self.path, stat }
     }
 
     /// How many directories are on the way to it, the root among them.
@@ -107,7 +128,10 @@ impl Walk {
     }
 
     fn failed(&self, action: &str, errno: Errno) -> Error {
-        Error::os(errno, format_args!("{action} {}", quoted(&self.path)))
+        match errno {
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP => self.changed(),
+            errno => Error::os(errno, format_args!("{action} {}", quoted(&self.path))),
+        }
     }
 
     fn changed(&self) -> Error {

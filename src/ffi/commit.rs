@@ -23,19 +23,21 @@ pub const BL_COMMIT_ARCHIVE: u32 = 2;
 pub const BL_COMMIT_FLAG_EPOCH: u64 = 1;
 /// bl_commit_options.flags: go into other file systems that are mounted below.
 pub const BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS: u64 = 2;
-/// bl_commit_options.flags: the overlay was mounted with `userxattr`. By default that is taken for so where the process may not
-/// read `trusted.overlay.*`.
+/// bl_commit_options.flags: the overlay was mounted with `userxattr`. By default that is what the root of the upper directory says or,
+/// where it says nothing, so if the process may not read `trusted.overlay.*`.
 pub const BL_COMMIT_FLAG_USERXATTR: u64 = 4;
 /// bl_commit_options.flags: read the files of a tree that look as they were, too. What has another content, and the same size and
 /// time, is found.
 pub const BL_COMMIT_FLAG_COMPARE_CONTENT: u64 = 8;
 
-/// bl_commit_options.compression: zstd, the default.
-pub const BL_COMPRESSION_ZSTD: u32 = 0;
+/// bl_commit_options.compression: zstd, and gzip on a base with Docker's media types, which have no zstd.
+pub const BL_COMPRESSION_DEFAULT: u32 = 0;
+/// bl_commit_options.compression: zstd.
+pub const BL_COMPRESSION_ZSTD: u32 = 1;
 /// bl_commit_options.compression: gzip.
-pub const BL_COMPRESSION_GZIP: u32 = 1;
+pub const BL_COMPRESSION_GZIP: u32 = 2;
 /// bl_commit_options.compression: none.
-pub const BL_COMPRESSION_NONE: u32 = 2;
+pub const BL_COMPRESSION_NONE: u32 = 3;
 
 /// What was changed. Initialise with BL_COMMIT_SOURCE_INIT.
 #[repr(C)]
@@ -118,7 +120,7 @@ pub struct bl_commit_options {
     pub name: *const c_char,
     /// BL_COMPRESSION_*.
     pub compression: u32,
-    /// How hard it tries; 0 is 3 for zstd, and 6 for gzip.
+    /// How hard it tries, from 1 on: to 19 for zstd, of which 0 is 3, and to 9 for gzip, of which 0 is 6.
     pub level: i32,
     /// With BL_COMMIT_FLAG_EPOCH: when it was made, in seconds since 1970, and the latest time of any file. The same changes are the
     /// same image then.
@@ -201,6 +203,9 @@ pub unsafe extern "C" fn bl_commit_image(
                 return Err(invalid("source", "is NULL"));
             }
             let source = c.options(source, "source")?;
+            if source.reserved != 0 {
+                return Err(invalid("source.reserved", "is not 0"));
+            }
             let path = c.path(source.path, "source.path")?.to_path_buf();
             let source = match source.kind {
                 BL_COMMIT_UPPER => CommitSource::Upper(path),
@@ -321,6 +326,7 @@ fn commit_options(c: &Call<'_>, options: bl_commit_options) -> Result<CommitOpti
         return Err(invalid("options.epoch_seconds", "is for BL_COMMIT_FLAG_EPOCH"));
     }
     let compression = match options.compression {
+        BL_COMPRESSION_DEFAULT => LayerCompression::ByBase,
         BL_COMPRESSION_ZSTD => LayerCompression::Zstd,
         BL_COMPRESSION_GZIP => LayerCompression::Gzip,
         BL_COMPRESSION_NONE => LayerCompression::Plain,
@@ -343,7 +349,7 @@ fn commit_options(c: &Call<'_>, options: bl_commit_options) -> Result<CommitOpti
         created_by: text(options.created_by, "options.created_by")?,
         changes,
         annotations: pairs(c, options.annotations, "options.annotations")?,
-        overlay_xattrs: if has(BL_COMMIT_FLAG_USERXATTR) { OverlayXattrs::User } else { OverlayXattrs::ByPrivilege },
+        overlay_xattrs: if has(BL_COMMIT_FLAG_USERXATTR) { OverlayXattrs::User } else { OverlayXattrs::ByRoot },
         compares_content: has(BL_COMMIT_FLAG_COMPARE_CONTENT),
         crosses_file_systems: has(BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS),
         limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),

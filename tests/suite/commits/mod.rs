@@ -4,6 +4,7 @@ mod archives;
 mod images;
 mod overlays;
 mod sources;
+mod trees;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -176,3 +176,48 @@ fn content_is_compared_where_that_is_asked_for() {
         assert_eq!(committed.entries, entries, "{committed:?}");
     }
 }
+
+/// A socket means nothing, and what had its name is gone.
+#[test]
+fn a_socket_in_place_of_a_file_takes_it_away() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let base = base(&storage);
+    let upper = plain_upper(dir.path());
+    let _socket = std::os::unix::net::UnixListener::bind(upper.join("f")).unwrap();
+    let committed = commit(&storage, &base, &upper, &CommitOptions::default());
+    let at = dir.path().join("root");
+    rootfs(&storage, &committed.image, &at);
+    assert!(committed.sockets == 1 && !at.join("f").exists() && at.join("x").exists());
+}
+
+/// What the root of an upper directory has says how the overlay was mounted.
+#[test]
+fn root_reads_a_user_s_upper_directory() {
+    if !can_overlay() {
+        return;
+    }
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let base = base(&storage);
+    let upper = dir.path().join("upper");
+    let script = "mkdir -p upper/d && setfattr -n user.overlay.impure -v y upper && setfattr -n user.overlay.opaque -v y upper/d";
+    assert!(Command::new("bash").args(["-ec", script]).current_dir(dir.path()).status().unwrap().success());
+    let committed = commit(&storage, &base, &upper, &CommitOptions::default());
+    let at = dir.path().join("root");
+    rootfs(&storage, &committed.image, &at);
+    assert_eq!(names_in(&at.join("d")), [""; 0]);
+}
+
+/// Nobody but root can read what root's overlays have noted.
+#[test]
+fn somebody_else_s_upper_directory_is_refused() {
+    as_each_user("commits::sources::somebody_else_s_upper_directory_is_refused", || {
+        let dir = temp_dir();
+        let storage = quick_store(&dir.path().join("store"));
+        let committed = storage.commit_image(None, &CommitSource::Upper("/etc/skel".into()), &CommitOptions::default());
+        if !is_root() {
+            assert_eq!(committed.unwrap_err().status(), Status::Permission);
+        }
+    });
+}

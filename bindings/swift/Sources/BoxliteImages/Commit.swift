@@ -25,6 +25,8 @@ public enum CommitSource: Sendable {
 
 /// How a layer is stored.
 public enum LayerCompression: Sendable {
+  /// zstd, and gzip on a base with Docker's media types, which have no zstd.
+  case byBase
   /// The fastest to write and to read. Docker reads it from 23.0 on.
   case zstd
   case gzip
@@ -32,6 +34,7 @@ public enum LayerCompression: Sendable {
 
   var c: UInt32 {
     switch self {
+    case .byBase: UInt32(BL_COMPRESSION_DEFAULT)
     case .zstd: UInt32(BL_COMPRESSION_ZSTD)
     case .gzip: UInt32(BL_COMPRESSION_GZIP)
     case .none: UInt32(BL_COMPRESSION_NONE)
@@ -76,13 +79,16 @@ private func words(_ words: [String]?, _ name: String, _ arena: Arena) throws ->
   return try arena.list(words, name) ?? UnsafePointer(arena.pointer([nil]))
 }
 
-private func pairs(_ all: [String: String]) -> [String] { all.map { "\($0.key)=\($0.value)" }.sorted() }
+/// As "key=value". A key that would be another one is passed as an empty one, which is refused.
+private func pairs(_ all: [String: String]) -> [String] {
+  all.map { "\($0.key.contains("=") ? "" : $0.key)=\($0.value)" }.sorted()
+}
 
 /// How to make an image of another one.
 public struct CommitOptions: Sendable {
   /// What it is called. Without a name a collection may take it, unless a lease holds it.
   public var name: String?
-  public var compression = LayerCompression.zstd
+  public var compression = LayerCompression.byBase
   /// 0 is 3 for zstd, and 6 for gzip.
   public var level: Int32 = 0
   /// Since 1970: when it was made, and the latest time of any file. The same changes are the same image then. `nil` is now.
