@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use boxlite_images::{
-    CommitOptions, CommitSource, CommittedImage, Device, Error, Image, LayerEntry, LayerEntryKind, RootfsMode,
-    RootfsOptions, Status, Storage,
+    CommitOptions, CommitSource, CommittedImage, Device, Error, Image, LayerEntry, LayerEntryKind, OverlayOptions,
+    RootfsMode, RootfsOptions, Status, Storage,
 };
 
 use super::super::archive::{Archive, Header};
@@ -70,7 +70,7 @@ fn directories_on_the_way_are_in_the_layer() {
     assert_eq!(found, [(&b"root"[..], 0o700), (b"root/in", 0o710), (b"root/in/f", 0o644)]);
     if is_root() {
         let image = started.commit().unwrap().image;
-        started.storage.prepare_overlay(&image, &Default::default()).unwrap().lease.release().unwrap();
+        started.storage.overlay(&image, &OverlayOptions::default()).unwrap().lease.release().unwrap();
     }
 }
 
