@@ -22,7 +22,7 @@ static int failed(const char *what, bl_error *err)
 /* What the sandbox does. */
 static int change(const char *root)
 {
-  char path[4096];
+  char path[4200];
   FILE *file;
   snprintf(path, sizeof(path), "%s/state", root);
   file = fopen(path, "w");

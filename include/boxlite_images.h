@@ -698,25 +698,36 @@ typedef int32_t bl_status;
 #define BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS 2
 
 /**
- * bl_commit_options.flags: the overlay was mounted with `userxattr`. By default that is taken for so where the process may not
- * read `trusted.overlay.*`.
+ * bl_commit_options.flags: the overlay was mounted with `userxattr`. By default that is what the root of the upper directory says or,
+ * where it says nothing, so if the process may not read `trusted.overlay.*`.
  */
 #define BL_COMMIT_FLAG_USERXATTR 4
 
 /**
- * bl_commit_options.compression: zstd, the default.
+ * bl_commit_options.flags: read the files of a tree that look as they were, too. What has another content, and the same size and
+ * time, is found.
  */
-#define BL_COMPRESSION_ZSTD 0
+#define BL_COMMIT_FLAG_COMPARE_CONTENT 8
+
+/**
+ * bl_commit_options.compression: zstd, and gzip on a base with Docker's media types, which have no zstd.
+ */
+#define BL_COMPRESSION_DEFAULT 0
+
+/**
+ * bl_commit_options.compression: zstd.
+ */
+#define BL_COMPRESSION_ZSTD 1
 
 /**
  * bl_commit_options.compression: gzip.
  */
-#define BL_COMPRESSION_GZIP 1
+#define BL_COMPRESSION_GZIP 2
 
 /**
  * bl_commit_options.compression: none.
  */
-#define BL_COMPRESSION_NONE 2
+#define BL_COMPRESSION_NONE 3
 
 /**
  * bl_process_text(): the command and its arguments, by index.
@@ -2002,7 +2013,7 @@ typedef struct bl_commit_options {
    */
   uint32_t compression;
   /**
-   * How hard it tries; 0 is 3 for zstd, and 6 for gzip.
+   * How hard it tries: zstd 1 to 19, gzip 1 to 9; 0 is 3 for zstd, and 6 for gzip.
    */
   int32_t level;
   /**
@@ -3764,8 +3775,8 @@ void bl_disk_free(bl_disk *disk);
  * @retval BL_E_NOT_FOUND without a source, or the base's config; with a name, where the store lacks a layer of the base
  * @retval BL_E_INVALID_ARGUMENT for a directory that is none, an archive that is one, or what is in options
  * @retval BL_E_STATE the source is changed while it is read
- * @retval BL_E_UNSUPPORTED for what a layer cannot say, such as a name that begins with .wh.; and for what only the layers below, or
- *   the overlay's work directory, have (redirect_dir, metacopy, index)
+ * @retval BL_E_UNSUPPORTED for what a layer cannot say, such as a name that begins with .wh.
+ * @retval BL_E_UNSUPPORTED for what only the layers below, or the work directory, have (redirect_dir, metacopy, index)
  * @retval BL_E_UNSAFE_PATH for what is in an archive
  * @retval BL_E_DIGEST_MISMATCH for a layer of the base that had to be extracted
  * @retval BL_E_LIMIT for more than options.limits, or more layers than an image may have

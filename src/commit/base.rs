@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd as _;
 
-use super::content::FileContent;
+use super::content::SourceContent;
 use super::node::{Node, clamped};
 use super::options::CommitOptions;
 use crate::disk::BLOCK_BYTES;
@@ -54,7 +54,7 @@ impl<'a> BaseTree<'a> {
             return Ok(true);
         };
         let Some(file) = node.open()?.filter(|_| size > 0) else { return Ok(true) };
-        let now = FileContent::new(file, node.stat, node.path);
+        let now = SourceContent::new(file, node.stat, node.path);
         let before = on_disk(layers, (part, block), size, node.path)?;
         let (mut ours, mut theirs, mut at) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES], 0);
         while at < size {
@@ -122,10 +122,10 @@ pub(super) fn on_disk<'p>(
     (part, block): (u16, u32),
     size: u64,
     path: &'p [u8],
-) -> Result<FileContent<'p>> {
+) -> Result<SourceContent<'p>> {
     let (disk, _) = layers.open(part)?;
     let file = disk.file.as_fd().try_clone_to_owned().map_err(|cause| Error::io(&cause, "open a layer's disk"))?;
-    Ok(FileContent::on_disk(file, u64::from(block) * BLOCK_BYTES, size, path))
+    Ok(SourceContent::on_disk(file, u64::from(block) * BLOCK_BYTES, size, path))
 }
 
 /// How the disks of layers are made that are missing.

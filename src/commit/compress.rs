@@ -38,7 +38,7 @@ pub(super) trait BlobSink {
 pub(super) enum Compressor<S: BlobSink> {
     Plain(S),
     Zstd(Box<zstd::stream::write::Encoder<'static, SinkWriter<S>>>),
-    Gzip(Gzip<S>),
+    Gzip(GzipPacker<S>),
 }
 
 impl<S: BlobSink> Compressor<S> {
@@ -68,7 +68,7 @@ impl<S: BlobSink> Compressor<S> {
             (LayerCompression::Gzip, level) => {
                 let level = level.unwrap_or(6);
                 match u32::try_from(level) {
-                    Ok(level @ 1..=9) => Gzip::new(level, workers, sink).map(Compressor::Gzip),
+                    Ok(level @ 1..=9) => GzipPacker::new(level, workers, sink).map(Compressor::Gzip),
                     _ => refuse(format!("level {level}: gzip has 1 to 9")),
                 }
             }
@@ -140,7 +140,7 @@ struct Deflated {
 type GzipJob = (Vec<u8>, SyncSender<Result<Deflated>>);
 
 /// One member, deflated piece by piece.
-pub(super) struct Gzip<S> {
+pub(super) struct GzipPacker<S> {
     sink: S,
     level: u32,
     piece: Vec<u8>,
@@ -150,10 +150,10 @@ pub(super) struct Gzip<S> {
     workers: GzipWorkers,
 }
 
-impl<S: BlobSink> Gzip<S> {
-    fn new(level: u32, workers: usize, mut sink: S) -> Result<Gzip<S>> {
+impl<S: BlobSink> GzipPacker<S> {
+    fn new(level: u32, workers: usize, mut sink: S) -> Result<GzipPacker<S>> {
         sink.write(&GZIP_HEADER)?;
-        let mut gzip = Gzip {
+        let mut gzip = GzipPacker {
             sink,
             level,
             piece: Vec::with_capacity(GZIP_PIECE),

@@ -1,6 +1,6 @@
 //! The content of files, and the holes in it.
 //!
-//! A hole is a row of blocks of zeros, whether the file system has them as a hole or not: the same content is the same layer
+//! A hole is a row of blocks of zeros, whether the file system has them as a hole or not. So the same content is the same layer
 //! on every file system. What the file system says are holes is not read.
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -25,7 +25,7 @@ const MOST_HOLES: usize = 4000;
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 
 /// The content of a file, which is all of an open one, or a part of a layer's disk.
-pub(super) struct FileContent<'a> {
+pub(super) struct SourceContent<'a> {
     file: OwnedFd,
     /// Where it begins there.
     begin: u64,
@@ -36,14 +36,14 @@ pub(super) struct FileContent<'a> {
     times: Option<[(i64, i64); 2]>,
 }
 
-impl<'a> FileContent<'a> {
-    pub(super) fn new(file: OwnedFd, stat: &Stat, path: &'a [u8]) -> FileContent<'a> {
-        FileContent { file, begin: 0, path, size: stat.st_size as u64, times: Some(times_of(stat)) }
+impl<'a> SourceContent<'a> {
+    pub(super) fn new(file: OwnedFd, stat: &Stat, path: &'a [u8]) -> SourceContent<'a> {
+        SourceContent { file, begin: 0, path, size: stat.st_size as u64, times: Some(times_of(stat)) }
     }
 
     /// So many bytes of a layer's disk, from a place on.
-    pub(super) fn on_disk(disk: OwnedFd, begin: u64, size: u64, path: &'a [u8]) -> FileContent<'a> {
-        FileContent { file: disk, begin, path, size, times: None }
+    pub(super) fn on_disk(disk: OwnedFd, begin: u64, size: u64, path: &'a [u8]) -> SourceContent<'a> {
+        SourceContent { file: disk, begin, path, size, times: None }
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -163,7 +163,7 @@ mod tests {
     fn parts_of(file: std::fs::File) -> Option<DataParts> {
         let file = OwnedFd::from(file);
         let stat = rustix::fs::fstat(&file).unwrap();
-        FileContent::new(file, &stat, b"f").data_parts(|_| Ok(())).unwrap()
+        SourceContent::new(file, &stat, b"f").data_parts(|_| Ok(())).unwrap()
     }
 
     /// Zeros that are written are holes as much as those that are not.
@@ -216,7 +216,7 @@ mod tests {
         file.write_all_at(b"content", 0).unwrap();
         let again = file.try_clone().unwrap();
         let stat = rustix::fs::fstat(&file).unwrap();
-        let content = FileContent::new(file.into(), &stat, b"f");
+        let content = SourceContent::new(file.into(), &stat, b"f");
         content.check_same().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
         again.set_len(3).unwrap();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::fs::Stat;
 
-use super::content::{FileContent, PIECE_BYTES};
+use super::content::{PIECE_BYTES, SourceContent};
 use super::node::{changed, clamped};
 use super::options::CommitOptions;
 use super::pack::LayerPacker;
@@ -82,7 +82,7 @@ impl<'a> EntryWriter<'a> {
         match file {
             Some(file) if entry.kind == Kind::File => {
                 let path = entry.path.clone();
-                self.put_file(&entry, &FileContent::new(file, stat, &path))
+                self.put_file(&entry, &SourceContent::new(file, stat, &path))
             }
             _ => self.put(&entry),
         }
@@ -140,7 +140,7 @@ impl<'a> EntryWriter<'a> {
     }
 
     /// A file with its content, which is as long as the entry says.
-    pub(super) fn put_file(&mut self, entry: &Entry, content: &FileContent<'_>) -> Result<()> {
+    pub(super) fn put_file(&mut self, entry: &Entry, content: &SourceContent<'_>) -> Result<()> {
         self.count(entry)?;
         if content.size() != entry.size {
             return Err(changed(&entry.path));

@@ -19,7 +19,7 @@ const OVERRIDE_STAT: &[u8] = b"user.containers.override_stat";
 const CAPABILITY: &[u8] = b"security.capability";
 
 /// Extended attributes by their full names, sorted.
-pub(super) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type NodeXattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What an ordinary user's files have, which are root's in the image, as in a user namespace of its own.
 #[derive(Clone, Copy)]
@@ -69,7 +69,7 @@ impl Node<'_> {
     }
 
     /// All attributes; `file` is what it is, if it could be opened.
-    pub(super) fn xattrs(&self, file: Option<&OwnedFd>) -> Result<Xattrs> {
+    pub(super) fn xattrs(&self, file: Option<&OwnedFd>) -> Result<NodeXattrs> {
         let names = match file {
             Some(file) => sys::xattr_names(file.as_fd()),
             None => sys::link_xattr_names(self.folder, self.name()),
@@ -97,7 +97,7 @@ impl Node<'_> {
     }
 
     /// What it is in a layer, but for further names.
-    pub(super) fn entry(&self, xattrs: &Xattrs, options: &CommitOptions) -> Result<Entry> {
+    pub(super) fn entry(&self, xattrs: &NodeXattrs, options: &CommitOptions) -> Result<Entry> {
         let stat = self.stat;
         let mut entry = Entry {
             path: self.path.to_vec(),
@@ -144,7 +144,7 @@ impl Node<'_> {
     }
 
     /// Whether its owner and mode are said by an attribute.
-    pub(super) fn has_override(xattrs: &Xattrs) -> bool {
+    pub(super) fn has_override(xattrs: &NodeXattrs) -> bool {
         xattrs.iter().any(|(name, _)| name == OVERRIDE_STAT)
     }
 

@@ -19,8 +19,8 @@ pub enum CommitSource {
     /// A directory that has all of the image: the base as it was assembled, with changes. What is as the base's records say is left
     /// out. A file is as it was if its size, time, owner, mode and attributes are.
     Tree(PathBuf),
-    /// The archive of a layer: a tar, plain or compressed, in a file or a pipe. What the base and it come to is what the image has:
-    /// its whiteouts and its links to lower files mean what they mean in a layer.
+    /// The archive of a layer: a tar, plain or compressed, in a file or a pipe. What the base and it come to is what the image has.
+    /// Its whiteouts and its links to lower files mean what they mean in a layer.
     Archive(PathBuf),
 }
 

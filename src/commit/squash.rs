@@ -45,7 +45,7 @@ fn linked(all: &MemoryTree, below: &MemoryTree) -> HashMap<InodeId, Vec<Option<I
 }
 
 /// What is to be written, the last first.
-enum Step {
+enum SquashStep {
     /// A directory that is there, and the one that has its name below.
     Folder {
         path: Vec<u8>,
@@ -87,16 +87,16 @@ impl<'a> SquashedLayers<'a> {
 
     pub(super) fn write(self, out: &mut EntryWriter<'_>, options: &CommitOptions) -> Result<()> {
         let mut links: HashMap<InodeId, Vec<u8>> = HashMap::new();
-        let mut steps = vec![Step::Node { path: Vec::new(), inode: ROOT, below: Some(ROOT) }];
+        let mut steps = vec![SquashStep::Node { path: Vec::new(), inode: ROOT, below: Some(ROOT) }];
         while let Some(step) = steps.pop() {
             options.interrupt.check()?;
             match step {
-                Step::Gone(path) => {
+                SquashStep::Gone(path) => {
                     self.put_parents(out, &path, options)?;
                     out.put_whiteout(&path)?;
                 }
-                Step::Folder { path, inode, below } => self.add_children(&mut steps, &path, inode, below),
-                Step::Node { path, inode, below } => {
+                SquashStep::Folder { path, inode, below } => self.add_children(&mut steps, &path, inode, below),
+                SquashStep::Node { path, inode, below } => {
                     let is_same = below.is_some_and(|below| self.is_same(inode, below));
                     if !is_same || self.regrouped.contains(&inode) {
                         self.put_parents(out, &path, options)?;
@@ -104,7 +104,7 @@ impl<'a> SquashedLayers<'a> {
                     }
                     if self.is_directory(&self.all, inode) {
                         let below = below.filter(|below| self.is_directory(&self.below, *below));
-                        steps.push(Step::Folder { path, inode, below });
+                        steps.push(SquashStep::Folder { path, inode, below });
                     }
                 }
             }
@@ -125,22 +125,22 @@ impl<'a> SquashedLayers<'a> {
     }
 
     /// In the order of names, of what is there and what was.
-    fn add_children(&self, steps: &mut Vec<Step>, path: &[u8], inode: InodeId, below: Option<InodeId>) {
+    fn add_children(&self, steps: &mut Vec<SquashStep>, path: &[u8], inode: InodeId, below: Option<InodeId>) {
         let joined = |name: &[u8]| if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
-        let mut children: Vec<Step> = self
+        let mut children: Vec<SquashStep> = self
             .all
             .children(inode)
             .map(|(name, child)| {
                 let below = below.and_then(|below| self.below.child(below, name));
-                Step::Node { path: joined(name), inode: child, below }
+                SquashStep::Node { path: joined(name), inode: child, below }
             })
             .collect();
         if let Some(below) = below {
             let gone = self.below.children(below).filter(|(name, _)| self.all.child(inode, name).is_none());
-            children.extend(gone.map(|(name, _)| Step::Gone(joined(name))));
+            children.extend(gone.map(|(name, _)| SquashStep::Gone(joined(name))));
         }
-        let path_of = |step: &Step| match step {
-            Step::Folder { path, .. } | Step::Node { path, .. } | Step::Gone(path) => path.clone(),
+        let path_of = |step: &SquashStep| match step {
+            SquashStep::Folder { path, .. } | SquashStep::Node { path, .. } | SquashStep::Gone(path) => path.clone(),
         };
         children.sort_by_key(|step| std::cmp::Reverse(path_of(step)));
         steps.extend(children);

@@ -1,7 +1,7 @@
 //! A changed tree as a layer: what is not as the base had it, and whiteouts for what is gone.
 //!
-//! One walk looks at everything, and content is not read. What differs is noted, and written afterwards: whether the names of a file
-//! are those that it had is not known before the last of them was seen. A file is written with all of its names.
+//! One walk looks at everything, and content is not read. What differs is noted, and written afterwards. Whether the names of a
+//! file are those that it had is not known before the last of them was seen. A file is written with all of its names.
 
 use std::collections::HashMap;
 use std::iter::Peekable;
@@ -15,7 +15,7 @@ use super::base::BaseTree;
 use super::entries::{EntryWriter, SourceCounts};
 use super::node::{Node, OrdinaryUser, changed, whiteout_device};
 use super::options::CommitOptions;
-use super::walk::Walk;
+use super::walk::SourceWalk;
 use crate::error::{Error, Result, quoted};
 use crate::layer::{Entry, Kind, WHITEOUT_PREFIX};
 use crate::sys;
@@ -45,7 +45,7 @@ struct BaseFolder<'b> {
 
 /// A tree that is compared with its base.
 pub(super) struct TreeReader<'b> {
-    walk: Walk,
+    walk: SourceWalk,
     root: OwnedFd,
     stat: Stat,
     base: &'b BaseTree<'b>,
@@ -61,7 +61,7 @@ pub(super) struct TreeReader<'b> {
 
 impl<'b> TreeReader<'b> {
     pub(super) fn new(root: &Path, base: &'b BaseTree<'b>, options: &'b CommitOptions) -> Result<TreeReader<'b>> {
-        let walk = Walk::new(root)?;
+        let walk = SourceWalk::new(root)?;
         let (folder, stat) = walk.root();
         let root =
             folder.try_clone_to_owned().map_err(|cause| Error::io(&cause, format_args!("open {}", root.display())))?;
@@ -89,7 +89,7 @@ impl<'b> TreeReader<'b> {
             out.put_node(root, &self.stat, sys::file_id(&self.stat), None)?;
         }
         let (user, options, base) = (self.walk.user(), self.options, self.base);
-        let mut source = Source { root: &self.root, held: None, user, options, base };
+        let mut source = SourceTree { root: &self.root, held: None, user, options, base };
         for (path, change) in &self.changes {
             out.put_parents(path, |folder| source.look_at(folder).map(|(entry, ..)| entry))?;
             match change {
@@ -288,7 +288,7 @@ fn entry_of(
 }
 
 /// The tree, looked at once more.
-struct Source<'r> {
+struct SourceTree<'r> {
     root: &'r OwnedFd,
     /// The directory that was come to last: what follows is mostly in it, or below.
     held: Option<(Vec<u8>, OwnedFd)>,
@@ -297,7 +297,7 @@ struct Source<'r> {
     base: &'r BaseTree<'r>,
 }
 
-impl Source<'_> {
+impl SourceTree<'_> {
     fn look_at(&mut self, path: &[u8]) -> Result<(Entry, Stat, Option<OwnedFd>)> {
         let (user, options, base) = (self.user, self.options, self.base);
         let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {

@@ -21,9 +21,9 @@ use rustix::fs::{FileType, Stat};
 use super::base::BaseTree;
 use super::entries::EntryWriter;
 use super::indexed::IndexedFiles;
-use super::node::{Node, TRUSTED_OVERLAY, USER_OVERLAY, Xattrs};
+use super::node::{Node, NodeXattrs, TRUSTED_OVERLAY, USER_OVERLAY};
 use super::options::{CommitOptions, OverlayXattrs};
-use super::walk::Walk;
+use super::walk::SourceWalk;
 use crate::error::{Error, Result, Status};
 use crate::layer::WHITEOUT_PREFIX;
 use crate::store::CallLease;
@@ -42,7 +42,7 @@ enum Standing {
 
 /// An upper directory that is read.
 pub(super) struct UpperReader<'a> {
-    walk: Walk,
+    walk: SourceWalk,
     options: &'a CommitOptions,
     /// Of overlayfs' own attributes.
     prefix: &'static [u8],
@@ -56,7 +56,7 @@ pub(super) struct UpperReader<'a> {
 
 impl<'a> UpperReader<'a> {
     pub(super) fn new(root: &Path, options: &'a CommitOptions) -> Result<UpperReader<'a>> {
-        let walk = Walk::new(root)?;
+        let walk = SourceWalk::new(root)?;
         let (folder, stat) = walk.root();
         let prefix = match options.overlay_xattrs {
             OverlayXattrs::Trusted => TRUSTED_OVERLAY,
@@ -131,12 +131,12 @@ impl<'a> UpperReader<'a> {
     }
 
     /// One of overlayfs' own attributes.
-    fn value<'x>(&self, xattrs: &'x Xattrs, name: &[u8]) -> Option<&'x [u8]> {
+    fn value<'x>(&self, xattrs: &'x NodeXattrs, name: &[u8]) -> Option<&'x [u8]> {
         let found = xattrs.iter().find(|(key, _)| key.strip_prefix(self.prefix) == Some(name));
         found.map(|(_, value)| &value[..])
     }
 
-    fn standing(&self, node: &Node<'_>, xattrs: &Xattrs) -> Result<Standing> {
+    fn standing(&self, node: &Node<'_>, xattrs: &NodeXattrs) -> Result<Standing> {
         let value = |name: &[u8]| self.value(xattrs, name);
         let is_marked = self.file_whiteouts.last().copied().unwrap_or_default();
         match node.file_type() {

@@ -23,8 +23,8 @@ struct Level {
     path_len: usize,
 }
 
-/// A walk. It is at a name after [`Walk::next`] has found one.
-pub(super) struct Walk {
+/// A walk. It is at a name after [`SourceWalk::next`] has found one.
+pub(super) struct SourceWalk {
     folder: OwnedFd,
     levels: Vec<Level>,
     /// From the root on, without a slash in front.
@@ -35,9 +35,9 @@ pub(super) struct Walk {
     user: Option<OrdinaryUser>,
 }
 
-impl Walk {
+impl SourceWalk {
     /// Symlinks on the way to the root are the host's business.
-    pub(super) fn new(root: &Path) -> Result<Walk> {
+    pub(super) fn new(root: &Path) -> Result<SourceWalk> {
         let failed = |errno| match errno {
             Errno::NOTDIR => Error::new(Status::InvalidArgument, format!("{} is no directory", root.display())),
             errno => Error::os(errno, format_args!("open {}", root.display())),
@@ -54,7 +54,7 @@ impl Walk {
         let user = (!uid.is_root()).then(|| OrdinaryUser { uid: uid.as_raw(), gids: [gid, stat.st_gid] });
         let mounts = sys::mounts_below(folder.as_fd()).into_iter().collect();
         let levels = vec![Level { names, id: sys::file_id(&stat), path_len: 0 }];
-        Ok(Walk { folder, levels, path: Vec::new(), root: stat, mounts, user })
+        Ok(SourceWalk { folder, levels, path: Vec::new(), root: stat, mounts, user })
     }
 
     /// Whose files are root's in the image.

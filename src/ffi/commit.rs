@@ -120,7 +120,7 @@ pub struct bl_commit_options {
     pub name: *const c_char,
     /// BL_COMPRESSION_*.
     pub compression: u32,
-    /// How hard it tries, from 1 on: to 19 for zstd, of which 0 is 3, and to 9 for gzip, of which 0 is 6.
+    /// How hard it tries: zstd 1 to 19, gzip 1 to 9; 0 is 3 for zstd, and 6 for gzip.
     pub level: i32,
     /// With BL_COMMIT_FLAG_EPOCH: when it was made, in seconds since 1970, and the latest time of any file. The same changes are the
     /// same image then.
@@ -165,8 +165,8 @@ unsafe impl SizedStruct for bl_commit_options {}
 /// @retval BL_E_NOT_FOUND without a source, or the base's config; with a name, where the store lacks a layer of the base
 /// @retval BL_E_INVALID_ARGUMENT for a directory that is none, an archive that is one, or what is in options
 /// @retval BL_E_STATE the source is changed while it is read
-/// @retval BL_E_UNSUPPORTED for what a layer cannot say, such as a name that begins with .wh.; and for what only the layers below, or
-///   the overlay's work directory, have (redirect_dir, metacopy, index)
+/// @retval BL_E_UNSUPPORTED for what a layer cannot say, such as a name that begins with .wh.
+/// @retval BL_E_UNSUPPORTED for what only the layers below, or the work directory, have (redirect_dir, metacopy, index)
 /// @retval BL_E_UNSAFE_PATH for what is in an archive
 /// @retval BL_E_DIGEST_MISMATCH for a layer of the base that had to be extracted
 /// @retval BL_E_LIMIT for more than options.limits, or more layers than an image may have

@@ -137,8 +137,7 @@ impl Storage {
         Staged::create(&self.directory, digest, spec)
     }
 
-    /// Begins to store a layer whose digest nobody has said yet: as it comes out of an archive, which declares its size, or out of
-    /// a commit, which does not know it.
+    /// Begins to store a layer whose digest nobody has said yet. An archive declares its size, and a commit does not know it.
     pub(crate) fn stage_unnamed(
         &self,
         algorithm: Algorithm,

@@ -196,6 +196,7 @@ static void files(boxlite::storage &store, const boxlite::image &image, const fs
   CHECK(MUST(store.squash_image(changed.image)).image.layer_count() == 1);
   CHECK(MUST(store.edit_image(image, committing)).image.layer_count() == image.layer_count());
   CHECK(store.commit_image(boxlite::commit_source::tree, work / "none").code() == status::not_found);
+  CHECK(bool(store.remove_image("example.org/changed:1")));
   boxlite::kept_disk kept = MUST(store.keep_disk(image, making));
   CHECK(!kept.disk.cached && fs::exists(kept.disk.path) && kept.lease.release());
   CHECK(MUST(store.keep_disk(image, making)).disk.cached && MUST(store.process(image)).cwd() == "/");

@@ -316,6 +316,7 @@ func TestImages(t *testing.T) {
 	for _, made := range []*CommittedImage{committed, squashed, edited} {
 		check(t, made.Close())
 	}
+	check(t, store.RemoveImage("example.org/changed:1"))
 	_, err = store.CommitImage(ctx, nil, CommitSource{CommitTree, filepath.Join(work, "none")}, nil)
 	wants(t, err, ErrNotFound)
 	preparing := OverlayOptions{LeaseTime: time.Minute}

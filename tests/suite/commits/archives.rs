@@ -11,7 +11,7 @@ use boxlite_images::{
 use super::super::archive::{Archive, Header, gzip, zstd};
 use super::super::families::{Case, all_cases};
 use super::super::images::put_image_of;
-use super::super::support::{is_root, leftovers, make_fifo, quick_store, temp_dir, watched};
+use super::super::support::{is_root, leftovers, make_fifo, quick_store, temp_dir, temp_dir_in_memory, watched};
 use super::super::tree::{differences, snapshot};
 use super::{base, base_layers, comparable, rootfs};
 
@@ -99,9 +99,11 @@ fn archives_that_are_none_are_refused_and_nothing_stays() {
 /// What each family comes to comes back: as a tree of its own, and as the archive that it came as.
 #[test]
 fn every_family_comes_back() {
-    let dir = temp_dir();
+    let dir = temp_dir_in_memory();
     let (mut back, mut refused) = (0, 0);
-    for Case { name, layer, .. } in all_cases() {
+    // All of them in CI.
+    let step = if std::env::var_os("BL_REQUIRE_TOOLS").is_some() { 1 } else { 4 };
+    for Case { name, layer, .. } in all_cases().into_iter().step_by(step) {
         let storage = quick_store(&dir.path().join("store"));
         let [tree, archive, at] = ["tree", "archive", "at"].map(|name| dir.path().join(name));
         let digest = put_image_of(&storage, "x", std::slice::from_ref(&layer));
@@ -132,7 +134,7 @@ fn every_family_comes_back() {
         std::fs::remove_dir_all(dir.path().join("store")).unwrap();
     }
     eprintln!("{back} came back, {refused} layers refused");
-    assert!(back > 600 && refused > 100, "{back} {refused}");
+    assert!(back > 600 / step && refused > 100 / step, "{back} {refused}");
 }
 
 /// The root's own owner and mode are a part of a tree, of an archive, and of layers that become one.

@@ -145,6 +145,7 @@ final class ImageTests: XCTestCase {
       try store.commitImage(image, source: .upper(upper), options: committing).image.manifestDigest, committed.image.manifestDigest)
     XCTAssertEqual(try store.squashImage(committed.image).image.layers.count, 1)
     XCTAssertEqual(try store.editImage(image, options: committing).image.layers.count, image.layers.count)
+    try store.removeImage("example.org/changed:1")
     wants(.notFound) { try store.commitImage(nil, source: .tree(work + "/none")) }
     let process = try image.process(rootfs: work + "/root")
     XCTAssertEqual(process.args, ["/bin/hello"])
