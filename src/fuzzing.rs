@@ -57,8 +57,11 @@ pub fn record_of_nodes_in_memory(layers: Vec<OwnedFd>, options: &TreeOptions, is
     let (interrupt, mut nothing) = (Interrupt::default(), NoContent);
     let mut writer =
         TreeWriter::new(ROOT, Arena::new(&mut nothing, options.form.is_overlay()), record, options, &interrupt);
-    let mut second = Some(second);
-    let successor = || Ok(second.take().unwrap_or_else(|| record_in_memory().0));
+    let mut is_compacted = false;
+    let successor = || {
+        is_compacted = true;
+        Ok(second)
+    };
     let head = |_, _| [b'\n'; RECORD_HEAD_LEN];
     if is_alone {
         for layer in layers {
@@ -76,14 +79,11 @@ pub fn record_of_nodes_in_memory(layers: Vec<OwnedFd>, options: &TreeOptions, is
         }
         assembler.finish(head, successor)?;
     }
-    let text = |mut file: std::fs::File| {
-        let mut text = Vec::new();
-        let read = file.seek(SeekFrom::Start(RECORD_HEAD_LEN as u64)).and_then(|_| file.read_to_end(&mut text));
-        assert!(read.is_ok(), "{read:?}");
-        String::from_utf8_lossy(&text).into_owned()
-    };
-    let compacted = text(compacted);
-    Ok(if compacted.is_empty() { text(lines) } else { compacted })
+    let mut file = if is_compacted { compacted } else { lines };
+    let mut text = Vec::new();
+    let read = file.seek(SeekFrom::Start(RECORD_HEAD_LEN as u64)).and_then(|_| file.read_to_end(&mut text));
+    assert!(read.is_ok(), "{read:?}");
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Removes an extracted tree and its record.

@@ -155,6 +155,11 @@ fn merges() -> Vec<Stack> {
             &["d/", "f"],
         ),
         stack(
+            "52 whiteouts of all that there is",
+            [a().dir(b"d").file(b"d/f", b"1").file(b"g", b"1"), a().file(b".wh.d", b"").file(b".wh.g", b"")],
+            &[],
+        ),
+        stack(
             "53 a whiteout through a symlink",
             [
                 a().dir(b"real").file(b"real/f", b"1").file(b"real/g", b"1").symlink(b"etc", b"/real"),
