@@ -50,10 +50,11 @@ for target; do
   cut -d' ' -f1 tests/golden/exports.txt | comm -23 - "$work/exported" >"$work/missing"
   [ ! -s "$work/missing" ] || { echo "$library does not export:"; cat "$work/missing"; exit 1; }
   echo "$library exports all $(grep -c ^bl_ "$work/exported") functions of the header"
-  for program in quickstart blimg epoll_pull; do
+  for program in quickstart blimg fork epoll_pull; do
     case $program in
       quickstart) sources="examples-c/quickstart.c examples-c/layout.c" ;;
       blimg) sources="examples-c/blimg.c $(echo examples-c/blimg_*.c) examples-c/options.c examples-c/layout.c" ;;
+      fork) sources=examples-c/fork.c ;;
       epoll_pull) continue ;; # epoll is Linux's
     esac
     # shellcheck disable=SC2086
