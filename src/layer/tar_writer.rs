@@ -262,13 +262,13 @@ mod tests {
         Entry { path: path.into(), kind, mode: 0o644, ..Entry::default() }
     }
 
-    /// The tar crate reads what is written, and says the same.
+    /// The tar crate reads what is written, and says the same. It has no values with line ends, which the families have.
     #[test]
     fn another_reader_reads_it() {
         let long = "d".repeat(90) + "/" + &"f".repeat(90);
         let mut file = Entry { size: 5, uid: 3_000_000_000, gid: 7, ..entry(&long, Kind::File) };
         file.mtime = Timestamp { seconds: 77, nanoseconds: 500_000_000 };
-        file.xattrs.push((b"user.x".to_vec(), b"a\nb\0=".to_vec()));
+        file.xattrs.push((b"user.x".to_vec(), b"a\0=".to_vec()));
         let archive = written(&file, None, b"bytes");
         assert!(archive.len().is_multiple_of(TAR_BLOCK));
         let mut reader = tar::Archive::new(&archive[..]);

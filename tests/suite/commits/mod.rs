@@ -3,6 +3,7 @@
 mod archives;
 mod images;
 mod overlays;
+mod readers;
 mod sources;
 mod trees;
 

@@ -11,7 +11,7 @@ use super::super::tree::{Node, differences, snapshot};
 use super::{base, commit, comparable, rootfs};
 
 /// Changes, made by a shell in the merged view of the base.
-const SCRIPTS: &[(&str, &str)] = &[
+pub(super) const SCRIPTS: &[(&str, &str)] = &[
     ("nothing", ":"),
     ("a new file", "echo new >new"),
     ("a new file in a directory of the base", "echo new >d/new"),
@@ -79,10 +79,10 @@ const SCRIPTS: &[(&str, &str)] = &[
 ];
 
 /// An overlay over a directory, in folders of its own.
-struct Overlay(PathBuf);
+pub(super) struct Overlay(PathBuf);
 
 impl Overlay {
-    fn new(lower: &Path, at: &Path, more: &str) -> Overlay {
+    pub(super) fn new(lower: &Path, at: &Path, more: &str) -> Overlay {
         let [upper, work, merged] = ["upper", "work", "merged"].map(|name| at.join(name));
         [&upper, &work, &merged].iter().for_each(|folder| std::fs::create_dir_all(folder).unwrap());
         // What the merged view shows of the root is the upper directory's.
@@ -96,15 +96,15 @@ impl Overlay {
         Overlay(at.to_path_buf())
     }
 
-    fn upper(&self) -> PathBuf {
+    pub(super) fn upper(&self) -> PathBuf {
         self.0.join("upper")
     }
 
-    fn merged(&self) -> PathBuf {
+    pub(super) fn merged(&self) -> PathBuf {
         self.0.join("merged")
     }
 
-    fn script(&self, what: &str, script: &str) {
+    pub(super) fn script(&self, what: &str, script: &str) {
         let made = Command::new("bash").args(["-ec", script]).current_dir(self.merged()).output().unwrap();
         assert!(made.status.success(), "{what}: {made:?}");
     }
