@@ -107,7 +107,7 @@ impl<'a> SourceContent<'a> {
 }
 
 fn times_of(stat: &Stat) -> [(i64, i64); 2] {
-    [(stat.st_mtime as i64, stat.st_mtime_nsec as i64), (stat.st_ctime as i64, stat.st_ctime_nsec as i64)]
+    [(stat.st_mtime, stat.st_mtime_nsec as i64), (stat.st_ctime, stat.st_ctime_nsec as i64)]
 }
 
 /// Rows of zeros that are long enough to be holes.

@@ -105,10 +105,7 @@ impl Node<'_> {
             mode: sys::mode_of(stat) & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
-            mtime: clamped(
-                Timestamp { seconds: stat.st_mtime as i64, nanoseconds: stat.st_mtime_nsec as u32 },
-                options,
-            ),
+            mtime: clamped(Timestamp { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 }, options),
             ..Entry::default()
         };
         match entry.kind {

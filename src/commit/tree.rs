@@ -37,10 +37,16 @@ struct LinkedFile {
     is_same: bool,
 }
 
+/// A path, and which file is there.
+type PartedFile = (Vec<u8>, (u64, u64));
+
+/// What a directory of the base has, in the order of the names.
+type BaseChildren<'b> = Box<dyn Iterator<Item = (&'b [u8], InodeId)> + 'b>;
+
 /// What the base has in a directory that is walked, and was not come to yet.
 struct BaseFolder<'b> {
     path: Vec<u8>,
-    children: Peekable<Box<dyn Iterator<Item = (&'b [u8], InodeId)> + 'b>>,
+    children: Peekable<BaseChildren<'b>>,
 }
 
 /// A tree that is compared with its base.
@@ -54,7 +60,7 @@ pub(super) struct TreeReader<'b> {
     folders: Vec<Option<BaseFolder<'b>>>,
     linked: HashMap<(u64, u64), LinkedFile>,
     /// Files of one name that are as they were, but for further names in the base.
-    parted: HashMap<InodeId, Vec<(Vec<u8>, (u64, u64))>>,
+    parted: HashMap<InodeId, Vec<PartedFile>>,
     changes: Vec<(Vec<u8>, Change)>,
     counts: SourceCounts,
 }
@@ -222,7 +228,7 @@ fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
 
 fn has_time_of(stat: &Stat, inode: InodeId, base: &BaseTree<'_>) -> bool {
     let time = base.tree.inode(inode).mtime;
-    (time.seconds, time.nanoseconds) == (stat.st_mtime as i64, stat.st_mtime_nsec as u32)
+    (time.seconds, time.nanoseconds) == (stat.st_mtime, stat.st_mtime_nsec as u32)
 }
 
 /// Whether something is what the base has, by all that is said of it; by its content if that is asked for.

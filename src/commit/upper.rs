@@ -116,7 +116,7 @@ impl<'a> UpperReader<'a> {
         let id = node.id();
         if node.file_type() != FileType::Directory {
             if let Some(nlink) = self.value(&xattrs, b"nlink").filter(|_| self.is_indexed) {
-                self.indexed.add(id, &entry, nlink, stat.st_nlink as u64)?;
+                self.indexed.add(id, &entry, nlink, sys::link_count(stat))?;
             }
             return out.put_node(entry, stat, id, file);
         }

@@ -130,7 +130,7 @@ fn an_unreadable_part_is_an_error_that_names_it() {
         let base = base(&storage);
         let upper = plain_upper(dir.path());
         for name in ["large", "d"] {
-            std::fs::set_permissions(upper.join(name), std::fs::Permissions::from_mode(0)).unwrap();
+            std::fs::set_permissions(upper.join(name), std::fs::Permissions::from_mode(0o000)).unwrap();
             let source = CommitSource::Upper(upper.clone());
             let error = storage.commit_image(Some(&base), &source, &CommitOptions::default()).unwrap_err();
             assert!(error.status() == Status::Permission && error.to_string().contains(name), "{error}");
