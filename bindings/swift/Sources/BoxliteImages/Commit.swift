@@ -197,7 +197,7 @@ extension Storage {
   ) throws -> CommittedImage {
     let (told, counts) = (told(progress), arena.pointer([bl_commit_counts_init()]))
     return try handle.use { storage in
-      let make = { (base: OpaquePointer?) throws -> CommittedImage in
+      func make(_ base: OpaquePointer?) throws -> CommittedImage {
         try withExtendedLifetime((arena, cancel)) {
           var c = try options.c(arena, counts, cancel, told)
           var image: OpaquePointer?
