@@ -1652,8 +1652,9 @@ typedef struct bl_rootfs_options {
    */
   const bl_tree_options *tree;
   /**
-   * Where the metadata record of the whole tree goes (mtree(5)), replacing what is there. NULL: for an ordinary user
-   * beside the destination, with the suffix ".mtree"; for root, who can set everything, nowhere.
+   * Where the metadata record of the whole tree goes (mtree(5)), replacing a file that is there; what is no file is
+   * BL_E_EXISTS. NULL: for an ordinary user beside the destination, with the suffix ".mtree"; for root, who can set
+   * everything, nowhere.
    */
   const char *record_path;
   /**
