@@ -39,10 +39,12 @@ def tree(a, table, at, layout):
     changed = change(root)
     change(f"{bundle}/rootfs")
     print(f"{len(changed)} files changed")
+    forget = f"{BLIMG} --store {store} rm image:2 >@D/removed"
     found = alternate(a.n, f"{at}/out", {
         "umoci": f"cp -al {layout} @D/layout; umoci repack --image @D/layout:new {bundle}",
         "tar": f"find {root} -newer {stamp} ! -type d -print0 | tar --null -T - -c 2>/dev/null | zstd -q >@D/layer",
-        "ours": f"cp -al {store} @D/store; {BLIMG} --store @D/store --quiet commit image:1 image:2 --tree {root}"})
+        # A store has its layers' trees, whose names take longer to copy than this takes.
+        "ours": f"{BLIMG} --store {store} --quiet commit image:1 image:2 --tree {root}; {forget}"})
     table.add("a tree with 1 % of its files changed, against `umoci repack`", found["umoci"], found["ours"], 0.15)
     table.add("the same, against `find -newer \\| tar \\| zstd`", found["tar"], found["ours"], 1.3)
     shutil.rmtree(bundle)
