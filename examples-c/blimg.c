@@ -17,6 +17,7 @@ static const command *const commands[] = {
   &rm_command,      &rootfs_command,  &mount_options_command, &config_command, &put_command,     &has_command,
   &verify_command,  &extract_command, &entries_command,       &cat_command,    &path_command,    &load_layout_command,
   &gc_command,      &check_command,   &df_command,            &lease_command,  &disk_command,
+  &commit_command,  &squash_command,  &edit_command,
 };
 enum { COMMANDS = sizeof(commands) / sizeof(*commands) };
 

@@ -26,7 +26,8 @@ typedef struct {
 
 extern const command put_command, extract_command, entries_command, has_command, verify_command, cat_command, path_command,
   load_layout_command, tag_command, ls_command, inspect_command, rm_command, pull_command, import_command, export_command,
-  rootfs_command, disk_command, mount_options_command, config_command, gc_command, check_command, df_command, lease_command;
+  rootfs_command, disk_command, mount_options_command, config_command, gc_command, check_command, df_command, lease_command,
+  commit_command, squash_command, edit_command;
 
 /* Triggered by SIGINT and SIGTERM. */
 extern bl_cancel *on_interrupt;

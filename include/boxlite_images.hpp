@@ -23,6 +23,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -589,6 +590,54 @@ struct disk_options {
   progress_callback on_progress;
 };
 
+/// What was changed: the upper directory of an overlay, a directory with all of the image, the archive of a layer.
+enum class commit_source : uint32_t { upper = BL_COMMIT_UPPER, tree = BL_COMMIT_TREE, archive = BL_COMMIT_ARCHIVE };
+/// How a layer is stored.
+enum class compression : uint32_t {
+  /// zstd, and gzip on a base with Docker's media types.
+  by_base = BL_COMPRESSION_DEFAULT,
+  zstd = BL_COMPRESSION_ZSTD,
+  gzip = BL_COMPRESSION_GZIP,
+  none = BL_COMPRESSION_NONE,
+};
+
+/// What of a config is to be another than the base's. What is not given stays.
+struct config_changes {
+  /// The command's first words, and the arguments; an empty list is none.
+  std::optional<std::vector<std::string>> entrypoint, cmd;
+  /// Variables as "NAME=value", in place of those of the same name; names of those that go.
+  std::vector<std::string> env, unset_env;
+  std::optional<std::string> working_dir, user, stop_signal;
+  /// As "key=value", in place of those of the same key; keys of those that go.
+  std::vector<std::string> labels, unset_labels;
+  /// Further ports, as "8080/tcp", and directories with data of their own.
+  std::vector<std::string> exposed_ports, volumes;
+};
+
+struct commit_options {
+  /// What the image is called; empty: nothing, and a collection may take it, unless a lease holds it.
+  std::string name;
+  boxlite::compression compression = boxlite::compression::by_base;
+  /// Zero is 3 for zstd, and 6 for gzip.
+  int32_t level = 0;
+  /// Since 1970: when it was made, and the latest time of any file. The same changes are the same image then.
+  std::optional<std::chrono::seconds> epoch;
+  std::string author, message, created_by;
+  config_changes changes;
+  /// Of the manifest, as "key=value".
+  std::vector<std::string> annotations;
+  /// Read the files of a tree that look as they were, too.
+  bool compare_content = false;
+  /// Go into other file systems that are mounted below.
+  bool cross_file_systems = false;
+  /// The overlay was mounted with `userxattr`.
+  bool userxattr = false;
+  std::optional<layer_limits> limits;
+  boxlite::cancel cancel;
+  duration timeout{0};
+  progress_callback on_progress;
+};
+
 struct overlay_options {
   /// whiteouts::user_overlay for a mount with userxattr; anything else is whiteouts::overlay.
   tree_options tree;
@@ -744,6 +793,62 @@ inline disk_frame::disk_frame(const disk_options &o) : c(bl_disk_options_init())
   for (const bl_disk_file &file : files_) pointers_.push_back(&file);
   pointers_.push_back(nullptr);
   c.files = pointers_.data();
+}
+
+/// The C options of a commit, and the lists that they point to.
+class commit_frame {
+ public:
+  explicit commit_frame(const commit_options &o);
+  commit_frame(const commit_frame &) = delete;
+  commit_frame &operator=(const commit_frame &) = delete;
+
+  bl_commit_options c;
+  bl_commit_counts counts;
+
+ private:
+  const char *const *list(const std::vector<std::string> &texts);
+  const char *const *list(const std::optional<std::vector<std::string>> &texts) { return texts ? list(*texts) : nullptr; }
+
+  bl_config_changes changes_;
+  std::deque<std::vector<const char *>> lists_;
+};
+
+inline const char *const *commit_frame::list(const std::vector<std::string> &texts) {
+  std::vector<const char *> all;
+  for (const std::string &text : texts) all.push_back(text.c_str());
+  all.push_back(nullptr);
+  lists_.push_back(std::move(all));
+  return lists_.back().data();
+}
+
+inline commit_frame::commit_frame(const commit_options &o)
+    : c(bl_commit_options_init()), counts(bl_commit_counts_init()), changes_(bl_config_changes_init()) {
+  const auto given = [](const std::optional<std::string> &text) { return text ? text->c_str() : nullptr; };
+  set_common(c, o);
+  c.flags = flag(o.epoch.has_value(), BL_COMMIT_FLAG_EPOCH) | flag(o.cross_file_systems, BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS) |
+            flag(o.userxattr, BL_COMMIT_FLAG_USERXATTR) | flag(o.compare_content, BL_COMMIT_FLAG_COMPARE_CONTENT);
+  c.name = opt(o.name);
+  c.compression = static_cast<uint32_t>(o.compression);
+  c.level = o.level;
+  c.epoch_seconds = o.epoch ? o.epoch->count() : 0;
+  c.author = opt(o.author);
+  c.message = opt(o.message);
+  c.created_by = opt(o.created_by);
+  c.annotations = list(o.annotations);
+  c.counts = &counts;
+  c.limits = o.limits ? &*o.limits : nullptr;
+  changes_.entrypoint = list(o.changes.entrypoint);
+  changes_.cmd = list(o.changes.cmd);
+  changes_.env = list(o.changes.env);
+  changes_.unset_env = list(o.changes.unset_env);
+  changes_.working_dir = given(o.changes.working_dir);
+  changes_.user = given(o.changes.user);
+  changes_.labels = list(o.changes.labels);
+  changes_.unset_labels = list(o.changes.unset_labels);
+  changes_.exposed_ports = list(o.changes.exposed_ports);
+  changes_.volumes = list(o.changes.volumes);
+  changes_.stop_signal = given(o.changes.stop_signal);
+  c.changes = &changes_;
 }
 
 inline with_tree<bl_overlay_options> c_options(const overlay_options &o) {
@@ -1085,6 +1190,13 @@ struct disk {
   std::vector<disk_part> parts;
 };
 
+/// An image that was made of another one.
+struct committed_image {
+  boxlite::image image;
+  /// Of its new layer, and of what was left out of that: sockets, and directories on which another file system is mounted.
+  uint64_t entries, sockets, other_file_systems;
+};
+
 /// A disk that the store keeps.
 struct kept_disk {
   boxlite::disk disk;
@@ -1354,6 +1466,28 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
     if (!made) return result<kept_disk>(made.error());
     return result<kept_disk>(kept_disk{std::move(*made), std::move(owned_lease)});
   }
+  // What was changed
+  /// Makes an image of what was changed: the base's layers, and one layer more.
+  result<committed_image> commit_image(const image &base, commit_source kind, const text &path, const commit_options &o = {}) {
+    return commit(base.get(), kind, path, o);
+  }
+  /// The same without a base: the layer is the first.
+  result<committed_image> commit_image(commit_source kind, const text &path, const commit_options &o = {}) {
+    return commit(nullptr, kind, path, o);
+  }
+  /// Makes one layer of all from one on, counted from 0 at the bottom.
+  result<committed_image> squash_image(const image &of, size_t from_layer = 0, const commit_options &o = {}) {
+    return committed(o, [&](const bl_commit_options *c, bl_image **out, bl_error **err) {
+      return bl_squash_image(get(), of.get(), from_layer, c, out, err);
+    });
+  }
+  /// Makes an image with the same layers, and another config or annotations.
+  result<committed_image> edit_image(const image &of, const commit_options &o) {
+    return committed(o, [&](const bl_commit_options *c, bl_image **out, bl_error **err) {
+      return bl_edit_image(get(), of.get(), c, out, err);
+    });
+  }
+
   /// What starts an image's program, with its user looked up in the disks of its layers.
   result<boxlite::process> process(const image &of) const {
     bl_process *out = nullptr;
@@ -1426,6 +1560,24 @@ class storage : public detail::owner<bl_storage, bl_storage_close> {
     bl_error *err = nullptr;
     if (bl_format_disk(get(), over, destination.c_str(), &options.c, &out, &err)) return detail::fail<disk>(err);
     return detail::take(out);
+  }
+
+  template <typename Call>
+  result<committed_image> committed(const commit_options &o, Call call) {
+    const detail::commit_frame options(o);
+    bl_image *out = nullptr;
+    bl_error *err = nullptr;
+    if (call(&options.c, &out, &err)) return detail::fail<committed_image>(err);
+    const bl_commit_counts &counts = options.counts;
+    return result<committed_image>(committed_image{image(out), counts.entries, counts.sockets, counts.other_file_systems});
+  }
+  result<committed_image> commit(const bl_image *base, commit_source kind, const text &path, const commit_options &o) {
+    bl_commit_source source = bl_commit_source_init();
+    source.kind = static_cast<uint32_t>(kind);
+    source.path = path.c_str();
+    return committed(o, [&](const bl_commit_options *c, bl_image **out, bl_error **err) {
+      return bl_commit_image(get(), base, &source, c, out, err);
+    });
   }
 
   result<std::string> path(bl_status (*call)(const bl_storage *, bl_bytes **, bl_error **)) const {

@@ -410,6 +410,19 @@ impl Storage {
         Ok(LayerEntries::new(record.ok_or_else(absent)?))
     }
 
+    /// The metadata record of a layer that is extracted in any form: what a layer says is the same in each.
+    pub(crate) fn layer_record(&self, digest: &Digest) -> Result<Option<OwnedFd>> {
+        for (name, object) in self.objects(Folder::Extracted)? {
+            if object.digest == *digest
+                && !object.is_beside_tree
+                && let Some(record) = self.tree_record(&name)?
+            {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
     /// The tree of a layer, and its record.
     pub(crate) fn open_tree(&self, digest: &Digest, form: TreeForm) -> Result<(OwnedFd, OwnedFd)> {
         let name = form.tree_name(digest);

@@ -29,6 +29,7 @@ compile_error!("boxlite-images needs a 64-bit target: sizes of blobs, disks and 
 
 mod archive;
 mod check;
+mod commit;
 mod destination;
 mod digest;
 mod disk;
@@ -62,6 +63,7 @@ mod unpack;
 
 pub use archive::{ExportOptions, ExportTarget, ImportOptions, ImportSource, Imported};
 pub use check::{CheckOptions, CheckReport, Finding, Problem};
+pub use commit::{CommitOptions, CommitSource, CommittedImage, ConfigChanges, LayerCompression, OverlayXattrs};
 pub use digest::{Algorithm, Digest};
 pub use disk::{DiskFormat, Verity};
 pub use error::{Error, Result, Status};

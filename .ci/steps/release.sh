@@ -5,4 +5,4 @@ set -euo pipefail
 make -C examples-c run
 make -C examples-c
 make -C examples-c run STORE="$CI_WORK/store" LAYOUT="$CI_IMAGE/img"
-.ci/release-checks.sh target/dist 5000000
+.ci/release-checks.sh target/dist 5750000

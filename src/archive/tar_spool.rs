@@ -117,7 +117,7 @@ impl<'a> TarSpool<'a> {
             _ => Packing::Plain,
         };
         let algorithm = expected.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
-        let mut staged = self.storage.stage_unnamed(algorithm, entry.size, &options.interrupt)?;
+        let mut staged = self.storage.stage_unnamed(algorithm, Some(entry.size), &options.interrupt)?;
         let mut data = first;
         while let Some(Data { bytes, .. }) = data {
             staged.write(&bytes)?;

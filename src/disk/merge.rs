@@ -46,6 +46,10 @@ impl MergedTree {
         Ok(MergedTree { tree: nodes.into_tree()?, anomalies: Anomalies::default(), entries: 0 })
     }
 
+    pub(crate) fn into_tree(self) -> MemoryTree {
+        self.tree
+    }
+
     /// What the root has, as an entry.
     pub(crate) fn root(&self) -> Entry {
         let root = self.tree.inode(ROOT);

@@ -25,6 +25,7 @@ mod verify;
 mod verity;
 mod vmdk;
 
+pub(crate) use block::BLOCK_BYTES;
 pub(crate) use ext4::Ext4Room;
 pub use format::DiskFormat;
 pub(crate) use format::{DiskSpec, WrittenDisk};

@@ -134,7 +134,6 @@ impl<'a> Call<'a> {
     }
 
     /// Texts up to a NULL; none where there is no array.
-    #[cfg(feature = "pull")]
     pub(super) fn texts(&self, texts: *const *const c_char, name: &str) -> Result<Vec<String>> {
         let mut found = Vec::new();
         if texts.is_null() {

@@ -42,8 +42,9 @@ pub struct bl_rootfs_options {
     /// How devices and owners are said in it, and what each layer may cost. Its whiteouts say which extracted layers are used,
     /// and made where they are missing: what comes out has none. NULL is the defaults.
     pub tree: *const bl_tree_options,
-    /// Where the metadata record of the whole tree goes (mtree(5)), replacing what is there. NULL: for an ordinary user
-    /// beside the destination, with the suffix ".mtree"; for root, who can set everything, nowhere.
+    /// Where the metadata record of the whole tree goes (mtree(5)), replacing a file that is there; what is no file is
+    /// BL_E_EXISTS. NULL: for an ordinary user beside the destination, with the suffix ".mtree"; for root, who can set
+    /// everything, nowhere.
     pub record_path: *const c_char,
     /// Ends the call early; may be NULL.
     pub cancel: *mut bl_cancel,

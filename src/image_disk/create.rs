@@ -117,7 +117,7 @@ impl Storage {
             tops.iter().try_for_each(|top| held.lease().hold_unless(&top.digest, &options.interrupt))?;
             lease = Some(held);
         }
-        let layers = Layers::of(self, (image, tops), options, &mut lease)?;
+        let layers = Layers::of(self, (Some(image), tops), options, lease.as_mut())?;
         let tree = layers.merge(options)?;
         let mut anomalies = layers.anomalies;
         anomalies.insert(tree.anomalies);

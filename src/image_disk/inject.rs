@@ -9,11 +9,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{FileType, Mode, OFlags};
+
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, Status, quoted};
 use crate::extraction::open_host_file;
 use crate::interrupt::Interrupt;
-use crate::layer::WHITEOUT_PREFIX;
+use crate::layer::{LayerFile, WHITEOUT_PREFIX};
+use crate::limits::{self, LayerLimits};
 use crate::store::{Folder, Partial, Storage};
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -96,8 +99,8 @@ impl DiskFile {
 }
 
 /// A layer that is on top of an image's.
-pub(super) struct TopLayer {
-    pub(super) digest: Digest,
+pub(crate) struct TopLayer {
+    pub(crate) digest: Digest,
     /// Its archive.
     pub(super) path: PathBuf,
     /// Goes with this, where it is ours.
@@ -110,17 +113,49 @@ impl TopLayer {
         Ok(TopLayer { digest: digest_of(path, interrupt)?, path: path.to_path_buf(), _archive: None })
     }
 
+    /// An archive of the host's, which may come by a pipe: then the store has it as long as this. `each` is called with each piece of
+    /// that.
+    pub(crate) fn archive_or_pipe(
+        path: &Path,
+        storage: &Storage,
+        (limits, interrupt): (&LayerLimits, &Interrupt),
+        each: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<TopLayer> {
+        let failed = |errno| Error::os(errno, format_args!("open {}", path.display()));
+        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed)?;
+        match FileType::from_raw_mode(rustix::fs::fstat(&file).map_err(failed)?.st_mode) {
+            FileType::Fifo | FileType::Socket => {}
+            _ => return TopLayer::archive(path, interrupt),
+        }
+        TopLayer::in_store(storage, |out| {
+            let mut bytes = 0;
+            let file = LayerFile::of_host(file, Algorithm::Sha256, interrupt.clone());
+            file.copy_to(|piece| {
+                each()?;
+                bytes += piece.len() as u64;
+                limits::LAYER_SIZE.check(limits, bytes, || path.display())?;
+                out.write_all(piece).map_err(|cause| Error::io(&cause, "keep an archive"))
+            })
+            .map(drop)
+        })
+    }
+
     /// One with these files, which the store has as long as this.
     pub(super) fn of_files(files: &[DiskFile], storage: &Storage, interrupt: &Interrupt) -> Result<TopLayer> {
         // It is the store's for a moment.
         storage.directory.check_writable()?;
         let places = files.iter().map(DiskFile::place).collect::<Result<Vec<PathBuf>>>()?;
+        TopLayer::in_store(storage, |out| write_archive(files, &places, out, interrupt))
+    }
+
+    fn in_store(storage: &Storage, write: impl FnOnce(&mut HashedFile<'_>) -> Result<()>) -> Result<TopLayer> {
         // Until its digest is known: one that nothing else has.
         let stem = Digest::of(uuid::Uuid::new_v4().as_bytes()).file_stem();
         let mut partial = Partial::create_file(&storage.directory, Folder::Layers, &stem)?;
         let (path, hasher) = (partial.path(), Hasher::new(Algorithm::Sha256));
         let mut out = HashedFile { partial: &mut partial, hasher, failed: None };
-        let written = write_archive(files, &places, &mut out, interrupt);
+        let written = write(&mut out);
         let HashedFile { hasher, failed, .. } = out;
         // What the file said is more than what the archive makes of it.
         failed.map_or(written, Err)?;

@@ -25,7 +25,7 @@ use crate::unpack::{NoContent, TreeForm};
 const _: () = assert!(limits::LAYERS.default <= u16::MAX as u64);
 
 /// The layers of an image. Of those in the store none is open; a lease holds them.
-pub(super) struct Layers<'a> {
+pub(crate) struct Layers<'a> {
     pub(super) storage: &'a Storage,
     /// Each layer once.
     disks: Vec<LayerDiskSource>,
@@ -52,18 +52,18 @@ enum LayerDiskSource {
 
 impl<'a> Layers<'a> {
     /// Makes those that are missing.
-    pub(super) fn of(
+    pub(crate) fn of(
         storage: &'a Storage,
-        (image, tops): (&Image, &[TopLayer]),
+        (image, tops): (Option<&Image>, &[TopLayer]),
         options: &DiskOptions,
-        lease: &mut Option<CallLease>,
+        mut lease: Option<&mut CallLease>,
     ) -> Result<Layers<'a>> {
         let mut layers = Layers::none(storage);
         let mut known: HashMap<Digest, (u16, Digest)> = HashMap::new();
         let mut proved: HashSet<(Digest, Digest)> = HashSet::new();
-        for (layer, diff_id) in image.layers() {
+        for (layer, diff_id) in image.into_iter().flat_map(|image| image.layers()) {
             options.interrupt.check()?;
-            if let Some(lease) = lease {
+            if let Some(lease) = &mut lease {
                 lease.extend_in_time(Instant::now())?;
             }
             let digest = layer.digest.clone();
@@ -86,7 +86,7 @@ impl<'a> Layers<'a> {
             layers.stack.push(StackedLayer { disk, digest, diff_id, is_injected: false });
         }
         for TopLayer { digest, path, .. } in tops {
-            if let Some(lease) = lease {
+            if let Some(lease) = &mut lease {
                 lease.extend_in_time(Instant::now())?;
             }
             let (disk, diff_id) = layers.add(digest, None, Some(path), options)?;
@@ -181,7 +181,7 @@ impl<'a> Layers<'a> {
     }
 
     /// A disk, and its record.
-    pub(super) fn open(&self, number: u16) -> Result<(LayerDisk, OwnedFd)> {
+    pub(crate) fn open(&self, number: u16) -> Result<(LayerDisk, OwnedFd)> {
         match &self.disks[number as usize] {
             LayerDiskSource::Stored(digest) => self.storage.open_layer_disk(digest),
             LayerDiskSource::Temporary(disk) => disk.open(),
@@ -210,6 +210,11 @@ impl<'a> Layers<'a> {
 
     /// All of them on top of each other.
     pub(super) fn merge(&self, options: &DiskOptions) -> Result<MergedTree> {
+        self.merge_first(self.stack.len(), options)
+    }
+
+    /// So many of them, from the lowest on.
+    pub(crate) fn merge_first(&self, count: usize, options: &DiskOptions) -> Result<MergedTree> {
         let mut nothing = NoContent;
         let mut merge = Merge::new(
             &mut nothing,
@@ -217,7 +222,7 @@ impl<'a> Layers<'a> {
             &options.tree().without_whiteouts(),
             &options.interrupt,
         );
-        for layer in &self.stack {
+        for layer in self.stack.iter().take(count) {
             let (_, record) = self.open(layer.disk)?;
             let done = merge.entries();
             merge.layer(&record, layer.disk, options.progress.as_ref().map(|callback| callback.behind(done)))?;
@@ -225,6 +230,11 @@ impl<'a> Layers<'a> {
             limits::ENTRIES.check(&options.limits, merge.entries(), || "all layers")?;
         }
         merge.finish(options.max_mtime)
+    }
+
+    /// How many there are on top of each other.
+    pub(crate) fn count(&self) -> usize {
+        self.stack.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -15,8 +15,10 @@ mod output;
 mod process;
 mod verify;
 
+pub(crate) use inject::TopLayer;
 pub use inject::{DiskFile, DiskFileContent};
 pub use kept::KeptDisk;
+pub(crate) use layers::Layers;
 pub(crate) use options::GUEST_DEVICE;
 pub use options::{Disk, DiskLayout, DiskOptions, DiskPart};
 pub(crate) use verify::KeptDiskVerdict;

@@ -105,6 +105,22 @@ impl LayerFile {
         }
     }
 
+    /// Everything, piece by piece; the digest of it.
+    pub(crate) fn copy_to(mut self, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<Digest> {
+        let mut buffer = Vec::new();
+        loop {
+            match self.read(buffer)? {
+                Piece::Bytes(bytes) => {
+                    each(&bytes)?;
+                    buffer = bytes;
+                }
+                Piece::End(digest) => {
+                    return digest.ok_or_else(|| Error::new(Status::Internal, "a layer file that nobody hashed"));
+                }
+            }
+        }
+    }
+
     /// Nobody can end a read that waits, so that we do not begin one before there is something to read.
     fn wait_for_data(&self) -> Result<()> {
         let Some(interrupt) = &self.wait else { return Ok(()) };

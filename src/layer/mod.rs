@@ -26,6 +26,7 @@ mod pipeline;
 mod sparse;
 mod tar_reader;
 mod tar_stream;
+mod tar_writer;
 mod whiteout;
 
 pub(crate) use blob_file::LayerFile;
@@ -41,4 +42,5 @@ pub(crate) use pipeline::Totals;
 pub use tar_reader::Progress;
 pub(crate) use tar_reader::{Data, Reader};
 pub(crate) use tar_stream::Stream;
+pub(crate) use tar_writer::{DataParts, TarWriter};
 pub(crate) use whiteout::{OPAQUE_MARKER, WHITEOUT_PREFIX};

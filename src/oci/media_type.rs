@@ -8,6 +8,12 @@ pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+jso
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
+pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// Of layers, without their compression.
+pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+
 /// Of an index, or Docker's manifest list.
 pub(crate) fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_LIST)
@@ -20,7 +26,12 @@ pub(crate) fn is_manifest(media_type: &str) -> bool {
 
 /// Of a config that says how an image is to be run.
 pub(crate) fn is_image_config(media_type: &str) -> bool {
-    matches!(media_type, "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json")
+    matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
+}
+
+/// Whether the documents of an image are Docker's.
+pub(crate) fn is_docker_config(media_type: &str) -> bool {
+    media_type == DOCKER_CONFIG
 }
 
 /// Refuses, as `UNSUPPORTED`, a layer that is none of an image's. That is one that is encrypted, of

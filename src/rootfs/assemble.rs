@@ -45,8 +45,9 @@ options! {
         pub replace: bool,
         /// A destination that is a directory is filled where it is, as one is that something is mounted on.
         pub into_existing: bool,
-        /// Where the metadata record of the whole tree goes (mtree(5)). `None`: for an ordinary user beside the destination,
-        /// with the suffix `.mtree`; for root, who can set everything, nowhere.
+        /// Where the metadata record of the whole tree goes (mtree(5)), in place of a file that is there; `EXISTS` for what is no
+        /// file. `None`: for an ordinary user beside the destination, with the suffix `.mtree`; for root, who can set everything,
+        /// nowhere.
         pub record_path: Option<PathBuf>,
         /// How devices and owners are said in it, and what each layer may cost. There are no whiteouts in a root file system;
         /// `whiteouts` says which extracted layers are used, and made where they are missing.
@@ -122,6 +123,7 @@ impl Storage {
             None => None,
         };
         if let Some(record) = &record_place {
+            record.check_free_for_file(true)?;
             record.sweep();
         }
         // In a store that cannot be written to nothing is collected either, by us.

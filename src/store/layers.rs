@@ -137,12 +137,17 @@ impl Storage {
         Staged::create(&self.directory, digest, spec)
     }
 
-    /// Begins to store a layer of a declared size whose digest nobody has said yet: as it comes out of an archive.
-    pub(crate) fn stage_unnamed(&self, algorithm: Algorithm, size: u64, interrupt: &Interrupt) -> Result<UnnamedLayer> {
+    /// Begins to store a layer whose digest nobody has said yet. An archive declares its size, and a commit does not know it.
+    pub(crate) fn stage_unnamed(
+        &self,
+        algorithm: Algorithm,
+        size: Option<u64>,
+        interrupt: &Interrupt,
+    ) -> Result<UnnamedLayer> {
         self.directory.check_writable()?;
-        let spec = self.layer_spec(algorithm, None, Some(size));
+        let spec = self.layer_spec(algorithm, None, size);
         spec.check_declared()?;
-        self.make_room(size, "a blob of an archive", interrupt)?;
+        self.make_room(size.unwrap_or(0), "a layer", interrupt)?;
         Ok(UnnamedLayer { directory: self.directory.clone(), ingest: Ingest::begin(&self.directory, spec)? })
     }
 

@@ -46,6 +46,7 @@ pub(crate) use extracted::{is_current, is_tree, was_opened_in_this_boot};
 pub use gc::{GcOptions, GcReport};
 pub use image_names::{ImageName, TaggedImage};
 pub(crate) use kept_disks::has_size;
+pub(crate) use layers::UnnamedLayer;
 pub(crate) use layout_folder::{LayoutFolder, path_of};
 pub use lease::Lease;
 pub(crate) use lease::{CallLease, check_lease};

@@ -29,6 +29,12 @@ pub(crate) fn mode_of(stat: &rustix::fs::Stat) -> u32 {
     stat.st_mode.into()
 }
 
+/// How many names a file has, in a type that is the same on each system.
+#[allow(clippy::useless_conversion)]
+pub(crate) fn link_count(stat: &rustix::fs::Stat) -> u64 {
+    stat.st_nlink.into()
+}
+
 /// Whether an error number says that the disk does not have what was written to it.
 pub(crate) fn is_damage(os_errno: i32) -> bool {
     DAMAGE.iter().any(|errno| errno.raw_os_error() == os_errno)

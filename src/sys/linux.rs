@@ -1,7 +1,8 @@
 //! Linux.
 
 use std::ffi::CStr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::unix::ffi::OsStringExt as _;
 
 use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
@@ -56,6 +57,34 @@ pub(crate) fn is_mount_point(folder: BorrowedFd<'_>, name: &[u8]) -> Result<bool
         }
         _ => Ok(rustix::fs::statat(folder, name, flags)?.st_dev != rustix::fs::fstat(folder)?.st_dev),
     }
+}
+
+/// The paths below a directory, from it on, on which something is mounted; none where the system does not say.
+pub(crate) fn mounts_below(folder: BorrowedFd<'_>) -> Vec<Vec<u8>> {
+    let at = std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).unwrap_or_default();
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let mut prefix = at.into_os_string().into_vec();
+    if prefix.last() != Some(&b'/') {
+        prefix.push(b'/');
+    }
+    // proc_pid_mountinfo(5): the fifth field, in which spaces and the like are three octal digits.
+    let points = table.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b' ').nth(4));
+    points.filter_map(|point| unescaped(point).strip_prefix(&prefix[..]).map(<[u8]>::to_vec)).collect()
+}
+
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let (mut plain, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let [first, more @ ..] = rest {
+        rest = more;
+        plain.push(match more {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] if *first == b'\\' => {
+                rest = after;
+                (a - b'0') << 6 | (b - b'0') << 3 | (c - b'0')
+            }
+            _ => *first,
+        });
+    }
+    plain
 }
 
 /// Makes a device node, a FIFO or a socket.
@@ -143,7 +172,6 @@ pub(crate) fn link_xattr(dir: BorrowedFd<'_>, name: &[u8], key: &[u8]) -> Result
 }
 
 fn path_in_proc(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
-    use std::os::fd::AsRawFd as _;
     let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     path
@@ -173,6 +201,15 @@ fn split_names(names: &[u8]) -> Vec<Vec<u8>> {
 pub(crate) fn user_namespace() -> u32 {
     let maps = ["/proc/self/uid_map", "/proc/self/gid_map"].map(|map| std::fs::read(map).unwrap_or_default());
     twox_hash::XxHash3_64::oneshot(&maps.concat()) as u32
+}
+
+/// Whether `trusted.*` attributes are there for this process: for CAP_SYS_ADMIN in the first user namespace, which has all owners as
+/// they are (Linux, fs/xattr.c, `xattr_permission`).
+pub(crate) fn reads_trusted_xattrs() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let has_all_owners = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    let held = rustix::thread::capabilities(None).map(|sets| sets.effective);
+    has_all_owners && held.is_ok_and(|held| held.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
 }
 
 /// The kernel's name for this boot.

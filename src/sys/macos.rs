@@ -69,6 +69,11 @@ pub(crate) fn is_mount_point(folder: BorrowedFd<'_>, name: &[u8]) -> Result<bool
     Ok(stat.st_dev != rustix::fs::fstat(folder)?.st_dev)
 }
 
+/// The system is not asked: another file system is known by its number.
+pub(crate) fn mounts_below(_: BorrowedFd<'_>) -> Vec<Vec<u8>> {
+    Vec::new()
+}
+
 /// Makes a device node, or a FIFO. `mknodat` came with macOS 13; rustix does not have it. It makes no sockets.
 pub(crate) fn make_node(
     dir: BorrowedFd<'_>,
@@ -156,6 +161,11 @@ pub(crate) fn set_link_xattr(dir: BorrowedFd<'_>, name: &[u8], key: &[u8], value
 /// There is but one.
 pub(crate) fn user_namespace() -> u32 {
     0
+}
+
+/// There are none.
+pub(crate) fn reads_trusted_xattrs() -> bool {
+    false
 }
 
 /// Attributes are not compared there: the system sets some of its own, and names are other ones.

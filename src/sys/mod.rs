@@ -12,7 +12,7 @@ mod linux;
 mod macos;
 mod thread;
 
-pub(crate) use descriptor::{duplicate, file_id, is_damage, mode_of};
+pub(crate) use descriptor::{duplicate, file_id, is_damage, link_count, mode_of};
 pub(crate) use fork::fork_count;
 pub(crate) use io::{free_space, is_directory, is_regular, next_data, next_hole, read_start, write_all, write_all_at};
 #[cfg(feature = "isal")]

@@ -435,6 +435,14 @@ impl MemoryTree {
         })
     }
 
+    /// What is at a path from the root on.
+    pub(crate) fn at(&self, path: &[u8]) -> Option<InodeId> {
+        path.split(|&byte| byte == b'/').try_fold(ROOT, |inode, name| match self.inode(inode).kind {
+            InodeKind::Directory { .. } => self.child(inode, name),
+            _ => None,
+        })
+    }
+
     /// What has a name in a directory.
     pub(crate) fn child(&self, directory: InodeId, name: &[u8]) -> Option<InodeId> {
         let range = self.starts[directory as usize] as usize..self.starts[directory as usize + 1] as usize;

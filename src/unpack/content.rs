@@ -56,12 +56,19 @@ pub(crate) struct RecordedLayer {
     part: u16,
     /// Where the content of the entry begins whose turn it is.
     block: Option<u32>,
+    /// Any record will do, also that of a tree.
+    is_metadata_only: bool,
 }
 
 impl RecordedLayer {
     /// One of several disks.
     pub(crate) fn new(part: u16) -> RecordedLayer {
-        RecordedLayer { part, block: None }
+        RecordedLayer { part, block: None, is_metadata_only: false }
+    }
+
+    /// A layer whose content nobody will look for.
+    pub(crate) fn metadata_only() -> RecordedLayer {
+        RecordedLayer { part: 0, block: None, is_metadata_only: true }
     }
 }
 
@@ -79,6 +86,7 @@ impl Lower for RecordedLayer {
 
     fn original(&mut self, entry: &Entry) -> Result<(u64, Extent)> {
         match self.block {
+            _ if self.is_metadata_only => Ok((entry.size, Extent::default())),
             Some(block) if entry.size > 0 => Ok((entry.size, Extent { part: self.part, block })),
             None if entry.size == 0 => Ok((0, Extent::default())),
             _ => Err(Error::new(Status::Malformed, "a metadata record does not say where a file's content is")),

@@ -305,7 +305,7 @@ fn override_stat((uid, gid, mode): (u32, u32, u32), stat_type: StatType) -> Stri
 }
 
 /// Attributes that mean something to the host's own tools or kernel; a layer has no say in them (families 63, 77, 78).
-pub(super) fn is_reserved(key: &[u8]) -> bool {
+pub(crate) fn is_reserved(key: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 6] = [
         b"trusted.",
         b"user.overlay.",

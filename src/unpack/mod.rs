@@ -38,6 +38,7 @@ pub(crate) use content::{ContentSink, Extent, NoContent, RecordedLayer};
 pub(crate) use disk_nodes::DiskNodes;
 pub use form::{TreeForm, TreeOptions, WhiteoutForm};
 pub(crate) use lower::CopyMode;
+pub(crate) use metadata::is_reserved;
 pub(crate) use nodes::Nodes;
 pub use progress::ProgressCallback;
 pub(crate) use read_in_root::read_in_root;

@@ -30,6 +30,11 @@ stub() { # a framework, and the beginnings of its names
   } >"$frameworks/$1.framework/$1.tbd"
 }
 
+# Nothing of it is debugged. What this system's own tests are is asked for below, of how they were built before.
+build() {
+  CARGO_PROFILE_DEV_DEBUG=false cargo-zigbuild "$@"
+}
+
 is_mach_o() {
   file "$1" | sed "s|$work/||" | grep -E 'Mach-O 64-bit.*(arm64|x86_64)' || { file "$1"; exit 1; }
 }
@@ -38,11 +43,11 @@ is_mach_o() {
 for target; do
   built=${CARGO_TARGET_DIR:-target}/$target/debug
   # An archive is not linked, so it tells what the frameworks are asked for.
-  cargo-zigbuild rustc -q --locked --target "$target" --lib --crate-type staticlib
+  build rustc -q --locked --target "$target" --lib --crate-type staticlib
   { "$nm" -u "$built/libboxlite_images.a" 2>/dev/null || :; } | awk '{ print $NF }' >"$work/undefined"
   stub Security 'Sec|kSec|SSL|CMS|Authorization'
   stub CoreFoundation 'CF|kCF|__CF'
-  cargo-zigbuild rustc -q --locked --target "$target" --lib --crate-type cdylib
+  build rustc -q --locked --target "$target" --lib --crate-type cdylib
   library=$built/libboxlite_images.dylib
   is_mach_o "$library"
   "$nm" --extern-only --defined-only "$library" | sed -n 's/.* _//p' | sort >"$work/exported"
@@ -50,10 +55,11 @@ for target; do
   cut -d' ' -f1 tests/golden/exports.txt | comm -23 - "$work/exported" >"$work/missing"
   [ ! -s "$work/missing" ] || { echo "$library does not export:"; cat "$work/missing"; exit 1; }
   echo "$library exports all $(grep -c ^bl_ "$work/exported") functions of the header"
-  for program in quickstart blimg epoll_pull; do
+  for program in quickstart blimg fork epoll_pull; do
     case $program in
       quickstart) sources="examples-c/quickstart.c examples-c/layout.c" ;;
       blimg) sources="examples-c/blimg.c $(echo examples-c/blimg_*.c) examples-c/options.c examples-c/layout.c" ;;
+      fork) sources=examples-c/fork.c ;;
       epoll_pull) continue ;; # epoll is Linux's
     esac
     # shellcheck disable=SC2086
@@ -61,7 +67,7 @@ for target; do
       "$library" -o "$work/$program"
     is_mach_o "$work/$program"
   done
-  cargo-zigbuild test -q --locked --target "$target" --no-run --message-format=json >"$work/tests.json"
+  build test -q --locked --target "$target" --no-run --message-format=json >"$work/tests.json"
   python3 - "$work/tests.json" "$nm" <<'END'
 import json, re, subprocess, sys
 # A test is a function of the program. Which functions are tests is what this system's own tests say; those of Linux alone are not

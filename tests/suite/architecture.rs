@@ -10,7 +10,7 @@ use super::support::repository;
 const GROUND: [&str; 8] = ["digest", "error", "status", "limits", "interrupt", "queue", "options", "fault"];
 
 /// Each folder, and what it may use besides.
-const MAY_USE: [(&str, &[&str]); 24] = [
+const MAY_USE: [(&str, &[&str]); 25] = [
     ("digest", &[]),
     ("error", &[]),
     ("status", &[]),
@@ -36,6 +36,7 @@ const MAY_USE: [(&str, &[&str]); 24] = [
         &["sys", "oci", "store", "layer", "record", "unpack", "disk", "extraction", "image", "destination", "rootfs"],
     ),
     ("archive", &["sys", "oci", "store", "layer", "unpack", "extraction", "image", "destination"]),
+    ("commit", &["sys", "oci", "store", "layer", "record", "unpack", "disk", "image_disk", "extraction", "image"]),
     ("runtime", &["sys"]),
     ("pull", &["sys", "oci", "store", "layer", "unpack", "extraction", "image", "runtime"]),
 ];

@@ -12,8 +12,12 @@ use super::archive::{Archive, gzip};
 use super::support::{compile, has_tool, leftovers, library_dir, names_in, repository, temp_dir};
 
 /// The examples, and the files of `examples-c` that each is made of besides its own.
-const EXAMPLES: [(&str, &[&str]); 3] =
-    [("blimg", &["blimg_", "options.c", "layout.c"]), ("quickstart", &["layout.c"]), ("epoll_pull", &[])];
+const EXAMPLES: [(&str, &[&str]); 4] = [
+    ("blimg", &["blimg_", "options.c", "layout.c"]),
+    ("quickstart", &["layout.c"]),
+    ("epoll_pull", &[]),
+    ("fork", &[]),
+];
 
 /// Puts the compiled examples, and the library, into a directory. They are compiled once for all tests and all processes
 /// that run them, since that takes longer than most tests.
@@ -200,6 +204,12 @@ fn load_layout_takes_a_whole_image() {
     let quick = Command::new(tool.path("quickstart")).arg(tool.path("other")).arg(layout).output().unwrap();
     assert!(quick.status.success(), "{quick:?}");
     assert_eq!(String::from_utf8(quick.stdout).unwrap().lines().count(), 4);
+
+    let fork =
+        Command::new(tool.path("fork")).args([tool.path("forked"), layout.into(), tool.path("work")]).output().unwrap();
+    assert!(fork.status.success(), "{fork:?}");
+    assert_eq!(std::fs::read(tool.path("work/second/state")).unwrap(), b"what the sandbox knows\n");
+    assert!(tool.path("work/fork.tar").exists() && tool.path("work/second/bin").exists());
 
     // A layout that lies: another blob under the layer's name.
     let digest = Digest::parse(&format!("sha256:{}", &trees[0].to_str().unwrap().rsplit('-').next().unwrap())).unwrap();

@@ -120,6 +120,7 @@ fn header_is_up_to_date() {
         "rootfs",
         "disk_files",
         "disks",
+        "commit",
         "leases",
         "overlay",
         "process",
@@ -147,7 +148,7 @@ fn header_is_up_to_date() {
 /// Go's names of the header's flags and fields, which cgo hides in a package of its own.
 #[test]
 fn flags_of_go_are_up_to_date() {
-    const SETS: [&str; 13] = [
+    const SETS: [&str; 14] = [
         "STORAGE",
         "DURABILITY",
         "TREE",
@@ -156,6 +157,7 @@ fn flags_of_go_are_up_to_date() {
         "EXPORT",
         "ROOTFS",
         "DISK_FLAG",
+        "COMMIT_FLAG",
         "PULL",
         "REGISTRY",
         "GC",

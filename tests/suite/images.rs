@@ -60,7 +60,8 @@ pub fn put_image_of(storage: &Storage, env: &str, tars: &[Vec<u8>]) -> Digest {
     put_image_with(storage, &config(env, tars), tars)
 }
 
-fn put_image_with(storage: &Storage, config: &str, tars: &[Vec<u8>]) -> Digest {
+/// The same with a config of its own.
+pub fn put_image_with(storage: &Storage, config: &str, tars: &[Vec<u8>]) -> Digest {
     let layers: Vec<Vec<u8>> = tars.iter().map(|tar| gzip(tar)).collect();
     put_config(storage, config.as_bytes());
     layers.iter().for_each(|layer| drop(put_layer(storage, layer)));

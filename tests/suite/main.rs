@@ -25,6 +25,7 @@ mod c_programs;
 mod check;
 mod check_trees;
 mod command_line;
+mod commits;
 mod cpp;
 mod disk_bytes;
 mod disk_faults;

@@ -74,7 +74,9 @@ fn valid(kind: &str, name: &str) -> Option<&'static str> {
         ("const char *", "reference") => "\"localhost:1/x\"",
         ("bl_image **", "out") => "&out_image",
         ("bl_image *" | "const bl_image *", "image") => "image",
-        ("const bl_image *", "lower") => return None,
+        ("const bl_image *", "lower" | "base") | ("const bl_commit_options *", "options") => return None,
+        ("const bl_commit_source *", "source") => "&source",
+        ("size_t", "from_layer") => "0",
         ("bl_image_layer_info *", "layer") => "&layer",
         ("bl_image_usage *", "usage") => "&usage",
         ("bl_op **", "out") => "&out_op",
@@ -145,6 +147,7 @@ fn every_pointer_of_every_function() {
          bl_process *process = NULL, *out_process; bl_process_user user = BL_PROCESS_USER_INIT; (void)&out_process;\n\
          bl_overlay *out_overlay = NULL; (void)&out_overlay;\n\
          bl_disk *made = NULL, *out_made; (void)&out_made;\n\
+         bl_commit_source source = BL_COMMIT_SOURCE_INIT; source.path = ABC;\n\
          bl_disk_info info = BL_DISK_INFO_INIT; bl_disk_part part = BL_DISK_PART_INIT;\n\
          bl_pull_progress progress = BL_PULL_PROGRESS_INIT; bl_layer_progress layer_progress = BL_LAYER_PROGRESS_INIT;\n\
          (void)&out_cancel; (void)&out_image; (void)&out_names; (void)&out_lease; (void)&out_op;\n\

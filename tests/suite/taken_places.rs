@@ -73,3 +73,43 @@ fn what_comes_while_something_is_made_stays() {
     }
     assert_eq!(names_in(&dir.path().join("places")).len(), 2 * makes.len());
 }
+
+/// A record of a root file system replaces a file. What is no file stays, and nothing is made, whether it was there before or came
+/// while the tree was made.
+#[test]
+fn a_record_takes_the_place_of_a_file_alone() {
+    let dir = temp_dir();
+    let storage = quick_store(&dir.path().join("store"));
+    let digest = put_image_of(&storage, "x", &[Archive::new().file(b"a", b"a").finish()]);
+    let image = storage.open_image_by_digest(&digest).unwrap();
+    type Take = fn(&Path);
+    let takes: [(&str, Take, bool); 3] = [
+        ("file", |place| std::fs::write(place, "theirs").unwrap(), true),
+        ("directory", |place| std::fs::create_dir_all(place).unwrap(), false),
+        ("symlink", |place| drop(std::os::unix::fs::symlink("nowhere", place)), false),
+    ];
+    for (name, take, is_replaced) in takes {
+        for comes_late in [false, true] {
+            let places = dir.path().join(format!("{name}-{comes_late}"));
+            let (root, record) = (places.join("root"), places.join("record"));
+            std::fs::create_dir_all(&places).unwrap();
+            let mut options = RootfsOptions::default();
+            options.record_path = Some(record.clone());
+            if comes_late {
+                let record = record.clone();
+                options.progress = Some(ProgressCallback::new(move |_| {
+                    take(&record);
+                    ControlFlow::Continue(())
+                }));
+            } else {
+                take(&record);
+            }
+            let made = storage.assemble_rootfs(&image, &root, &options).map(drop).map_err(|error| error.status());
+            let what = format!("{name}, late: {comes_late}");
+            assert_eq!(made, if is_replaced { Ok(()) } else { Err(Status::Exists) }, "{what}");
+            assert_eq!(names_in(&places), if is_replaced { &["record", "root"][..] } else { &["record"] }, "{what}");
+            let is_mtree = std::fs::read_to_string(&record).is_ok_and(|text| text.contains("./a type=file"));
+            assert_eq!(is_mtree, is_replaced, "{what}");
+        }
+    }
+}

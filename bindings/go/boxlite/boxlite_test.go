@@ -349,6 +349,46 @@ func TestImages(t *testing.T) {
 	}
 }
 
+func TestCommit(t *testing.T) {
+	ctx, store, m := context.Background(), openStore(t), makeImage("one", "two")
+	_, err := store.Import(ctx, m.layout(t, "a.org/x:1"), nil)
+	check(t, err)
+	image, err := store.OpenImage("a.org/x:1")
+	check(t, err)
+	defer image.Close()
+	work := t.TempDir()
+	upper := filepath.Join(work, "upper")
+	check(t, os.MkdirAll(upper, 0o755))
+	check(t, os.WriteFile(filepath.Join(upper, "new"), []byte("changed"), 0o644))
+	epoch := time.Unix(1_000_000_000, 0)
+	committing := &CommitOptions{
+		Name: "example.org/changed:1", Epoch: &epoch, Author: "go", Annotations: map[string]string{"e": "f"},
+		Config: ConfigChanges{Cmd: &[]string{}, Env: []string{"NEW=1"}, Labels: map[string]string{"c": "d"}},
+	}
+	committed, err := store.CommitImage(ctx, image, CommitSource{CommitUpper, upper}, committing)
+	if err != nil || committed.Entries != 1 || committed.Sockets != 0 {
+		t.Fatal(committed, err)
+	}
+	info := committed.Info()
+	if info.Created != "2001-09-09T01:46:40Z" || info.Labels["c"] != "d" || len(info.Cmd) != 0 || len(info.Layers) != len(image.Info().Layers)+1 {
+		t.Fatal(info)
+	}
+	squashed, err := store.SquashImage(ctx, committed.Image, 0, nil)
+	if err != nil || len(squashed.Info().Layers) != 1 {
+		t.Fatal(squashed, err)
+	}
+	edited, err := store.EditImage(ctx, image, committing)
+	if err != nil || edited.Info().Name != "example.org/changed:1" || len(edited.Info().Layers) != len(image.Info().Layers) {
+		t.Fatal(edited, err)
+	}
+	for _, made := range []*CommittedImage{committed, squashed, edited} {
+		check(t, made.Close())
+	}
+	check(t, store.RemoveImage("example.org/changed:1"))
+	_, err = store.CommitImage(ctx, nil, CommitSource{CommitTree, filepath.Join(work, "none")}, nil)
+	wants(t, err, ErrNotFound)
+}
+
 func TestCallbacks(t *testing.T) {
 	ctx, store, m := context.Background(), openStore(t), makeImage("one")
 	dir, mine := m.layout(t, "a.org/x:1"), errors.New("mine")

@@ -673,6 +673,63 @@ typedef int32_t bl_status;
 #define BL_DISK_TEXT_VERITY_TABLE 8
 
 /**
+ * bl_commit_source.kind: the upper directory of an overlay, in which nobody writes any more.
+ */
+#define BL_COMMIT_UPPER 0
+
+/**
+ * bl_commit_source.kind: a directory with all of the image, which is compared with what the base's records say.
+ */
+#define BL_COMMIT_TREE 1
+
+/**
+ * bl_commit_source.kind: the archive of a layer, plain or compressed, in a file or a pipe. The image has what the base and it come to.
+ */
+#define BL_COMMIT_ARCHIVE 2
+
+/**
+ * bl_commit_options.flags: epoch_seconds counts, also as 0.
+ */
+#define BL_COMMIT_FLAG_EPOCH 1
+
+/**
+ * bl_commit_options.flags: go into other file systems that are mounted below.
+ */
+#define BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS 2
+
+/**
+ * bl_commit_options.flags: the overlay was mounted with `userxattr`. By default that is what the root of the upper directory says or,
+ * where it says nothing, so if the process may not read `trusted.overlay.*`.
+ */
+#define BL_COMMIT_FLAG_USERXATTR 4
+
+/**
+ * bl_commit_options.flags: read the files of a tree that look as they were, too. What has another content, and the same size and
+ * time, is found.
+ */
+#define BL_COMMIT_FLAG_COMPARE_CONTENT 8
+
+/**
+ * bl_commit_options.compression: zstd, and gzip on a base with Docker's media types, which have no zstd.
+ */
+#define BL_COMPRESSION_DEFAULT 0
+
+/**
+ * bl_commit_options.compression: zstd.
+ */
+#define BL_COMPRESSION_ZSTD 1
+
+/**
+ * bl_commit_options.compression: gzip.
+ */
+#define BL_COMPRESSION_GZIP 2
+
+/**
+ * bl_commit_options.compression: none.
+ */
+#define BL_COMPRESSION_NONE 3
+
+/**
  * bl_process_text(): the command and its arguments, by index.
  */
 #define BL_PROCESS_ARG 1
@@ -1595,8 +1652,9 @@ typedef struct bl_rootfs_options {
    */
   const bl_tree_options *tree;
   /**
-   * Where the metadata record of the whole tree goes (mtree(5)), replacing what is there. NULL: for an ordinary user
-   * beside the destination, with the suffix ".mtree"; for root, who can set everything, nowhere.
+   * Where the metadata record of the whole tree goes (mtree(5)), replacing a file that is there; what is no file is
+   * BL_E_EXISTS. NULL: for an ordinary user beside the destination, with the suffix ".mtree"; for root, who can set
+   * everything, nowhere.
    */
   const char *record_path;
   /**
@@ -1834,6 +1892,181 @@ typedef struct bl_disk_part {
    */
   uint64_t length_bytes;
 } bl_disk_part;
+
+/**
+ * What was changed. Initialise with BL_COMMIT_SOURCE_INIT.
+ */
+typedef struct bl_commit_source {
+  /**
+   * sizeof(bl_commit_source).
+   */
+  size_t struct_size;
+  /**
+   * BL_COMMIT_*.
+   */
+  uint32_t kind;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+  /**
+   * The directory, or the archive; "/dev/stdin" and "/dev/fd/N" are pipes that are open already.
+   */
+  const char *path;
+} bl_commit_source;
+
+/**
+ * What of a config is to be another than the base's. NULL, or a list that ends at once, leaves it. Initialise with
+ * BL_CONFIG_CHANGES_INIT.
+ */
+typedef struct bl_config_changes {
+  /**
+   * sizeof(bl_config_changes).
+   */
+  size_t struct_size;
+  /**
+   * The command's first words; ends with NULL. A list without words is none.
+   */
+  const char *const *entrypoint;
+  /**
+   * The arguments; ends with NULL. A list without words is none.
+   */
+  const char *const *cmd;
+  /**
+   * Variables as "NAME=value", in place of those of the same name; ends with NULL.
+   */
+  const char *const *env;
+  /**
+   * Names of variables that go; ends with NULL.
+   */
+  const char *const *unset_env;
+  /**
+   * The directory to start in.
+   */
+  const char *working_dir;
+  /**
+   * "user", "uid", "user:group" or "uid:gid".
+   */
+  const char *user;
+  /**
+   * Labels as "key=value", in place of those of the same key; ends with NULL.
+   */
+  const char *const *labels;
+  /**
+   * Keys of labels that go; ends with NULL.
+   */
+  const char *const *unset_labels;
+  /**
+   * Further ports, as "8080/tcp"; ends with NULL.
+   */
+  const char *const *exposed_ports;
+  /**
+   * Further directories with data of their own; ends with NULL.
+   */
+  const char *const *volumes;
+  /**
+   * The signal that asks it to stop.
+   */
+  const char *stop_signal;
+} bl_config_changes;
+
+/**
+ * What became of a source. Initialise with BL_COMMIT_COUNTS_INIT.
+ */
+typedef struct bl_commit_counts {
+  /**
+   * sizeof(bl_commit_counts); set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * Entries of the new layer.
+   */
+  uint64_t entries;
+  /**
+   * Sockets that were left out.
+   */
+  uint64_t sockets;
+  /**
+   * Directories on which another file system is mounted. What is there is left out.
+   */
+  uint64_t other_file_systems;
+} bl_commit_counts;
+
+/**
+ * How to make an image of another one. Zero in a field is its default; initialise with BL_COMMIT_OPTIONS_INIT.
+ */
+typedef struct bl_commit_options {
+  /**
+   * sizeof(bl_commit_options).
+   */
+  size_t struct_size;
+  /**
+   * BL_COMMIT_FLAG_*, or 0.
+   */
+  uint64_t flags;
+  /**
+   * A reference to call it by ("app:1" is "docker.io/library/app:1"). NULL is no name: then a collection may take it, unless a
+   * lease holds it.
+   */
+  const char *name;
+  /**
+   * BL_COMPRESSION_*.
+   */
+  uint32_t compression;
+  /**
+   * How hard it tries: zstd 1 to 19, gzip 1 to 9; 0 is 3 for zstd, and 6 for gzip.
+   */
+  int32_t level;
+  /**
+   * With BL_COMMIT_FLAG_EPOCH: when it was made, in seconds since 1970, and the latest time of any file. The same changes are the
+   * same image then.
+   */
+  int64_t epoch_seconds;
+  /**
+   * Who made it; may be NULL.
+   */
+  const char *author;
+  /**
+   * What was done, for the history; may be NULL.
+   */
+  const char *message;
+  /**
+   * By what, for the history; may be NULL.
+   */
+  const char *created_by;
+  /**
+   * What the config says otherwise; may be NULL.
+   */
+  const bl_config_changes *changes;
+  /**
+   * What the manifest says besides, as "key=value"; ends with NULL, and may be NULL.
+   */
+  const char *const *annotations;
+  /**
+   * Is set to what became of the source; may be NULL.
+   */
+  bl_commit_counts *counts;
+  /**
+   * What the layer may cost. NULL is the defaults.
+   */
+  const bl_layer_limits *limits;
+  /**
+   * Ends the call early; may be NULL.
+   */
+  bl_cancel *cancel;
+  /**
+   * Milliseconds after which the call ends with BL_E_TIMEOUT; 0 is never.
+   */
+  uint64_t timeout_ms;
+  /**
+   * Is told how many entries and bytes were written; may be NULL.
+   */
+  bl_progress_callback progress;
+  /**
+   * Handed to every call of progress.
+   */
+  void *progress_data;
+} bl_commit_options;
 
 /**
  * What kind of overlay mount it is to be. Zero in a field is its default; initialise with BL_OVERLAY_OPTIONS_INIT.
@@ -3531,6 +3764,89 @@ bl_status bl_disk_get_part(const bl_disk *disk,
 void bl_disk_free(bl_disk *disk);
 
 /**
+ * Makes an image of what was changed: the base's layers, and one layer more. The same changes are the same layer, on any file
+ * system, for root and for an ordinary user. With BL_COMMIT_FLAG_EPOCH they are the same image. Whiteouts, opaque directories,
+ * hard links, holes, attributes and capabilities come along. Overlayfs' own attributes, labels of the host's and sockets do not. What
+ * an ordinary user has made is root's in the image. docs/commit.md says more.
+ *
+ * @param base NULL is none: the layer is the first.
+ * @param options NULL is the defaults.
+ *
+ * @retval BL_OK
+ * @retval BL_E_NOT_FOUND without a source, or the base's config; with a name, where the store lacks a layer of the base
+ * @retval BL_E_INVALID_ARGUMENT for a directory that is none, an archive that is one, or what is in options
+ * @retval BL_E_STATE the source is changed while it is read
+ * @retval BL_E_UNSUPPORTED for what a layer cannot say, such as a name that begins with .wh.
+ * @retval BL_E_UNSUPPORTED for what only the layers below, or the work directory, have (redirect_dir, metacopy, index)
+ * @retval BL_E_UNSAFE_PATH for what is in an archive
+ * @retval BL_E_DIGEST_MISMATCH for a layer of the base that had to be extracted
+ * @retval BL_E_LIMIT for more than options.limits, or more layers than an image may have
+ * @retval BL_E_MALFORMED for an archive that is none, and a base whose documents are none
+ * @retval BL_E_CANCELLED the token was triggered
+ * @retval BL_E_TIMEOUT the time was over
+ * @retval BL_E_CALLBACK the callback ended it
+ * @retval BL_E_NO_SPACE the disk is full
+ * @retval BL_E_PERMISSION something cannot be read, or the store is read-only
+ * @retval BL_E_IO the system failed; bl_error_os_errno()
+ *
+ * @note After an error there is no name, and what was stored goes with the next collection.
+ *
+ * Ownership: release *out with bl_image_free().
+ * Cost: one pass over the source, which is hashed, compressed and written. Several threads compress.
+ *
+ * @since 0.1.0
+ */
+bl_status bl_commit_image(bl_storage *storage,
+                          const bl_image *base,
+                          const bl_commit_source *source,
+                          const bl_commit_options *options,
+                          bl_image **out,
+                          bl_error **err);
+
+/**
+ * Makes one layer of an image's layers from one on. What the image comes to stays. What lower ones of them had and later ones hide
+ * is not in it any more.
+ *
+ * @param from_layer from 0 on, the lowest; 0 is all of them.
+ * @param options NULL is the defaults.
+ *
+ * @retval BL_OK
+ * @retval BL_E_INVALID_ARGUMENT where there is no such layer, or for what is in options
+ * @retval BL_E_NOT_FOUND where the store lacks a layer
+ * @return otherwise as bl_commit_image()
+ *
+ * Ownership: release *out with bl_image_free().
+ * Cost: reads the layers' records, and the content of what is left; first each layer that has no disk in the store, once.
+ *
+ * @since 0.1.0
+ */
+bl_status bl_squash_image(bl_storage *storage,
+                          const bl_image *image,
+                          size_t from_layer,
+                          const bl_commit_options *options,
+                          bl_image **out,
+                          bl_error **err);
+
+/**
+ * Makes an image with the same layers, and another config or annotations.
+ *
+ * @param options NULL is the defaults; those of a layer do not count.
+ *
+ * @retval BL_OK
+ * @return otherwise as bl_commit_image(), but for what is about a source
+ *
+ * Ownership: release *out with bl_image_free().
+ * Cost: two small documents.
+ *
+ * @since 0.1.0
+ */
+bl_status bl_edit_image(bl_storage *storage,
+                        const bl_image *image,
+                        const bl_commit_options *options,
+                        bl_image **out,
+                        bl_error **err);
+
+/**
  * Makes a lease, which holds nothing yet. bl_gc() leaves alone what it holds, until its time or bl_lease_release().
  *
  * @param seconds from now; 1 or more.
@@ -3926,6 +4242,12 @@ bl_status bl_local_bundle_cache_dir(const bl_storage *storage,
   { sizeof(bl_disk_options), 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, 0, NULL, NULL }
 #define BL_DISK_INFO_INIT { sizeof(bl_disk_info), 0, 0, 0, 0, 0, 0, 0 }
 #define BL_DISK_PART_INIT { sizeof(bl_disk_part), NULL, 0, 0 }
+#define BL_COMMIT_SOURCE_INIT { sizeof(bl_commit_source), 0, 0, NULL }
+#define BL_CONFIG_CHANGES_INIT \
+  { sizeof(bl_config_changes), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
+#define BL_COMMIT_COUNTS_INIT { sizeof(bl_commit_counts), 0, 0, 0 }
+#define BL_COMMIT_OPTIONS_INIT \
+  { sizeof(bl_commit_options), 0, NULL, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL }
 #define BL_OVERLAY_OPTIONS_INIT { sizeof(bl_overlay_options), NULL, 0, NULL, 0, NULL, NULL }
 #define BL_PROCESS_USER_INIT { sizeof(bl_process_user), 0, 0, NULL, 0 }
 #define BL_GC_OPTIONS_INIT { sizeof(bl_gc_options), 0, 0, 0, NULL, 0, NULL, NULL }
@@ -4058,6 +4380,30 @@ static inline bl_disk_info bl_disk_info_init(void)
 static inline bl_disk_part bl_disk_part_init(void)
 {
   bl_disk_part made = BL_DISK_PART_INIT;
+  return made;
+}
+
+static inline bl_commit_source bl_commit_source_init(void)
+{
+  bl_commit_source made = BL_COMMIT_SOURCE_INIT;
+  return made;
+}
+
+static inline bl_config_changes bl_config_changes_init(void)
+{
+  bl_config_changes made = BL_CONFIG_CHANGES_INIT;
+  return made;
+}
+
+static inline bl_commit_counts bl_commit_counts_init(void)
+{
+  bl_commit_counts made = BL_COMMIT_COUNTS_INIT;
+  return made;
+}
+
+static inline bl_commit_options bl_commit_options_init(void)
+{
+  bl_commit_options made = BL_COMMIT_OPTIONS_INIT;
   return made;
 }
 

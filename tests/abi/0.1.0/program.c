@@ -324,6 +324,43 @@ static void disks(bl_storage *storage, bl_image *image, const char *store)
   bl_process_free(process);
 }
 
+static void commits(bl_storage *storage, bl_image *image, const char *store)
+{
+  static const char *const no_words[] = {NULL}, *const labels[] = {"a=b", NULL};
+  bl_commit_source source = BL_COMMIT_SOURCE_INIT;
+  bl_commit_options making = BL_COMMIT_OPTIONS_INIT;
+  bl_config_changes changes = BL_CONFIG_CHANGES_INIT;
+  bl_commit_counts counts = BL_COMMIT_COUNTS_INIT;
+  bl_image *changed = NULL, *other = NULL;
+  char path[4096];
+  snprintf(path, sizeof(path), "%s.root", store);
+  source.kind = BL_COMMIT_TREE;
+  source.path = path;
+  changes.cmd = no_words;
+  changes.labels = labels;
+  changes.user = "1:2";
+  making.flags = BL_COMMIT_FLAG_EPOCH;
+  making.epoch_seconds = 1000000000;
+  making.name = "changed:1";
+  making.compression = BL_COMPRESSION_GZIP;
+  making.level = 1;
+  making.author = making.message = making.created_by = "old";
+  making.changes = &changes;
+  making.annotations = labels;
+  making.counts = &counts;
+  OK(bl_commit_image(storage, NULL, &source, &making, &changed, &err));
+  CHECK(counts.entries > 0 && counts.sockets == 0 && bl_image_layer_count(changed) == 1);
+  CHECK(!strcmp(bl_image_text(changed, BL_IMAGE_CREATED, 0), "2001-09-09T01:46:40Z"));
+  CHECK(!strcmp(bl_image_text(changed, BL_IMAGE_USER, 0), "1:2") && !bl_image_text_count(changed, BL_IMAGE_CMD));
+  OK(bl_squash_image(storage, image, 0, NULL, &other, &err));
+  CHECK(bl_image_layer_count(other) == 1);
+  bl_image_free(other);
+  OK(bl_edit_image(storage, changed, NULL, &other, &err));
+  bl_image_free(other);
+  bl_image_free(changed);
+  OK(bl_remove_image(storage, "changed:1", &err));
+}
+
 static void upkeep(bl_storage *storage)
 {
   bl_gc_options collect = BL_GC_OPTIONS_INIT;
@@ -406,6 +443,7 @@ int main(int argc, char **argv)
   image = imported(storage, argv[2]);
   files(storage, image, argv[1], argv[2]);
   disks(storage, image, argv[1]);
+  commits(storage, image, argv[1]);
   upkeep(storage);
   pulls(storage);
   bl_image_free(image);

@@ -35,8 +35,8 @@ use super::tree::{Canary, Node, snapshot};
 
 /// A layer and what it must come to.
 pub struct Case {
-    name: String,
-    layer: Vec<u8>,
+    pub name: String,
+    pub layer: Vec<u8>,
     outcome: Outcome,
 }
 
@@ -274,7 +274,7 @@ macro_rules! case_tests {
         )*
 
         /// Every case there is.
-        fn all_cases() -> Vec<Case> {
+        pub fn all_cases() -> Vec<Case> {
             let mut cases = Vec::new();
             $(cases.extend($cases());)*
             cases

@@ -190,6 +190,18 @@ impl Tool {
             &["disk", "--empty", "64M", &texts[1], "--replace"],
             Box::new(move |_| assert_eq!(std::fs::metadata(&empty_disk).unwrap().len(), 64 << 20)),
         );
+        for (name, args) in self.ways_back(&i) {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            add(
+                name,
+                &with_image,
+                &args,
+                Box::new(|s| {
+                    let image = s.open_image(&ImageName::parse("example.org/new:1").unwrap()).unwrap();
+                    assert_eq!(image.missing, []);
+                }),
+            );
+        }
         add(
             "tag",
             &with_image,
@@ -217,6 +229,29 @@ impl Tool {
             }),
         );
         all
+    }
+
+    /// What makes an image of another one.
+    fn ways_back(&self, image: &str) -> [(&'static str, Vec<String>); 5] {
+        let changed = self.dir.path().join("changed");
+        std::fs::create_dir_all(changed.join("d")).unwrap();
+        std::fs::write(changed.join("d/f"), vec![b'x'; 70_000]).unwrap();
+        let (changed, archive) =
+            (changed.to_str().unwrap(), self.file("archive", &Archive::new().file(b"n", b"n").finish()));
+        let args = |command: &str, more: &[&str]| {
+            [&[command, image, "example.org/new:1", "--epoch", "1"][..], more]
+                .concat()
+                .iter()
+                .map(|arg| (*arg).to_owned())
+                .collect()
+        };
+        [
+            ("commit", args("commit", &["--upper", changed])),
+            ("commit a tree", args("commit", &["--tree", changed, "--compression", "gzip"])),
+            ("commit an archive", args("commit", &["--tar", &archive, "--compression", "none"])),
+            ("squash", args("squash", &["--from", "1"])),
+            ("edit", args("edit", &["--env", "A=b"])),
+        ]
     }
 
     fn file(&self, name: &str, bytes: &[u8]) -> String {

@@ -130,6 +130,23 @@ final class ImageTests: XCTestCase {
     try kept.lease.release()
     XCTAssertTrue(try store.keepDisk(image).disk.isCached)
     XCTAssertEqual(try store.process(of: image).args, ["/bin/hello"])
+    let upper = work + "/upper"
+    try FileManager.default.createDirectory(atPath: upper, withIntermediateDirectories: true)
+    try "changed".write(toFile: upper + "/new", atomically: false, encoding: .utf8)
+    var committing = CommitOptions()
+    (committing.name, committing.epochSeconds, committing.author) = ("example.org/changed:1", 1_000_000_000, "swift")
+    (committing.config.cmd, committing.config.env, committing.config.labels) = ([], ["A=b"], ["c": "d"])
+    let committed = try store.commitImage(image, source: .upper(upper), options: committing)
+    XCTAssertEqual(committed.entries, 1)
+    XCTAssertEqual(committed.image.layers.count, image.layers.count + 1)
+    XCTAssertEqual([committed.image.created, committed.image.labels["c"]], ["2001-09-09T01:46:40Z", "d"])
+    XCTAssertTrue(committed.image.cmd.isEmpty && committed.image.env.contains("A=b"))
+    XCTAssertEqual(
+      try store.commitImage(image, source: .upper(upper), options: committing).image.manifestDigest, committed.image.manifestDigest)
+    XCTAssertEqual(try store.squashImage(committed.image).image.layers.count, 1)
+    XCTAssertEqual(try store.editImage(image, options: committing).image.layers.count, image.layers.count)
+    try store.removeImage("example.org/changed:1")
+    wants(.notFound) { try store.commitImage(nil, source: .tree(work + "/none")) }
     let process = try image.process(rootfs: work + "/root")
     XCTAssertEqual(process.args, ["/bin/hello"])
     XCTAssertEqual(process.env, ["PATH=/bin"])
@@ -215,6 +232,8 @@ final class ImageTests: XCTestCase {
     sized.freeBytes = 8 << 20
     let scratch = try await store.formatDisk(at: work + "/scratch.img", options: sized)
     XCTAssertEqual(scratch.fileSystem, "ext4")
+    let squashed = try await store.squashImage(image) { _ in }
+    XCTAssertEqual(squashed.sockets, 0)
     let flat = try await store.createDisk(image, at: work + "/flat")
     XCTAssertEqual(flat.format, "raw")
     var overlay = OverlayOptions()
