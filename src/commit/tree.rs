@@ -81,7 +81,7 @@ impl<'b> TreeReader<'b> {
     }
 
     /// Writes what was changed.
-    pub(super) fn write(mut self, out: &mut EntryWriter<'_>) -> Result<()> {
+    pub(super) fn write(mut self, out: &mut EntryWriter<'_, '_>) -> Result<()> {
         while let Some(stat) = self.walk.next()? {
             self.options.interrupt.check()?;
             self.leave(self.walk.depth());

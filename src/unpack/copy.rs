@@ -34,10 +34,17 @@ const STRETCH: usize = 8 << 20;
 
 const READ: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// A file in another tree.
+/// Where a file is.
+pub(super) enum Place {
+    /// In another tree.
+    Named(Arc<Dir>, Vec<u8>),
+    /// Nobody else writes to it.
+    Open(OwnedFd),
+}
+
+/// A file of which another one gets the content.
 pub(crate) struct Original {
-    pub(super) parent: Arc<Dir>,
-    pub(super) name: Vec<u8>,
+    pub(super) place: Place,
     /// What it must have.
     pub(super) size: u64,
     /// Share its blocks where the file system can.
@@ -103,7 +110,11 @@ impl Original {
 
     fn open(&self, path: &[u8]) -> Result<(OwnedFd, Stat)> {
         let failed = |errno| fail(errno, "copy", path);
-        let file = rustix::fs::openat(&*self.parent, &self.name[..], READ, Mode::empty()).map_err(failed)?;
+        let file = match &self.place {
+            Place::Named(parent, name) => rustix::fs::openat(&**parent, &name[..], READ, Mode::empty()),
+            Place::Open(file) => rustix::io::fcntl_dupfd_cloexec(file, 0),
+        };
+        let file = file.map_err(failed)?;
         let stat = rustix::fs::fstat(&file).map_err(failed)?;
         match is_regular(&stat) && stat.st_size as u64 == self.size {
             true => Ok((file, stat)),

@@ -19,6 +19,7 @@ mod metadata;
 mod nodes;
 #[cfg(test)]
 mod nodes_agree;
+mod one_by_one;
 mod order;
 mod progress;
 mod read_in_root;
@@ -34,6 +35,7 @@ mod write_pool;
 pub(crate) use apply::Assembler;
 pub(crate) use arena::{Arena, InodeId, InodeKind, MemoryTree, ROOT};
 pub(crate) use aside::{Aside, AsideDir};
+pub(crate) use checksum::ContentSum;
 pub(crate) use content::{ContentSink, Extent, NoContent, RecordedLayer};
 pub(crate) use disk_nodes::DiskNodes;
 pub use form::{TreeForm, TreeOptions, WhiteoutForm};
