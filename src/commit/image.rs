@@ -7,7 +7,7 @@ use super::entries::{EntryWriter, SourceCounts, WrittenLayer};
 use super::options::{CommitOptions, CommitSource};
 use super::pack::LayerPacker;
 use super::squash::SquashedLayers;
-use super::tree::TreeReader;
+use super::tree::{TreeReader, TreeWalk};
 use super::upper::UpperReader;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
@@ -65,8 +65,9 @@ impl Storage {
                             UpperReader::new(path, options)?.write(&mut out, base_tree)?;
                         }
                         CommitSource::Tree(path) => {
+                            let walk = TreeWalk::new(path, options)?;
                             let tree = self.base_tree(image, options, out.lease)?;
-                            TreeReader::new(path, &tree, options)?.write(&mut out)?;
+                            TreeReader::new(walk, &tree, options).write(&mut out)?;
                         }
                         CommitSource::Archive(path) => {
                             let mut waits = || out.lease.extend_in_time(Instant::now());
