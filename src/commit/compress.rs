@@ -25,7 +25,7 @@ const DEFLATE_END: [u8; 2] = [3, 0];
 /// Workers that pay: what feeds them is slower than more of them.
 const MOST_WORKERS: usize = 4;
 /// What each of zstd's workers has at a time. By default that is four windows, of which there are more than workers.
-const ZSTD_JOB: u32 = 2 << 20;
+const ZSTD_JOB: u32 = 1 << 20;
 /// Higher ones have windows for which readers have no memory, ours among them.
 const MOST_ZSTD_LEVEL: i32 = 19;
 

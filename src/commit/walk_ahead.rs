@@ -31,12 +31,16 @@ pub(super) struct Seen {
 }
 
 /// `None` is the end.
-type Step = Result<Option<Seen>>;
+type WalkStep = Result<Option<Seen>>;
 
 /// Dropping it ends the walk.
 pub(super) enum WalkAhead {
     Here(Box<Steps>),
-    Beside { now: std::vec::IntoIter<Step>, batches: Option<Receiver<Vec<Step>>>, thread: Option<JoinHandle<()>> },
+    Beside {
+        now: std::vec::IntoIter<WalkStep>,
+        batches: Option<Receiver<Vec<WalkStep>>>,
+        thread: Option<JoinHandle<()>>,
+    },
 }
 
 /// A walk that goes into each directory that it finds.
@@ -46,7 +50,7 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    fn step(&mut self) -> Step {
+    fn step(&mut self) -> WalkStep {
         let Some(stat) = self.walk.next()? else { return Ok(None) };
         let is_mount_point = self.walk.is_mount_point(&stat);
         let (depth, node) = (self.walk.depth(), self.walk.node(&stat));
@@ -62,7 +66,7 @@ impl Steps {
         Ok(Some(Seen { path, stat, depth, is_mount_point, xattr_names, target }))
     }
 
-    fn run(mut self, batches: &SyncSender<Vec<Step>>) {
+    fn run(mut self, batches: &SyncSender<Vec<WalkStep>>) {
         loop {
             let mut batch = Vec::with_capacity(BATCH);
             while batch.len() < BATCH && batch.last().is_none_or(|step| matches!(step, Ok(Some(_)))) {

@@ -1,8 +1,8 @@
 //! The tree of a layer that does not exist yet: whoever packs the layer gives its entries here, too. So nothing is unpacked
 //! afterwards.
 //!
-//! Where the file system can share blocks, a file is cloned before it is read ([`EntryTree::snapshot`]), and the clone is what is
-//! packed and what the tree gets. So both have the same content, whoever writes to the file meanwhile. Where it cannot, this is
+//! Where the file system can share blocks, a file is cloned before it is read ([`EntryTree::snapshot`]). The clone is what is
+//! packed, and what the tree gets. So both have the same content, whoever writes to the file meanwhile. Where it cannot, this is
 //! not used: a tree that was copied beside the archive would have to be compared with it.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
