@@ -26,9 +26,9 @@ use crate::store::{EXTRACTION_LOCK, Folder, Lock, Partial, Storage};
 use crate::sys::is_regular;
 use crate::unpack::{Aside, AsideDir, DiskNodes, Nodes, ProgressCallback, TreeForm, TreeOptions, TreeWriter};
 
-mod one_by_one;
+mod entry_tree;
 
-pub(crate) use one_by_one::EntryTree;
+pub(crate) use entry_tree::EntryTree;
 
 options! {
     /// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.

@@ -164,7 +164,10 @@ impl<'a, 's> EntryWriter<'a, 's> {
             self.pack_file(entry, content, None)?;
             return self.tree.insert(tree).take_file(entry, None, sum);
         }
-        let Some(clone) = content.clone_beside(&tree)? else { return self.pack_file(entry, content, None) };
+        let Some(clone) = content.clone_beside(&tree)? else {
+            drop(tree);
+            return self.pack_file(entry, content, None);
+        };
         self.pack_file(entry, &clone, Some(&mut sum))?;
         self.tree.insert(tree).take_file(entry, Some(clone.into_file()), sum)
     }

@@ -17,6 +17,7 @@ use crate::image_disk::TopLayer;
 use crate::limits;
 use crate::oci::media_type;
 use crate::store::{CallLease, Storage};
+use crate::unpack::TreeOptions;
 
 /// What a commit came to.
 #[derive(Clone, Debug)]
@@ -128,13 +129,14 @@ impl Storage {
     fn check_commit(&self, options: &CommitOptions) -> Result<()> {
         self.directory.check_not_forked()?;
         self.directory.check_writable()?;
+        options.extract.as_ref().map_or(Ok(()), |how| how.form.check_possible())?;
         options.interrupt.check()
     }
 
     /// The new layer's tree, which comes to be while the layer is packed. A disk is made of the packed layer.
     fn begin_tree_beside(&self, options: &CommitOptions) -> Result<Option<EntryTree<'_>>> {
-        let how = options.extract.as_ref().filter(|how| !how.form.erofs);
-        how.map(|how| self.begin_tree(how, &options.interrupt)).transpose()
+        let how = extracting(options).filter(|how| !how.form.erofs);
+        how.map(|how| self.begin_tree(&how, &options.interrupt)).transpose()
     }
 
     fn commit<'s>(
@@ -170,10 +172,10 @@ impl Storage {
         tree: Option<EntryTree<'_>>,
         options: &CommitOptions,
     ) -> Result<()> {
-        let Some(how) = &options.extract else { return Ok(()) };
+        let Some(tree_options) = extracting(options) else { return Ok(()) };
         let extract = ExtractOptions {
             diff_id: Some(diff_id.clone()),
-            tree: how.clone(),
+            tree: tree_options,
             interrupt: options.interrupt.clone(),
             ..ExtractOptions::default()
         };
@@ -228,6 +230,11 @@ impl Storage {
         }
         Ok(KeptBase { image, manifest: self.load_manifest(&image.manifest_digest)?, layers })
     }
+}
+
+/// How the new layer is to be extracted. It may cost what it may when it is packed.
+fn extracting(options: &CommitOptions) -> Option<TreeOptions> {
+    options.extract.as_ref().map(|how| TreeOptions { limits: options.limits.clone(), ..how.clone() })
 }
 
 struct KeptBase<'b> {

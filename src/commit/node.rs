@@ -142,6 +142,8 @@ impl Node<'_> {
             }
         }
         entry.xattrs = xattrs.iter().filter(|(name, _)| !is_reserved(name)).cloned().collect();
+        // As they come out of a layer: those in libarchive's form last.
+        entry.xattrs.sort_by_key(|(name, _)| name.contains(&b'='));
         for (_, value) in entry.xattrs.iter_mut().filter(|(name, _)| name == CAPABILITY) {
             without_root_id(value);
         }
@@ -163,6 +165,11 @@ impl Node<'_> {
     pub(super) fn refused(&self, why: &str) -> Error {
         refused(self.path, why)
     }
+}
+
+/// Whether an attribute is in a layer, or says what its file is in one.
+pub(super) fn says_something(name: &[u8]) -> bool {
+    name == OVERRIDE_STAT || !is_reserved(name)
 }
 
 /// `UNSUPPORTED`, by name.
@@ -192,7 +199,7 @@ pub(super) fn changed(path: &[u8]) -> Error {
 pub(super) fn clamped(time: Timestamp, options: &CommitOptions) -> Timestamp {
     match options.epoch {
         Some(epoch) if time.seconds >= epoch => Timestamp { seconds: epoch, nanoseconds: 0 },
-        _ => time,
+        _ => time.clamped(),
     }
 }
 

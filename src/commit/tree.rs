@@ -65,7 +65,8 @@ impl TreeWalk {
         let root =
             folder.try_clone_to_owned().map_err(|cause| Error::io(&cause, format_args!("open {}", root.display())))?;
         let stat = *stat;
-        Ok(TreeWalk { walk: WalkAhead::new(walk, options.crosses_file_systems)?, root, stat, user })
+        let walk = WalkAhead::new(walk, options.crosses_file_systems, &options.interrupt);
+        Ok(TreeWalk { walk, root, stat, user })
     }
 }
 
@@ -212,7 +213,7 @@ impl<'b> TreeReader<'b> {
             return Ok(false);
         }
         // Most have no attributes, and need no second look.
-        if seen.xattr_names.is_empty() && self.base.tree.xattrs(inode).is_empty() && !self.base.compares_content() {
+        if !seen.has_xattrs && self.base.tree.xattrs(inode).is_empty() && !self.base.compares_content() {
             let owner = match (owner_in_image(stat, self.source.user), self.source.user) {
                 ((0, 0), Some(user)) if stat.st_uid == user.uid => (before.uid, before.gid),
                 (owner, _) => owner,

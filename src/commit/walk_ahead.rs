@@ -3,18 +3,24 @@
 //!
 //! What is handed over needs no open directory: there may be thousands of them between the two.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::fs::{FileType, Stat};
 
+use super::node::says_something;
 use super::walk::SourceWalk;
 use crate::error::{Error, Result, Status};
+use crate::interrupt::{Cancel, Interrupt};
+use crate::layer::WHITEOUT_PREFIX;
 use crate::sys;
 
 /// What is handed over at a time, and how much of that may wait: a quarter of a kilobyte for each, some megabytes in all.
 const BATCH: usize = 256;
 const BATCHES_WAITING: usize = 64;
+/// How often who waits looks whether the call is to end.
+const INTERRUPT_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Something that was come to, with what can be known without opening it.
 pub(super) struct Seen {
@@ -24,8 +30,8 @@ pub(super) struct Seen {
     /// How many directories are on the way to it, the root among them.
     pub(super) depth: usize,
     pub(super) is_mount_point: bool,
-    /// Names of its attributes.
-    pub(super) xattr_names: Vec<Vec<u8>>,
+    /// It has attributes that a layer has, or that say what it is in one.
+    pub(super) has_xattrs: bool,
     /// Where it leads, if it is a symlink.
     pub(super) target: Vec<u8>,
 }
@@ -36,43 +42,66 @@ type WalkStep = Result<Option<Seen>>;
 /// Dropping it ends the walk.
 pub(super) enum WalkAhead {
     Here(Box<Steps>),
-    Beside {
-        now: std::vec::IntoIter<WalkStep>,
-        batches: Option<Receiver<Vec<WalkStep>>>,
-        thread: Option<JoinHandle<()>>,
-    },
+    Beside(Beside),
+}
+
+/// A walk on a thread of its own.
+pub(super) struct Beside {
+    now: std::vec::IntoIter<WalkStep>,
+    batches: Option<Receiver<Vec<WalkStep>>>,
+    thread: Option<JoinHandle<()>>,
+    interrupt: Interrupt,
+    /// Has the thread end.
+    stop: Cancel,
 }
 
 /// A walk that goes into each directory that it finds.
 pub(super) struct Steps {
     walk: SourceWalk,
     crosses_file_systems: bool,
+    interrupt: Interrupt,
 }
 
 impl Steps {
     fn step(&mut self) -> WalkStep {
+        self.interrupt.check()?;
         let Some(stat) = self.walk.next()? else { return Ok(None) };
         let is_mount_point = self.walk.is_mount_point(&stat);
         let (depth, node) = (self.walk.depth(), self.walk.node(&stat));
-        let xattr_names = node.xattr_names(None)?;
-        let target = if node.file_type() == FileType::Symlink { node.target()? } else { Vec::new() };
-        let path = node.path.to_vec();
-        if node.file_type() == FileType::Directory
-            && (self.crosses_file_systems || !is_mount_point)
-            && let Some(folder) = node.open()?
-        {
-            self.walk.go_into(folder, &stat)?;
+        let mut seen = Seen {
+            path: node.path.to_vec(),
+            stat,
+            depth,
+            is_mount_point,
+            has_xattrs: false,
+            target: Vec::new(),
+        };
+        // What is left out or refused is not asked for more.
+        let is_left_out = is_mount_point && !self.crosses_file_systems;
+        if is_left_out || node.file_type() == FileType::Socket || node.name().starts_with(WHITEOUT_PREFIX) {
+            return Ok(Some(seen));
         }
-        Ok(Some(Seen { path, stat, depth, is_mount_point, xattr_names, target }))
+        seen.has_xattrs = node.xattr_names(None)?.iter().any(|name| says_something(name));
+        match node.file_type() {
+            FileType::Symlink => seen.target = node.target()?,
+            FileType::Directory => {
+                if let Some(folder) = node.open()? {
+                    self.walk.go_into(folder, &stat)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(Some(seen))
     }
 
     fn run(mut self, batches: &SyncSender<Vec<WalkStep>>) {
+        let goes_on = |step: &WalkStep| matches!(step, Ok(Some(_)));
         loop {
             let mut batch = Vec::with_capacity(BATCH);
-            while batch.len() < BATCH && batch.last().is_none_or(|step| matches!(step, Ok(Some(_)))) {
+            while batch.len() < BATCH && batch.last().is_none_or(goes_on) {
                 batch.push(self.step());
             }
-            let is_over = batch.last().is_none_or(|step| !matches!(step, Ok(Some(_))));
+            let is_over = !batch.last().is_some_and(goes_on);
             if batches.send(batch).is_err() || is_over {
                 return;
             }
@@ -82,38 +111,61 @@ impl Steps {
 
 impl WalkAhead {
     /// Begins.
-    pub(super) fn new(walk: SourceWalk, crosses_file_systems: bool) -> Result<WalkAhead> {
-        let steps = Steps { walk, crosses_file_systems };
+    pub(super) fn new(walk: SourceWalk, crosses_file_systems: bool, interrupt: &Interrupt) -> WalkAhead {
+        let stop = Cancel::new();
+        let steps = Steps { walk, crosses_file_systems, interrupt: interrupt.also(&stop) };
         if !sys::has_cores() {
-            return Ok(WalkAhead::Here(Box::new(steps)));
+            return WalkAhead::Here(Box::new(steps));
         }
+        let (give, given) = sync_channel::<Steps>(1);
         let (send, batches) = sync_channel(BATCHES_WAITING);
-        let thread = sys::spawn("bl-walk", move || steps.run(&send));
-        let thread = thread.map_err(|cause| Error::io(&cause, "start a thread that walks"))?;
-        Ok(WalkAhead::Beside { now: Vec::new().into_iter(), batches: Some(batches), thread: Some(thread) })
+        let thread = sys::spawn("bl-walk", move || given.iter().for_each(|steps| steps.run(&send)));
+        // Where there can be no more threads, one has to do.
+        let Ok(thread) = thread else { return WalkAhead::Here(Box::new(steps)) };
+        match give.send(steps) {
+            Ok(()) => WalkAhead::Beside(Beside {
+                now: Vec::new().into_iter(),
+                batches: Some(batches),
+                thread: Some(thread),
+                interrupt: interrupt.clone(),
+                stop,
+            }),
+            Err(given_back) => WalkAhead::Here(Box::new(given_back.0)),
+        }
     }
 
     /// What comes next; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Seen>> {
-        let (now, batches) = match self {
-            WalkAhead::Here(steps) => return steps.step(),
-            WalkAhead::Beside { now, batches, .. } => (now, batches),
-        };
-        if let Some(step) = now.next() {
-            return step;
+        match self {
+            WalkAhead::Here(steps) => steps.step(),
+            WalkAhead::Beside(beside) => beside.next(),
         }
-        // An end is said. What ends without saying so has died, and what it did not come to is not gone.
-        let died = || Error::new(Status::Internal, "a thread that walks has died");
-        *now = batches.as_ref().ok_or_else(died)?.recv().map_err(|_| died())?.into_iter();
-        now.next().ok_or_else(died)?
     }
 }
 
-impl Drop for WalkAhead {
-    fn drop(&mut self) {
-        if let WalkAhead::Beside { batches, thread, .. } = self {
-            drop(batches.take());
-            let _ = thread.take().map(JoinHandle::join);
+impl Beside {
+    fn next(&mut self) -> Result<Option<Seen>> {
+        // An end is said. What ends without saying so has died, and what it did not come to is not gone.
+        let died = || Error::new(Status::Internal, "a thread that walks has died");
+        loop {
+            self.interrupt.check()?;
+            if let Some(step) = self.now.next() {
+                return step;
+            }
+            let batches = self.batches.as_ref().ok_or_else(died)?;
+            match batches.recv_timeout(INTERRUPT_CHECK_INTERVAL) {
+                Ok(batch) => self.now = batch.into_iter(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(died()),
+            }
         }
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.stop.trigger();
+        drop(self.batches.take());
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }

@@ -139,8 +139,8 @@ pub struct bl_commit_options {
     /// Is set to what became of the source; may be NULL.
     pub counts: *mut bl_commit_counts,
     /// The new layer is extracted too, in this form, so that what is started next need not wait for that. Its files share the
-    /// source's blocks where the file system can (XFS, btrfs). Elsewhere, and for a disk, the packed layer is unpacked. NULL: it is
-    /// not extracted.
+    /// source's blocks where both are on one file system that can do that (XFS, btrfs). Elsewhere, and for a disk, the packed layer
+    /// is unpacked. Its limits do not count: those of this struct do. NULL: it is not extracted. bl_edit_image() makes no layer.
     pub extract: *const bl_tree_options,
     /// What the layer may cost. NULL is the defaults.
     pub limits: *const bl_layer_limits,
@@ -175,7 +175,7 @@ unsafe impl SizedStruct for bl_commit_options {}
 /// @retval BL_E_UNSAFE_PATH for what is in an archive
 /// @retval BL_E_DIGEST_MISMATCH for a layer of the base that had to be extracted
 /// @retval BL_E_LIMIT for more than options.limits, or more layers than an image may have
-/// @retval BL_E_MALFORMED for an archive that is none, and a base whose documents are none
+/// @retval BL_E_MALFORMED for an archive that is none, a base whose documents are none, and what is odd with BL_TREE_STRICT
 /// @retval BL_E_CANCELLED the token was triggered
 /// @retval BL_E_TIMEOUT the time was over
 /// @retval BL_E_CALLBACK the callback ended it

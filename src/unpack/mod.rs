@@ -19,13 +19,13 @@ mod metadata;
 mod nodes;
 #[cfg(test)]
 mod nodes_agree;
-mod one_by_one;
 mod order;
 mod progress;
 mod read_in_root;
 mod replay;
 mod room;
 mod root_dir;
+mod take;
 mod tree;
 mod verify;
 mod walk;

@@ -25,7 +25,7 @@ pub(crate) struct EntryTree<'a> {
     record: Partial,
     maker: TreeOwner,
     /// Says that somebody makes it, as for any tree ([`crate::store`]).
-    _lock: Lock,
+    held: Lock,
 }
 
 impl Storage {
@@ -40,7 +40,7 @@ impl Storage {
         let lines = RecordWriter::new(Some(record_file_of(&record)?), how.limits.clone());
         let writer = self.tree_writer(&tree, name, lines, how, interrupt)?;
         let maker = TreeOwner::new(writer.born());
-        Ok(EntryTree { storage: self, writer, tree, record, maker, _lock: lock })
+        Ok(EntryTree { storage: self, writer, tree, record, maker, held: lock })
     }
 }
 
@@ -69,7 +69,7 @@ impl EntryTree<'_> {
 
     /// Gives it the name of the layer that it is of, unless that has a tree by now.
     pub(crate) fn publish(self, digest: &Digest, diff_id: &Digest, options: &ExtractOptions) -> Result<()> {
-        let EntryTree { storage, writer, tree, record, maker, _lock } = self;
+        let EntryTree { storage, writer, tree, record, maker, held: _held } = self;
         let (lines, anomalies, _) = writer.finish()?;
         options.tree.check_strict(anomalies, format_args!("layer {digest}"))?;
         let name = options.tree.form.tree_name(digest);
