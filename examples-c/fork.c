@@ -45,6 +45,7 @@ static bl_image *commit(bl_storage *storage, const bl_image *base, const char *r
   bl_commit_source source = BL_COMMIT_SOURCE_INIT;
   bl_commit_options options = BL_COMMIT_OPTIONS_INIT;
   bl_commit_counts counts = BL_COMMIT_COUNTS_INIT;
+  bl_tree_options extracted = BL_TREE_OPTIONS_INIT;
   bl_image *image = NULL;
   bl_error *err = NULL;
   source.kind = BL_COMMIT_TREE;
@@ -52,6 +53,7 @@ static bl_image *commit(bl_storage *storage, const bl_image *base, const char *r
   options.name = "fork:1";
   options.message = "what the sandbox changed";
   options.counts = &counts;
+  options.extract = &extracted; /* so that the next start need not wait */
   if (bl_commit_image(storage, base, &source, &options, &image, &err)) return failed(root, err), NULL;
   printf("fork:1: %llu entries on top\n", (unsigned long long)counts.entries);
   return image;

@@ -2047,6 +2047,12 @@ typedef struct bl_commit_options {
    */
   bl_commit_counts *counts;
   /**
+   * The new layer is extracted too, in this form, so that what is started next need not wait for that. Its files share the
+   * source's blocks where both are on one file system that can do that (XFS, btrfs). Elsewhere, and for a disk, the packed layer
+   * is unpacked. Its limits do not count: those of this struct do. NULL: it is not extracted. bl_edit_image() makes no layer.
+   */
+  const bl_tree_options *extract;
+  /**
    * What the layer may cost. NULL is the defaults.
    */
   const bl_layer_limits *limits;
@@ -3781,7 +3787,7 @@ void bl_disk_free(bl_disk *disk);
  * @retval BL_E_UNSAFE_PATH for what is in an archive
  * @retval BL_E_DIGEST_MISMATCH for a layer of the base that had to be extracted
  * @retval BL_E_LIMIT for more than options.limits, or more layers than an image may have
- * @retval BL_E_MALFORMED for an archive that is none, and a base whose documents are none
+ * @retval BL_E_MALFORMED for an archive that is none, a base whose documents are none, and what is odd with BL_TREE_STRICT
  * @retval BL_E_CANCELLED the token was triggered
  * @retval BL_E_TIMEOUT the time was over
  * @retval BL_E_CALLBACK the callback ended it
@@ -4247,7 +4253,7 @@ bl_status bl_local_bundle_cache_dir(const bl_storage *storage,
   { sizeof(bl_config_changes), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
 #define BL_COMMIT_COUNTS_INIT { sizeof(bl_commit_counts), 0, 0, 0 }
 #define BL_COMMIT_OPTIONS_INIT \
-  { sizeof(bl_commit_options), 0, NULL, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL }
+  { sizeof(bl_commit_options), 0, NULL, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL }
 #define BL_OVERLAY_OPTIONS_INIT { sizeof(bl_overlay_options), NULL, 0, NULL, 0, NULL, NULL }
 #define BL_PROCESS_USER_INIT { sizeof(bl_process_user), 0, 0, NULL, 0 }
 #define BL_GC_OPTIONS_INIT { sizeof(bl_gc_options), 0, 0, 0, NULL, 0, NULL, NULL }

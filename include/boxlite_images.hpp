@@ -632,6 +632,8 @@ struct commit_options {
   bool cross_file_systems = false;
   /// The overlay was mounted with `userxattr`.
   bool userxattr = false;
+  /// The new layer is extracted too, in this form, with the source's blocks where the file system can share them.
+  std::optional<tree_options> extract;
   std::optional<layer_limits> limits;
   boxlite::cancel cancel;
   duration timeout{0};
@@ -810,6 +812,7 @@ class commit_frame {
   const char *const *list(const std::optional<std::vector<std::string>> &texts) { return texts ? list(*texts) : nullptr; }
 
   bl_config_changes changes_;
+  bl_tree_options tree_;
   std::deque<std::vector<const char *>> lists_;
 };
 
@@ -822,7 +825,7 @@ inline const char *const *commit_frame::list(const std::vector<std::string> &tex
 }
 
 inline commit_frame::commit_frame(const commit_options &o)
-    : c(bl_commit_options_init()), counts(bl_commit_counts_init()), changes_(bl_config_changes_init()) {
+    : c(bl_commit_options_init()), counts(bl_commit_counts_init()), changes_(bl_config_changes_init()), tree_(bl_tree_options_init()) {
   const auto given = [](const std::optional<std::string> &text) { return text ? text->c_str() : nullptr; };
   set_common(c, o);
   c.flags = flag(o.epoch.has_value(), BL_COMMIT_FLAG_EPOCH) | flag(o.cross_file_systems, BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS) |
@@ -836,6 +839,10 @@ inline commit_frame::commit_frame(const commit_options &o)
   c.created_by = opt(o.created_by);
   c.annotations = list(o.annotations);
   c.counts = &counts;
+  if (o.extract) {
+    tree_ = c_options(*o.extract);
+    c.extract = &tree_;
+  }
   c.limits = o.limits ? &*o.limits : nullptr;
   changes_.entrypoint = list(o.changes.entrypoint);
   changes_.cmd = list(o.changes.cmd);

@@ -24,7 +24,11 @@ use crate::record::{
 };
 use crate::store::{EXTRACTION_LOCK, Folder, Lock, Partial, Storage};
 use crate::sys::is_regular;
-use crate::unpack::{Aside, AsideDir, Nodes, ProgressCallback, TreeForm, TreeOptions, TreeWriter};
+use crate::unpack::{Aside, AsideDir, DiskNodes, Nodes, ProgressCallback, TreeForm, TreeOptions, TreeWriter};
+
+mod entry_tree;
+
+pub(crate) use entry_tree::EntryTree;
 
 options! {
     /// How to extract a layer. The default extracts the stored blob and keeps whiteout markers.
@@ -250,20 +254,31 @@ impl Storage {
     }
 
     fn make_directory(&self, name: &str, job: Unpacking<'_>) -> Result<(Partial, Option<TreeOwner>, Unpacked)> {
-        let create = || Partial::create_tree(&self.directory, Folder::Extracted, name);
-        let tree = create()?;
-        let trash = Aside::new(|| {
-            let partial = create()?;
-            Ok(AsideDir { handle: handle_of(&partial)?, _owner: Box::new(partial) })
-        });
+        let tree = Partial::create_tree(&self.directory, Folder::Extracted, name)?;
         let ExtractOptions { tree: how, interrupt, .. } = job.options;
-        let (root, mut maker) = (handle_of(&tree)?, None);
+        let mut maker = None;
         let (unpacked, _) = job.run(|record| {
-            let writer = TreeWriter::on_disk(root, trash, record, how, interrupt, self.min_free)?;
+            let writer = self.tree_writer(&tree, name.to_owned(), record, how, interrupt)?;
             maker = Some(TreeOwner::new(writer.born()));
             Ok(writer)
         })?;
         Ok((tree, maker, unpacked))
+    }
+
+    /// What writes into an empty tree.
+    fn tree_writer<'a>(
+        &'a self,
+        tree: &Partial,
+        name: String,
+        record: RecordWriter,
+        how: &TreeOptions,
+        interrupt: &Interrupt,
+    ) -> Result<TreeWriter<DiskNodes<'a>>> {
+        let trash = Aside::new(move || {
+            let partial = Partial::create_tree(&self.directory, Folder::Extracted, &name)?;
+            Ok(AsideDir { handle: handle_of(&partial)?, _owner: Box::new(partial) })
+        });
+        TreeWriter::on_disk(handle_of(tree)?, trash, record, how, interrupt, self.min_free)
     }
 
     /// The layer as a file system in a file, which nobody is to write to. Who makes it leaves no trace in it.

@@ -52,7 +52,6 @@ impl Interrupt {
     }
 
     /// One that ends by another token too.
-    #[cfg(feature = "pull")]
     pub(crate) fn also(&self, cancel: &Cancel) -> Interrupt {
         let mut both = self.clone();
         both.cancels.push(cancel.clone());

@@ -48,6 +48,11 @@ impl<'a> BaseTree<'a> {
         BaseTree { tree, names: counts, layers }
     }
 
+    /// Whether content is compared.
+    pub(super) fn compares_content(&self) -> bool {
+        self.layers.is_some()
+    }
+
     /// Whether a file that looks as it did has the content that it had. Nobody looks, unless that is asked for.
     pub(super) fn has_same_content(&self, inode: InodeId, node: &Node<'_>, interrupt: &Interrupt) -> Result<bool> {
         let (Some(layers), InodeKind::File { size, part, block }) = (&self.layers, self.tree.inode(inode).kind) else {

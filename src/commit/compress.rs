@@ -24,8 +24,9 @@ const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 const DEFLATE_END: [u8; 2] = [3, 0];
 /// Workers that pay: what feeds them is slower than more of them.
 const MOST_WORKERS: usize = 4;
-/// What each of zstd's workers has at a time. By default that is four windows, of which there are more than workers.
-const ZSTD_JOB: u32 = 2 << 20;
+/// What each of zstd's workers has at a time, and how much memory it takes: there are some more of them than workers. By default it is
+/// four windows. Half a window of 2 MiB costs 0.7 % of the blob's size against a whole one, and saves 7 MB.
+const ZSTD_JOB: u32 = 1 << 20;
 /// Higher ones have windows for which readers have no memory, ours among them.
 const MOST_ZSTD_LEVEL: i32 = 19;
 
@@ -37,7 +38,7 @@ pub(super) trait BlobSink {
 /// A layer on its way through a compression.
 pub(super) enum Compressor<S: BlobSink> {
     Plain(S),
-    Zstd(Box<zstd::stream::write::Encoder<'static, SinkWriter<S>>>),
+    Zstd(ZstdPacker<S>),
     Gzip(GzipPacker<S>),
 }
 
@@ -53,17 +54,7 @@ impl<S: BlobSink> Compressor<S> {
                 if !(1..=MOST_ZSTD_LEVEL).contains(&level) {
                     return refuse(format!("level {level}: zstd has 1 to {MOST_ZSTD_LEVEL}"));
                 }
-                let writer = SinkWriter { sink, failed: None };
-                let begun = zstd::stream::write::Encoder::new(writer, level).and_then(|mut encoder| {
-                    encoder.include_checksum(true)?;
-                    // One at least, also where there is one processor.
-                    encoder.multithread(workers as u32)?;
-                    encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB))?;
-                    Ok(encoder)
-                });
-                begun
-                    .map(|encoder| Compressor::Zstd(Box::new(encoder)))
-                    .map_err(|cause| Error::io(&cause, "begin zstd"))
+                ZstdPacker::new(level, workers, sink).map(Compressor::Zstd)
             }
             (LayerCompression::Gzip, level) => {
                 let level = level.unwrap_or(6);
@@ -78,14 +69,7 @@ impl<S: BlobSink> Compressor<S> {
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
             Compressor::Plain(sink) => sink.write(bytes),
-            Compressor::Zstd(encoder) => {
-                let written = encoder.write_all(bytes);
-                // What the blob said is more than what zstd makes of it.
-                if let Some(error) = encoder.get_mut().failed.take() {
-                    return Err(error);
-                }
-                written.map_err(|cause| Error::io(&cause, "compress a layer"))
-            }
+            Compressor::Zstd(zstd) => zstd.write(bytes),
             Compressor::Gzip(gzip) => gzip.write(bytes),
         }
     }
@@ -93,23 +77,59 @@ impl<S: BlobSink> Compressor<S> {
     pub(super) fn finish(self) -> Result<S> {
         match self {
             Compressor::Plain(sink) => Ok(sink),
-            Compressor::Zstd(mut encoder) => {
-                let ended = encoder.do_finish();
-                if let Some(error) = encoder.get_mut().failed.take() {
-                    return Err(error);
-                }
-                ended.map_err(|cause| Error::io(&cause, "compress a layer"))?;
-                let SinkWriter { sink, .. } =
-                    encoder.finish().map_err(|cause| Error::io(&cause, "compress a layer"))?;
-                Ok(sink)
-            }
+            Compressor::Zstd(zstd) => zstd.finish(),
             Compressor::Gzip(gzip) => gzip.finish(),
         }
     }
 }
 
+type ZstdEncoder<S> = zstd::stream::write::Encoder<'static, SinkWriter<S>>;
+
+/// One zstd frame, made by zstd's own workers.
+pub(super) struct ZstdPacker<S: BlobSink> {
+    encoder: Box<ZstdEncoder<S>>,
+    /// The first bytes start the workers.
+    has_begun: bool,
+}
+
+impl<S: BlobSink> ZstdPacker<S> {
+    fn new(level: i32, workers: usize, sink: S) -> Result<ZstdPacker<S>> {
+        let writer = SinkWriter { sink, failed: None };
+        let begun = ZstdEncoder::new(writer, level).and_then(|mut encoder| {
+            encoder.include_checksum(true)?;
+            // One at least, also where there is one processor.
+            encoder.multithread(workers as u32)?;
+            encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB))?;
+            Ok(encoder)
+        });
+        let encoder = begun.map_err(|cause| Error::io(&cause, "begin zstd"))?;
+        Ok(ZstdPacker { encoder: Box::new(encoder), has_begun: false })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.step(|encoder| encoder.write_all(bytes))
+    }
+
+    fn finish(mut self) -> Result<S> {
+        self.step(|encoder| encoder.do_finish())?;
+        let ended = self.encoder.finish().map_err(|cause| Error::io(&cause, "compress a layer"))?;
+        Ok(ended.sink)
+    }
+
+    fn step(&mut self, step: impl FnOnce(&mut ZstdEncoder<S>) -> std::io::Result<()>) -> Result<()> {
+        let has_begun = std::mem::replace(&mut self.has_begun, true);
+        let encoder = &mut *self.encoder;
+        let done = if has_begun { step(encoder) } else { sys::with_signals_blocked(|| step(encoder)) };
+        // What the blob said is more than what zstd makes of it.
+        match self.encoder.get_mut().failed.take() {
+            Some(error) => Err(error),
+            None => done.map_err(|cause| Error::io(&cause, "compress a layer")),
+        }
+    }
+}
+
 /// A sink as a writer, which keeps what went wrong.
-pub(super) struct SinkWriter<S> {
+struct SinkWriter<S> {
     sink: S,
     failed: Option<Error>,
 }

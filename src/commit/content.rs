@@ -9,6 +9,7 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Status, quoted};
+use crate::extraction::EntryTree;
 use crate::layer::DataParts;
 use crate::sys;
 
@@ -44,6 +45,25 @@ impl<'a> SourceContent<'a> {
     /// So many bytes of a layer's disk, from a place on.
     pub(super) fn on_disk(disk: OwnedFd, begin: u64, size: u64, path: &'a [u8]) -> SourceContent<'a> {
         SourceContent { file: disk, begin, path, size, times: None }
+    }
+
+    /// A clone of the file, which nobody else can write to. `None` for one that cannot be cloned into the tree's file system.
+    pub(super) fn clone_beside(&self, tree: &EntryTree<'_>) -> Result<Option<SourceContent<'a>>> {
+        if self.times.is_none() {
+            // A part of a layer's disk.
+            return Ok(None);
+        }
+        let Some(file) = tree.snapshot(self.file.as_fd()) else { return Ok(None) };
+        self.check_same()?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| self.failed(errno))?;
+        if stat.st_size as u64 != self.size {
+            return Err(self.changed());
+        }
+        Ok(Some(SourceContent { file, begin: 0, path: self.path, size: self.size, times: None }))
+    }
+
+    pub(super) fn into_file(self) -> OwnedFd {
+        self.file
     }
 
     pub(super) fn size(&self) -> u64 {

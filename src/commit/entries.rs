@@ -11,9 +11,11 @@ use super::node::{changed, clamped};
 use super::options::CommitOptions;
 use super::pack::LayerPacker;
 use crate::error::{Result, quoted};
+use crate::extraction::EntryTree;
 use crate::layer::{Entry, Kind, OPAQUE_MARKER, Progress, TarWriter, Timestamp, WHITEOUT_PREFIX};
 use crate::limits;
 use crate::store::CallLease;
+use crate::unpack::ContentSum;
 
 /// What a PAX record takes at most besides its value and the attribute's name.
 const RECORD_BYTES: usize = 40;
@@ -27,9 +29,18 @@ pub(super) struct SourceCounts {
     bytes: u64,
 }
 
-/// The archive of a layer.
-pub(super) struct EntryWriter<'a> {
+/// What was written of a layer.
+pub(super) struct WrittenLayer<'s> {
+    pub(super) counts: SourceCounts,
+    /// Its extracted tree.
+    pub(super) tree: Option<EntryTree<'s>>,
+}
+
+/// The archive of a layer, and its extracted tree if that can be made beside it.
+pub(super) struct EntryWriter<'a, 's> {
     packer: &'a mut LayerPacker,
+    /// `None` also from the first file on that it could not share blocks with.
+    tree: Option<EntryTree<'s>>,
     /// Holds the base, as long as that takes.
     pub(super) lease: &'a mut CallLease,
     options: &'a CommitOptions,
@@ -42,21 +53,22 @@ pub(super) struct EntryWriter<'a> {
     written: u64,
 }
 
-impl<'a> EntryWriter<'a> {
+impl<'a, 's> EntryWriter<'a, 's> {
     pub(super) fn new(
         packer: &'a mut LayerPacker,
+        tree: Option<EntryTree<'s>>,
         lease: &'a mut CallLease,
         options: &'a CommitOptions,
-    ) -> EntryWriter<'a> {
+    ) -> EntryWriter<'a, 's> {
         let (links, folders, counts) = (HashMap::new(), HashSet::new(), SourceCounts::default());
-        EntryWriter { packer, lease, options, links, folders, counts, written: 0 }
+        EntryWriter { packer, tree, lease, options, links, folders, counts, written: 0 }
     }
 
     /// Ends the archive.
-    pub(super) fn finish(self) -> Result<SourceCounts> {
-        let EntryWriter { packer, counts, .. } = self;
+    pub(super) fn finish(self) -> Result<WrittenLayer<'s>> {
+        let EntryWriter { packer, tree, counts, .. } = self;
         TarWriter::new(|bytes: &[u8]| packer.write(bytes)).finish()?;
-        Ok(counts)
+        Ok(WrittenLayer { counts, tree })
     }
 
     /// The directories on the way to a path that are not in the layer yet, as `folder` has them. A reader that finds none of them
@@ -114,8 +126,9 @@ impl<'a> EntryWriter<'a> {
         if entry.kind == Kind::Directory {
             self.folders.insert(entry.path.clone());
         }
-        let EntryWriter { packer, .. } = self;
-        TarWriter::new(|bytes: &[u8]| packer.write(bytes)).entry(entry, None)
+        let EntryWriter { packer, tree, .. } = self;
+        TarWriter::new(|bytes: &[u8]| packer.write(bytes)).entry(entry, None)?;
+        tree.as_mut().map_or(Ok(()), |tree| tree.take_node(entry))
     }
 
     /// What readers refuse, ours among them, is not written.
@@ -145,6 +158,26 @@ impl<'a> EntryWriter<'a> {
         if content.size() != entry.size {
             return Err(changed(&entry.path));
         }
+        let Some(tree) = self.tree.take() else { return self.pack_file(entry, content, None) };
+        let mut sum = tree.content_sum();
+        if entry.size == 0 {
+            self.pack_file(entry, content, None)?;
+            return self.tree.insert(tree).take_file(entry, None, sum);
+        }
+        let Some(clone) = content.clone_beside(&tree)? else {
+            drop(tree);
+            return self.pack_file(entry, content, None);
+        };
+        self.pack_file(entry, &clone, Some(&mut sum))?;
+        self.tree.insert(tree).take_file(entry, Some(clone.into_file()), sum)
+    }
+
+    fn pack_file(
+        &mut self,
+        entry: &Entry,
+        content: &SourceContent<'_>,
+        mut sum: Option<&mut ContentSum>,
+    ) -> Result<()> {
         let interrupt = &self.options.interrupt;
         let parts = content.data_parts(|_| interrupt.check())?;
         let all = [(0, entry.size)];
@@ -158,6 +191,9 @@ impl<'a> EntryWriter<'a> {
                 let piece = (length - done).min(buffer.len() as u64) as usize;
                 content.read(begin + done, &mut buffer[..piece])?;
                 tar.data(&buffer[..piece])?;
+                if let Some(sum) = &mut sum {
+                    sum.update(begin + done, &buffer[..piece]);
+                }
                 done += piece as u64;
                 self.written += piece as u64;
                 tell(self.options, self.lease, self.counts.entries, self.written)?;

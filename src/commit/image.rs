@@ -3,19 +3,21 @@
 use std::time::{Instant, SystemTime};
 
 use super::documents::{Base, NewLayer, compression_on, grow_config, grow_manifest, rfc3339};
-use super::entries::{EntryWriter, SourceCounts};
+use super::entries::{EntryWriter, SourceCounts, WrittenLayer};
 use super::options::{CommitOptions, CommitSource};
 use super::pack::LayerPacker;
 use super::squash::SquashedLayers;
-use super::tree::TreeReader;
+use super::tree::{TreeReader, TreeWalk};
 use super::upper::UpperReader;
 use crate::digest::Digest;
 use crate::error::{Error, Result, Status};
+use crate::extraction::{EntryTree, ExtractOptions};
 use crate::image::Image;
 use crate::image_disk::TopLayer;
 use crate::limits;
 use crate::oci::media_type;
 use crate::store::{CallLease, Storage};
+use crate::unpack::TreeOptions;
 
 /// What a commit came to.
 #[derive(Clone, Debug)]
@@ -53,15 +55,20 @@ impl Storage {
                 let base = base.as_ref().map(KeptBase::as_base);
                 self.commit(base, options, |packer, lease| {
                     let image = base.map(|base| base.image);
-                    let mut out = EntryWriter::new(packer, lease, options);
+                    let tree = match source {
+                        CommitSource::Upper(_) | CommitSource::Tree(_) => self.begin_tree_beside(options)?,
+                        CommitSource::Archive(_) => None,
+                    };
+                    let mut out = EntryWriter::new(packer, tree, lease, options);
                     match source {
                         CommitSource::Upper(path) => {
                             let base_tree = |lease: &mut CallLease| self.base_tree(image, options, lease);
                             UpperReader::new(path, options)?.write(&mut out, base_tree)?;
                         }
                         CommitSource::Tree(path) => {
+                            let walk = TreeWalk::new(path, options)?;
                             let tree = self.base_tree(image, options, out.lease)?;
-                            TreeReader::new(path, &tree, options)?.write(&mut out)?;
+                            TreeReader::new(walk, &tree, options).write(&mut out)?;
                         }
                         CommitSource::Archive(path) => {
                             let mut waits = || out.lease.extend_in_time(Instant::now());
@@ -100,7 +107,7 @@ impl Storage {
         let base = self.check_base(image, from)?;
         let squashed = self.commit(Some(base.as_base()), options, |packer, lease| {
             let layers = SquashedLayers::of(self, (Some(image), &[]), from, options, lease)?;
-            let mut out = EntryWriter::new(packer, lease, options);
+            let mut out = EntryWriter::new(packer, None, lease, options);
             layers.write(&mut out, options)?;
             out.finish()
         });
@@ -122,14 +129,21 @@ impl Storage {
     fn check_commit(&self, options: &CommitOptions) -> Result<()> {
         self.directory.check_not_forked()?;
         self.directory.check_writable()?;
+        options.extract.as_ref().map_or(Ok(()), |how| how.form.check_possible())?;
         options.interrupt.check()
     }
 
-    fn commit(
-        &self,
+    /// The new layer's tree, which comes to be while the layer is packed. A disk is made of the packed layer.
+    fn begin_tree_beside(&self, options: &CommitOptions) -> Result<Option<EntryTree<'_>>> {
+        let how = extracting(options).filter(|how| !how.form.erofs);
+        how.map(|how| self.begin_tree(&how, &options.interrupt)).transpose()
+    }
+
+    fn commit<'s>(
+        &'s self,
         base: Option<Base<'_>>,
         options: &CommitOptions,
-        write: impl FnOnce(&mut LayerPacker, &mut CallLease) -> Result<SourceCounts>,
+        write: impl FnOnce(&mut LayerPacker, &mut CallLease) -> Result<WrittenLayer<'s>>,
     ) -> Result<CommittedImage> {
         let interrupt = &options.interrupt;
         let mut lease = CallLease::new(self)?;
@@ -137,15 +151,39 @@ impl Storage {
             lease.lease().hold_unless(&base.image.manifest_digest, interrupt)?;
         }
         let mut packer = LayerPacker::new(self, compression_on(base, options), options)?;
-        let counts = write(&mut packer, &mut lease)?;
+        let WrittenLayer { counts, tree } = write(&mut packer, &mut lease)?;
         let packed = packer.finish()?;
         lease.extend_in_time(Instant::now())?;
         let (size, diff_id) = (packed.size, packed.diff_id.clone());
         let layer = packed.commit(interrupt, |digest| lease.lease().hold_unless(digest, interrupt))?;
+        self.keep_extracted(&layer, &diff_id, tree, options)?;
+        lease.extend_in_time(Instant::now())?;
         let new = NewLayer { digest: &layer, size, diff_id: &diff_id };
         let image = self.store_image(base, Some(&new), options, &lease)?;
         let SourceCounts { entries, sockets, other_file_systems, .. } = counts;
         Ok(CommittedImage { image, layer: Some(layer), entries, sockets, other_file_systems })
+    }
+
+    /// What was asked for of a new layer's extracted form: the tree that came to be with it, or else one of the packed layer.
+    fn keep_extracted(
+        &self,
+        layer: &Digest,
+        diff_id: &Digest,
+        tree: Option<EntryTree<'_>>,
+        options: &CommitOptions,
+    ) -> Result<()> {
+        let Some(tree_options) = extracting(options) else { return Ok(()) };
+        let extract = ExtractOptions {
+            diff_id: Some(diff_id.clone()),
+            tree: tree_options,
+            progress: options.progress.clone(),
+            interrupt: options.interrupt.clone(),
+            ..ExtractOptions::default()
+        };
+        match tree {
+            Some(tree) => tree.publish(layer, diff_id, &extract),
+            None => self.extract_layer(layer, &extract).map(drop),
+        }
     }
 
     /// Config, manifest, and name, in this order.
@@ -193,6 +231,11 @@ impl Storage {
         }
         Ok(KeptBase { image, manifest: self.load_manifest(&image.manifest_digest)?, layers })
     }
+}
+
+/// How the new layer is to be extracted. It may cost what it may when it is packed.
+fn extracting(options: &CommitOptions) -> Option<TreeOptions> {
+    options.extract.as_ref().map(|how| TreeOptions { limits: options.limits.clone(), ..how.clone() })
 }
 
 struct KeptBase<'b> {

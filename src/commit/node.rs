@@ -68,8 +68,8 @@ impl Node<'_> {
         if sys::file_id(&now) == self.id() { Ok(Some(file)) } else { Err(changed(self.path)) }
     }
 
-    /// All attributes; `file` is what it is, if it could be opened.
-    pub(super) fn xattrs(&self, file: Option<&OwnedFd>) -> Result<NodeXattrs> {
+    /// Names of its attributes, sorted; `file` is what it is, if it could be opened.
+    pub(super) fn xattr_names(&self, file: Option<&OwnedFd>) -> Result<Vec<Vec<u8>>> {
         let names = match file {
             Some(file) => sys::xattr_names(file.as_fd()),
             None => sys::link_xattr_names(self.folder, self.name()),
@@ -80,6 +80,12 @@ impl Node<'_> {
             names => names.map_err(|errno| self.failed("read the attributes of", errno))?,
         };
         names.sort_unstable();
+        Ok(names)
+    }
+
+    /// All attributes; `file` is what it is, if it could be opened.
+    pub(super) fn xattrs(&self, file: Option<&OwnedFd>) -> Result<NodeXattrs> {
+        let names = self.xattr_names(file)?;
         let mut xattrs = Vec::with_capacity(names.len());
         for key in names {
             let value = match file {
@@ -94,6 +100,15 @@ impl Node<'_> {
             }
         }
         Ok(xattrs)
+    }
+
+    /// Where a symlink leads.
+    pub(super) fn target(&self) -> Result<Vec<u8>> {
+        match rustix::fs::readlinkat(self.folder, self.name(), Vec::new()) {
+            // It is none any more.
+            Err(Errno::INVAL) => Err(changed(self.path)),
+            target => Ok(target.map_err(|errno| self.failed("read", errno))?.into_bytes()),
+        }
     }
 
     /// What it is in a layer, but for further names.
@@ -113,18 +128,11 @@ impl Node<'_> {
             Kind::Symlink => {
                 // Some file systems give it others, and none of them means anything.
                 entry.mode = 0o777;
-                entry.link = match rustix::fs::readlinkat(self.folder, self.name(), Vec::new()) {
-                    // It is none any more.
-                    Err(Errno::INVAL) => return Err(changed(self.path)),
-                    target => target.map_err(|errno| self.failed("read", errno))?.into_bytes(),
-                };
+                entry.link = self.target()?;
             }
             _ => {}
         }
-        if let Some(user) = self.user {
-            entry.uid = if entry.uid == user.uid { 0 } else { entry.uid };
-            entry.gid = if user.gids.contains(&entry.gid) { 0 } else { entry.gid };
-        }
+        (entry.uid, entry.gid) = owner_in_image(stat, self.user);
         if let Some((_, value)) = xattrs.iter().find(|(name, _)| name == OVERRIDE_STAT) {
             let why = || self.refused("has an attribute user.containers.override_stat that is none");
             let meant = override_stat(value).ok_or_else(why)?;
@@ -134,6 +142,8 @@ impl Node<'_> {
             }
         }
         entry.xattrs = xattrs.iter().filter(|(name, _)| !is_reserved(name)).cloned().collect();
+        // As they come out of a layer: those in libarchive's form last.
+        entry.xattrs.sort_by_key(|(name, _)| name.contains(&b'='));
         for (_, value) in entry.xattrs.iter_mut().filter(|(name, _)| name == CAPABILITY) {
             without_root_id(value);
         }
@@ -153,8 +163,26 @@ impl Node<'_> {
     }
 
     pub(super) fn refused(&self, why: &str) -> Error {
-        Error::new(Status::Unsupported, format!("{}: {why}", quoted(self.path)))
+        refused(self.path, why)
     }
+}
+
+/// Whether an attribute is in a layer, or says what its file is in one.
+pub(super) fn says_something(name: &[u8]) -> bool {
+    name == OVERRIDE_STAT || !is_reserved(name)
+}
+
+/// `UNSUPPORTED`, by name.
+pub(super) fn refused(path: &[u8], why: &str) -> Error {
+    Error::new(Status::Unsupported, format!("{}: {why}", quoted(path)))
+}
+
+/// Who owns it in the image, if nothing else is said of it.
+pub(super) fn owner_in_image(stat: &Stat, user: Option<OrdinaryUser>) -> (u32, u32) {
+    let Some(user) = user else { return (stat.st_uid, stat.st_gid) };
+    let uid = if stat.st_uid == user.uid { 0 } else { stat.st_uid };
+    let gid = if user.gids.contains(&stat.st_gid) { 0 } else { stat.st_gid };
+    (uid, gid)
 }
 
 /// `UNSUPPORTED`: in an overlay it would take away what has its name below, and elsewhere be a device.
@@ -171,7 +199,7 @@ pub(super) fn changed(path: &[u8]) -> Error {
 pub(super) fn clamped(time: Timestamp, options: &CommitOptions) -> Timestamp {
     match options.epoch {
         Some(epoch) if time.seconds >= epoch => Timestamp { seconds: epoch, nanoseconds: 0 },
-        _ => time,
+        _ => time.clamped(),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::interrupt::Interrupt;
 use crate::limits::LayerLimits;
 use crate::options::options;
 use crate::store::ImageName;
-use crate::unpack::ProgressCallback;
+use crate::unpack::{ProgressCallback, TreeOptions};
 
 /// What was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +110,10 @@ options! {
         pub compares_content: bool,
         /// Go into other file systems that are mounted below. By default those are empty directories.
         pub crosses_file_systems: bool,
+        /// The new layer is extracted, too, in this form, so that what is started next need not wait for it. Its files share the
+        /// source's blocks where both are on one file system that can do that (XFS, btrfs); elsewhere the packed layer is unpacked.
+        /// The limits are [`CommitOptions::limits`]. `None` is not.
+        pub extract: Option<TreeOptions>,
         /// What the layer may cost.
         pub limits: LayerLimits,
         /// Is told how far it came.

@@ -85,7 +85,7 @@ impl<'a> SquashedLayers<'a> {
         Ok(SquashedLayers { layers, below, all, regrouped })
     }
 
-    pub(super) fn write(self, out: &mut EntryWriter<'_>, options: &CommitOptions) -> Result<()> {
+    pub(super) fn write(self, out: &mut EntryWriter<'_, '_>, options: &CommitOptions) -> Result<()> {
         let mut links: HashMap<InodeId, Vec<u8>> = HashMap::new();
         let mut steps = vec![SquashStep::Node { path: Vec::new(), inode: ROOT, below: Some(ROOT) }];
         while let Some(step) = steps.pop() {
@@ -112,7 +112,7 @@ impl<'a> SquashedLayers<'a> {
         Ok(())
     }
 
-    fn put_parents(&self, out: &mut EntryWriter<'_>, path: &[u8], options: &CommitOptions) -> Result<()> {
+    fn put_parents(&self, out: &mut EntryWriter<'_, '_>, path: &[u8], options: &CommitOptions) -> Result<()> {
         let lost = || Error::new(Status::Internal, format!("{} is not in the image", quoted(path)));
         out.put_parents(path, |folder| {
             let inode = self.all.at(folder).ok_or_else(lost)?;
@@ -163,7 +163,7 @@ impl<'a> SquashedLayers<'a> {
 
     fn put(
         &self,
-        out: &mut EntryWriter<'_>,
+        out: &mut EntryWriter<'_, '_>,
         links: &mut HashMap<InodeId, Vec<u8>>,
         path: &[u8],
         inode: InodeId,

@@ -13,9 +13,10 @@ use rustix::io::Errno;
 
 use super::base::BaseTree;
 use super::entries::{EntryWriter, SourceCounts};
-use super::node::{Node, OrdinaryUser, changed, whiteout_device};
+use super::node::{Node, OrdinaryUser, changed, owner_in_image, refused, whiteout_device};
 use super::options::CommitOptions;
 use super::walk::SourceWalk;
+use super::walk_ahead::{Seen, WalkAhead};
 use crate::error::{Error, Result, quoted};
 use crate::layer::{Entry, Kind, WHITEOUT_PREFIX};
 use crate::sys;
@@ -49,11 +50,32 @@ struct BaseFolder<'b> {
     children: Peekable<BaseChildren<'b>>,
 }
 
-/// A tree that is compared with its base.
-pub(super) struct TreeReader<'b> {
-    walk: SourceWalk,
+/// A tree whose walk has begun.
+pub(super) struct TreeWalk {
+    walk: WalkAhead,
     root: OwnedFd,
     stat: Stat,
+    user: Option<OrdinaryUser>,
+}
+
+impl TreeWalk {
+    pub(super) fn new(root: &Path, options: &CommitOptions) -> Result<TreeWalk> {
+        let walk = SourceWalk::new(root)?;
+        let (user, (folder, stat)) = (walk.user(), walk.root());
+        let root =
+            folder.try_clone_to_owned().map_err(|cause| Error::io(&cause, format_args!("open {}", root.display())))?;
+        let stat = *stat;
+        let walk = WalkAhead::new(walk, options.crosses_file_systems, &options.interrupt);
+        Ok(TreeWalk { walk, root, stat, user })
+    }
+}
+
+/// A tree that is compared with its base.
+pub(super) struct TreeReader<'b> {
+    walk: WalkAhead,
+    stat: Stat,
+    /// What the walk came to, looked at once more.
+    source: SourceTree<'b>,
     base: &'b BaseTree<'b>,
     options: &'b CommitOptions,
     /// Of the root and each directory on the way.
@@ -66,26 +88,23 @@ pub(super) struct TreeReader<'b> {
 }
 
 impl<'b> TreeReader<'b> {
-    pub(super) fn new(root: &Path, base: &'b BaseTree<'b>, options: &'b CommitOptions) -> Result<TreeReader<'b>> {
-        let walk = SourceWalk::new(root)?;
-        let (folder, stat) = walk.root();
-        let root =
-            folder.try_clone_to_owned().map_err(|cause| Error::io(&cause, format_args!("open {}", root.display())))?;
-        let stat = *stat;
+    pub(super) fn new(tree: TreeWalk, base: &'b BaseTree<'b>, options: &'b CommitOptions) -> TreeReader<'b> {
+        let TreeWalk { walk, root, stat, user } = tree;
+        let source = SourceTree { root, held: None, user, options, base };
         let (linked, parted, changes) = (HashMap::new(), HashMap::new(), Vec::new());
         let (folders, counts) = (Vec::new(), SourceCounts::default());
-        let mut reader = TreeReader { walk, root, stat, base, options, folders, linked, parted, changes, counts };
+        let mut reader = TreeReader { walk, stat, source, base, options, folders, linked, parted, changes, counts };
         let folder = reader.base_folder(Vec::new(), ROOT);
         reader.folders.push(Some(folder));
-        Ok(reader)
+        reader
     }
 
     /// Writes what was changed.
-    pub(super) fn write(mut self, out: &mut EntryWriter<'_>) -> Result<()> {
-        while let Some(stat) = self.walk.next()? {
+    pub(super) fn write(mut self, out: &mut EntryWriter<'_, '_>) -> Result<()> {
+        while let Some(seen) = self.walk.next()? {
             self.options.interrupt.check()?;
-            self.leave(self.walk.depth());
-            self.one(&stat)?;
+            self.leave(seen.depth);
+            self.one(&seen)?;
         }
         self.leave(0);
         self.end_linked();
@@ -94,9 +113,8 @@ impl<'b> TreeReader<'b> {
         if let Some(root) = self.root_entry()? {
             out.put_node(root, &self.stat, sys::file_id(&self.stat), None)?;
         }
-        let (user, options, base) = (self.walk.user(), self.options, self.base);
-        let mut source = SourceTree { root: &self.root, held: None, user, options, base };
-        for (path, change) in &self.changes {
+        let TreeReader { mut source, changes, .. } = self;
+        for (path, change) in &changes {
             out.put_parents(path, |folder| source.look_at(folder).map(|(entry, ..)| entry))?;
             match change {
                 Change::Gone => out.put_whiteout(path)?,
@@ -114,8 +132,9 @@ impl<'b> TreeReader<'b> {
 
     /// The root, where it has another owner, mode, or other attributes. Its time is another one with each change below.
     fn root_entry(&self) -> Result<Option<Entry>> {
-        let node = Node { user: self.walk.user(), folder: self.root.as_fd(), path: b"", stat: &self.stat };
-        let entry = entry_of(&node, Some(&self.root), Some(ROOT), self.base, self.options)?;
+        let SourceTree { root, user, .. } = &self.source;
+        let node = Node { user: *user, folder: root.as_fd(), path: b"", stat: &self.stat };
+        let entry = entry_of(&node, Some(root), Some(ROOT), self.base, self.options)?;
         let before = self.base.tree.inode(ROOT);
         let is_same = (entry.mode, entry.uid, entry.gid) == (before.mode.into(), before.uid, before.gid)
             && entry.xattrs == self.base.tree.xattrs(ROOT);
@@ -136,44 +155,43 @@ impl<'b> TreeReader<'b> {
         }
     }
 
-    fn one(&mut self, stat: &Stat) -> Result<()> {
-        let node = self.walk.node(stat);
-        if node.name().starts_with(WHITEOUT_PREFIX) {
-            return Err(node.refused("begins with .wh., which in a layer takes something away"));
+    fn one(&mut self, seen: &Seen) -> Result<()> {
+        let Seen { path, stat, .. } = seen;
+        let (name, file_type) = (name_of(path), FileType::from_raw_mode(stat.st_mode));
+        if name.starts_with(WHITEOUT_PREFIX) {
+            return Err(refused(path, "begins with .wh., which in a layer takes something away"));
         }
         let mut before = None;
         if let Some(Some(folder)) = self.folders.last_mut() {
-            let name = node.name();
             while let Some((gone, _)) = folder.children.next_if(|(child, _)| *child < name) {
                 self.changes.push((joined(&folder.path, gone), Change::Gone));
             }
             before = folder.children.next_if(|(child, _)| *child == name).map(|(_, inode)| inode);
         }
-        if node.file_type() == FileType::Socket {
+        if file_type == FileType::Socket {
             self.counts.sockets += 1;
             // What had its name is gone all the same.
             if before.is_some() {
-                self.changes.push((node.path.to_vec(), Change::Gone));
+                self.changes.push((path.clone(), Change::Gone));
             }
             return Ok(());
         }
-        let is_directory = node.file_type() == FileType::Directory;
-        if self.walk.is_mount_point(stat) && !self.options.crosses_file_systems {
+        let (is_directory, id) = (file_type == FileType::Directory, sys::file_id(stat));
+        if seen.is_mount_point && !self.options.crosses_file_systems {
             // What is mounted there is not of the image, and what is below it is as it was.
             self.counts.other_file_systems += 1;
             if is_directory && before.is_none() {
-                self.changes.push((node.path.to_vec(), Change::Node(node.id())));
+                self.changes.push((path.clone(), Change::Node(id)));
             }
             return Ok(());
         }
-        if node.file_type() == FileType::CharacterDevice && stat.st_rdev == 0 {
-            return Err(whiteout_device(node.path));
+        if file_type == FileType::CharacterDevice && stat.st_rdev == 0 {
+            return Err(whiteout_device(path));
         }
         let is_same = match before {
-            Some(inode) => is_as_before(&node, inode, self.base, self.options)?,
+            Some(inode) => self.is_as_before(seen, inode)?,
             None => false,
         };
-        let (path, id) = (node.path.to_vec(), node.id());
         if !is_directory {
             self.file(path, id, stat, before, is_same);
             return Ok(());
@@ -182,27 +200,48 @@ impl<'b> TreeReader<'b> {
             self.changes.push((path.clone(), Change::Node(id)));
         }
         let is_folder = |inode: &InodeId| matches!(self.base.tree.inode(*inode).kind, InodeKind::Directory { .. });
-        let folder = before.filter(is_folder).map(|inode| self.base_folder(path, inode));
-        let open = node.open()?;
+        let folder = before.filter(is_folder).map(|inode| self.base_folder(path.clone(), inode));
         self.folders.push(folder);
-        match open {
-            Some(open) => self.walk.go_into(open, stat),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// Whether something is what the base has, by all that is said of it; by its content if that is asked for.
+    fn is_as_before(&mut self, seen: &Seen, inode: InodeId) -> Result<bool> {
+        let Seen { path, stat, .. } = seen;
+        let before = self.base.tree.inode(inode);
+        if !is_of_kind(stat, before.kind) || !has_time_of(stat, inode, self.base) {
+            return Ok(false);
         }
+        // Most have no attributes, and need no second look.
+        if !seen.has_xattrs && self.base.tree.xattrs(inode).is_empty() && !self.base.compares_content() {
+            let owner = match (owner_in_image(stat, self.source.user), self.source.user) {
+                ((0, 0), Some(user)) if stat.st_uid == user.uid => (before.uid, before.gid),
+                (owner, _) => owner,
+            };
+            let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+            return Ok((is_link || sys::mode_of(stat) & 0o7777 == u32::from(before.mode))
+                && owner == (before.uid, before.gid)
+                && seen.target == self.base.tree.target(inode));
+        }
+        let (user, options, base) = (self.source.user, self.options, self.base);
+        let folder = self.source.folder(parent_of(path))?.as_fd();
+        looks_as_before(&Node { user, folder, path, stat }, inode, base, options)
     }
 
     /// Anything but a directory.
-    fn file(&mut self, path: Vec<u8>, id: (u64, u64), stat: &Stat, before: Option<InodeId>, is_same: bool) {
+    fn file(&mut self, path: &[u8], id: (u64, u64), stat: &Stat, before: Option<InodeId>, is_same: bool) {
         if stat.st_nlink > 1 {
             let new = || LinkedFile { paths: Vec::new(), base: before, is_same: true };
             let file = self.linked.entry(id).or_insert_with(new);
             file.is_same &= is_same && file.base == before;
-            file.paths.push(path);
+            file.paths.push(path.to_vec());
             return;
         }
         match before {
-            _ if !is_same => self.changes.push((path, Change::Node(id))),
-            Some(inode) if self.base.names(inode) > 1 => self.parted.entry(inode).or_default().push((path, id)),
+            _ if !is_same => self.changes.push((path.to_vec(), Change::Node(id))),
+            Some(inode) if self.base.names(inode) > 1 => {
+                self.parted.entry(inode).or_default().push((path.to_vec(), id));
+            }
             _ => {}
         }
     }
@@ -226,15 +265,22 @@ fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
     if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
 }
 
+fn parent_of(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|&byte| byte == b'/').map_or(b"", |slash| &path[..slash])
+}
+
+fn name_of(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
 fn has_time_of(stat: &Stat, inode: InodeId, base: &BaseTree<'_>) -> bool {
     let time = base.tree.inode(inode).mtime;
     (time.seconds, time.nanoseconds) == (stat.st_mtime, stat.st_mtime_nsec as u32)
 }
 
-/// Whether something is what the base has, by all that is said of it; by its content if that is asked for.
-fn is_as_before(node: &Node<'_>, inode: InodeId, base: &BaseTree<'_>, options: &CommitOptions) -> Result<bool> {
-    let (before, stat) = (base.tree.inode(inode), node.stat);
-    let is_same_kind = match (before.kind, node.file_type()) {
+/// Whether something can be what the base has, by its type, size and device.
+fn is_of_kind(stat: &Stat, before: InodeKind) -> bool {
+    match (before, FileType::from_raw_mode(stat.st_mode)) {
         (InodeKind::Directory { .. }, FileType::Directory) | (InodeKind::Fifo, FileType::Fifo) => true,
         (InodeKind::File { size, .. }, FileType::RegularFile) => size == stat.st_size as u64,
         (InodeKind::Symlink { .. }, FileType::Symlink) => true,
@@ -245,10 +291,12 @@ fn is_as_before(node: &Node<'_>, inode: InodeId, base: &BaseTree<'_>, options: &
         // Trees have such a file where devices are not made.
         (InodeKind::CharDevice(_) | InodeKind::BlockDevice(_), FileType::RegularFile) => stat.st_size == 0,
         _ => false,
-    };
-    if !is_same_kind || !has_time_of(stat, inode, base) {
-        return Ok(false);
     }
+}
+
+/// Whether something of the same kind and time is what the base has.
+fn looks_as_before(node: &Node<'_>, inode: InodeId, base: &BaseTree<'_>, options: &CommitOptions) -> Result<bool> {
+    let before = base.tree.inode(inode);
     let now = entry_of(node, None, Some(inode), base, options)?;
     let looks_same = (now.kind == Kind::Symlink || now.mode == u32::from(before.mode))
         && (now.uid, now.gid) == (before.uid, before.gid)
@@ -295,7 +343,7 @@ fn entry_of(
 
 /// The tree, looked at once more.
 struct SourceTree<'r> {
-    root: &'r OwnedFd,
+    root: OwnedFd,
     /// The directory that was come to last: what follows is mostly in it, or below.
     held: Option<(Vec<u8>, OwnedFd)>,
     user: Option<OrdinaryUser>,
@@ -306,11 +354,8 @@ struct SourceTree<'r> {
 impl SourceTree<'_> {
     fn look_at(&mut self, path: &[u8]) -> Result<(Entry, Stat, Option<OwnedFd>)> {
         let (user, options, base) = (self.user, self.options, self.base);
-        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => (&path[..slash], &path[slash + 1..]),
-            None => (&b""[..], path),
-        };
-        let folder = self.folder(parent)?.as_fd();
+        let name = name_of(path);
+        let folder = self.folder(parent_of(path))?.as_fd();
         let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Err(changed(path)),
@@ -325,7 +370,7 @@ impl SourceTree<'_> {
     /// One directory is open at a time, however deep it is.
     fn folder(&mut self, path: &[u8]) -> Result<&OwnedFd> {
         if path.is_empty() {
-            return Ok(self.root);
+            return Ok(&self.root);
         }
         let held = self.held.take();
         let is_above = |at: &[u8]| path.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
@@ -337,14 +382,14 @@ impl SourceTree<'_> {
         for name in rest {
             at = joined(&at, name);
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            folder = match rustix::fs::openat(folder.as_ref().unwrap_or(self.root), name, flags, Mode::empty()) {
+            folder = match rustix::fs::openat(folder.as_ref().unwrap_or(&self.root), name, flags, Mode::empty()) {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(changed(&at)),
                 next => Some(next.map_err(|errno| Error::os(errno, format_args!("open {}", quoted(&at))))?),
             };
         }
         Ok(match folder {
             Some(folder) => &self.held.insert((at, folder)).1,
-            None => self.root,
+            None => &self.root,
         })
     }
 }

@@ -75,7 +75,7 @@ impl<'a> UpperReader<'a> {
     /// Writes everything that was changed. `base` is what lies below.
     pub(super) fn write(
         mut self,
-        out: &mut EntryWriter<'_>,
+        out: &mut EntryWriter<'_, '_>,
         base: impl FnOnce(&mut CallLease) -> Result<BaseTree<'a>>,
     ) -> Result<()> {
         while let Some(stat) = self.walk.next()? {
@@ -92,7 +92,7 @@ impl<'a> UpperReader<'a> {
         Ok(())
     }
 
-    fn one(&mut self, stat: &Stat, out: &mut EntryWriter<'_>) -> Result<()> {
+    fn one(&mut self, stat: &Stat, out: &mut EntryWriter<'_, '_>) -> Result<()> {
         let node = self.walk.node(stat);
         if node.name().starts_with(WHITEOUT_PREFIX) {
             return Err(node.refused("begins with .wh., which in a layer takes something away"));

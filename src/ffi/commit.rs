@@ -8,6 +8,7 @@ use super::extract::{bl_progress_callback, progress_callback};
 use super::handles::{bl_cancel, bl_error, bl_status, bl_storage};
 use super::images::bl_image;
 use super::limits::bl_layer_limits;
+use super::tree::{bl_tree_options, tree_options};
 use crate::commit::{CommitOptions, CommitSource, CommittedImage, ConfigChanges, LayerCompression, OverlayXattrs};
 use crate::error::{Error, Result, Status};
 use crate::store::ImageName;
@@ -137,6 +138,10 @@ pub struct bl_commit_options {
     pub annotations: *const *const c_char,
     /// Is set to what became of the source; may be NULL.
     pub counts: *mut bl_commit_counts,
+    /// The new layer is extracted too, in this form, so that what is started next need not wait for that. Its files share the
+    /// source's blocks where both are on one file system that can do that (XFS, btrfs). Elsewhere, and for a disk, the packed layer
+    /// is unpacked. Its limits do not count: those of this struct do. NULL: it is not extracted. bl_edit_image() makes no layer.
+    pub extract: *const bl_tree_options,
     /// What the layer may cost. NULL is the defaults.
     pub limits: *const bl_layer_limits,
     /// Ends the call early; may be NULL.
@@ -170,7 +175,7 @@ unsafe impl SizedStruct for bl_commit_options {}
 /// @retval BL_E_UNSAFE_PATH for what is in an archive
 /// @retval BL_E_DIGEST_MISMATCH for a layer of the base that had to be extracted
 /// @retval BL_E_LIMIT for more than options.limits, or more layers than an image may have
-/// @retval BL_E_MALFORMED for an archive that is none, and a base whose documents are none
+/// @retval BL_E_MALFORMED for an archive that is none, a base whose documents are none, and what is odd with BL_TREE_STRICT
 /// @retval BL_E_CANCELLED the token was triggered
 /// @retval BL_E_TIMEOUT the time was over
 /// @retval BL_E_CALLBACK the callback ended it
@@ -352,6 +357,9 @@ fn commit_options(c: &Call<'_>, options: bl_commit_options) -> Result<CommitOpti
         overlay_xattrs: if has(BL_COMMIT_FLAG_USERXATTR) { OverlayXattrs::User } else { OverlayXattrs::ByRoot },
         compares_content: has(BL_COMMIT_FLAG_COMPARE_CONTENT),
         crosses_file_systems: has(BL_COMMIT_FLAG_CROSS_FILE_SYSTEMS),
+        extract: (!options.extract.is_null())
+            .then(|| tree_options(c, options.extract, "options.extract"))
+            .transpose()?,
         limits: c.options::<bl_layer_limits>(options.limits, "options.limits")?.to_limits(),
         progress: options.progress.map(|function| progress_callback(function, options.progress_data)),
         interrupt: c.interrupt(options.cancel, options.timeout_ms),

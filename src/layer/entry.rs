@@ -56,6 +56,18 @@ pub struct Timestamp {
     pub nanoseconds: u32,
 }
 
+impl Timestamp {
+    /// Into what file systems can hold without the kernel refusing: about the years -10,000 to 10,000 (family 81).
+    pub(crate) fn clamped(self) -> Timestamp {
+        const LATEST_SECONDS: i64 = 253_402_300_799;
+        match self.seconds {
+            s if s > LATEST_SECONDS => Timestamp { seconds: LATEST_SECONDS, nanoseconds: 0 },
+            s if s < -LATEST_SECONDS => Timestamp { seconds: -LATEST_SECONDS, nanoseconds: 0 },
+            _ => self,
+        }
+    }
+}
+
 impl std::ops::BitOr for Anomalies {
     type Output = Anomalies;
 

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use super::buffers::SharedBytes;
-use super::entry::{Anomalies, Entry, Kind, Timestamp};
+use super::entry::{Anomalies, Entry, Kind};
 use super::entry_path::{Underflow, normalize};
 use super::header::{BLOCK, Dialect, Header, malformed};
 use super::pax::{self, Extended};
@@ -237,7 +237,7 @@ impl Reader {
         entry.mode = header.mode();
         entry.uid = id("uid", pax.uid.map_or_else(|| header.uid(), Ok).map_err(describe)?).map_err(describe)?;
         entry.gid = id("gid", pax.gid.map_or_else(|| header.gid(), Ok).map_err(describe)?).map_err(describe)?;
-        entry.mtime = clamp(pax.mtime.unwrap_or_else(|| header.mtime()));
+        entry.mtime = pax.mtime.unwrap_or_else(|| header.mtime()).clamped();
         if pax.has_skipped {
             self.anomalies.insert(Anomalies::SKIPPED_XATTR);
         }
@@ -361,16 +361,6 @@ fn id(field: &str, value: u64) -> Result<u32> {
         .ok()
         .filter(|&id| id != u32::MAX)
         .ok_or_else(|| malformed(format!("{field} {value} is out of range")))
-}
-
-/// Into what file systems can hold without the kernel refusing: about the years -10,000 to 10,000 (family 81).
-fn clamp(time: Timestamp) -> Timestamp {
-    const LATEST_SECONDS: i64 = 253_402_300_799;
-    match time.seconds {
-        s if s > LATEST_SECONDS => Timestamp { seconds: LATEST_SECONDS, nanoseconds: 0 },
-        s if s < -LATEST_SECONDS => Timestamp { seconds: -LATEST_SECONDS, nanoseconds: 0 },
-        _ => time,
-    }
 }
 
 fn until_nul(mut data: Vec<u8>) -> Vec<u8> {

@@ -109,6 +109,12 @@ pub(crate) fn pipe() -> Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd), Err
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)
 }
 
+/// A file in a folder's file system that has no name, to write and to read (`O_TMPFILE`).
+pub(crate) fn unnamed_file(folder: BorrowedFd<'_>) -> Result<std::os::fd::OwnedFd, Errno> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, c".", flags, Mode::RUSR | Mode::WUSR)
+}
+
 /// Whether blocks can be shared with a new name only ([`clone_file`]), or with a file that is there ([`reflink`]).
 pub(crate) const CLONES_BY_NAME: bool = false;
 

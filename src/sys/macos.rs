@@ -3,7 +3,7 @@
 //!
 //! What has no function here:
 //! - A rename that never replaces is `renameatx_np(RENAME_EXCL)`, and one that exchanges is `RENAME_SWAP`; rustix calls both.
-//! - There is no `O_TMPFILE`, and nothing in the crate asks for one.
+//! - There is no `O_TMPFILE`: [`unnamed_file`] is `ENOTSUP`, and whoever asks for one goes on without.
 //! - There is no overlayfs: trees in its forms, and options for its mounts, are `UNSUPPORTED`.
 //! - Most volumes fold case. Two names of a layer that such a volume takes for one are found when the second is made, and are
 //!   `UNSUPPORTED`.
@@ -107,6 +107,11 @@ pub(crate) fn pipe() -> Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd), Err
         rustix::fs::fcntl_setfl(end, rustix::fs::fcntl_getfl(end)? | OFlags::NONBLOCK)?;
     }
     Ok((readable, writable))
+}
+
+/// There is no such call.
+pub(crate) fn unnamed_file(_: BorrowedFd<'_>) -> Result<std::os::fd::OwnedFd, Errno> {
+    Err(Errno::NOTSUP)
 }
 
 /// Whether blocks can be shared with a new name only ([`clone_file`]), or with a file that is there ([`reflink`]).

@@ -21,4 +21,4 @@ pub(crate) use isal::IsalInflate;
 pub(crate) use linux::*;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::*;
-pub(crate) use thread::{has_cores, leave_umask, spawn};
+pub(crate) use thread::{has_cores, leave_umask, spawn, with_signals_blocked};

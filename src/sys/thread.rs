@@ -18,11 +18,16 @@ pub(crate) fn spawn<T: Send + 'static>(
 ) -> std::io::Result<JoinHandle<T>> {
     #[cfg(test)]
     let body = crate::fault::inherited(body);
-    let before = block_all_signals();
     // A size of our own, also because the default is read from the environment.
-    let thread = Builder::new().name(name.to_owned()).stack_size(STACK).spawn(body);
+    with_signals_blocked(|| Builder::new().name(name.to_owned()).stack_size(STACK).spawn(body))
+}
+
+/// For what may start threads that are not ours, as zstd does: they inherit the mask, too.
+pub(crate) fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
+    let before = block_all_signals();
+    let result = body();
     restore_signals(&before);
-    thread
+    result
 }
 
 /// Frees the calling thread, which must be one of ours, from the process's umask, which is the host's and may change at

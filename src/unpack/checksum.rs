@@ -13,7 +13,7 @@ pub(super) const HOLES: u64 = 1 << 30;
 static ZEROS: [u8; 4 << 10] = [0; 4 << 10];
 
 /// The sum of a file in parts, the gaps between which are holes.
-pub(super) struct ContentSum {
+pub(crate) struct ContentSum {
     hasher: XxHash3_64,
     end: u64,
     /// `None` once the holes were too many.
@@ -26,7 +26,7 @@ impl ContentSum {
         ContentSum { hasher: XxHash3_64::new(), end: 0, holes: Some(holes) }
     }
 
-    pub(super) fn update(&mut self, offset: u64, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, offset: u64, bytes: &[u8]) {
         self.skip_to(offset);
         self.hasher.write(bytes);
         self.end = offset + bytes.len() as u64;

@@ -34,10 +34,32 @@ const STRETCH: usize = 8 << 20;
 
 const READ: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// A file in another tree.
+/// Where a file is.
+pub(super) enum Place {
+    /// In another tree.
+    Named(Arc<Dir>, Vec<u8>),
+    /// Nobody else writes to it.
+    Open(OwnedFd),
+}
+
+/// A file that is read.
+enum Readable<'f> {
+    Opened(OwnedFd),
+    Held(&'f OwnedFd),
+}
+
+impl AsFd for Readable<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Readable::Opened(file) => file.as_fd(),
+            Readable::Held(file) => file.as_fd(),
+        }
+    }
+}
+
+/// A file of which another one gets the content.
 pub(crate) struct Original {
-    pub(super) parent: Arc<Dir>,
-    pub(super) name: Vec<u8>,
+    pub(super) place: Place,
     /// What it must have.
     pub(super) size: u64,
     /// Share its blocks where the file system can.
@@ -51,32 +73,33 @@ impl Original {
         if self.size == 0 {
             return Ok(());
         }
-        let (file, stat) = self.open(path)?;
+        let (opened, stat) = self.open(path)?;
+        let file = opened.as_fd();
         let damaged = || Err(damaged(path));
-        if self.reflink && sys::reflink(to, file.as_fd()).is_ok() {
+        if self.reflink && sys::reflink(to, file).is_ok() {
             return Ok(());
         }
         let is_sparse = (stat.st_blocks as u64) * 512 < self.size;
-        if self.size >= LARGE && !is_sparse && self.let_kernel_copy(file.as_fd(), to, interrupt).map_err(failed)? {
+        if self.size >= LARGE && !is_sparse && self.let_kernel_copy(file, to, interrupt).map_err(failed)? {
             return interrupt.check();
         }
         let mut buffer = vec![0; COPY_BUFFER_BYTES.min(self.size as usize)];
         // A layer can say in a few bytes that a file has a hole of gigabytes.
-        let mut at = if is_sparse { sys::next_data(file.as_fd(), 0).map_err(failed)? } else { Some(0) };
+        let mut at = if is_sparse { sys::next_data(file, 0).map_err(failed)? } else { Some(0) };
         while let Some(data) = at {
-            let end = if is_sparse { sys::next_hole(file.as_fd(), data).map_err(failed)? } else { self.size };
-            rustix::fs::seek(&file, SeekFrom::Start(data)).map_err(failed)?;
+            let end = if is_sparse { sys::next_hole(file, data).map_err(failed)? } else { self.size };
+            rustix::fs::seek(file, SeekFrom::Start(data)).map_err(failed)?;
             rustix::fs::seek(to, SeekFrom::Start(data)).map_err(failed)?;
             let mut done = data;
             while done < end {
                 interrupt.check()?;
                 let most = buffer.len().min(usize::try_from(end - done).unwrap_or(buffer.len()));
-                match copy_some(file.as_fd(), to, &mut buffer[..most], Zeros::Written).map_err(failed)? {
+                match copy_some(file, to, &mut buffer[..most], Zeros::Written).map_err(failed)? {
                     0 => return damaged(),
                     n => done += n as u64,
                 }
             }
-            at = if done < self.size { sys::next_data(file.as_fd(), done).map_err(failed)? } else { None };
+            at = if done < self.size { sys::next_data(file, done).map_err(failed)? } else { None };
         }
         // A hole may be at the end.
         if is_sparse { rustix::fs::ftruncate(to, self.size).map_err(failed) } else { Ok(()) }
@@ -101,9 +124,15 @@ impl Original {
         }
     }
 
-    fn open(&self, path: &[u8]) -> Result<(OwnedFd, Stat)> {
+    /// What has to be what it was when it was named.
+    fn open(&self, path: &[u8]) -> Result<(Readable<'_>, Stat)> {
         let failed = |errno| fail(errno, "copy", path);
-        let file = rustix::fs::openat(&*self.parent, &self.name[..], READ, Mode::empty()).map_err(failed)?;
+        let file = match &self.place {
+            Place::Named(parent, name) => {
+                Readable::Opened(rustix::fs::openat(&**parent, &name[..], READ, Mode::empty()).map_err(failed)?)
+            }
+            Place::Open(file) => Readable::Held(file),
+        };
         let stat = rustix::fs::fstat(&file).map_err(failed)?;
         match is_regular(&stat) && stat.st_size as u64 == self.size {
             true => Ok((file, stat)),

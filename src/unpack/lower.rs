@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::aside::Aside;
-use super::copy::Original;
+use super::copy::{Original, Place};
 use super::nodes::Lower;
 use super::root_dir::{Dir, Missing, Root};
 use super::walk::DiskWalk;
@@ -14,8 +14,10 @@ use crate::layer::{Entry, Reader, split_parent};
 use crate::limits::LayerLimits;
 
 /// Where the entries of a layer come from, and the content of its files.
-pub(super) enum LayerSource<'r, L> {
+pub(super) enum LayerSource<'r, L: Lower> {
     Archive(&'r mut Reader),
+    /// One entry, with its content if it is a file that has some, and the sum of that.
+    Entry(Option<L::Original>, Option<u64>),
     /// An extracted layer, with the sum of the content of the file whose turn it is.
     Lower(&'r mut L, Option<u64>),
 }
@@ -62,7 +64,7 @@ impl Lower for LowerTree<'_> {
     fn original(&mut self, entry: &Entry) -> Result<Original> {
         let (parent, name) = self.place_of(entry)?;
         let reflink = self.taking != CopyMode::Copy;
-        Ok(Original { parent, name: name.to_vec(), size: entry.size, reflink })
+        Ok(Original { place: Place::Named(parent, name.to_vec()), size: entry.size, reflink })
     }
 }
 

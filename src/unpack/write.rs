@@ -61,6 +61,12 @@ impl<N: Nodes> TreeWriter<N> {
                         self.file_from(&slot, entry, lower)?;
                         *sum
                     }
+                    LayerSource::Entry(content, sum) => {
+                        // Shared blocks take no room.
+                        let filling = content.take().map_or(Filling::Data(None), Filling::Copy);
+                        self.whole_file(&slot, Plan::of(entry), filling)?;
+                        *sum
+                    }
                 };
                 return self.record.file(&real_path, entry, (sum, self.root.nodes.first_block()));
             }

@@ -69,6 +69,9 @@ type CommitOptions struct {
 	CompareContent bool
 	// CrossFileSystems goes into others that are mounted below. UserXattr is for overlays that were mounted with `userxattr`.
 	CrossFileSystems, UserXattr bool
+	// Extract, if it is given, has the new layer extracted too, in this form, so that what is started next need not wait for
+	// that. Its files share the source's blocks where the file system can.
+	Extract *TreeOptions
 	// Limits are what the layer may cost.
 	Limits *Limits
 	// Progress ends the call where it gives an error.
@@ -101,6 +104,10 @@ func (o *CommitOptions) c(cancel *capi.Cancel) *capi.CommitOptions {
 		epoch = o.Epoch.Unix()
 	}
 	n := o.Config
+	var extract *capi.TreeOptions
+	if o.Extract != nil {
+		extract = o.Extract.c()
+	}
 	return &capi.CommitOptions{
 		Call: call(cancel, o.Progress),
 		Flags: flag(o.Epoch != nil, commitFlagEpoch) | flag(o.CrossFileSystems, commitFlagCrossFileSystems) |
@@ -111,7 +118,7 @@ func (o *CommitOptions) c(cancel *capi.Cancel) *capi.CommitOptions {
 			Entrypoint: n.Entrypoint, Cmd: n.Cmd, Env: n.Env, UnsetEnv: n.UnsetEnv, Labels: pairs(n.Labels), UnsetLabels: n.UnsetLabels,
 			ExposedPorts: n.ExposedPorts, Volumes: n.Volumes, WorkingDir: n.WorkingDir, User: n.User, StopSignal: n.StopSignal,
 		},
-		Annotations: pairs(o.Annotations), Limits: (*capi.Limits)(o.Limits),
+		Annotations: pairs(o.Annotations), Extract: extract, Limits: (*capi.Limits)(o.Limits),
 	}
 }
 

@@ -1,15 +1,19 @@
 //! What comes out: configs, digests, squashed layers.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use boxlite_images::{
-    CommitOptions, CommitSource, ConfigChanges, ImageName, LayerCompression, RootfsMode, RootfsOptions, Status,
+    CommitOptions, CommitSource, ConfigChanges, ImageName, LayerCompression, ProgressCallback, RootfsMode,
+    RootfsOptions, Status,
 };
 
 use super::super::archive::Archive;
 use super::super::images::{put_image_of, put_image_with};
 use super::super::loop_disk::LoopDisk;
-use super::super::support::{digest_of, is_root, quick_store, temp_dir, temp_dir_in_memory};
+use super::super::support::{digest_of, in_own_process, is_root, quick_store, temp_dir, temp_dir_in_memory};
 use super::super::tree::{differences, snapshot};
 use super::{base, commit, comparable, plain_upper};
 
@@ -187,4 +191,42 @@ fn a_config_with_odd_keys_grows_too() {
         }
         assert_eq!(storage.image(&name).unwrap_err().status(), Status::NotFound);
     }
+}
+
+/// The host's signal handlers run on the host's threads, and not on those of zstd either.
+#[test]
+#[cfg(target_os = "linux")]
+fn threads_of_a_commit_block_all_signals() {
+    in_own_process("commits::images::threads_of_a_commit_block_all_signals", || {
+        let dir = temp_dir();
+        let storage = quick_store(&dir.path().join("store"));
+        let upper = dir.path().join("upper");
+        std::fs::create_dir(&upper).unwrap();
+        std::fs::write(upper.join("large"), vec![b'x'; 8 << 20]).unwrap();
+        let threads = || -> BTreeSet<String> {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+            tasks.map(|task| task.unwrap().file_name().into_string().unwrap()).collect()
+        };
+        let before = threads();
+        for compression in [LayerCompression::Zstd, LayerCompression::Gzip] {
+            let seen = Arc::new(Mutex::new(BTreeMap::new()));
+            let (seen_there, before) = (seen.clone(), before.clone());
+            let look = move |_: &_| {
+                for task in threads().difference(&before) {
+                    // One that has ended meanwhile says nothing.
+                    let status = std::fs::read_to_string(format!("/proc/self/task/{task}/status")).unwrap_or_default();
+                    let Some(mask) = status.lines().find_map(|line| line.strip_prefix("SigBlk:")) else { continue };
+                    seen_there.lock().unwrap().insert(task.clone(), u64::from_str_radix(mask.trim(), 16).unwrap());
+                }
+                ControlFlow::Continue(())
+            };
+            let options = CommitOptions::default().compression(compression).progress(ProgressCallback::new(look));
+            storage.commit_image(None, &CommitSource::Upper(upper.clone()), &options).unwrap();
+            let seen = seen.lock().unwrap();
+            assert!(!seen.is_empty(), "{compression:?}: no thread was seen");
+            // 1 to 31, but for SIGKILL and SIGSTOP.
+            let all = 0x7fff_ffff & !(1 << 8) & !(1 << 18);
+            assert!(seen.values().all(|mask| mask & all == all), "{compression:?}: {seen:x?}");
+        }
+    });
 }

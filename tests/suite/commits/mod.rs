@@ -1,6 +1,7 @@
 //! The way back: what was changed comes back as an image, and the image has what the changed root file system had.
 
 mod archives;
+mod extracted;
 mod images;
 mod overlays;
 mod readers;

@@ -189,3 +189,56 @@ fn a_tree_that_changes_is_told() {
         assert_eq!(error.status(), Status::State, "{error}");
     }
 }
+
+/// Each differs from the base by one thing, and has the size and time that it had.
+#[test]
+fn what_differs_by_one_thing_is_in_the_layer() {
+    let scripts: &[(&str, &[&str])] = &[
+        ("chmod 600 a/f", &["a", "a/f"]),
+        ("chmod 4644 a/f", &["a", "a/f"]),
+        ("chmod 700 a", &["a"]),
+        ("touch -d @5 a/f", &["a", "a/f"]),
+        ("touch -d @1.000000001 a/f", &["a", "a/f"]),
+        ("setfattr -n user.x -v 1 a/f", &["a", "a/f"]),
+        ("setfattr -x user.had a/x", &["a", "a/x"]),
+        ("setfattr -n user.had -v other a/x", &["a", "a/x"]),
+        ("ln -sfn g a/s && touch -hd @1 a/s", &["a", "a/s"]),
+        ("rm a/f && mkfifo -m 644 a/f && touch -d @1 a/f", &["a", "a/f"]),
+        ("rm a/f && ln -s f a/f && touch -hd @1 a/f", &["a", "a/f"]),
+        ("truncate -s 2 a/f && touch -d @1 a/f", &["a", "a/f"]),
+        ("ln a/f n && touch -d @1 a/f", &["a", "a/f", "n"]),
+        ("rm l2", &["l2"]),
+        ("cp -p a/f new && rm new", &[]),
+        ("rm -r a", &["a"]),
+    ];
+    let of_root: &[(&str, &[&str])] = &[
+        ("chown 5 a/f", &["a", "a/f"]),
+        ("chgrp 5 a/f", &["a", "a/f"]),
+        ("chown -h 5 a/s", &["a", "a/s"]),
+        ("rm c && mknod -m 644 c c 1 5 && touch -d @1 c", &["c"]),
+        ("rm c && mknod -m 644 c b 1 3 && touch -d @1 c", &["c"]),
+    ];
+    // All of the time 1.
+    let at = |kind, path: &[u8], mode| Header::new(kind, path).mode(mode).number(136, 12, 1);
+    let layer = || {
+        Archive::new()
+            .entry(at(b'5', b"a", 0o755), b"")
+            .entry(at(b'0', b"a/f", 0o644), b"f")
+            .entry(at(b'2', b"a/s", 0o777).link(b"f"), b"")
+            .pax(&[("SCHILY.xattr.user.had", b"1")])
+            .entry(at(b'0', b"a/x", 0o644), b"x")
+            .entry(at(b'3', b"c", 0o644).device(1, 3), b"")
+            .entry(at(b'0', b"l1", 0o644), b"l")
+            .entry(at(b'1', b"l2", 0o644).link(b"l1"), b"")
+    };
+    let mut options = RootfsOptions::default().mode(RootfsMode::Copy);
+    options.tree.form.device_nodes = is_root();
+    for (script, expected) in scripts.iter().chain(of_root.iter().filter(|_| is_root())) {
+        let started = Started::from(layer());
+        std::fs::remove_dir_all(started.tree()).unwrap();
+        started.storage.assemble_rootfs(&started.image, &started.tree(), &options).unwrap();
+        let made = std::process::Command::new("sh").args(["-ec", script]).current_dir(started.tree()).status().unwrap();
+        assert!(made.success(), "{script}");
+        assert_eq!(started.paths(), *expected, "{script}");
+    }
+}

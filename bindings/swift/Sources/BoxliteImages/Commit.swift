@@ -105,6 +105,8 @@ public struct CommitOptions: Sendable {
   public var crossesFileSystems = false
   /// The overlay was mounted with `userxattr`.
   public var hasUserXattrs = false
+  /// The new layer is extracted too, in this form. Its files share the source's blocks where the file system can.
+  public var extract: TreeOptions?
   /// What the layer may cost.
   public var limits: LayerLimits?
   public var timeout: Duration?
@@ -128,6 +130,7 @@ public struct CommitOptions: Sendable {
     c.changes = UnsafePointer(arena.pointer([try config.c(arena)]))
     c.annotations = try arena.list(pairs(annotations), "annotations")
     c.counts = counts
+    if let extract { c.extract = extract.c(arena) }
     if let limits { c.limits = UnsafePointer(arena.pointer([limits.c()])) }
     c.cancel = cancel?.raw.pointer
     c.timeout_ms = milliseconds(timeout)

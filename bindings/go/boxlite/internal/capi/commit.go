@@ -24,6 +24,7 @@ type CommitOptions struct {
 	Changes                    ConfigChanges
 	Annotations                []string
 	Limits                     *Limits
+	Extract                    *TreeOptions
 }
 
 // CommitCounts are those of C.
@@ -75,6 +76,9 @@ func (a *arena) commit(o *CommitOptions, handle C.uintptr_t) *C.bl_commit_option
 	c.annotations = a.list(o.Annotations)
 	c.counts = (*C.bl_commit_counts)(a.alloc(unsafe.Sizeof(C.bl_commit_counts{})))
 	*c.counts = C.bl_commit_counts_init()
+	if o.Extract != nil {
+		c.extract = a.tree(o.Extract)
+	}
 	c.limits = a.limits(o.Limits)
 	c.cancel = o.Cancel.get()
 	if handle != 0 {
