@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::block::{BLOCK, too_many_blocks};
 use crate::error::{Error, Result};
 use crate::layer::SharedBytes;
+use crate::record::{BlockPlace, HoleFinder};
 use crate::sys::write_all_at;
 use crate::unpack::{ContentSink, Extent, RoomCheck};
 
@@ -29,13 +30,23 @@ pub(crate) struct Area {
     gathered: Vec<u8>,
     /// Where what is gathered belongs.
     gathered_at: u64,
+    /// Of the current file.
+    holes: HoleFinder,
 }
 
 impl Area {
     /// From a block on, in an empty file. So many bytes are to stay free in its file system.
     pub(super) fn new(file: OwnedFd, name: String, first_block: u64, min_free: u64) -> Area {
         let start = first_block * BLOCK as u64;
-        Area { file, name, room: RoomCheck::new(min_free), start, gathered: Vec::new(), gathered_at: start }
+        Area {
+            file,
+            name,
+            room: RoomCheck::new(min_free),
+            start,
+            gathered: Vec::new(),
+            gathered_at: start,
+            holes: HoleFinder::default(),
+        }
     }
 
     /// Writes what is left; the file, its name, and the block behind the last one of the data.
@@ -66,6 +77,7 @@ impl Area {
 
 impl ContentSink for Area {
     fn write(&mut self, (offset, bytes): (u64, SharedBytes)) -> Result<()> {
+        self.holes.add(offset, &bytes);
         let at = self.start + offset;
         let gap = at - self.gathered_at - self.gathered.len() as u64;
         if gap < BLOCK as u64 {
@@ -87,6 +99,7 @@ impl ContentSink for Area {
 
     fn end(&mut self, size: u64) -> Result<Extent> {
         let first = self.block();
+        self.holes = HoleFinder::default();
         self.start += size.next_multiple_of(BLOCK as u64);
         // The last block counts too.
         match first.filter(|_| self.block().is_some()) {
@@ -100,8 +113,8 @@ impl ContentSink for Area {
         self.room.check(self.file.as_fd(), path, size)
     }
 
-    fn first_block(&self) -> Option<u32> {
-        self.block()
+    fn place(&self, size: u64) -> Option<BlockPlace> {
+        self.block().map(|block| BlockPlace { block, holes: self.holes.holes(size) })
     }
 }
 
@@ -133,7 +146,7 @@ mod tests {
         ];
         let mut blocks = Vec::new();
         for (parts, size) in files {
-            assert_eq!(area.first_block().map(u64::from), Some(area.start / 4096));
+            assert_eq!(area.place(size).map(|place| u64::from(place.block)), Some(area.start / 4096));
             for (offset, bytes) in parts {
                 area.write((*offset, SharedBytes::of(bytes.to_vec()))).unwrap();
             }

@@ -2,20 +2,23 @@
 //! where it is, on the disk of its layer. It is the merge of every root file system
 //! ([`crate::unpack::Assembler`]), with nodes in memory.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Entry, Kind};
 use crate::limits::LayerLimits;
-use crate::record::{RECORD_HEAD_LEN, RecordWriter};
+use crate::record::{Holes, RECORD_HEAD_LEN, RecordWriter};
 use crate::unpack::{
-    Arena, Assembler, MemoryTree, NoContent, ProgressCallback, ROOT, RecordedLayer, TreeOptions, TreeWriter,
+    Arena, Assembler, Extent, MemoryTree, NoContent, ProgressCallback, ROOT, RecordedLayer, TreeOptions, TreeWriter,
 };
 
 /// What layers come to.
 pub(crate) struct MergedTree {
     pub(super) tree: MemoryTree,
+    /// Of files that have some, by where their content begins.
+    pub(super) holes: HashMap<Extent, Holes>,
     /// What was odd about putting them on top of each other.
     pub(crate) anomalies: Anomalies,
     /// Entries of all layers.
@@ -43,7 +46,8 @@ impl MergedTree {
             writer.take(&entry, &mut RecordedLayer::new(0))?;
         }
         let (.., nodes) = writer.finish()?;
-        Ok(MergedTree { tree: nodes.into_tree()?, anomalies: Anomalies::default(), entries: 0 })
+        let (tree, anomalies) = (nodes.into_tree()?, Anomalies::default());
+        Ok(MergedTree { tree, holes: HashMap::new(), anomalies, entries: 0 })
     }
 
     pub(crate) fn into_tree(self) -> MemoryTree {
@@ -68,6 +72,7 @@ impl MergedTree {
 /// Puts layers on top of each other, the lowest first.
 pub(crate) struct Merge<'a> {
     assembler: Assembler<Arena<'a>>,
+    holes: HashMap<Extent, Holes>,
 }
 
 impl<'a> Merge<'a> {
@@ -80,13 +85,17 @@ impl<'a> Merge<'a> {
     ) -> Merge<'a> {
         let no_record = RecordWriter::new(None, options.limits.clone());
         let nodes = Arena::new(nothing, false).with_max_links(max_links);
-        Merge { assembler: Assembler::of(TreeWriter::new(ROOT, nodes, no_record, options, interrupt)) }
+        let assembler = Assembler::of(TreeWriter::new(ROOT, nodes, no_record, options, interrupt));
+        Merge { assembler, holes: HashMap::new() }
     }
 
     /// The next layer, whose disk is the one of this number.
     pub(crate) fn layer(&mut self, record: &OwnedFd, part: u16, progress: Option<ProgressCallback>) -> Result<()> {
         self.assembler.tell(progress);
-        self.assembler.record(record, &mut RecordedLayer::new(part))
+        let mut layer = RecordedLayer::new(part);
+        self.assembler.record(record, &mut layer)?;
+        self.holes.extend(layer.into_holes());
+        Ok(())
     }
 
     /// Entries so far.
@@ -105,6 +114,6 @@ impl<'a> Merge<'a> {
         if let Some(latest) = max_mtime {
             tree.limit_mtimes(latest);
         }
-        Ok(MergedTree { tree, anomalies, entries })
+        Ok(MergedTree { tree, holes: self.holes, anomalies, entries })
     }
 }

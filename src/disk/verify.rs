@@ -98,7 +98,7 @@ fn compare_contents(
     let mut lines = RecordLines::default();
     while let Some(line) = lines.next(record.as_fd())? {
         spend(0)?;
-        let RecordedEntry { entry, sum: Some(sum), block: Some(block) } = RecordedEntry::parse(&line)? else {
+        let RecordedEntry { entry, sum: Some(sum), block: Some(block), .. } = RecordedEntry::parse(&line)? else {
             continue;
         };
         let size = entry.size;
@@ -107,12 +107,13 @@ fn compare_contents(
             Ok(found) => (found != (sum, size)).then(|| "its content is not what was written".to_owned()),
             Err(why) => Some(why),
         };
-        let mut rest = vec![0; (size.next_multiple_of(BLOCK as u64) - size) as usize];
+        let mut block = [0; BLOCK];
+        let rest = &mut block[..(size.next_multiple_of(BLOCK as u64) - size) as usize];
         let differs = match differs {
-            None => read_exactly(disk, at + size, &mut rest)?,
+            None => read_exactly(disk, at + size, rest)?,
             differs => differs,
         };
-        let is_followed = rest.iter().any(|&byte| byte != 0);
+        let is_followed = *rest != [0; BLOCK][..rest.len()];
         if let Some(why) = differs.or_else(|| is_followed.then(|| "something follows its content".to_owned())) {
             return Ok(Some(format!("{}: {why}", quoted(&entry.path))));
         }

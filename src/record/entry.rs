@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use memchr::memchr;
 
+use super::holes::Holes;
 use super::line::{RecordLine, RecordLines, broken, number, relative, unescape};
 use crate::error::Result;
 use crate::layer::{Device, Timestamp, split_parent};
@@ -141,20 +142,23 @@ pub(crate) struct RecordedEntry {
     pub(crate) sum: Option<u64>,
     /// The block of a disk at which a file's content begins.
     pub(crate) block: Option<u32>,
+    /// Blocks of the content that are zeros alone, where a disk has it.
+    pub(crate) holes: Holes,
 }
 
 impl RecordedEntry {
     pub(crate) fn parse(line: &RecordLine<'_>) -> Result<RecordedEntry> {
-        let (mut sum, mut block) = (None, None);
+        let (mut sum, mut block, mut holes) = (None, None, Holes::default());
         let mut entry = LayerEntry::new(line.path()?);
         for (keyword, value) in line.keywords() {
             match keyword {
                 b"xxh3" => sum = Some(number(value, 16)?),
                 b"block" => block = Some(number(value, 10)?),
+                b"holes" => holes = Holes::parse(value, entry.size)?,
                 _ => entry.set_keyword(keyword, value)?,
             }
         }
-        Ok(RecordedEntry { entry, sum, block })
+        Ok(RecordedEntry { entry, sum, block, holes })
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) const HASHES_SUFFIX: &str = ".verity";
 pub(crate) const EROFS_SUFFIX: &str = ".erofs";
 
 /// The version of how disks are made, and which of them count. Whatever changes a byte of one changes it.
-pub(crate) const DISK_RECIPE: u32 = 1;
+pub(crate) const DISK_RECIPE: u32 = 2;
 
 /// The name of the hashes of a tree's blocks.
 pub(crate) fn hashes_name(tree: &str) -> String {

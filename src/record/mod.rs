@@ -2,7 +2,7 @@
 //! could not be told (owners and devices without root, attributes of symlinks). It lies beside the
 //! tree as `<tree>.mtree`, in mtree(5) form with the keywords that libarchive writes. It adds
 //! `xattr.<name>` (base 64), `hardlink`, `lowerlink`, `whiteout`, `implied` and, of a layer that is
-//! a disk, `block`.
+//! a disk, `block` and `holes`.
 //!
 //! Lines are written in the order of the archive, as the tree is made. Where an entry took the
 //! place of another one, [`voided`] takes the old lines out at the end. So a record speaks of each
@@ -13,6 +13,7 @@
 
 mod entry;
 mod head;
+mod holes;
 mod line;
 mod voided;
 mod writer;
@@ -23,5 +24,6 @@ pub(crate) use head::{
     DISK_RECIPE, EROFS_SUFFIX, HASHES_SUFFIX, RECORD_HEAD_LEN, RECORD_SUFFIX, RecordHead, TreeOwner, Validity,
     hashes_name, image_head, record_name,
 };
+pub(crate) use holes::{HoleFinder, Holes};
 pub(crate) use line::{RecordLine, RecordLines};
-pub(crate) use writer::{RecordFile, RecordWriter};
+pub(crate) use writer::{BlockPlace, RecordFile, RecordWriter};

@@ -13,6 +13,7 @@ use twox_hash::XxHash3_64;
 
 use super::entry::LayerEntry;
 use super::head::RECORD_HEAD_LEN;
+use super::holes::Holes;
 use super::line::{RecordLine, escape};
 use super::voided::Voided;
 use crate::error::{Error, Result};
@@ -41,6 +42,14 @@ impl RecordFile {
     fn write_all(&self, bytes: &[u8]) -> Result<()> {
         write_all(self.handle.as_fd(), bytes).map_err(|errno| self.fail(errno))
     }
+}
+
+/// Where a disk has the content of a file.
+pub(crate) struct BlockPlace {
+    /// The first one.
+    pub(crate) block: u32,
+    /// Blocks that are zeros alone.
+    pub(crate) holes: Holes,
 }
 
 /// Writes the record of a tree while the tree is made.
@@ -72,12 +81,12 @@ impl RecordWriter {
         }
     }
 
-    /// A file of the layer, with the XXH3 of its content, and the block at which that begins on a disk.
+    /// A file of the layer, with the XXH3 of its content, and where a disk has that.
     pub(crate) fn file(
         &mut self,
         real_path: &[u8],
         entry: &Entry,
-        (sum, block): (Option<u64>, Option<u32>),
+        (sum, place): (Option<u64>, Option<BlockPlace>),
     ) -> Result<()> {
         self.content = self.content.saturating_add(entry.size);
         let metadata = (entry.mode, entry.uid, entry.gid, entry.mtime);
@@ -86,8 +95,12 @@ impl RecordWriter {
             if let Some(sum) = sum.filter(|_| entry.size > 0) {
                 let _ = write!(out, " xxh3={sum:016x}");
             }
-            if let Some(block) = block.filter(|_| entry.size > 0) {
+            if let Some(BlockPlace { block, holes }) = place.filter(|_| entry.size > 0) {
                 let _ = write!(out, " block={block}");
+                if !holes.is_empty() {
+                    out.extend_from_slice(b" holes=");
+                    holes.write(out);
+                }
             }
         })
     }

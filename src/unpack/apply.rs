@@ -50,9 +50,9 @@ impl<N: Nodes> TreeWriter<N> {
         while let Some(line) = lines.next(record.as_fd())? {
             self.interrupt.check()?;
             self.root.grant_steps();
-            let RecordedEntry { entry: found, sum, block } = RecordedEntry::parse(&line)?;
+            let RecordedEntry { entry: found, sum, block, holes } = RecordedEntry::parse(&line)?;
             self.entries += u64::from(!found.is_implied);
-            lower.at_block(block);
+            lower.at_block(block, holes);
             match found.kind {
                 LayerEntryKind::Whiteout => continue,
                 LayerEntryKind::Opaque => {

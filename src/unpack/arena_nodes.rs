@@ -13,6 +13,7 @@ use super::write_pool::{Filling, Plan};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Device, Entry, Kind};
+use crate::record::BlockPlace;
 
 /// The longest target that a symlink can have (POSIX `PATH_MAX`, with its NUL).
 const TARGET_MAX: usize = 4095;
@@ -197,8 +198,8 @@ impl Nodes for Arena<'_> {
         part.map_or(Ok(()), |part| self.write(part))
     }
 
-    fn first_block(&self) -> Option<u32> {
-        self.sink.first_block()
+    fn place(&self, size: u64) -> Option<BlockPlace> {
+        self.sink.place(size)
     }
 
     fn kept_bytes(&self) -> u64 {

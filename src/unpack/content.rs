@@ -4,9 +4,10 @@ use super::nodes::Lower;
 use super::write_pool::Part;
 use crate::error::{Error, Result, Status};
 use crate::layer::Entry;
+use crate::record::{BlockPlace, Holes};
 
 /// Where the content of a file begins: at a block of one of several disks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Extent {
     /// Which of the disks.
     pub(crate) part: u16,
@@ -26,8 +27,8 @@ pub(crate) trait ContentSink {
     /// `NO_SPACE` for a file that will not fit.
     fn check_room(&mut self, path: &[u8], size: u64) -> Result<()>;
 
-    /// The block at which the current file begins; `None` where there are no blocks.
-    fn first_block(&self) -> Option<u32>;
+    /// Where the current file is, which has this size; `None` where there are no blocks.
+    fn place(&self, size: u64) -> Option<BlockPlace>;
 }
 
 /// Nothing is written: whatever files have is somewhere already.
@@ -46,7 +47,7 @@ impl ContentSink for NoContent {
         Ok(())
     }
 
-    fn first_block(&self) -> Option<u32> {
+    fn place(&self, _: u64) -> Option<BlockPlace> {
         None
     }
 }
@@ -56,6 +57,8 @@ pub(crate) struct RecordedLayer {
     part: u16,
     /// Where the content of the entry begins whose turn it is.
     block: Option<u32>,
+    /// Of all its files that have some, by where their content begins.
+    holes: Vec<(Extent, Holes)>,
     /// Any record will do, also that of a tree.
     is_metadata_only: bool,
 }
@@ -63,12 +66,17 @@ pub(crate) struct RecordedLayer {
 impl RecordedLayer {
     /// One of several disks.
     pub(crate) fn new(part: u16) -> RecordedLayer {
-        RecordedLayer { part, block: None, is_metadata_only: false }
+        RecordedLayer { part, block: None, holes: Vec::new(), is_metadata_only: false }
+    }
+
+    /// The holes of all its files, by where their content begins.
+    pub(crate) fn into_holes(self) -> Vec<(Extent, Holes)> {
+        self.holes
     }
 
     /// A layer whose content nobody will look for.
     pub(crate) fn metadata_only() -> RecordedLayer {
-        RecordedLayer { part: 0, block: None, is_metadata_only: true }
+        RecordedLayer { is_metadata_only: true, ..RecordedLayer::new(0) }
     }
 }
 
@@ -76,8 +84,11 @@ impl Lower for RecordedLayer {
     /// Its size, and where it is.
     type Original = (u64, Extent);
 
-    fn at_block(&mut self, block: Option<u32>) {
+    fn at_block(&mut self, block: Option<u32>, holes: Holes) {
         self.block = block;
+        if let Some(block) = block.filter(|_| !holes.is_empty()) {
+            self.holes.push((Extent { part: self.part, block }, holes));
+        }
     }
 
     fn is_linked(&self) -> bool {

@@ -20,6 +20,7 @@ use super::write_pool::{Filling, Plan};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::layer::{Anomalies, Device, Entry, split_parent};
+use crate::record::{BlockPlace, Holes};
 
 /// What has a name.
 pub(crate) struct NamedNode<I> {
@@ -116,8 +117,8 @@ pub(crate) trait Nodes: Walk {
     /// Puts something into it; perhaps later.
     fn fill(&mut self, file: Self::File, filling: Filling<<Self::Lower as Lower>::Original>) -> Result<()>;
 
-    /// The block at which the content of the file that came last begins; `None` where files have no blocks that we know.
-    fn first_block(&self) -> Option<u32> {
+    /// Where the content of the file that came last is, which has this size; `None` where files have no blocks that we know.
+    fn place(&self, _: u64) -> Option<BlockPlace> {
         None
     }
 
@@ -141,8 +142,8 @@ pub(crate) trait Lower {
     /// The content of one of its files.
     type Original;
 
-    /// Where the content of the entry whose turn it is begins, where its record says that.
-    fn at_block(&mut self, _: Option<u32>) {}
+    /// Where the content of the entry whose turn it is begins, and which blocks of it are zeros alone, where its record says that.
+    fn at_block(&mut self, _: Option<u32>, _: Holes) {}
 
     /// Whether its files get further names, instead of copies.
     fn is_linked(&self) -> bool;

@@ -22,8 +22,8 @@ impl<N: Nodes> TreeWriter<N> {
             self.interrupt.check()?;
             self.entries += 1;
             self.root.grant_steps();
-            let RecordedEntry { entry: mut found, sum, block } = RecordedEntry::parse(&line)?;
-            lower.at_block(block);
+            let RecordedEntry { entry: mut found, sum, block, holes } = RecordedEntry::parse(&line)?;
+            lower.at_block(block, holes);
             match found.kind {
                 // Not in the tree.
                 LayerEntryKind::LowerLink => continue,

@@ -68,7 +68,7 @@ impl<N: Nodes> TreeWriter<N> {
                         *sum
                     }
                 };
-                return self.record.file(&real_path, entry, (sum, self.root.nodes.first_block()));
+                return self.record.file(&real_path, entry, (sum, self.root.nodes.place(entry.size)));
             }
             Kind::Whiteout => return self.whiteout(&slot, entry, &real_path),
             Kind::Opaque => return self.opaque(&slot, entry, &real_path),

@@ -60,14 +60,18 @@ fn names_in_a_large_directory_are_found() {
 fn a_large_file_goes_around_metadata() {
     let dir = temp_dir();
     let size = 9u64 << 29;
+    // Of so many holes the last one is content.
+    let pieces = (0..1001u64).map(|number| (number * 8192, 1)).chain([(size - 4, 4)]);
+    let map: Vec<String> = pieces.map(|(at, length)| format!("{at},{length}")).collect();
     let records = [
         ("GNU.sparse.size", size.to_string()),
-        ("GNU.sparse.numblocks", "2".to_owned()),
-        ("GNU.sparse.map", format!("0,5,{},4", size - 4)),
+        ("GNU.sparse.numblocks", map.len().to_string()),
+        ("GNU.sparse.map", map.join(",")),
         ("GNU.sparse.name", "large".to_owned()),
     ];
     let records = records.each_ref().map(|(key, value)| (*key, value.as_bytes()));
-    let layer = Archive::new().pax(&records).file(b"large", b"begin+end").file(b"small", b"small").finish();
+    let content = ["b".repeat(1001), "+end".to_owned()].concat();
+    let layer = Archive::new().pax(&records).file(b"large", content.as_bytes()).file(b"small", b"small").finish();
     let Some((_storage, disk)) = clean_disk(dir.path(), &[layer], &DiskOptions::default()) else { return };
     assert!(disk.allocated < 8 << 20, "holes take room: {disk:?}");
     let Some(at) = mounted(dir.path(), &disk) else { return };
@@ -78,8 +82,58 @@ fn a_large_file_goes_around_metadata() {
         large.read_exact_at(&mut bytes, offset).unwrap();
         bytes
     };
-    assert_eq!((read(0, 6), read(size - 5, 5)), (b"begin\0".to_vec(), b"\0+end".to_vec()));
+    assert!(large.metadata().unwrap().blocks() > (size - (16 << 20)) / 512, "{:?}", large.metadata());
+    assert_eq!((read(0, 2), read(size - 5, 5)), (b"b\0".to_vec(), b"\0+end".to_vec()));
+    assert_eq!((read(8_191, 3), read(8_192_000, 2)), (b"\0b\0".to_vec(), b"b\0".to_vec()));
     assert_eq!(std::fs::read(at.path().join("small")).unwrap(), b"small");
+}
+
+/// A block of zeros is a hole, whether a layer says so or has the zeros.
+#[test]
+fn zeros_take_no_blocks() {
+    const BLOCK: usize = 4096;
+    let dir = temp_dir();
+    let content = |blocks: &[u8]| -> Vec<u8> { blocks.iter().flat_map(|&block| [block; BLOCK]).collect() };
+    let many: Vec<u8> = (0..700).flat_map(|n| [n as u8 % 2; BLOCK]).collect();
+    // The name, the content, and the blocks that it takes, its tree of extents included.
+    let files: [(&str, Vec<u8>, u64); 7] = [
+        ("between", content(&[1, 0, 0, 2]), 2),
+        ("at-the-ends", content(&[0, 1, 0]), 1),
+        ("zeros", vec![0; 40 * BLOCK + 1], 0),
+        ("short", vec![0; 5], 0),
+        ("five", content(&[1, 0, 1, 0, 1, 0, 1, 0, 1]), 5 + 1),
+        ("many", many, 350 + 2),
+        ("none", content(&[1, 2]), 2),
+    ];
+    let mut archive =
+        files.iter().fold(Archive::new(), |archive, (name, content, _)| archive.file(name.as_bytes(), content));
+    let size = 1u64 << 35;
+    let map = format!("{},3,{},0", size / 2, size);
+    let records = [
+        ("GNU.sparse.size", size.to_string()),
+        ("GNU.sparse.numblocks", "2".to_owned()),
+        ("GNU.sparse.map", map),
+        ("GNU.sparse.name", "sparse".to_owned()),
+    ];
+    archive = archive.pax(&records.each_ref().map(|(key, value)| (*key, value.as_bytes()))).file(b"sparse", b"mid");
+    // What a layer above hides takes nothing with it; what it copies, in place of a link that is one too many, has holes too.
+    let layers = [archive.finish(), Archive::new().file(b".wh.none", b"").hardlink(b"again", b"five").finish()];
+    let Some((storage, disk)) = clean_disk(dir.path(), &layers, &DiskOptions::default()) else { return };
+    assert!(disk.size < 4 << 20, "a disk of {} bytes for 360 blocks", disk.size);
+    let image = storage.open_image_by_digest(&put_image_of(&storage, "x", &layers)).unwrap();
+    let verified = storage.create_disk(&image, &dir.path().join("verified"), &DiskOptions::default().verity(true));
+    assert_clean("verified", &verified.unwrap().path, DiskFormat::Ext4, false);
+    let Some(at) = mounted(dir.path(), &disk) else { return };
+    for (name, content, blocks) in files.iter().filter(|(name, ..)| *name != "none") {
+        let path = at.path().join(name);
+        assert!(std::fs::read(&path).unwrap() == *content, "{name}");
+        assert_eq!(std::fs::metadata(&path).unwrap().blocks() / 8, *blocks, "{name}");
+    }
+    let sparse = std::fs::File::open(at.path().join("sparse")).unwrap();
+    assert_eq!((sparse.metadata().unwrap().len(), sparse.metadata().unwrap().blocks()), (size, 8));
+    let mut found = [1; 5];
+    sparse.read_exact_at(&mut found, size / 2 - 1).unwrap();
+    assert_eq!(&found, b"\0mid\0");
 }
 
 /// What has a form of its own in ext4 is as it is in a root file system: attributes, lists, devices,

@@ -224,7 +224,8 @@ fn holes_of_terabytes_cost_nothing_but_their_tree() {
     let image = storage.open_image_by_digest(&put_image_of(&storage, "x", &[layer])).unwrap();
     for (name, options) in kinds() {
         let disk = storage.create_disk(&image, &dir.path().join(name), &options).unwrap();
-        assert!(disk.size > 8 << 30, "{name}: {disk:?}");
+        // An ext4 has no blocks for them.
+        assert!(if name == "ext4" { disk.size < 1 << 20 } else { disk.size > 8 << 30 }, "{name}: {disk:?}");
         assert!(disk.allocated < 160 << 20, "{name}: {disk:?}");
     }
     let kept = hashes(&storage);

@@ -33,14 +33,26 @@ impl FileExtent {
 }
 
 /// The extents of so many blocks of content that come from a block on, what is metadata left out; and the block behind them.
-pub(super) fn extents_from(geometry: &Geometry, mut at: u64, blocks: u64) -> (Vec<FileExtent>, u64) {
-    let (mut extents, mut logical) = (Vec::new(), 0);
-    while logical < blocks {
-        let run = geometry.content_from(at, (blocks - logical).min(LONGEST));
-        let length = run.end - run.start;
-        extents.push(FileExtent { logical: logical as u32, physical: run.start, blocks: length as u32 });
-        logical += length;
-        at = run.end;
+pub(super) fn extents_from(geometry: &Geometry, at: u64, blocks: u64) -> (Vec<FileExtent>, u64) {
+    extents_of(geometry, at, [(0, blocks)])
+}
+
+/// The same of content that is not everywhere in the file: where each part of it begins there, and how many blocks it has.
+pub(super) fn extents_of(
+    geometry: &Geometry,
+    mut at: u64,
+    parts: impl IntoIterator<Item = (u64, u64)>,
+) -> (Vec<FileExtent>, u64) {
+    let mut extents = Vec::new();
+    for (first, blocks) in parts {
+        let (mut logical, end) = (first, first + blocks);
+        while logical < end {
+            let run = geometry.content_from(at, (end - logical).min(LONGEST));
+            let length = run.end - run.start;
+            extents.push(FileExtent { logical: logical as u32, physical: run.start, blocks: length as u32 });
+            logical += length;
+            at = run.end;
+        }
     }
     (extents, at)
 }

@@ -8,15 +8,17 @@
 use std::collections::HashMap;
 
 use super::directory::DirectoryLayout;
-use super::extents::{FileExtent, I_BLOCK, extents_from, tree_blocks};
+use super::extents::{FileExtent, I_BLOCK, extents_from, extents_of, tree_blocks};
 use super::geometry::{GROUP_BLOCKS, Geometry};
 use super::inode::{LOST_AND_FOUND, ROOT_DIRECTORY};
 use super::room::Ext4Room;
 use super::xattr::{DiskXattrs, MOST_USERS, XattrOwner, disk_xattrs};
 use crate::disk::block::{BLOCK, too_many_blocks};
+use crate::disk::merge::MergedTree;
 use crate::disk::order::TreeOrder;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
+use crate::record::Holes;
 use crate::unpack::{Extent, InodeId, InodeKind, MemoryTree, ROOT};
 
 /// The name below which e2fsck puts what it found.
@@ -39,6 +41,7 @@ enum LostAndFound {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FileContent {
     pub(super) from: Extent,
+    /// Those that it takes, without its holes.
     pub(super) blocks: u64,
     pub(super) inode: InodeId,
 }
@@ -87,6 +90,7 @@ struct Contents {
 /// Where everything is.
 pub(super) struct Ext4Plan<'t> {
     pub(super) tree: &'t MemoryTree,
+    holes: &'t HashMap<Extent, Holes>,
     pub(super) hash_seed: [u8; 16],
     /// By inode; 0 for what no name leads to.
     numbers: Vec<u32>,
@@ -105,20 +109,21 @@ pub(super) struct Content {
 
 impl<'t> Ext4Plan<'t> {
     pub(super) fn of(
-        tree: &'t MemoryTree,
+        merged: &'t MergedTree,
         room: Ext4Room,
         hash_seed: [u8; 16],
         interrupt: &Interrupt,
     ) -> Result<Ext4Plan<'t>> {
-        let contents = Contents::of(tree, room, &hash_seed, interrupt)?;
+        let (tree, holes) = (&merged.tree, &merged.holes);
+        let contents = Contents::of(merged, room, &hash_seed, interrupt)?;
         let (numbers, last_inode) = numbers(tree, &contents)?;
         let inodes = last_inode.saturating_add(room.free_inodes);
         u32::try_from(inodes).map_err(|_| too_many_inodes(inodes))?;
         let placement = match room.size_bytes {
-            0 => contents.place_with_free(tree, last_inode, interrupt)?,
-            bytes => contents.place_in(tree, bytes / BLOCK as u64, last_inode, interrupt)?,
+            0 => contents.place_with_free(merged, last_inode, interrupt)?,
+            bytes => contents.place_in(merged, bytes / BLOCK as u64, last_inode, interrupt)?,
         };
-        Ok(Ext4Plan { tree, hash_seed, numbers, last_inode, contents, placement })
+        Ok(Ext4Plan { tree, holes, hash_seed, numbers, last_inode, contents, placement })
     }
 
     pub(super) fn geometry(&self) -> &Geometry {
@@ -141,7 +146,7 @@ impl<'t> Ext4Plan<'t> {
 
     /// Where the journal is, and how many blocks it has.
     pub(super) fn journal(&self) -> Option<(Content, u64)> {
-        self.placement.journal.map(|(begin, blocks)| (content_at(self.geometry(), begin, blocks).0, blocks))
+        self.placement.journal.map(|(begin, blocks)| (content_at(self.geometry(), begin, [(0, blocks)]).0, blocks))
     }
 
     /// The block that leads to what is reserved for growth.
@@ -167,9 +172,18 @@ impl<'t> Ext4Plan<'t> {
         self.numbers[inode as usize]
     }
 
-    /// Where so many blocks of an inode's content are.
+    /// Where so many blocks of what an inode has are, if it is no file.
     pub(super) fn content(&self, inode: InodeId, blocks: u64) -> Content {
-        content_at(self.geometry(), self.placement.begins[inode as usize].into(), blocks).0
+        content_at(self.geometry(), self.begin(inode), [(0, blocks)]).0
+    }
+
+    /// Where the content of a file is.
+    pub(super) fn file_content(&self, inode: InodeId) -> Content {
+        content_at(self.geometry(), self.begin(inode), parts_of(self.tree, self.holes, inode)).0
+    }
+
+    fn begin(&self, inode: InodeId) -> u64 {
+        self.placement.begins[inode as usize].into()
     }
 
     pub(super) fn xattr_set_id(&self, inode: InodeId) -> XattrSetId {
@@ -200,7 +214,8 @@ impl<'t> Ext4Plan<'t> {
 }
 
 impl Contents {
-    fn of(tree: &MemoryTree, room: Ext4Room, hash_seed: &[u8; 16], interrupt: &Interrupt) -> Result<Contents> {
+    fn of(merged: &MergedTree, room: Ext4Room, hash_seed: &[u8; 16], interrupt: &Interrupt) -> Result<Contents> {
+        let tree = &merged.tree;
         let order = TreeOrder::of(tree, interrupt)?;
         let lost_and_found = match tree.child(ROOT, LOST_AND_FOUND_NAME) {
             Some(inode) if matches!(tree.inode(inode).kind, InodeKind::Directory { .. }) => LostAndFound::Image(inode),
@@ -211,13 +226,14 @@ impl Contents {
             Contents { order, lost_and_found, sets: HashMap::new(), others: HashMap::new(), files: Vec::new(), room };
         for place in 0..contents.order.inodes.len() {
             interrupt.check()?;
-            contents.add(tree, contents.order.inodes[place], hash_seed)?;
+            contents.add(merged, contents.order.inodes[place], hash_seed)?;
         }
         contents.files.sort_unstable();
         Ok(contents)
     }
 
-    fn add(&mut self, tree: &MemoryTree, inode: InodeId, hash_seed: &[u8; 16]) -> Result<()> {
+    fn add(&mut self, merged: &MergedTree, inode: InodeId, hash_seed: &[u8; 16]) -> Result<()> {
+        let tree = &merged.tree;
         match tree.inode(inode).kind {
             InodeKind::Directory { .. } => {
                 let names = names(tree, inode, self.lost_and_found).map(|(name, _)| name);
@@ -230,7 +246,9 @@ impl Contents {
             InodeKind::File { size, part, block } if size > 0 => {
                 let blocks = size.div_ceil(BLOCK as u64);
                 u32::try_from(blocks).map_err(|_| too_many_blocks(blocks))?;
-                self.files.push(FileContent { from: Extent { part, block }, blocks, inode });
+                let from = Extent { part, block };
+                let blocks = blocks - merged.holes.get(&from).map_or(0, Holes::blocks);
+                self.files.push(FileContent { from, blocks, inode });
             }
             _ => {}
         }
@@ -245,14 +263,14 @@ impl Contents {
     }
 
     /// As large as it must be, with the free room that is wanted.
-    fn place_with_free(&self, tree: &MemoryTree, last_inode: u64, interrupt: &Interrupt) -> Result<Placement> {
+    fn place_with_free(&self, merged: &MergedTree, last_inode: u64, interrupt: &Interrupt) -> Result<Placement> {
         let free = self.free_blocks();
         let mut groups = self.blocks().saturating_add(free).div_ceil(GROUP_BLOCKS).max(1);
         loop {
             interrupt.check()?;
             let most = groups.saturating_mul(GROUP_BLOCKS);
             u32::try_from(most).map_err(|_| too_many_blocks(most))?;
-            match self.try_to_place(tree, most, last_inode, free) {
+            match self.try_to_place(merged, most, last_inode, free) {
                 Some(placement) => return Ok(placement.cut(free)),
                 None => groups += 1,
             }
@@ -260,21 +278,21 @@ impl Contents {
     }
 
     /// In so many blocks, with the free room that is wanted; `NO_SPACE` where they are too few, with what it would take.
-    fn place_in(&self, tree: &MemoryTree, blocks: u64, last_inode: u64, interrupt: &Interrupt) -> Result<Placement> {
+    fn place_in(&self, merged: &MergedTree, blocks: u64, last_inode: u64, interrupt: &Interrupt) -> Result<Placement> {
         u32::try_from(blocks).map_err(|_| too_many_blocks(blocks))?;
         // A last group that has no room for its metadata is left out.
         let whole_groups = blocks / GROUP_BLOCKS * GROUP_BLOCKS;
         for blocks in [blocks, whole_groups] {
-            if let Some(placement) = self.try_to_place(tree, blocks, last_inode, self.free_blocks()) {
+            if let Some(placement) = self.try_to_place(merged, blocks, last_inode, self.free_blocks()) {
                 return Ok(placement);
             }
         }
         // Inodes are by the size, so that the least one has to be looked for.
-        let (mut least, mut enough) = (0, self.place_with_free(tree, last_inode, interrupt)?.geometry.blocks);
+        let (mut least, mut enough) = (0, self.place_with_free(merged, last_inode, interrupt)?.geometry.blocks);
         while least < enough {
             interrupt.check()?;
             let middle = least + (enough - least) / 2;
-            match self.try_to_place(tree, middle, last_inode, self.free_blocks()) {
+            match self.try_to_place(merged, middle, last_inode, self.free_blocks()) {
                 Some(_) => enough = middle,
                 None => least = middle + 1,
             }
@@ -289,14 +307,14 @@ impl Contents {
         self.room.free_bytes.div_ceil(BLOCK as u64)
     }
 
-    fn try_to_place(&self, tree: &MemoryTree, blocks: u64, last_inode: u64, free: u64) -> Option<Placement> {
+    fn try_to_place(&self, merged: &MergedTree, blocks: u64, last_inode: u64, free: u64) -> Option<Placement> {
         let inodes = self.room.inodes(blocks, last_inode);
         let geometry = Geometry::new(blocks, inodes, self.room.reserved_blocks(blocks))?;
         let wanted = self.blocks() + self.room.journal_blocks(blocks) + free;
         let has_room = geometry.content_blocks().is_some_and(|content| content >= wanted);
         // Trees of extents are not known before their content has its place.
         has_room
-            .then(|| self.place(tree, geometry))
+            .then(|| self.place(merged, geometry))
             .filter(|placement| extents_from(&placement.geometry, placement.end, free).1 <= blocks)
     }
 
@@ -309,11 +327,12 @@ impl Contents {
             + made
     }
 
-    fn place(&self, tree: &MemoryTree, geometry: Geometry) -> Placement {
+    fn place(&self, merged: &MergedTree, geometry: Geometry) -> Placement {
+        let tree = &merged.tree;
         let (mut at, mut begins, mut sets) = (0, vec![0; tree.inode_count()], HashMap::new());
         let mut placed = |blocks: u64| {
             let begin = geometry.content_from(at, 1).start;
-            at = content_at(&geometry, begin, blocks).1;
+            at = content_at(&geometry, begin, [(0, blocks)]).1;
             begin
         };
         let made_lost_and_found = (self.lost_and_found == LostAndFound::Made).then(|| placed(LOST_AND_FOUND_BLOCKS));
@@ -329,8 +348,10 @@ impl Contents {
                 sets.entry(id).or_insert_with(|| placed(set.blocks()) as u32);
             }
         }
-        for file in &self.files {
-            begins[file.inode as usize] = placed(file.blocks) as u32;
+        for file in self.files.iter().filter(|file| file.blocks > 0) {
+            let begin = geometry.content_from(at, 1).start;
+            at = content_at(&geometry, begin, parts_of(tree, &merged.holes, file.inode)).1;
+            begins[file.inode as usize] = begin as u32;
         }
         Placement { begins, sets, made_lost_and_found, journal, resize, end: at, geometry }
     }
@@ -396,9 +417,19 @@ fn names(
     tree.children(directory).map(|(name, inode)| (name, Some(inode))).chain(made)
 }
 
-/// So many blocks of content from one on, the tree of their extents behind them, and the block behind that.
-fn content_at(geometry: &Geometry, begin: u64, blocks: u64) -> (Content, u64) {
-    let (extents, behind) = extents_from(geometry, begin, blocks);
+/// The parts of a file's content that are no holes: where each begins in the file, and how many blocks it has.
+fn parts_of(tree: &MemoryTree, holes: &HashMap<Extent, Holes>, inode: InodeId) -> Vec<(u64, u64)> {
+    let InodeKind::File { size, part, block } = tree.inode(inode).kind else { return Vec::new() };
+    let blocks = size.div_ceil(BLOCK as u64);
+    match (holes.get(&Extent { part, block }), u32::try_from(blocks)) {
+        (Some(holes), Ok(blocks)) => holes.data(blocks).map(|(first, blocks)| (first.into(), blocks.into())).collect(),
+        _ => vec![(0, blocks)],
+    }
+}
+
+/// Parts of content whose blocks begin at one, the tree of their extents behind them, and the block behind that.
+fn content_at(geometry: &Geometry, begin: u64, parts: impl IntoIterator<Item = (u64, u64)>) -> (Content, u64) {
+    let (extents, behind) = extents_of(geometry, begin, parts);
     let (tree, end) = extents_from(geometry, behind, tree_blocks(extents.len()) as u64);
     let tree = tree.iter().flat_map(FileExtent::range).collect();
     (Content { extents, tree }, end)

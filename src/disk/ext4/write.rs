@@ -56,7 +56,7 @@ pub(crate) fn write_ext4(
     check_room: impl FnOnce(u64) -> Result<()>,
     interrupt: &Interrupt,
 ) -> Result<u64> {
-    let plan = Ext4Plan::of(&merged.tree, room, hash_seed(id), interrupt)?;
+    let plan = Ext4Plan::of(merged, room, hash_seed(id), interrupt)?;
     let size = (plan.geometry().blocks * BLOCK as u64).max(room.size_bytes / BLOCK as u64 * BLOCK as u64);
     check_room(size.min(bytes_to_write(&plan, sizes)))?;
     sink.size(size)?;
@@ -289,7 +289,7 @@ impl<'p> Writer<'_, 'p> {
         match node.kind {
             InodeKind::File { size, .. } => {
                 disk.size = size;
-                self.extents(&mut disk, plan.content(inode, size.div_ceil(BLOCK as u64)))?;
+                self.extents(&mut disk, plan.file_content(inode))?;
             }
             InodeKind::Directory { .. } => self.directory(inode, &mut disk)?,
             InodeKind::Symlink { .. } => {
@@ -406,8 +406,8 @@ struct CopiedRun {
 
 fn pieces(plan: &Ext4Plan<'_>) -> Vec<CopiedRun> {
     let mut pieces: Vec<CopiedRun> = Vec::new();
-    for &FileContent { from: extent, blocks, inode } in plan.files() {
-        for part in plan.content(inode, blocks).extents {
+    for &FileContent { from: extent, inode, .. } in plan.files() {
+        for part in plan.file_content(inode).extents {
             let from = u64::from(extent.block) + u64::from(part.logical);
             let next = CopiedRun { part: extent.part, from, to: part.physical, blocks: part.blocks.into() };
             match pieces.last_mut() {

@@ -206,7 +206,7 @@ fn a_disk_by_another_recipe_does_not_count() {
     let (record, bytes) = (record_of(&disk), std::fs::read(&disk).unwrap());
     let head = std::fs::read(&record).unwrap()[..512].to_vec();
     let text = String::from_utf8(head).unwrap();
-    let summed = text[..text.find("# head ").unwrap()].replace("# recipe 1\n", "# recipe 0\n");
+    let summed = text[..text.find("# head ").unwrap()].replace("# recipe 2\n", "# recipe 1\n");
     assert_ne!(summed, text[..summed.len()]);
     let sum = twox_hash::XxHash3_64::oneshot(summed.as_bytes());
     let old = format!("{summed}# head {sum:016x}\n");
