@@ -27,22 +27,37 @@ class Table:
 
     def add(self, what, theirs, time, aim, unit="s"):
         digits = 3 if min(theirs, time) < 1 else 2
-        self.lines.append(f"| {what} | {theirs:.{digits}f} {unit} | {time:.{digits}f} {unit} | {time / theirs:.2f} | {aim} |")
+        self.lines.append(f"| {what} | {theirs:.{digits}f} {unit} | {time:.{digits}f} {unit} | {ratio(time, theirs)} | {aim} |")
         print(self.lines[-1], flush=True)
 
-    def finish(self, rounds, bytes_of_layer, marker):
-        """Prints the table, and writes it into README.md where there is a marker."""
+    def finish(self, rounds, bytes_of_layer, marker, only=None):
+        """Prints the table, and writes it into README.md where there is a marker; of some sets, their rows alone."""
         commit = sh("git", "rev-parse", "--short", "HEAD", cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
-        lines = ["| what | theirs | ours | ratio | aim |", "|---|---|---|---|---|", *self.lines, "",
-                 f"Medians of {rounds} rounds at commit {commit}; largest layer of {bytes_of_layer} bytes."]
+        path = f"{HERE}/README.md"
+        readme = open(path).read()
+        begin = readme.index(f"<!-- {marker} -->\n") + len(f"<!-- {marker} -->\n") if marker else 0
+        end = readme.index("<!-- end -->", begin) if marker else 0
+        if marker and only:
+            # A row is known by its words: it may have figures too.
+            words = lambda line: re.sub(r"[0-9., ]+", " ", line.split(" | ")[0])
+            new = {words(line): line for line in self.lines}
+            lines = [new.pop(words(line), line) for line in readme[begin:end].splitlines()]
+            assert not new, f"README.md has no such rows: {list(new)}"
+            again = f"Again at commit {commit}: {' and '.join(only)}, medians of {rounds}."
+            lines = [line for line in lines if line.split(":")[-1] != again.split(":")[-1]] + [again]
+        else:
+            lines = ["| what | theirs | ours | ratio | aim |", "|---|---|---|---|---|", *self.lines, "",
+                     f"Medians of {rounds} rounds at commit {commit}; largest layer of {bytes_of_layer} bytes."]
         text = "\n".join(lines) + "\n"
         print(text)
         if marker:
-            path = f"{HERE}/README.md"
-            readme = open(path).read()
-            begin = readme.index(f"<!-- {marker} -->\n") + len(f"<!-- {marker} -->\n")
             with open(path, "w") as file:
-                file.write(readme[:begin] + text + readme[readme.index("<!-- end -->", begin):])
+                file.write(readme[:begin] + text + readme[end:])
+
+
+def ratio(ours, theirs):
+    """With as many digits as it takes to see which of two near ones is larger."""
+    return f"{ours / theirs:.{4 if 0.95 < ours / theirs < 1.05 else 2}f}"
 
 
 def timed(command, at):
