@@ -67,7 +67,7 @@ impl<'a, 's> EntryWriter<'a, 's> {
     /// Ends the archive.
     pub(super) fn finish(self) -> Result<WrittenLayer<'s>> {
         let EntryWriter { packer, tree, counts, .. } = self;
-        TarWriter::new(|bytes: &[u8]| packer.write(bytes)).finish()?;
+        TarWriter::new(&mut |bytes: &[u8]| packer.write(bytes)).finish()?;
         Ok(WrittenLayer { counts, tree })
     }
 
@@ -127,7 +127,7 @@ impl<'a, 's> EntryWriter<'a, 's> {
             self.folders.insert(entry.path.clone());
         }
         let EntryWriter { packer, tree, .. } = self;
-        TarWriter::new(|bytes: &[u8]| packer.write(bytes)).entry(entry, None)?;
+        TarWriter::new(&mut |bytes: &[u8]| packer.write(bytes)).entry(entry, None)?;
         tree.as_mut().map_or(Ok(()), |tree| tree.take_node(entry))
     }
 
@@ -183,7 +183,8 @@ impl<'a, 's> EntryWriter<'a, 's> {
         let all = [(0, entry.size)];
         let mut buffer = vec![0; (entry.size as usize).min(PIECE_BYTES)];
         let EntryWriter { packer, .. } = self;
-        let mut tar = TarWriter::new(|bytes: &[u8]| packer.write(bytes));
+        let mut write = |bytes: &[u8]| packer.write(bytes);
+        let mut tar = TarWriter::new(&mut write);
         tar.entry(entry, parts.as_ref())?;
         for &(begin, length) in parts.as_deref().unwrap_or(&all) {
             let mut done = 0;

@@ -53,7 +53,7 @@ impl Storage {
         let committed =
             base.map(|image| self.check_base(image, image.manifest.layers.len())).transpose().and_then(|base| {
                 let base = base.as_ref().map(KeptBase::as_base);
-                self.commit(base, options, |packer, lease| {
+                self.commit(base, options, &mut |packer, lease| {
                     let image = base.map(|base| base.image);
                     let tree = match source {
                         CommitSource::Upper(_) | CommitSource::Tree(_) => self.begin_tree_beside(options)?,
@@ -105,7 +105,7 @@ impl Storage {
             return Err(Error::new(Status::InvalidArgument, why));
         }
         let base = self.check_base(image, from)?;
-        let squashed = self.commit(Some(base.as_base()), options, |packer, lease| {
+        let squashed = self.commit(Some(base.as_base()), options, &mut |packer, lease| {
             let layers = SquashedLayers::of(self, (Some(image), &[]), from, options, lease)?;
             let mut out = EntryWriter::new(packer, None, lease, options);
             layers.write(&mut out, options)?;
@@ -143,7 +143,7 @@ impl Storage {
         &'s self,
         base: Option<Base<'_>>,
         options: &CommitOptions,
-        write: impl FnOnce(&mut LayerPacker, &mut CallLease) -> Result<WrittenLayer<'s>>,
+        write: &mut dyn FnMut(&mut LayerPacker, &mut CallLease) -> Result<WrittenLayer<'s>>,
     ) -> Result<CommittedImage> {
         let interrupt = &options.interrupt;
         let mut lease = CallLease::new(self)?;

@@ -46,7 +46,7 @@ impl SourceWalk {
         let folder = rustix::fs::open(root, flags, Mode::empty()).map_err(failed)?;
         let stat = rustix::fs::fstat(&folder).map_err(failed)?;
         let names = names_in(&folder).map_err(|errno| Error::os(errno, format_args!("list {}", root.display())))?;
-        if let Err(Errno::NOENT) = sys::link_xattr_names(folder.as_fd(), b".") {
+        if let Err(Errno::NOENT) = sys::link_xattr(folder.as_fd(), b".", b"user.any") {
             let why = "attributes of symlinks are read by way of /proc, which is not there";
             return Err(Error::new(Status::Unsupported, why));
         }

@@ -27,16 +27,16 @@ const SPARSE_NAME: &[u8] = b"GNUSparseFile.0/";
 pub(crate) type DataParts = Vec<(u64, u64)>;
 
 /// An archive that is being written, piece by piece, to a function.
-pub(crate) struct TarWriter<F> {
-    out: F,
+pub(crate) struct TarWriter<'w> {
+    out: &'w mut dyn FnMut(&[u8]) -> Result<()>,
     /// Bytes of data of the current entry that are missing.
     missing: u64,
     /// Zeros that follow its data.
     padding: usize,
 }
 
-impl<F: FnMut(&[u8]) -> Result<()>> TarWriter<F> {
-    pub(crate) fn new(out: F) -> TarWriter<F> {
+impl<'w> TarWriter<'w> {
+    pub(crate) fn new(out: &'w mut dyn FnMut(&[u8]) -> Result<()>) -> TarWriter<'w> {
         TarWriter { out, missing: 0, padding: 0 }
     }
 
@@ -82,7 +82,7 @@ impl<F: FnMut(&[u8]) -> Result<()>> TarWriter<F> {
     }
 
     /// Ends the archive.
-    pub(crate) fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         if self.missing > 0 {
             return Err(Error::new(Status::Internal, "a tar entry with less data than it was to have"));
         }
@@ -246,10 +246,11 @@ mod tests {
 
     fn written(entry: &Entry, sparse: Option<&DataParts>, data: &[u8]) -> Vec<u8> {
         let mut archive = Vec::new();
-        let mut writer = TarWriter::new(|bytes: &[u8]| {
+        let mut write = |bytes: &[u8]| {
             archive.extend_from_slice(bytes);
             Ok(())
-        });
+        };
+        let mut writer = TarWriter::new(&mut write);
         writer.entry(entry, sparse).unwrap();
         if !data.is_empty() {
             writer.data(data).unwrap();
