@@ -3,6 +3,7 @@
 mod archives;
 mod extracted;
 mod images;
+mod model;
 mod overlays;
 mod readers;
 mod sources;

@@ -12,7 +12,7 @@ mod documents;
 mod framing;
 mod hardlinks;
 mod metadata;
-mod model;
+pub mod model;
 mod names;
 mod overlay;
 mod resources;
