@@ -6,6 +6,7 @@ mod images;
 mod model;
 mod overlays;
 mod readers;
+mod shortages;
 mod sources;
 mod trees;
 
