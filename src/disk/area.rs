@@ -10,9 +10,11 @@ use rustix::io::Errno;
 use super::block::{BLOCK, too_many_blocks};
 use crate::error::{Error, Result};
 use crate::layer::SharedBytes;
-use crate::record::{BlockPlace, HoleFinder};
+use crate::record::{BlockPlace, HOLE_BLOCK, HoleFinder};
 use crate::sys::write_all_at;
 use crate::unpack::{ContentSink, Extent, RoomCheck};
+
+const _: () = assert!(HOLE_BLOCK == BLOCK);
 
 /// How much is gathered before it is written.
 const GATHER_BYTES: usize = 1 << 20;

@@ -107,8 +107,8 @@ fn compare_contents(
             Ok(found) => (found != (sum, size)).then(|| "its content is not what was written".to_owned()),
             Err(why) => Some(why),
         };
-        let mut block = [0; BLOCK];
-        let rest = &mut block[..(size.next_multiple_of(BLOCK as u64) - size) as usize];
+        let mut last = [0; BLOCK];
+        let rest = &mut last[..(size.next_multiple_of(BLOCK as u64) - size) as usize];
         let differs = match differs {
             None => read_exactly(disk, at + size, rest)?,
             differs => differs,

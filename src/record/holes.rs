@@ -35,11 +35,6 @@ impl Holes {
         self.0.is_empty()
     }
 
-    /// Blocks in all of them.
-    pub(crate) fn blocks(&self) -> u64 {
-        self.0.iter().map(|run| u64::from(run.blocks)).sum()
-    }
-
     /// What is between them in a file of so many blocks: the first block and how many there are.
     pub(crate) fn data(&self, blocks: u32) -> impl Iterator<Item = (u32, u32)> {
         let begins = [0].into_iter().chain(self.0.iter().map(|run| run.end()));

@@ -24,6 +24,6 @@ pub(crate) use head::{
     DISK_RECIPE, EROFS_SUFFIX, HASHES_SUFFIX, RECORD_HEAD_LEN, RECORD_SUFFIX, RecordHead, TreeOwner, Validity,
     hashes_name, image_head, record_name,
 };
-pub(crate) use holes::{HoleFinder, Holes};
+pub(crate) use holes::{HOLE_BLOCK, HoleFinder, Holes};
 pub(crate) use line::{RecordLine, RecordLines};
 pub(crate) use writer::{BlockPlace, RecordFile, RecordWriter};

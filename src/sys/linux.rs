@@ -170,20 +170,26 @@ pub(crate) fn xattr(file: BorrowedFd<'_>, key: &[u8]) -> Result<Vec<u8>, Errno> 
 /// The same of `dir`/`name`, which is not followed: by the call for that, or as [`set_link_xattr`].
 pub(crate) fn link_xattr_names(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
     static HAS_CALL: AtomicBool = AtomicBool::new(true);
-    if HAS_CALL.load(Ordering::Relaxed) {
+    let has_call = HAS_CALL.load(Ordering::Relaxed);
+    if has_call {
         match name.into_with_c_str(|name| grown(|buffer| listxattrat(dir, name, buffer))) {
-            // An older kernel, or a sandbox that does not know it. Listing has no such errors.
-            Err(Errno::NOSYS | Errno::PERM) => HAS_CALL.store(false, Ordering::Relaxed),
+            // An older kernel, or a sandbox that does not know it.
+            Err(Errno::NOSYS | Errno::PERM) => {}
             names => return names.map(|names| split_names(&names)),
         }
     }
     let path = path_in_proc(dir, name);
-    grown(|buffer| rustix::fs::llistxattr(&path[..], buffer)).map(|names| split_names(&names))
+    let names = grown(|buffer| rustix::fs::llistxattr(&path[..], buffer));
+    // Some file systems have that error of their own.
+    if has_call && names != Err(Errno::PERM) {
+        HAS_CALL.store(false, Ordering::Relaxed);
+    }
+    names.map(|names| split_names(&names))
 }
 
 /// Half as long as the way through /proc. rustix and libc do not have it (Linux 6.13).
 fn listxattrat(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
-    // The same number on every architecture, as for all calls since 2019.
+    // The same number on all architectures that this is built for.
     const LISTXATTRAT: libc::c_long = 465;
     // SAFETY: the name ends in NUL, and the buffer is ours and as long as is said.
     let listed = unsafe {

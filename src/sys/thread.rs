@@ -24,10 +24,17 @@ pub(crate) fn spawn<T: Send + 'static>(
 
 /// For what may start threads that are not ours, as zstd does: they inherit the mask, too.
 pub(crate) fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
-    let before = block_all_signals();
-    let result = body();
-    restore_signals(&before);
-    result
+    let _before = BlockedSignals(block_all_signals());
+    body()
+}
+
+/// Dropping it brings back the mask that was before.
+struct BlockedSignals(libc::sigset_t);
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        restore_signals(&self.0);
+    }
 }
 
 /// Frees the calling thread, which must be one of ours, from the process's umask, which is the host's and may change at

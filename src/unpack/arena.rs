@@ -103,7 +103,7 @@ pub(super) struct Tables {
 }
 
 /// A file that is being written.
-struct FileToEnd {
+pub(super) struct FileToEnd {
     inode: InodeId,
     end: u64,
     /// Where its data may end before it does.
@@ -116,7 +116,7 @@ pub(crate) struct Arena<'s> {
     pub(super) sink: &'s mut dyn ContentSink,
     /// What lower layers lose is said in it, as overlayfs has it.
     pub(super) has_whiteouts: bool,
-    open: Option<FileToEnd>,
+    pub(super) open: Option<FileToEnd>,
     /// The sizes of files that are created and not begun, where their data may end before they do.
     pub(super) sizes: RefCell<HashMap<InodeId, u64>>,
     /// Of files alone; the writer has the others.

@@ -199,7 +199,8 @@ impl Nodes for Arena<'_> {
     }
 
     fn place(&self, size: u64) -> Option<BlockPlace> {
-        self.sink.place(size)
+        // Of a file whose content is elsewhere the sink knows nothing.
+        self.open.as_ref().and_then(|_| self.sink.place(size))
     }
 
     fn kept_bytes(&self) -> u64 {

@@ -116,7 +116,7 @@ fn zeros_take_no_blocks() {
         ("GNU.sparse.name", "sparse".to_owned()),
     ];
     archive = archive.pax(&records.each_ref().map(|(key, value)| (*key, value.as_bytes()))).file(b"sparse", b"mid");
-    // What a layer above hides takes nothing with it; what it copies, in place of a link that is one too many, has holes too.
+    // What a layer above hides takes nothing with it, and further names are of the same file.
     let layers = [archive.finish(), Archive::new().file(b".wh.none", b"").hardlink(b"again", b"five").finish()];
     let Some((storage, disk)) = clean_disk(dir.path(), &layers, &DiskOptions::default()) else { return };
     assert!(disk.size < 4 << 20, "a disk of {} bytes for 360 blocks", disk.size);
@@ -129,6 +129,8 @@ fn zeros_take_no_blocks() {
         assert!(std::fs::read(&path).unwrap() == *content, "{name}");
         assert_eq!(std::fs::metadata(&path).unwrap().blocks() / 8, *blocks, "{name}");
     }
+    let inode = |name: &str| std::fs::metadata(at.path().join(name)).unwrap().ino();
+    assert_eq!(inode("again"), inode("five"));
     let sparse = std::fs::File::open(at.path().join("sparse")).unwrap();
     assert_eq!((sparse.metadata().unwrap().len(), sparse.metadata().unwrap().blocks()), (size, 8));
     let mut found = [1; 5];

@@ -1,9 +1,9 @@
 //! What lies where, found before a byte is written: records say all sizes.
 //!
 //! Directories, long targets and blocks of attributes come first, in the order of the inodes. The content of files follows, in
-//! the order of the layers' disks that it comes from. So it is copied in few pieces: only the metadata of groups, and what
-//! lower layers lost, breaks one. Where the content of an inode begins is all that is kept of it. The rest follows from that,
-//! since what comes next is what is no metadata.
+//! the order of the layers' disks that it comes from. So it is copied in few pieces: only the metadata of groups, holes, and
+//! what lower layers lost, break one. Where the content of an inode begins is all that is kept of it. The rest follows from
+//! that and from its holes, since what comes next is what is no metadata.
 
 use std::collections::HashMap;
 
@@ -84,6 +84,8 @@ struct Contents {
     others: HashMap<InodeId, u64>,
     /// Sorted by where they come from.
     files: Vec<FileContent>,
+    /// Blocks of their trees of extents at least: what is metadata between their blocks may make them larger.
+    trees: u64,
     room: Ext4Room,
 }
 
@@ -222,8 +224,15 @@ impl Contents {
             Some(_) => LostAndFound::SomethingElse,
             None => LostAndFound::Made,
         };
-        let mut contents =
-            Contents { order, lost_and_found, sets: HashMap::new(), others: HashMap::new(), files: Vec::new(), room };
+        let mut contents = Contents {
+            order,
+            lost_and_found,
+            sets: HashMap::new(),
+            others: HashMap::new(),
+            files: Vec::new(),
+            trees: 0,
+            room,
+        };
         for place in 0..contents.order.inodes.len() {
             interrupt.check()?;
             contents.add(merged, contents.order.inodes[place], hash_seed)?;
@@ -246,9 +255,10 @@ impl Contents {
             InodeKind::File { size, part, block } if size > 0 => {
                 let blocks = size.div_ceil(BLOCK as u64);
                 u32::try_from(blocks).map_err(|_| too_many_blocks(blocks))?;
-                let from = Extent { part, block };
-                let blocks = blocks - merged.holes.get(&from).map_or(0, Holes::blocks);
-                self.files.push(FileContent { from, blocks, inode });
+                let parts = parts_of(tree, &merged.holes, inode);
+                let blocks = parts.iter().map(|(_, blocks)| blocks).sum();
+                self.files.push(FileContent { from: Extent { part, block }, blocks, inode });
+                self.trees += tree_blocks(parts.len()) as u64;
             }
             _ => {}
         }
@@ -318,11 +328,12 @@ impl Contents {
             .filter(|placement| extents_from(&placement.geometry, placement.end, free).1 <= blocks)
     }
 
-    /// All that there is, without trees of extents and the journal.
+    /// All that there is, without the journal and what trees of extents have because of metadata between content.
     fn blocks(&self) -> u64 {
         let made = if self.lost_and_found == LostAndFound::Made { LOST_AND_FOUND_BLOCKS } else { 0 };
         self.others.values().sum::<u64>()
             + self.files.iter().map(|file| file.blocks).sum::<u64>()
+            + self.trees
             + self.sets.values().map(XattrSet::blocks).sum::<u64>()
             + made
     }

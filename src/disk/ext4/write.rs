@@ -379,15 +379,15 @@ impl<'p> Writer<'_, 'p> {
     /// Copies the content of files, in as few pieces as there are.
     fn files(&mut self, open: &OpenPart<'_>) -> Result<()> {
         let mut opened: Option<(u16, LayerDisk)> = None;
-        for CopiedRun { part, from, to, blocks } in pieces(self.plan) {
+        for_each_piece(self.plan, |CopiedRun { part, from, to, blocks }| {
             let disk = match opened.take() {
                 Some((already, disk)) if already == part => disk,
                 _ => open(part)?,
             };
             self.sink.blocks(&disk, from, to, blocks)?;
             opened = Some((part, disk));
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -404,13 +404,14 @@ struct CopiedRun {
     blocks: u64,
 }
 
-fn pieces(plan: &Ext4Plan<'_>) -> Vec<CopiedRun> {
-    let mut pieces: Vec<CopiedRun> = Vec::new();
+/// A layer can have millions of them, so that they are not kept.
+fn for_each_piece(plan: &Ext4Plan<'_>, mut each: impl FnMut(CopiedRun) -> Result<()>) -> Result<()> {
+    let mut waiting: Option<CopiedRun> = None;
     for &FileContent { from: extent, inode, .. } in plan.files() {
         for part in plan.file_content(inode).extents {
             let from = u64::from(extent.block) + u64::from(part.logical);
             let next = CopiedRun { part: extent.part, from, to: part.physical, blocks: part.blocks.into() };
-            match pieces.last_mut() {
+            match &mut waiting {
                 Some(last)
                     if last.part == next.part
                         && last.from + last.blocks == next.from
@@ -418,11 +419,11 @@ fn pieces(plan: &Ext4Plan<'_>) -> Vec<CopiedRun> {
                 {
                     last.blocks += next.blocks;
                 }
-                _ => pieces.push(next),
+                _ => waiting.replace(next).map_or(Ok(()), &mut each)?,
             }
         }
     }
-    pieces
+    waiting.map_or(Ok(()), each)
 }
 
 /// Gathers what is written in a row.

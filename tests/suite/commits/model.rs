@@ -1,5 +1,5 @@
-//! A reader that is not ours: the archive of a committed layer is read by the tar crate, and put on top of the base by the model of
-//! what layers mean. It comes to what the merged view showed.
+//! A reader that is not ours: the tar crate reads the archive of a committed layer. The model of what layers mean puts it on top of the
+//! base. It comes to what the merged view showed.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -47,24 +47,47 @@ fn with_holes(stored: &[u8], size: usize) -> Vec<u8> {
     content
 }
 
+/// PAX records: `length key=value` and a newline, which the value may have too (POSIX.1-2001, pax).
+fn records_of(mut bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let mut records = BTreeMap::new();
+    while !bytes.is_empty() {
+        let space = bytes.iter().position(|&byte| byte == b' ').unwrap();
+        let length: usize = std::str::from_utf8(&bytes[..space]).unwrap().parse().unwrap();
+        let (record, rest) = bytes.split_at(length);
+        let (key, value) =
+            record[space + 1..length - 1].split_at(record[space + 1..].iter().position(|&byte| byte == b'=').unwrap());
+        records.insert(String::from_utf8_lossy(key).into_owned(), value[1..].to_vec());
+        bytes = rest;
+    }
+    records
+}
+
 /// An archive in the model's words.
 fn ops_of(archive: &[u8], files: &mut Files) -> Vec<Op> {
-    let mut ops = Vec::new();
-    for entry in tar::Archive::new(archive).entries().unwrap() {
+    let (mut ops, mut records) = (Vec::new(), BTreeMap::new());
+    // As they stand: the crate takes a newline in a value for the end of it.
+    for entry in tar::Archive::new(archive).entries().unwrap().raw(true) {
         let mut entry = entry.unwrap();
-        let mut records = BTreeMap::new();
-        for record in entry.pax_extensions().unwrap().into_iter().flatten().map(Result::unwrap) {
-            records.insert(record.key().unwrap().to_owned(), record.value_bytes().to_vec());
+        let header = entry.header().clone();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        if header.entry_type() == tar::EntryType::XHeader {
+            records = records_of(&content);
+            continue;
         }
-        let path = records.get("GNU.sparse.name").cloned().unwrap_or_else(|| entry.path_bytes().into_owned());
+        let records = std::mem::take(&mut records);
+        let said = |keys: &[&str]| keys.iter().find_map(|key| records.get(*key).cloned());
+        let number = |key: &str| -> Option<u64> { std::str::from_utf8(records.get(key)?).unwrap().parse().ok() };
+        let path = said(&["GNU.sparse.name", "path"]).unwrap_or_else(|| header.path_bytes().into_owned());
         let path = String::from_utf8_lossy(&path).trim_start_matches("./").trim_end_matches('/').to_owned();
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
-        let header = entry.header().clone();
-        let (mode, owner) = (header.mode().unwrap() & 0o7777, (entry.header().uid(), entry.header().gid()));
-        let number = |key: &str| -> Option<u64> { std::str::from_utf8(records.get(key)?).unwrap().parse().ok() };
-        let owner =
-            (number("uid").unwrap_or_else(|| owner.0.unwrap()), number("gid").unwrap_or_else(|| owner.1.unwrap()));
-        let target = entry.link_name_bytes().unwrap_or_default().into_owned();
+        let mode = header.mode().unwrap() & 0o7777;
+        let owner = (
+            number("uid").unwrap_or_else(|| header.uid().unwrap()),
+            number("gid").unwrap_or_else(|| header.gid().unwrap()),
+        );
+        let target = said(&["linkpath"])
+            .unwrap_or_else(|| header.link_name_bytes().map_or_else(Vec::new, |target| target.into_owned()));
         ops.push(match header.entry_type() {
             _ if path.is_empty() => continue,
             _ if name == ".wh..wh..opq" => Op::Opaque(parent.to_owned()),
@@ -74,8 +97,6 @@ fn ops_of(archive: &[u8], files: &mut Files) -> Vec<Op> {
             tar::EntryType::Symlink => Op::Put(path, symlink(&target)),
             tar::EntryType::Link => Op::Hardlink(path, String::from_utf8_lossy(&target).into_owned()),
             tar::EntryType::Regular => {
-                let mut content = Vec::new();
-                entry.read_to_end(&mut content).unwrap();
                 if let Some(size) = number("GNU.sparse.realsize") {
                     content = with_holes(&content, size as usize);
                 }
