@@ -25,7 +25,7 @@ const DEFLATE_END: [u8; 2] = [3, 0];
 /// Workers that pay: what feeds them is slower than more of them.
 const MOST_WORKERS: usize = 4;
 /// What each of zstd's workers has at a time, and how much memory it takes: there are some more of them than workers. By default it is
-/// four windows. Half a window of 2 MiB costs 0.7 % of the blob's size against a whole one, and saves 7 MB.
+/// four windows. With half a window of 2 MiB, and not a whole one, two cores take 13 MiB less. A blob of 364 MB is larger by 0.6 %.
 const ZSTD_JOB: u32 = 1 << 20;
 /// Higher ones have windows for which readers have no memory, ours among them.
 const MOST_ZSTD_LEVEL: i32 = 19;

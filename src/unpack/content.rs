@@ -86,7 +86,7 @@ impl Lower for RecordedLayer {
 
     fn at_block(&mut self, block: Option<u32>, holes: Holes) {
         self.block = block;
-        if let Some(block) = block.filter(|_| !holes.is_empty()) {
+        if let Some(block) = block.filter(|_| !holes.is_empty() && !self.is_metadata_only) {
             self.holes.push((Extent { part: self.part, block }, holes));
         }
     }
